@@ -1,0 +1,224 @@
+// The one table of errors (RFC 9457). docs/errors.md is this table; a test holds them together.
+
+export type ProblemEntry = {
+  readonly status: number
+  readonly title: string
+  /** What it means and what to do, shown by `GET /problems/<slug>`. */
+  readonly about: string
+  /** Members of the answer beside type, title, status, detail and instance. */
+  readonly members: readonly string[]
+  /** Seconds for `Retry-After`, where trying again later makes sense. */
+  readonly retryAfter?: number
+}
+
+const table = {
+  'invalid-json': {
+    status: 400,
+    title: 'The body is not acceptable JSON',
+    about:
+      'The body is empty, is not UTF-8, is not JSON, is broken gzip, nests deeper than 64 levels, or has one member twice in an object. `path` says where.',
+    members: ['path', 'expected'],
+  },
+  'invalid-request': {
+    status: 400,
+    title: 'The request does not have the documented form',
+    about:
+      'A member or a query parameter is missing, unknown, repeated or of the wrong type. `path` says where, `expected` what belongs there.',
+    members: ['path', 'expected'],
+  },
+  unauthorized: {
+    status: 401,
+    title: 'A valid API key is needed',
+    about:
+      'The Authorization header is missing or malformed, or its key is unknown or revoked. Send `Authorization: Bearer <API key>`.',
+    members: [],
+  },
+  'not-found': {
+    status: 404,
+    title: 'Not found',
+    about: 'There is no such token, secret, version or route for this API key.',
+    members: [],
+  },
+  'refs-not-found': {
+    status: 404,
+    title: 'References were not found',
+    about: 'Some references name no secret or version of this owner. `missing` lists all of them.',
+    members: ['missing'],
+  },
+  'method-not-allowed': {
+    status: 405,
+    title: 'The method is not allowed here',
+    about: 'The path exists, but not with this method. The `Allow` header lists those that it has.',
+    members: [],
+  },
+  'epoch-conflict': {
+    status: 409,
+    title: 'The epoch cannot be opened from here',
+    about:
+      '`to` must be the active epoch plus one (or the active one, as a safe retry). `epoch` is the active one.',
+    members: ['epoch'],
+  },
+  'secret-exists': {
+    status: 409,
+    title: 'The secret exists',
+    about:
+      'A secret is created once. `names` lists those that exist or are named twice; nothing was stored. Use PUT to add a version.',
+    members: ['names'],
+  },
+  'idempotency-in-progress': {
+    status: 409,
+    title: 'The first request with this Idempotency-Key is still running',
+    about: 'Wait as long as `Retry-After` says and send the same request again.',
+    members: [],
+    retryAfter: 1,
+  },
+  'version-conflict': {
+    status: 412,
+    title: 'The secret has another version',
+    about: '`If-Match` names a version that is not the latest. `version` is the latest.',
+    members: ['version'],
+  },
+  'too-large': {
+    status: 413,
+    title: 'The body is too large',
+    about: 'The body, or the names and values in it, exceed the configured limit. Send less in one request.',
+    members: [],
+  },
+  'too-many-values': {
+    status: 413,
+    title: 'Too many values',
+    about:
+      'The request has more values, tokens, secrets or references than the limit. Send fewer in one request.',
+    members: [],
+  },
+  'answer-too-large': {
+    status: 413,
+    title: 'The answer would be too large',
+    about: 'The answer would exceed the configured limit. Ask for fewer.',
+    members: [],
+  },
+  'unsupported-media-type': {
+    status: 415,
+    title: 'Unsupported media type',
+    about:
+      'The body must be `application/json` in UTF-8, plain or with `Content-Encoding: gzip`. `path` names the header.',
+    members: ['path'],
+  },
+  'not-a-scalar': {
+    status: 422,
+    title: 'The value is an object or an array',
+    about:
+      'Only strings, numbers, booleans and null can be in a configured field or in `values`. `path` says which.',
+    members: ['path', 'reason'],
+  },
+  'invalid-value': {
+    status: 422,
+    title: 'The value cannot be stored',
+    about:
+      'The string is longer than the limit or is not well-formed Unicode, or the number is no finite double or an integer beyond 2^53 - 1. `path` says which, `reason` why.',
+    members: ['path', 'reason'],
+  },
+  'already-a-token': {
+    status: 422,
+    title: 'The value is a token already',
+    about:
+      'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`. `path` says which.',
+    members: ['path', 'reason'],
+  },
+  'idempotency-key-reused': {
+    status: 422,
+    title: 'The Idempotency-Key belongs to another request',
+    about: 'This key was used with another method, path, If-Match or body. Use a new key for a new request.',
+    members: [],
+  },
+  internal: {
+    status: 500,
+    title: 'Internal error',
+    about: 'A fault of ours. The log has it under the request id in `instance`.',
+    members: [],
+  },
+  'no-quorum': {
+    status: 503,
+    title: 'The ledger cannot be reached',
+    about:
+      'The answer needs a majority of the ledger, and there is none. `outcome` is `not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request again is always safe.',
+    members: ['outcome'],
+    retryAfter: 1,
+  },
+  'ledger-full': {
+    status: 503,
+    title: 'The ledger is nearly full',
+    about: 'New tokens are refused so that epochs and secrets still fit. Known tokens are served.',
+    members: [],
+    retryAfter: 60,
+  },
+  'disk-full': {
+    status: 503,
+    title: 'The disk is full',
+    about: 'The node cannot store anything new. Known tokens are served. It works again when there is room.',
+    members: [],
+    retryAfter: 10,
+  },
+  overloaded: {
+    status: 503,
+    title: 'Too much is in work',
+    about: 'The bodies in work together exceed the limit. Send it again later, or fewer at once.',
+    members: [],
+    retryAfter: 1,
+  },
+  'not-ready': {
+    status: 503,
+    title: 'The node is not ready',
+    about: 'The node is starting or catching up. `GET /ready` lists the reasons.',
+    members: ['reasons'],
+    retryAfter: 1,
+  },
+  stopping: {
+    status: 503,
+    title: 'The node is stopping',
+    about: 'The node finishes what it has begun and takes nothing new. Use another node.',
+    members: [],
+    retryAfter: 1,
+  },
+  'ledger-changed': {
+    status: 503,
+    title: 'The ledger is not the one that this node follows',
+    about:
+      'The ledger has another identity or has lost entries. Nothing was deleted. An operator decides: `coffer replica reset`.',
+    members: [],
+    retryAfter: 60,
+  },
+  'unknown-root-key': {
+    status: 503,
+    title: 'A root key is missing on this node',
+    about:
+      "The owner's key is wrapped by a root key that this node's keyring lacks. Add the root key and restart the node.",
+    members: [],
+    retryAfter: 60,
+  },
+} as const satisfies Record<string, ProblemEntry>
+
+export type Slug = keyof typeof table
+export const PROBLEMS: Readonly<Record<Slug, ProblemEntry>> = table
+
+/** An error of the table: what a caller is told. Its text never repeats a value, a secret or a key. */
+export class Problem extends Error {
+  override readonly name = 'Problem'
+  readonly slug: Slug
+  readonly members: Readonly<Record<string, unknown>>
+
+  constructor(slug: Slug, detail: string, members: Readonly<Record<string, unknown>> = {}) {
+    super(detail)
+    this.slug = slug
+    this.members = members
+  }
+
+  get status(): number {
+    return PROBLEMS[this.slug].status
+  }
+
+  /** True where the same request may succeed later. */
+  get retryable(): boolean {
+    return PROBLEMS[this.slug].retryAfter !== undefined
+  }
+}

@@ -1,0 +1,47 @@
+// Runs the tests and ends with `N passed, N failed`. Arguments are substrings of file names: only those run.
+// `--embedded` leaves out the tests that need etcd.
+import { spawnSync } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+
+const args = process.argv.slice(2)
+const embedded = args.includes('--embedded')
+const wanted = args.filter((arg) => !arg.startsWith('--'))
+const files = globSync(['src/**/*.test.ts', 'test/**/*.test.ts'])
+  .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+  .filter((file) => !embedded || !file.startsWith('test/cluster/'))
+  .sort()
+
+let passed = 0
+let failed = 0
+let skipped = 0
+
+if (wanted.length === 0) {
+  for (const [name, ...command] of [
+    ['types', 'tsc', '--noEmit'],
+    ['lint', 'biome', 'check', '--error-on-warnings', '.'],
+  ] as const) {
+    const result = spawnSync(command[0], command.slice(1), { stdio: ['ignore', 'inherit', 'inherit'] })
+    if (result.status === 0) passed++
+    else failed++
+    console.log(`${result.status === 0 ? '✔' : '✖'} ${name}`)
+  }
+}
+
+const stream = run({ files, concurrency: 2, timeout: 600_000 })
+stream.on('test:summary', (summary) => {
+  if (summary.file !== undefined) return
+  const { tests, passed: good, skipped: left, todo } = summary.counts
+  failed += tests - good - left - todo
+  passed += good
+  skipped += left + todo
+})
+stream.compose(spec).pipe(process.stdout)
+stream.on('close', () => undefined)
+
+process.on('exit', () => {
+  if (passed === 0) failed++
+  console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
+  if (failed > 0) process.exitCode = 1
+})
