@@ -1,0 +1,173 @@
+// Root keys: what wraps epoch keys and data keys. A keyring has several, one of them active; new keys are wrapped
+// by the active one. To change it: add on every node, activate, rewrap, remove.
+import { createCipheriv, createDecipheriv, createHash } from 'node:crypto'
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+
+const WRAP_VERSION = 1
+const NONCE_BYTES = 12
+const TAG_BYTES = 16
+export const ROOT_KEY_ID = /^[a-z0-9][a-z0-9._-]{0,63}$/
+
+export type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
+
+/** The keyring file is not of the documented form. */
+export class KeyringError extends Error {
+  override readonly name = 'KeyringError'
+}
+
+/** A wrapped key names a root key that this keyring lacks. */
+export class UnknownRootKey extends Error {
+  override readonly name = 'UnknownRootKey'
+  readonly rootKey: string
+  constructor(rootKey: string) {
+    super(`the keyring has no root key ${rootKey}`)
+    this.rootKey = rootKey
+  }
+}
+
+/** A wrapped key was not made by the root key that it names, or not for this place. */
+export class UnwrapError extends Error {
+  override readonly name = 'UnwrapError'
+}
+
+export class Keyring {
+  readonly active: string
+  readonly #keys: ReadonlyMap<string, RootKey>
+
+  constructor(keys: readonly RootKey[], active: string) {
+    this.#keys = new Map(keys.map((key) => [key.id, key]))
+    if (this.#keys.size !== keys.length) throw new KeyringError('two root keys have the same id')
+    if (!this.#keys.has(active)) throw new KeyringError(`the active root key ${active} is not in the keyring`)
+    this.active = active
+  }
+
+  static create(clock: Clock): Keyring {
+    const key = newRootKey(clock)
+    return new Keyring([key], key.id)
+  }
+
+  get ids(): readonly string[] {
+    return [...this.#keys.keys()]
+  }
+
+  get rootKeys(): readonly RootKey[] {
+    return [...this.#keys.values()]
+  }
+
+  add(key: RootKey): Keyring {
+    return new Keyring([...this.#keys.values(), key], this.active)
+  }
+
+  activate(id: string): Keyring {
+    return new Keyring([...this.#keys.values()], id)
+  }
+
+  remove(id: string): Keyring {
+    if (id === this.active) throw new KeyringError(`root key ${id} is active: activate another one first`)
+    if (!this.#keys.has(id)) throw new KeyringError(`the keyring has no root key ${id}`)
+    return new Keyring(
+      [...this.#keys.values()].filter((key) => key.id !== id),
+      this.active,
+    )
+  }
+
+  /** AES-256-GCM under the active root key, bound to `place` (what the key is for) and the root key's id. */
+  wrap(secret: Uint8Array, place: readonly string[], clock: Clock): Uint8Array {
+    const root = this.#keys.get(this.active)
+    assert(root, 'the active root key is there')
+    const id = Buffer.from(root.id, 'latin1')
+    const nonce = clock.random(NONCE_BYTES)
+    const cipher = createCipheriv('aes-256-gcm', root.key, nonce)
+    cipher.setAAD(associatedData(root.id, place))
+    const sealed = Buffer.concat([cipher.update(secret), cipher.final()])
+    return Buffer.concat([Uint8Array.of(WRAP_VERSION, id.length), id, nonce, sealed, cipher.getAuthTag()])
+  }
+
+  /** Throws UnknownRootKey or UnwrapError. */
+  unwrap(wrapped: Uint8Array, place: readonly string[]): Uint8Array {
+    const id = wrappedBy(wrapped)
+    const root = this.#keys.get(id)
+    if (!root) throw new UnknownRootKey(id)
+    const nonceAt = 2 + wrapped[1]
+    const sealedAt = nonceAt + NONCE_BYTES
+    const tagAt = wrapped.length - TAG_BYTES
+    if (tagAt < sealedAt) throw new UnwrapError('the wrapped key is too short')
+    const decipher = createDecipheriv('aes-256-gcm', root.key, wrapped.subarray(nonceAt, sealedAt))
+    decipher.setAAD(associatedData(id, place))
+    decipher.setAuthTag(wrapped.subarray(tagAt))
+    try {
+      const head = decipher.update(wrapped.subarray(sealedAt, tagAt))
+      return new Uint8Array(Buffer.concat([head, decipher.final()]))
+    } catch {
+      throw new UnwrapError(`root key ${id} does not open the wrapped key of ${place.join(' ')}`)
+    }
+  }
+
+  /** The keyring file: JSON, to be kept at mode 0600. */
+  serialize(): string {
+    const keys = [...this.#keys.values()].map((key) => ({
+      id: key.id,
+      key: Buffer.from(key.key).toString('base64'),
+      created_at: key.createdAt,
+    }))
+    return `${JSON.stringify({ format: 1, active: this.active, root_keys: keys }, null, 2)}\n`
+  }
+
+  /** Throws KeyringError; its text never holds a key. */
+  static parse(text: string): Keyring {
+    let file: unknown
+    try {
+      file = JSON.parse(text)
+    } catch {
+      throw new KeyringError('the keyring is not JSON')
+    }
+    if (!isRecord(file) || file.format !== 1) throw new KeyringError('the keyring has no "format": 1')
+    if (!Array.isArray(file.root_keys)) throw new KeyringError('the keyring has no list "root_keys"')
+    if (typeof file.active !== 'string') throw new KeyringError('the keyring names no "active" root key')
+    return new Keyring(file.root_keys.map(parseRootKey), file.active)
+  }
+}
+
+export function newRootKey(clock: Clock): RootKey {
+  const key = new Uint8Array(clock.random(32))
+  // Named by its own hash: two different keys never meet under one name.
+  const id = `rk-${createHash('sha256').update('coffer/1/root-key-id\0').update(key).digest('hex').slice(0, 12)}`
+  return { id, key, createdAt: new Date(clock.now()).toISOString() }
+}
+
+/** Id of the root key that wrapped it. Throws UnwrapError where it is not of the form. */
+export function wrappedBy(wrapped: Uint8Array): string {
+  const length = wrapped[1]
+  if (wrapped[0] !== WRAP_VERSION || length === 0 || wrapped.length < 2 + length) {
+    throw new UnwrapError('the wrapped key is not of a known form')
+  }
+  return Buffer.from(wrapped.subarray(2, 2 + length)).toString('latin1')
+}
+
+/** Length-prefixed, so that no two lists of parts give the same bytes. */
+function associatedData(rootKey: string, place: readonly string[]): Uint8Array {
+  const parts = [`coffer/${WRAP_VERSION}`, rootKey, ...place].map((part) => Buffer.from(part, 'utf8'))
+  return Buffer.concat(
+    parts.flatMap((part) => {
+      const length = Buffer.alloc(4)
+      length.writeUInt32BE(part.length)
+      return [length, part]
+    }),
+  )
+}
+
+function parseRootKey(entry: unknown, index: number): RootKey {
+  const where = `root_keys[${index}]`
+  if (!isRecord(entry)) throw new KeyringError(`${where} is not an object`)
+  const { id, key, created_at: createdAt } = entry
+  if (typeof id !== 'string' || !ROOT_KEY_ID.test(id)) throw new KeyringError(`${where}.id is not an id`)
+  if (typeof createdAt !== 'string') throw new KeyringError(`${where}.created_at is not a time`)
+  const bytes = typeof key === 'string' ? new Uint8Array(Buffer.from(key, 'base64')) : new Uint8Array(0)
+  if (bytes.length !== 32) throw new KeyringError(`${where}.key is not 32 bytes of base64`)
+  return { id, key: bytes, createdAt }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

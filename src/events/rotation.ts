@@ -1,0 +1,75 @@
+// The files of an event log: `events.ndjson` is written, `events-<first seq>.ndjson` are older, only read.
+import { readdir, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { readTail } from './file.ts'
+
+export const CURRENT = 'events.ndjson'
+
+function rotatedName(first: number): string {
+  return `events-${first}.ndjson`
+}
+
+/** Names of the rotated files in `dir`, the newest first. */
+async function rotatedFiles(dir: string): Promise<string[]> {
+  const numbers: number[] = []
+  for (const name of await readdir(dir)) {
+    const match = /^events-([1-9][0-9]{0,15})\.ndjson$/.exec(name)
+    if (match !== null) numbers.push(Number(match[1]))
+  }
+  return numbers.sort((a, b) => b - a).map(rotatedName)
+}
+
+/** The number of the last event in `dir`, 0 if there is none. Reads ends of files only. */
+export async function lastNumber(dir: string): Promise<number> {
+  // A crash right after a rotation leaves no current file, or an empty one.
+  for (const name of [CURRENT, ...(await rotatedFiles(dir))]) {
+    const tail = await readTail(join(dir, name))
+    const seq = firstNumber((tail ?? '').split('\n').reverse())
+    if (seq !== undefined) return seq
+  }
+  return 0
+}
+
+/**
+ * Renames the current file by its first number, found in `head`, the beginning of it; by `otherwise` where no
+ * event is there. Keeps the newest `keep` of the rotated files. True if a new current file is to be begun.
+ */
+export async function rotate(dir: string, head: string, otherwise: number, keep: number): Promise<boolean> {
+  try {
+    const target = join(dir, rotatedName(firstNumber(head.split('\n')) ?? otherwise))
+    // rename() would overwrite it without a word.
+    if (await exists(target)) return false
+    await rename(join(dir, CURRENT), target)
+  } catch (error) {
+    // What node:fs throws has a code. Somebody has removed or renamed the file: a new one is right too.
+    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+  }
+  try {
+    for (const name of (await rotatedFiles(dir)).slice(keep)) await rm(join(dir, name))
+  } catch {
+    // The next rotation tries again.
+  }
+  return true
+}
+
+/** The `seq` of the first of the lines that is an event; a part of a line is none. */
+function firstNumber(lines: readonly string[]): number | undefined {
+  for (const line of lines) {
+    try {
+      const seq: unknown = JSON.parse(line)?.seq
+      if (typeof seq === 'number' && Number.isSafeInteger(seq) && seq > 0) return seq
+    } catch {
+      // Not JSON: a torn line, or nothing after the last newline.
+    }
+  }
+  return undefined
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch {
+    return false
+  }
+}

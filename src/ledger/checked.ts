@@ -1,0 +1,95 @@
+// Wraps any driver: what every driver owes, checked in one place, so that the drivers stay naive.
+import { assert } from '../assert.ts'
+import {
+  COMMIT_BYTES,
+  type Commit,
+  type CommitResult,
+  commitBytes,
+  KEY_BYTES,
+  type Ledger,
+  LedgerUnavailable,
+  type Revision,
+  type SnapshotEntry,
+} from './ledger.ts'
+
+const KEY = /^[\x21-\x7e]+$/
+
+export class CheckedLedger implements Ledger {
+  readonly kind: Ledger['kind']
+  readonly #driver: Ledger
+  #closed = false
+
+  constructor(driver: Ledger) {
+    this.kind = driver.kind
+    this.#driver = driver
+  }
+
+  async commit(commit: Commit): Promise<CommitResult> {
+    this.#open()
+    checkCommit(commit)
+    const result = await this.#driver.commit(commit)
+    assert(Number.isSafeInteger(result.revision) && result.revision >= 0, 'a revision is a whole number')
+    if (result.ok) assert(result.revision > 0, 'an accepted commit has a revision')
+    else assert(result.found.length === commit.if.length, 'a refusal tells of every guarded key')
+    return result
+  }
+
+  async head(): Promise<number> {
+    this.#open()
+    return this.#driver.head()
+  }
+
+  async *follow(after: number): AsyncIterable<Revision> {
+    this.#open()
+    let last = after
+    for await (const revision of this.#driver.follow(after)) {
+      assert(revision.revision === last + 1, `the ledger went from revision ${last} to ${revision.revision}`)
+      assert(revision.puts.length > 0, 'a revision puts something')
+      last = revision.revision
+      yield revision
+    }
+  }
+
+  async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+    this.#open()
+    const { revision, entries } = await this.#driver.snapshot()
+    return { revision, entries: checkEntries(revision, entries) }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    await this.#driver.close()
+  }
+
+  #open(): void {
+    if (this.#closed) throw new LedgerUnavailable('closed', 'the ledger is closed')
+  }
+}
+
+async function* checkEntries(revision: number, entries: AsyncIterable<SnapshotEntry>): AsyncIterable<SnapshotEntry> {
+  const seen = new Set<string>()
+  for await (const entry of entries) {
+    assert(entry.revision >= 1 && entry.revision <= revision, 'a snapshot holds nothing from after it')
+    assert(!seen.has(entry.key), 'a snapshot holds every key once')
+    seen.add(entry.key)
+    yield entry
+  }
+}
+
+function checkCommit(commit: Commit): void {
+  assert(commit.put.length > 0, 'a commit puts something')
+  const keys = new Set<string>()
+  for (const { key } of commit.put) {
+    assert(key.length <= KEY_BYTES && KEY.test(key), 'a key is printable ASCII of a bounded length')
+    assert(!keys.has(key), 'a commit puts every key once')
+    keys.add(key)
+  }
+  const guarded = new Set<string>()
+  for (const { key, revision } of commit.if) {
+    assert(Number.isSafeInteger(revision) && revision >= 0, 'a guard names a revision')
+    assert(!guarded.has(key), 'a commit guards every key once')
+    guarded.add(key)
+  }
+  assert(commitBytes(commit) <= COMMIT_BYTES, `a commit is at most ${COMMIT_BYTES} bytes`)
+}

@@ -1,0 +1,67 @@
+// The ledger is the only authority: a totally ordered list of guarded commits of opaque bytes. Drivers: memory
+// (tests), LMDB (one node), etcd (a cluster). checked.ts wraps any of them; contract.ts is the suite they all pass.
+
+/** `revision` is the one under which the key was last put; 0 means that the key is absent. */
+export type Guard = { readonly key: string; readonly revision: number }
+export type LedgerPut = { readonly key: string; readonly value: Uint8Array | null }
+export type Commit = { readonly if: readonly Guard[]; readonly put: readonly LedgerPut[] }
+
+/** A guarded key as of the write that was refused; `value` is null and `revision` 0 where it is absent. */
+export type Found = { readonly key: string; readonly revision: number; readonly value: Uint8Array | null }
+
+export type CommitResult =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly revision: number; readonly found: readonly Found[] }
+
+/** The puts of one revision. */
+export type Revision = { readonly revision: number; readonly puts: readonly LedgerPut[] }
+
+export type SnapshotEntry = { readonly key: string; readonly value: Uint8Array; readonly revision: number }
+
+/** Nothing of a commit is larger, in any driver; checked before anything is sent. */
+export const COMMIT_BYTES = 768 * 1024
+export const KEY_BYTES = 512
+
+export type Ledger = {
+  readonly kind: 'embedded' | 'etcd' | 'memory'
+  /**
+   * One guarded, atomic write. It exists, for its answer, `head` and `follow` alike, only once a crash cannot take
+   * it back. Throws UnknownOutcome where it may or may not have happened, LedgerUnavailable where it has not.
+   * A driver never repeats a commit by itself.
+   */
+  commit(commit: Commit): Promise<CommitResult>
+  /** The latest revision, linearizable. Throws LedgerUnavailable. */
+  head(): Promise<number>
+  /** Every revision after `after`, in order and gapless, for ever; ends on close. Throws Compacted, LedgerUnavailable. */
+  follow(after: number): AsyncIterable<Revision>
+  /** All live entries at one revision, in any order. Throws LedgerUnavailable. */
+  snapshot(): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
+  close(): Promise<void>
+}
+
+/** The commit may or may not have happened: send the same bytes again to know. */
+export class UnknownOutcome extends Error {
+  override readonly name = 'UnknownOutcome'
+}
+
+/** The ledger could not be reached, or would not take it; nothing happened. */
+export class LedgerUnavailable extends Error {
+  override readonly name = 'LedgerUnavailable'
+  readonly reason: 'no-quorum' | 'disk-full' | 'ledger-full' | 'closed'
+  constructor(reason: 'no-quorum' | 'disk-full' | 'ledger-full' | 'closed', detail: string) {
+    super(detail)
+    this.reason = reason
+  }
+}
+
+/** The revisions asked for are no longer there: take a snapshot. */
+export class Compacted extends Error {
+  override readonly name = 'Compacted'
+}
+
+export function commitBytes(commit: Commit): number {
+  let bytes = 0
+  for (const guard of commit.if) bytes += guard.key.length + 16
+  for (const put of commit.put) bytes += put.key.length + 16 + (put.value?.length ?? 0)
+  return bytes
+}

@@ -1,0 +1,301 @@
+// The configuration file of one node: read whole, checked whole, every fault told at once.
+import { readFileSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import { isLoopback, splitListen } from './listen.ts'
+import { type Fault, Place } from './place.ts'
+import { readYaml } from './yaml.ts'
+
+/** What one request, and all together, may take. Sizes are in bytes. */
+export type Limits = {
+  /** A request's body, after gzip. */
+  readonly body_bytes: number
+  /** Values or tokens in a request. */
+  readonly values: number
+  /** One value's UTF-8. */
+  readonly value_bytes: number
+  readonly answer_bytes: number
+  /** All bodies being worked on. */
+  readonly bodies_in_work_bytes: number
+  /** The event log is rotated at this size; `event_files_kept` counts the rotated files. */
+  readonly event_file_bytes: number
+  readonly event_files_kept: number
+}
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+export const DEFAULT_LIMITS: Limits = {
+  body_bytes: 16 * MIB,
+  values: 100_000,
+  value_bytes: 32 * KIB,
+  answer_bytes: 64 * MIB,
+  bodies_in_work_bytes: 256 * MIB,
+  event_file_bytes: 64 * MIB,
+  event_files_kept: 16,
+}
+
+const MAX_LIMITS: Limits = {
+  body_bytes: 256 * MIB,
+  values: 1_000_000,
+  // A segment of the ledger holds at least one value and is at most 128 KiB.
+  value_bytes: 64 * KIB,
+  // An answer is built as one string, and V8's end at 512 Mi characters.
+  answer_bytes: 256 * MIB,
+  bodies_in_work_bytes: 4096 * MIB,
+  event_file_bytes: 1024 * MIB,
+  event_files_kept: 1000,
+}
+
+/** `sha256` is 64 lower-case hex digits, the hash of the whole API key. */
+export type KeyConfig = { readonly id: string; readonly sha256: string }
+export type OwnerConfig = { readonly id: string; readonly keys: readonly KeyConfig[] }
+
+export type EtcdConfig = {
+  readonly kind: 'etcd'
+  /** Origins, `https://127.0.0.1:8201`: no path, no slash at the end. */
+  readonly endpoints: readonly string[]
+  readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string }
+  /** Present: this node runs its own etcd member. */
+  readonly member?: Readonly<Record<string, unknown>>
+}
+
+/** All paths are absolute; in the file they are relative to it. */
+export type Config = {
+  readonly file: string
+  readonly node: string
+  /** `host` without the brackets of IPv6. */
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly tls?: { readonly cert: string; readonly key: string }
+  readonly insecure: boolean
+  readonly data: string
+  readonly keyring: string
+  readonly owners: readonly OwnerConfig[]
+  readonly fields: readonly string[]
+  readonly limits: Limits
+  readonly ledger: { readonly kind: 'embedded' } | EtcdConfig
+}
+
+/** The file cannot be used. The message is for a person: the file's name, then a line for every fault. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly faults: readonly Fault[]
+
+  constructor(file: string, faults: readonly Fault[]) {
+    const lines = faults.map(
+      (fault) => `  ${fault.path === '' ? '(whole file)' : fault.path}: ${fault.message}`,
+    )
+    super([`${file}: ${faults.length} fault${faults.length === 1 ? '' : 's'}`, ...lines].join('\n'))
+    this.faults = faults
+  }
+}
+
+/** Throws ConfigError, also when the file is missing or unreadable. */
+export function readConfig(file: string): Config {
+  const path = resolve(file)
+  let bytes: Uint8Array
+  try {
+    bytes = readFileSync(path)
+  } catch (error) {
+    // What node:fs throws has a code, as `ENOENT`.
+    const code = (error as NodeJS.ErrnoException).code
+    const message =
+      code === 'ENOENT' ? 'there is no such file; `coffer init` makes one' : `cannot be read (${code})`
+    throw new ConfigError(path, [{ path: '', message }])
+  }
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw new ConfigError(path, [{ path: '', message: 'is not UTF-8; is it the right file?' }])
+  }
+  return parseConfig(text, path)
+}
+
+/**
+ * `file` is where the text is from: paths in it are relative to its folder. Throws ConfigError with all
+ * faults.
+ */
+export function parseConfig(text: string, file: string): Config {
+  const path = resolve(file)
+  const faults: Fault[] = []
+  const config = readRoot(new Place(readYaml(text, faults), '', faults), path)
+  if (faults.length > 0) throw new ConfigError(path, faults)
+  return config
+}
+
+function readRoot(root: Place, file: string): Config {
+  const folder = dirname(file)
+  const at = root.members(
+    ...([
+      'node',
+      'listen',
+      'tls',
+      'insecure',
+      'data',
+      'keyring',
+      'owners',
+      'tokenize',
+      'limits',
+      'ledger',
+    ] as const),
+  )
+  const insecure = at.insecure.given && at.insecure.flag()
+  const listen = readListen(at.listen, at.tls.given || insecure)
+  const fields = at.tokenize.given ? at.tokenize.members('fields').fields : undefined
+  return {
+    file,
+    node: readId(at.node),
+    listen,
+    ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'cert', 'key') } : {}),
+    insecure,
+    data: readPath(at.data, folder),
+    keyring: readPath(at.keyring, folder),
+    owners: readOwners(at.owners),
+    fields: fields?.given ? readFields(fields) : [],
+    limits: at.limits.given ? readLimits(at.limits) : DEFAULT_LIMITS,
+    ledger: readLedger(at.ledger, folder),
+  }
+}
+
+function readId(place: Place): string {
+  const expected = 'an id of 1 to 64 characters of a-z 0-9 . _ - that begins with a letter or digit'
+  return place.text(expected, (text) => /^[a-z0-9][a-z0-9._-]{0,63}$/.test(text))
+}
+
+function readPath(place: Place, folder: string): string {
+  return resolve(
+    folder,
+    place.text('a path', (text) => text !== '' && !text.includes('\0')),
+  )
+}
+
+function readPaths<Name extends string>(
+  place: Place,
+  folder: string,
+  ...names: Name[]
+): Record<Name, string> {
+  const at = place.members(...names)
+  const paths = names.map((name) => [name, readPath(at[name], folder)] as const)
+  // Object.fromEntries forgets the names' type; they are exactly `names`.
+  return Object.fromEntries(paths) as Record<Name, string>
+}
+
+/** Tells when the same text comes again; '' is what a faulty place gave and is skipped. */
+class Seen {
+  readonly #places = new Map<string, string>()
+
+  check(text: string, place: Place, advice: string): void {
+    const first = this.#places.get(text)
+    if (first !== undefined) place.fault(`the same as ${first}; ${advice}`)
+    else if (text !== '') this.#places.set(text, place.path)
+  }
+}
+
+function readListen(place: Place, open: boolean): { host: string; port: number } {
+  const expected = 'host:port, as 127.0.0.1:8200 or "[::1]:8200", with a port from 0 to 65535'
+  const listen = splitListen(place.text(expected, (text) => splitListen(text) !== undefined))
+  if (listen === undefined) return { host: '', port: 0 }
+  if (!open && !isLoopback(listen.host)) {
+    place.fault(
+      'beyond loopback keys and values need tls: add `tls: {cert, key}`, or `insecure: true` to do without',
+    )
+  }
+  return listen
+}
+
+function readOwners(place: Place): OwnerConfig[] {
+  const ids = new Seen()
+  const hashes = new Seen()
+  return place.list('a list of at least one owner', 1).map((item) => {
+    const at = item.members('id', 'keys')
+    const id = readId(at.id)
+    ids.check(id, at.id, 'name each owner once')
+    return { id, keys: at.keys.given ? readKeys(at.keys, hashes) : [] }
+  })
+}
+
+function readKeys(place: Place, hashes: Seen): KeyConfig[] {
+  const ids = new Seen()
+  return place.list('a list of keys ([] for none)').map((item) => {
+    const at = item.members('id', 'sha256')
+    const id = readId(at.id)
+    ids.check(id, at.id, 'name each key of an owner once')
+    const expected = "64 lower-case hex digits, the API key's SHA-256"
+    const sha256 = at.sha256.text(expected, (text) => /^[0-9a-f]{64}$/.test(text))
+    hashes.check(sha256, at.sha256, 'an API key belongs to one owner, once: `coffer keys add` makes another')
+    return { id, sha256 }
+  })
+}
+
+function readFields(place: Place): string[] {
+  const expected = 'a field path, as patient.ssn or contacts[].phone ([] is every element of a list)'
+  const places = place.list('a list of field paths')
+  const paths = places.map((item) => item.text(expected, isFieldPath))
+  const seen = new Seen()
+  const known = new Map(paths.map((path, i) => [path, places[i]]))
+  for (const [i, path] of paths.entries()) {
+    seen.check(path, places[i], 'name each field once')
+    // What is above a field is whole in front of a dot or a bracket: names have neither.
+    for (const { index } of path.matchAll(/[.[]/g)) {
+      const outer = known.get(path.slice(0, index))
+      if (outer !== undefined) places[i].fault(`lies within ${outer.path}; keep one of them`)
+    }
+  }
+  return paths
+}
+
+/** A record is an object, so a path begins with a name: `a`, `a.b`, `a[].b`, `a[][]`. */
+function isFieldPath(path: string): boolean {
+  const whole = /^[^.[\]\p{Cc}]+(\[\])*(\.[^.[\]\p{Cc}]+(\[\])*)*$/u
+  const spaces = /(^|\.)\s|\s(\.|\[|$)/
+  return path.length <= 512 && path.isWellFormed() && whole.test(path) && !spaces.test(path)
+}
+
+function readLimits(place: Place): Limits {
+  // Object.keys forgets the type; DEFAULT_LIMITS has exactly the members of Limits.
+  const names = Object.keys(DEFAULT_LIMITS) as (keyof Limits)[]
+  const at = place.members(...names)
+  const limits: { -readonly [Name in keyof Limits]: number } = { ...DEFAULT_LIMITS }
+  for (const name of names) {
+    if (at[name].given) limits[name] = at[name].positive(MAX_LIMITS[name])
+  }
+  const { body_bytes, bodies_in_work_bytes } = limits
+  if (bodies_in_work_bytes !== 0 && bodies_in_work_bytes < body_bytes) {
+    at.bodies_in_work_bytes.fault(`less than body_bytes (${body_bytes}): such a body would never be taken`)
+  }
+  return limits
+}
+
+function readLedger(place: Place, folder: string): Config['ledger'] {
+  const at = place.members('kind', 'endpoints', 'tls', 'member')
+  const kind = at.kind.text('`embedded` or `etcd`', (text) => text === 'embedded' || text === 'etcd')
+  if (kind !== 'etcd') {
+    for (const inner of kind === '' ? [] : [at.endpoints, at.tls, at.member]) {
+      if (inner.given) inner.fault('only for `kind: etcd`; remove it')
+    }
+    return { kind: 'embedded' }
+  }
+  return {
+    kind,
+    endpoints: readEndpoints(at.endpoints),
+    ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
+    ...(at.member.given ? { member: at.member.mapping() } : {}),
+  }
+}
+
+function readEndpoints(place: Place): string[] {
+  const seen = new Seen()
+  const expected = 'an address as https://127.0.0.1:8201, without path, user or password'
+  return place.list('a list of at least one etcd address', 1).map((item) => {
+    const origin = originOf(item.text(expected, (text) => originOf(text) !== undefined)) ?? ''
+    seen.check(origin, item, 'name each member once')
+    return origin
+  })
+}
+
+function originOf(text: string): string | undefined {
+  const url = URL.parse(text)
+  if (url === null || !['http:', 'https:'].includes(url.protocol)) return undefined
+  // Anything beyond the origin would be dropped in silence.
+  return url.href === `${url.origin}/` && !/[?#]/.test(text) ? url.origin : undefined
+}

@@ -1,0 +1,111 @@
+// A checkpoint of the token tables, written in the background. It has a random name, and counts only while the
+// replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was true at a
+// moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages are read instead.
+//
+// File: head (magic, format) · for each part: table u32, depth u32, slots u32, crc32 u32, words · end mark with the
+// count of parts. Little-endian.
+import { constants } from 'node:fs'
+import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { crc32 } from 'node:zlib'
+import { Part, PART_SLOTS, SLOT_WORDS, TokenTable } from './table.ts'
+
+const MAGIC = Buffer.from('coffer checkpoint 1\n')
+const HEAD_BYTES = 16
+const END = 0xffff_ffff
+
+/** A table by the replica's own number of it. */
+export type NumberedTable = { readonly id: number; readonly table: TokenTable }
+
+const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
+
+/**
+ * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already hold
+ * mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on loading.
+ */
+export async function writeCheckpoint(dir: string, name: string, tables: Iterable<NumberedTable>): Promise<void> {
+  const temporary = `${fileOf(dir, name)}.new`
+  const file = await open(temporary, 'wx', 0o600)
+  try {
+    await file.write(MAGIC)
+    let parts = 0
+    for (const { id, table } of tables) {
+      for (const part of table.parts()) {
+        await writePart(file, id, part)
+        parts++
+      }
+    }
+    await file.write(head(END, parts, 0, 0))
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(temporary, fileOf(dir, name))
+  const folder = await open(dir, constants.O_RDONLY)
+  await folder.sync().finally(() => folder.close())
+}
+
+async function writePart(file: FileHandle, id: number, part: Part): Promise<void> {
+  const bytes = Buffer.from(Uint32Array.from(part.words).buffer)
+  const record = Buffer.concat([head(id, part.depth, part.mask + 1, crc32(bytes)), bytes])
+  await file.write(record)
+}
+
+function head(table: number, depth: number, slots: number, checksum: number): Buffer {
+  const bytes = Buffer.alloc(HEAD_BYTES)
+  for (const [i, word] of [table, depth, slots, checksum].entries()) bytes.writeUInt32LE(word, i * 4)
+  return bytes
+}
+
+/**
+ * The tables of a checkpoint without what lies at or after page `limit`; undefined where there is none of that name
+ * or it is damaged.
+ */
+export async function readCheckpoint(dir: string, name: string, limit: number): Promise<Map<number, TokenTable> | undefined> {
+  let file: FileHandle
+  try {
+    file = await open(fileOf(dir, name), 'r')
+  } catch {
+    return undefined
+  }
+  try {
+    const parts = await readParts(file)
+    if (!parts) return undefined
+    const tables = new Map<number, TokenTable>()
+    for (const [id, list] of parts) {
+      const whole = list.reduce((sum, part) => sum + 2 ** -part.depth, 0)
+      if (whole !== 1) return undefined
+      tables.set(id, TokenTable.fromParts(list, limit))
+    }
+    return tables
+  } finally {
+    await file.close()
+  }
+}
+
+async function readParts(file: FileHandle): Promise<Map<number, Part[]> | undefined> {
+  const magic = Buffer.alloc(MAGIC.length)
+  await file.read(magic)
+  if (!magic.equals(MAGIC)) return undefined
+  const tables = new Map<number, Part[]>()
+  const record = Buffer.alloc(HEAD_BYTES)
+  for (let count = 0; ; count++) {
+    if ((await file.read(record)).bytesRead !== HEAD_BYTES) return undefined
+    const [id, depth, slots, checksum] = [0, 4, 8, 12].map((at) => record.readUInt32LE(at))
+    if (id === END) return depth === count ? tables : undefined
+    if (slots < 64 || slots > PART_SLOTS || (slots & (slots - 1)) !== 0 || depth > 24) return undefined
+    const words = new Uint32Array(slots * SLOT_WORDS)
+    const bytes = Buffer.from(words.buffer)
+    if ((await file.read(bytes)).bytesRead !== bytes.length || crc32(bytes) !== checksum) return undefined
+    const list = tables.get(id)
+    if (list) list.push(new Part(slots, depth, words))
+    else tables.set(id, [new Part(slots, depth, words)])
+  }
+}
+
+/** Removes every checkpoint but the named one. */
+export async function removeOtherCheckpoints(dir: string, name: string): Promise<void> {
+  for (const file of await readdir(dir)) {
+    if (file.startsWith('checkpoint-') && file !== `checkpoint-${name}`) await rm(join(dir, file), { force: true })
+  }
+}

@@ -1,0 +1,147 @@
+// The replica's LMDB file: pages, entries, the numbers of tables, and the cursor, which is written in the same
+// transaction as the data it stands for. Every record has a checksum over key and value. The file is disposable.
+import { crc32 } from 'node:zlib'
+import { type Database, open, type RootDatabase } from 'lmdb'
+import { settled } from '../ledger/settled.ts'
+import { pageIsWhole } from './page.ts'
+
+/** A record does not match its checksum: the replica is to be rebuilt. */
+export class DamagedReplica extends Error {
+  override readonly name = 'DamagedReplica'
+}
+
+export type Meta = {
+  /** Format of this file. */
+  readonly format: number
+  /** Identity of the ledger that is followed. */
+  readonly ledger: string
+  /** Every revision up to this one has been applied. */
+  readonly cursor: number
+  /** The next page's number. */
+  readonly pages: number
+  /** The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none. */
+  readonly checkpoint: string
+}
+
+export const REPLICA_FORMAT = 1
+
+export type StoredEntry = { readonly key: string; readonly revision: number; readonly value: Uint8Array }
+export type StoredTable = { readonly id: number; readonly owner: string; readonly epoch: number }
+
+/** What one transaction writes. */
+export type Batch = {
+  readonly pages: readonly { readonly number: number; readonly page: Buffer }[]
+  readonly entries: readonly StoredEntry[]
+  readonly tables: readonly StoredTable[]
+  readonly meta: Meta
+}
+
+export class ReplicaStore {
+  readonly #env: RootDatabase
+  readonly #pages: Database<Buffer, number>
+  readonly #entries: Database<Buffer, string>
+  readonly #tables: Database<Buffer, number>
+  readonly #meta: Database<Buffer, string>
+
+  constructor(path: string, readOnly = false) {
+    this.#env = open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly })
+    this.#pages = this.#env.openDB({ name: 'pages', encoding: 'binary', keyEncoding: 'uint32' })
+    this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
+    this.#tables = this.#env.openDB({ name: 'tables', encoding: 'binary', keyEncoding: 'uint32' })
+    this.#meta = this.#env.openDB({ name: 'meta', encoding: 'binary' })
+  }
+
+  meta(): Meta | undefined {
+    const record = this.#meta.get('meta')
+    if (!record) return undefined
+    return JSON.parse(unseal('meta', record).toString('utf8')) // its checksum says that it is what we wrote
+  }
+
+  /** Resolves when the batch can be read. */
+  async write(batch: Batch): Promise<void> {
+    const puts: Promise<boolean>[] = []
+    for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
+    for (const { key, revision, value } of batch.entries) {
+      const bytes = Buffer.alloc(8 + value.length)
+      bytes.writeDoubleBE(revision)
+      bytes.set(value, 8)
+      puts.push(this.#entries.put(key, seal(key, bytes)))
+    }
+    for (const { id, owner, epoch } of batch.tables) {
+      puts.push(this.#tables.put(id, seal(String(id), Buffer.from(`${owner}@${epoch}`))))
+    }
+    puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
+    // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
+    await settled([...new Set(puts)])
+  }
+
+  async writeMeta(meta: Meta): Promise<void> {
+    await this.write({ pages: [], entries: [], tables: [], meta })
+  }
+
+  /** Resolves when all that was written is durable. */
+  async flushed(): Promise<void> {
+    await this.#env.flushed
+  }
+
+  /** A page's bytes: valid until the next read, and `length` counts, not the buffer's own. */
+  page(number: number): Buffer | undefined {
+    return this.#pages.getBinaryFast(number)
+  }
+
+  *pages(from: number): Iterable<{ number: number; page: Buffer }> {
+    for (const { key, value } of this.#pages.getRange({ start: from, snapshot: false })) {
+      yield { number: key, page: value }
+    }
+  }
+
+  *entries(): Iterable<StoredEntry> {
+    for (const { key, value } of this.#entries.getRange({ snapshot: false })) {
+      const bytes = unseal(key, value)
+      yield { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
+    }
+  }
+
+  *tables(): Iterable<StoredTable> {
+    for (const { key, value } of this.#tables.getRange({ snapshot: false })) {
+      const text = unseal(String(key), value).toString('utf8')
+      const at = text.lastIndexOf('@')
+      yield { id: key, owner: text.slice(0, at), epoch: Number(text.slice(at + 1)) }
+    }
+  }
+
+  /** Reads everything and compares it with its checksums. Throws DamagedReplica, or dies in LMDB. */
+  verify(): { pages: number; entries: number } {
+    const meta = this.meta()
+    let pages = 0
+    for (const { number, page } of this.pages(0)) {
+      if (!pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
+      if (number !== pages) throw new DamagedReplica(`page ${pages} is missing`)
+      pages++
+    }
+    if (pages !== (meta?.pages ?? 0)) throw new DamagedReplica('pages are missing at the end')
+    let entries = 0
+    for (const _ of this.entries()) entries++
+    for (const _ of this.tables()) entries++
+    return { pages, entries }
+  }
+
+  async close(): Promise<void> {
+    await this.#env.close()
+  }
+}
+
+function seal(key: string, value: Buffer): Buffer {
+  const bytes = Buffer.allocUnsafe(4 + value.length)
+  bytes.set(value, 4)
+  bytes.writeUInt32BE(crc32(value, crc32(key)), 0)
+  return bytes
+}
+
+function unseal(key: string, record: Buffer): Buffer {
+  const value = record.subarray(4)
+  if (record.length < 4 || record.readUInt32BE(0) !== crc32(value, crc32(key))) {
+    throw new DamagedReplica(`the record ${key} does not match its checksum`)
+  }
+  return value
+}

@@ -1,0 +1,194 @@
+// The token table: from a token body to its place (page, slot), in memory, per owner and epoch. Open addressing over
+// typed arrays, 24 bytes a slot. It is Bitcask's trade: look-ups without I/O, for memory.
+//
+// Bodies are pseudo-random, so they are their own hash: the top bits of the first word choose the part, the second
+// word the slot in it. A part grows from 64 slots to PART_SLOTS, then splits in two by the next bit: no growth ever
+// touches more than one part, and ten thousand small owners cost little.
+import { assert } from '../assert.ts'
+
+export const SLOT_WORDS = 6 // four words of body, page, slot in the page + 1 (0: empty)
+const FIRST_SLOTS = 64
+export const PART_SLOTS = 4096
+/** A part is full at 13/16: beyond it, probing gets long. */
+const full = (slots: number): number => (slots * 13) >>> 4
+
+export class Part {
+  readonly words: Uint32Array
+  readonly mask: number
+  /** How many top bits of the first word all its bodies share. */
+  readonly depth: number
+  used = 0
+
+  constructor(slots: number, depth: number, words = new Uint32Array(slots * SLOT_WORDS)) {
+    this.words = words
+    this.mask = slots - 1
+    this.depth = depth
+  }
+}
+
+/** Where a mapping is: valid until the next call of `find`. One object, since this runs for every token. */
+export const place = { page: 0, slot: 0 }
+
+export class TokenTable {
+  count = 0
+  /** Indexed by the top `#depth` bits of a body's first word. */
+  #directory: Part[] = [new Part(FIRST_SLOTS, 0)]
+  #depth = 0
+  readonly #sum = new Float64Array(4)
+  #unsettled = 0
+
+  /** Looks up the body whose first word is `words[at]`. Sets `place`. */
+  find(words: Uint32Array, at: number): boolean {
+    const w0 = words[at]
+    const w1 = words[at + 1]
+    const part = this.#directory[this.#depth === 0 ? 0 : w0 >>> (32 - this.#depth)]
+    const { words: slots, mask } = part
+    for (let i = w1 & mask; ; i = (i + 1) & mask) {
+      const s = i * SLOT_WORDS
+      const slot = slots[s + 5]
+      if (slot === 0) return false
+      if (
+        slots[s + 1] === w1 &&
+        slots[s] === w0 &&
+        slots[s + 2] === words[at + 2] &&
+        slots[s + 3] === words[at + 3]
+      ) {
+        place.page = slots[s + 4]
+        place.slot = slot - 1
+        return true
+      }
+    }
+  }
+
+  /** Insert-once: returns false, and changes nothing, where the body is there already. */
+  insert(words: Uint32Array, at: number, page: number, slot: number): boolean {
+    const w0 = words[at]
+    let index = this.#depth === 0 ? 0 : w0 >>> (32 - this.#depth)
+    let part = this.#directory[index]
+    if (part.used >= full(part.mask + 1)) {
+      this.#makeRoom(part, w0)
+      index = this.#depth === 0 ? 0 : w0 >>> (32 - this.#depth)
+      part = this.#directory[index]
+    }
+    if (!put(part, words, at, page, slot)) return false
+    this.count++
+    this.#add(words, at)
+    return true
+  }
+
+  #makeRoom(part: Part, w0: number): void {
+    const slots = part.mask + 1
+    if (slots < PART_SLOTS) {
+      const larger = new Part(slots * 2, part.depth)
+      moveInto(part, () => larger)
+      this.#replace(part, w0, larger, larger)
+      return
+    }
+    assert(part.depth < 24, 'bodies are spread evenly')
+    if (part.depth === this.#depth) {
+      this.#directory = this.#directory.flatMap((each) => [each, each])
+      this.#depth++
+    }
+    const low = new Part(PART_SLOTS, part.depth + 1)
+    const high = new Part(PART_SLOTS, part.depth + 1)
+    const bit = 31 - part.depth
+    moveInto(part, (first) => (((first >>> bit) & 1) === 0 ? low : high))
+    this.#replace(part, w0, low, high)
+  }
+
+  /** Puts `low` and `high` where `part` stood: the run of the directory that shares its top bits. */
+  #replace(part: Part, w0: number, low: Part, high: Part): void {
+    const span = 1 << (this.#depth - part.depth)
+    const first = part.depth === 0 ? 0 : (w0 >>> (32 - part.depth)) * span
+    for (let i = 0; i < span; i++) this.#directory[first + i] = i < span / 2 ? low : high
+    if (span === 1) this.#directory[first] = low
+  }
+
+  #add(words: Uint32Array, at: number): void {
+    for (let i = 0; i < 4; i++) this.#sum[i] += words[at + i]
+    if (++this.#unsettled === 1 << 20) this.#settle()
+  }
+
+  /** Carries: the sums are exact below 2^53, which is 2^21 additions of 32 bits. */
+  #settle(): void {
+    let carry = 0
+    for (let i = 0; i < 4; i++) {
+      const total = this.#sum[i] + carry
+      this.#sum[i] = total % 0x1_0000_0000
+      carry = Math.floor(total / 0x1_0000_0000)
+    }
+    this.#unsettled = 0
+  }
+
+  /** Sum of all bodies modulo 2^128 (each as four little-endian words), 32 hex digits. */
+  sum(): string {
+    this.#settle()
+    return Array.from(this.#sum, (word) => word.toString(16).padStart(8, '0'))
+      .reverse()
+      .join('')
+  }
+
+  /** Parts in order of their bits, each once. For the checkpoint. */
+  parts(): Part[] {
+    return this.#directory.filter((part, i) => i === 0 || part !== this.#directory[i - 1])
+  }
+
+  /** A table made of parts as `parts()` gave them, less what lies at or after page `limit`. */
+  static fromParts(parts: readonly Part[], limit: number): TokenTable {
+    const table = new TokenTable()
+    table.#depth = parts.reduce((depth, part) => Math.max(depth, part.depth), 0)
+    table.#directory = parts.flatMap((part) => new Array<Part>(1 << (table.#depth - part.depth)).fill(part))
+    assert(table.#directory.length === 1 << table.#depth, 'the parts cover all bodies once')
+    let late = false
+    for (const part of parts) {
+      part.used = 0
+      for (let s = 0; s < part.words.length; s += SLOT_WORDS) {
+        if (part.words[s + 5] === 0) continue
+        part.used++
+        if (part.words[s + 4] >= limit) late = true
+        table.count++
+        table.#add(part.words, s)
+      }
+    }
+    return late ? table.#without(limit) : table
+  }
+
+  #without(limit: number): TokenTable {
+    const table = new TokenTable()
+    for (const { words } of this.parts()) {
+      for (let s = 0; s < words.length; s += SLOT_WORDS) {
+        if (words[s + 5] !== 0 && words[s + 4] < limit) table.insert(words, s, words[s + 4], words[s + 5] - 1)
+      }
+    }
+    return table
+  }
+}
+
+function put(part: Part, words: Uint32Array, at: number, page: number, slot: number): boolean {
+  const { words: slots, mask } = part
+  const w0 = words[at]
+  const w1 = words[at + 1]
+  const w2 = words[at + 2]
+  const w3 = words[at + 3]
+  for (let i = w1 & mask; ; i = (i + 1) & mask) {
+    const s = i * SLOT_WORDS
+    if (slots[s + 5] === 0) {
+      slots[s] = w0
+      slots[s + 1] = w1
+      slots[s + 2] = w2
+      slots[s + 3] = w3
+      slots[s + 4] = page
+      slots[s + 5] = slot + 1
+      part.used++
+      return true
+    }
+    if (slots[s] === w0 && slots[s + 1] === w1 && slots[s + 2] === w2 && slots[s + 3] === w3) return false
+  }
+}
+
+function moveInto(part: Part, target: (w0: number) => Part): void {
+  const { words } = part
+  for (let s = 0; s < words.length; s += SLOT_WORDS) {
+    if (words[s + 5] !== 0) put(target(words[s]), words, s, words[s + 4], words[s + 5] - 1)
+  }
+}

@@ -1,0 +1,144 @@
+// The ledger's entries and their bytes. Every entry begins with a version byte and its writer (boot and commit
+// number), so that an unknown outcome can be told from another's write. Then: segments in binary (segment.ts), all
+// else as JSON with exactly the members listed here. Decoding refuses what encoding never writes.
+import { unreachable } from '../assert.ts'
+import { type LedgerKey, parseKey } from './keys.ts'
+import { decodeSegment, type Segment } from './segment.ts'
+import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
+
+/** The format of a ledger, in its genesis. A node refuses one above its own. */
+export const LEDGER_FORMAT = 1
+
+export type Genesis = {
+  readonly kind: 'genesis'
+  /** Random, 32 hex digits, never reused. */
+  readonly identity: string
+  readonly format: number
+  /** Wrapped key for receipts' MACs; that a keyring opens it is the check that it is the right keyring. */
+  readonly receiptKey: Uint8Array
+}
+export type Boot = { readonly kind: 'boot'; readonly boot: string; readonly node: string }
+export type ActiveEpoch = { readonly kind: 'epoch'; readonly owner: string; readonly active: number }
+export type WrappedEpochKey = {
+  readonly kind: 'key'
+  readonly owner: string
+  readonly epoch: number
+  readonly wrapped: Uint8Array
+  /** RFC 3339, by the clock of the node that opened the epoch. */
+  readonly openedAt: string
+}
+export type Entry = Genesis | Boot | ActiveEpoch | WrappedEpochKey | Segment
+
+/** Bytes of every entry but a segment (segment.ts packs those). */
+export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
+  const text = Buffer.from(JSON.stringify(body(entry)), 'utf8')
+  const bytes = encodeWriter(writer, text.length)
+  bytes.set(text, WRITER_BYTES)
+  return bytes
+}
+
+function body(entry: Exclude<Entry, Segment>): Record<string, unknown> {
+  switch (entry.kind) {
+    case 'genesis':
+      return { identity: entry.identity, format: entry.format, receipt_key: base64(entry.receiptKey) }
+    case 'boot':
+      return { node: entry.node }
+    case 'epoch':
+      return { active: entry.active }
+    case 'key':
+      return { wrapped: base64(entry.wrapped), opened_at: entry.openedAt }
+    default:
+      return unreachable(entry)
+  }
+}
+
+/** The entry under one of our keys; undefined under a foreign key. Throws CorruptEntry. */
+export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
+  const name = parseKey(key)
+  if (name === undefined) return undefined
+  decodeWriter(bytes)
+  if (name.kind === 'segment') return decodeSegment(bytes, name.boot, name.n)
+  return decodeJson(name, bytes, key)
+}
+
+function decodeJson(name: Exclude<LedgerKey, { kind: 'segment' }>, bytes: Uint8Array, key: string): Entry {
+  let json: unknown
+  try {
+    json = JSON.parse(Buffer.from(bytes.subarray(WRITER_BYTES)).toString('utf8'))
+  } catch {
+    throw new CorruptEntry(`the entry ${key} is not JSON`)
+  }
+  const read = new Members(json, key)
+  switch (name.kind) {
+    case 'genesis': {
+      const format = read.integer('format')
+      // Above our own the rest may look different: the caller refuses by the format alone.
+      if (format > LEDGER_FORMAT) return { kind: 'genesis', identity: '', format, receiptKey: new Uint8Array(0) }
+      const entry: Genesis = { ...name, identity: read.text('identity'), format, receiptKey: read.bytes('receipt_key') }
+      read.end(3)
+      return entry
+    }
+    case 'boot': {
+      const entry: Boot = { ...name, node: read.text('node') }
+      read.end(1)
+      return entry
+    }
+    case 'epoch': {
+      const entry: ActiveEpoch = { ...name, active: read.integer('active') }
+      read.end(1)
+      return entry
+    }
+    case 'key': {
+      const entry: WrappedEpochKey = { ...name, wrapped: read.bytes('wrapped'), openedAt: read.text('opened_at') }
+      read.end(2)
+      return entry
+    }
+    default:
+      return unreachable(name)
+  }
+}
+
+/** Strict reader of one JSON object. */
+class Members {
+  readonly #members: Record<string, unknown>
+  readonly #key: string
+
+  constructor(json: unknown, key: string) {
+    if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+      throw new CorruptEntry(`the entry ${key} is not an object`)
+    }
+    this.#members = json as Record<string, unknown> // just checked: a plain JSON object
+    this.#key = key
+  }
+
+  text(name: string): string {
+    const value = this.#members[name]
+    if (typeof value !== 'string') throw this.#bad(name)
+    return value
+  }
+
+  integer(name: string): number {
+    const value = this.#members[name]
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) throw this.#bad(name)
+    return value
+  }
+
+  bytes(name: string): Uint8Array {
+    const text = this.text(name)
+    const bytes = Buffer.from(text, 'base64')
+    if (bytes.toString('base64') !== text) throw this.#bad(name)
+    return new Uint8Array(bytes)
+  }
+
+  end(count: number): void {
+    if (Object.keys(this.#members).length !== count) throw new CorruptEntry(`the entry ${this.#key} has unknown members`)
+  }
+
+  #bad(name: string): CorruptEntry {
+    return new CorruptEntry(`the entry ${this.#key} has no valid ${name}`)
+  }
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64')
+}

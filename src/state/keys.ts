@@ -1,0 +1,40 @@
+// The ledger's keys. n and v have a fixed width and `@` is in no name, so that no two keys meet and a prefix is
+// exact: secrets `a`, `a/1` and `a/0000000001` stand apart.
+
+const WIDTH = 10
+
+export type LedgerKey =
+  | { readonly kind: 'genesis' }
+  | { readonly kind: 'boot'; readonly boot: string }
+  | { readonly kind: 'epoch'; readonly owner: string }
+  | { readonly kind: 'key'; readonly owner: string; readonly epoch: number }
+  | { readonly kind: 'segment'; readonly boot: string; readonly n: number }
+
+function fixed(n: number): string {
+  return String(n).padStart(WIDTH, '0')
+}
+
+export const GENESIS = 'genesis'
+export const bootKey = (boot: string): string => `boot/${boot}`
+export const epochKey = (owner: string): string => `epoch/${owner}`
+export const wrappedKey = (owner: string, epoch: number): string => `key/${owner}@${fixed(epoch)}`
+export const segmentKey = (boot: string, n: number): string => `seg/${boot}/${fixed(n)}`
+
+const BOOT = /^boot\/([0-9a-f]{32})$/
+const EPOCH = /^epoch\/([a-z0-9][a-z0-9._-]{0,63})$/
+const KEY = /^key\/([a-z0-9][a-z0-9._-]{0,63})@([0-9]{10})$/
+const SEGMENT = /^seg\/([0-9a-f]{32})\/([0-9]{10})$/
+
+/** What a key names; undefined where it is none of ours (such a key is skipped, counted and shown). */
+export function parseKey(key: string): LedgerKey | undefined {
+  if (key === GENESIS) return { kind: 'genesis' }
+  let match = SEGMENT.exec(key)
+  if (match) return { kind: 'segment', boot: match[1], n: Number(match[2]) }
+  match = EPOCH.exec(key)
+  if (match) return { kind: 'epoch', owner: match[1] }
+  match = KEY.exec(key)
+  if (match) return { kind: 'key', owner: match[1], epoch: Number(match[2]) }
+  match = BOOT.exec(key)
+  if (match) return { kind: 'boot', boot: match[1] }
+  return undefined
+}

@@ -1,0 +1,136 @@
+// A segment: the new mappings of one owner and epoch, packed into one ledger entry, about 33 bytes a mapping.
+//
+//   version and writer (25 bytes) · epoch u32 · count u32 · length of owner u8 · owner · bodies (16 bytes each) ·
+//   sizes (LEB128 each, units of 8 bytes) · sealed values
+//
+// Big-endian. The size of a sealed value is at least 1; nothing may follow the last one.
+import { assert } from '../assert.ts'
+import { segmentKey } from './keys.ts'
+import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
+
+export const SEGMENT_BYTES = 128 * 1024
+
+/** Mappings ready to be packed: bodies 16 bytes each, sizes and offsets in units of 8 bytes into `bytes`, one after another. */
+export type Mappings = {
+  readonly count: number
+  readonly bodies: Uint8Array
+  readonly sizes: Uint32Array
+  readonly offset: Uint32Array
+  readonly bytes: Uint8Array
+}
+
+export type Segment = {
+  readonly kind: 'segment'
+  readonly boot: string
+  readonly n: number
+  readonly owner: string
+  readonly epoch: number
+  readonly count: number
+  /** 16 bytes each, as they stand in the entry. */
+  readonly bodies: Uint8Array
+  /** Units of 8 bytes each. */
+  readonly sizes: Uint32Array
+  /** Sealed values one after another. */
+  readonly sealed: Uint8Array
+}
+
+/** Bytes that a mapping of `size` units adds to a segment. */
+export function mappingBytes(size: number): number {
+  return 16 + (size < 128 ? 1 : size < 16384 ? 2 : 3) + size * 8
+}
+
+/** Bytes of an empty segment of this owner: what `mappingBytes` adds to. */
+export function segmentHeadBytes(owner: string): number {
+  return WRITER_BYTES + 9 + owner.length
+}
+
+/** Mappings `from` to `to` (exclusive) of a list. */
+export type Run = { readonly mappings: Mappings; readonly from: number; readonly to: number }
+
+/** The bytes of one segment with the mappings of all runs. */
+export function encodeSegment(
+  place: { readonly owner: string; readonly epoch: number; readonly writer: Writer },
+  runs: readonly Run[],
+): Uint8Array {
+  let count = 0
+  let size = segmentHeadBytes(place.owner)
+  for (const { mappings, from, to } of runs) {
+    count += to - from
+    for (let i = from; i < to; i++) size += mappingBytes(mappings.sizes[i])
+  }
+  const bytes = encodeWriter(place.writer, size - WRITER_BYTES)
+  const view = new DataView(bytes.buffer)
+  view.setUint32(WRITER_BYTES, place.epoch)
+  view.setUint32(WRITER_BYTES + 4, count)
+  bytes[WRITER_BYTES + 8] = place.owner.length
+  bytes.set(Buffer.from(place.owner, 'latin1'), WRITER_BYTES + 9)
+  let bodyAt = segmentHeadBytes(place.owner)
+  let sizeAt = bodyAt + 16 * count
+  for (const { mappings, from, to } of runs) {
+    bytes.set(mappings.bodies.subarray(from * 16, to * 16), bodyAt)
+    bodyAt += (to - from) * 16
+    for (let i = from; i < to; i++) sizeAt = writeVarint(bytes, sizeAt, mappings.sizes[i])
+  }
+  let sealedAt = sizeAt
+  for (const { mappings, from, to } of runs) {
+    // Sealed values stand one after another, so a run of mappings is one run of bytes.
+    const last = to - 1
+    const sealed = mappings.bytes.subarray(mappings.offset[from] * 8, (mappings.offset[last] + mappings.sizes[last]) * 8)
+    bytes.set(sealed, sealedAt)
+    sealedAt += sealed.length
+  }
+  assert(sealedAt === bytes.length, 'a segment has the size that was computed')
+  return bytes
+}
+
+/** Throws CorruptEntry. The result's arrays are views of `bytes`. */
+export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segment {
+  const where = segmentKey(boot, n)
+  decodeWriter(bytes)
+  if (bytes.length < WRITER_BYTES + 9) throw new CorruptEntry(`${where} is too short`)
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
+  const epoch = view.getUint32(WRITER_BYTES)
+  const count = view.getUint32(WRITER_BYTES + 4)
+  const ownerEnd = WRITER_BYTES + 9 + bytes[WRITER_BYTES + 8]
+  const bodiesEnd = ownerEnd + 16 * count
+  if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length) throw new CorruptEntry(`${where} has a bad header`)
+  const owner = Buffer.from(bytes.subarray(WRITER_BYTES + 9, ownerEnd)).toString('latin1')
+  if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(owner)) throw new CorruptEntry(`${where} names no owner`)
+  const sizes = new Uint32Array(count)
+  const sealedAt = readSizes(bytes, bodiesEnd, sizes, where)
+  let units = 0
+  for (let i = 0; i < count; i++) units += sizes[i]
+  if (sealedAt + units * 8 !== bytes.length) throw new CorruptEntry(`${where} has not the length of its values`)
+  const bodies = bytes.subarray(ownerEnd, bodiesEnd)
+  return { kind: 'segment', boot, n, owner, epoch, count, bodies, sizes, sealed: bytes.subarray(sealedAt) }
+}
+
+function writeVarint(bytes: Uint8Array, at: number, value: number): number {
+  let to = at
+  let rest = value
+  while (rest > 127) {
+    bytes[to++] = (rest & 127) | 128
+    rest >>>= 7
+  }
+  bytes[to++] = rest
+  return to
+}
+
+/** Fills `sizes` from the LEB128 numbers at `at`; returns where they end. */
+function readSizes(bytes: Uint8Array, at: number, sizes: Uint32Array, where: string): number {
+  let from = at
+  for (let i = 0; i < sizes.length; i++) {
+    let value = 0
+    let shift = 0
+    let byte = 128
+    while (byte > 127) {
+      if (from >= bytes.length || shift > 14) throw new CorruptEntry(`${where} has a bad size`)
+      byte = bytes[from++]
+      value |= (byte & 127) << shift
+      shift += 7
+    }
+    if (value === 0 || (byte === 0 && shift > 7)) throw new CorruptEntry(`${where} has a bad size`)
+    sizes[i] = value
+  }
+  return from
+}

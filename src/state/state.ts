@@ -1,0 +1,138 @@
+// The fold of the ledger: what all nodes agree on at a revision. Pure and deterministic; it is a function of the
+// set of live entries, not of the order in which they were learnt.
+import { createHash } from 'node:crypto'
+import { type ActiveEpoch, decodeEntry, type Entry, type Genesis, type WrappedEpochKey } from './entries.ts'
+import { parseKey } from './keys.ts'
+import type { Segment } from './segment.ts'
+import { CorruptEntry } from './writer.ts'
+
+/** One key of a revision with the bytes put under it; null where it was removed. */
+export type Put = { readonly key: string; readonly value: Uint8Array | null }
+
+/** A put that has been decoded, and so may be applied. */
+export type Decoded = { readonly key: string; readonly entry: Entry | null; readonly value: Uint8Array | null }
+
+/** What `apply` needs of the index of mappings. Insert-once: an equal mapping is ignored. */
+export type MappingIndex = {
+  /** The segment's mappings stand at pages `firstPage` and following. */
+  insert(segment: Segment, firstPage: number): void
+}
+
+export type OwnerState = {
+  /** 0 until the first epoch is open. */
+  active: number
+  /** Revision of `epoch/<owner>`: what new mappings are guarded by. */
+  revision: number
+  readonly keys: Map<number, WrappedEpochKey>
+  /** Revisions of the wrapped keys: what rewrapping is guarded by. */
+  readonly keyRevisions: Map<number, number>
+}
+
+/** Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry. */
+export function decodePuts(puts: readonly Put[]): { decoded: Decoded[]; foreign: number } {
+  const decoded: Decoded[] = []
+  let foreign = 0
+  for (const { key, value } of puts) {
+    if (value !== null) {
+      const entry = decodeEntry(key, value)
+      if (entry === undefined) foreign++
+      else decoded.push({ key, entry, value })
+      continue
+    }
+    const name = parseKey(key)
+    if (name === undefined) foreign++
+    else throw new CorruptEntry(`the entry ${key} was removed, and entries of its kind never are`)
+  }
+  return { decoded, foreign }
+}
+
+export class State {
+  genesis: Genesis | undefined
+  readonly owners = new Map<string, OwnerState>()
+  /** Boot to the name of its node. */
+  readonly boots = new Map<string, string>()
+  /** Sum modulo 2^256 of the hashes of every entry but mappings, as four 64-bit parts. */
+  readonly #sum = new BigUint64Array(4)
+  readonly #hashes = new Map<string, BigUint64Array>()
+
+  owner(owner: string): OwnerState {
+    let state = this.owners.get(owner)
+    if (!state) {
+      state = { active: 0, revision: 0, keys: new Map(), keyRevisions: new Map() }
+      this.owners.set(owner, state)
+    }
+    return state
+  }
+
+  /** Applies one decoded entry that is no segment; segments go to the index of mappings. */
+  apply(revision: number, key: string, entry: Exclude<Entry, Segment>): void {
+    switch (entry.kind) {
+      case 'genesis':
+        this.genesis = entry
+        return
+      case 'boot':
+        this.boots.set(entry.boot, entry.node)
+        return
+      case 'epoch':
+        this.#applyEpoch(revision, key, entry)
+        return
+      case 'key': {
+        const owner = this.owner(entry.owner)
+        owner.keys.set(entry.epoch, entry)
+        owner.keyRevisions.set(entry.epoch, revision)
+        this.#account(key, `opened_at ${entry.openedAt}`)
+        return
+      }
+    }
+  }
+
+  #applyEpoch(revision: number, key: string, entry: ActiveEpoch): void {
+    const owner = this.owner(entry.owner)
+    if (revision <= owner.revision) return // learnt out of order: the newer one counts
+    owner.active = entry.active
+    owner.revision = revision
+    this.#account(key, `active ${entry.active}`)
+  }
+
+  /** Genesis, boots, wrapped keys and receipts are left out: they differ after a restore or a rewrap. */
+  #account(key: string, content: string): void {
+    const before = this.#hashes.get(key)
+    const bytes = createHash('sha256').update(`${key}\0${content}`).digest()
+    const hash = new BigUint64Array(4)
+    for (let i = 0; i < 4; i++) hash[i] = bytes.readBigUInt64LE(i * 8)
+    if (before) addWide(this.#sum, before, true)
+    addWide(this.#sum, hash, false)
+    this.#hashes.set(key, hash)
+  }
+
+  /**
+   * One SHA-256 over all parts, in hex: the sums themselves would tell one owner another's tokens.
+   * `mappings` are per owner and epoch, in any order: count, and sum of token bodies modulo 2^128.
+   */
+  digest(mappings: Iterable<MappingSum>): string {
+    const hash = createHash('sha256')
+    hash.update('coffer/1/digest\0')
+    hash.update(Buffer.from(this.#sum.buffer))
+    const parts = [...mappings].filter((part) => part.count > 0)
+    parts.sort((a, b) => (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : a.epoch - b.epoch))
+    for (const part of parts) hash.update(`${part.owner}\0${part.epoch}\0${part.count}\0${part.sum}\0`)
+    return hash.digest('hex')
+  }
+}
+
+export type MappingSum = {
+  readonly owner: string
+  readonly epoch: number
+  readonly count: number
+  /** Hex. */
+  readonly sum: string
+}
+
+function addWide(sum: BigUint64Array, part: BigUint64Array, negative: boolean): void {
+  let carry = negative ? 1n : 0n
+  for (let i = 0; i < 4; i++) {
+    const total = sum[i] + (negative ? ~part[i] & 0xffff_ffff_ffff_ffffn : part[i]) + carry
+    sum[i] = total & 0xffff_ffff_ffff_ffffn
+    carry = total >> 64n
+  }
+}
