@@ -93,6 +93,31 @@ export class Values {
     return at
   }
 
+  /** Appends all of another list; returns the index of its first value here. */
+  append(other: Values): number {
+    const first = this.count
+    if (first === 0) {
+      this.bytes = other.bytes
+      this.words = other.words
+      this.offset = other.offset
+      this.length = other.length
+      this.count = other.count
+      this.used = other.used
+      return 0
+    }
+    if (other.used === 0) return first
+    const at = this.#reserve(other.used * 8 - 1)
+    this.bytes.set(other.bytes.subarray(0, other.used * 8), at)
+    for (let i = 0; i < other.count; i++) {
+      this.#grow()
+      this.offset[this.count] = this.used + other.offset[i]
+      this.length[this.count] = other.length[i]
+      this.count++
+    }
+    this.used += other.used
+    return first
+  }
+
   #reserve(size: number): number {
     const at = this.used * 8
     const need = at + units(size) * 8

@@ -69,6 +69,13 @@ export class EpochKey {
     return out
   }
 
+  /** The same for values `from` to `to` (exclusive), into their places in `out`. */
+  bodiesOf(values: Values, from: number, to: number, out: Uint8Array): void {
+    const offset = values.offset.subarray(from, to)
+    const length = values.length.subarray(from, to)
+    this.#prf.bodies(values.bytes, offset, length, to - from, out, from * BODY_BYTES)
+  }
+
   /** Checks of `count` bodies: block i of the result begins with the 4 bytes of check i (stride 16). */
   checkBlocks(bodies: Uint8Array, count: number): Uint8Array {
     if (count === 0) return new Uint8Array(0)
@@ -146,7 +153,8 @@ export class EpochKey {
     for (let i = 0; i < count; i++) {
       let difference = 0
       for (let j = 0; j < 16; j++) difference |= again[i * 16 + j] ^ bodies[i * 16 + j]
-      const bad = difference !== 0 || (!wellFormed && unpaddedLength(values.bytes, values.offset[i] * 8, sizes[i]) < 0)
+      const bad =
+        difference !== 0 || (!wellFormed && unpaddedLength(values.bytes, values.offset[i] * 8, sizes[i]) < 0)
       if (bad) values.length[i] = 0
       else good++
     }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Names, type Seed } from './scan-names.ts'
+import { Names, type Seed, unescapeTo } from './scan-names.ts'
 
 // Under it the hash is the exclusive or of the depth and the bytes.
 const BAD: Seed = { start: 0, factor: 1 }
@@ -63,4 +63,36 @@ test('a name with escapes is known again under a new seed', () => {
   assert.equal(names.seen(3, 1, at + escaped.length, body.length, false), true)
   assert.equal(names.seen(2, 1, at + escaped.length, body.length, false), false)
   names.end()
+})
+
+test('a name is not the beginning of another one with the same hash', () => {
+  const names = new Names(() => BAD)
+  names.begin(Buffer.from('abccab'))
+  assert.equal(names.seen(1, 1, 0, 4, false), false)
+  assert.equal(names.seen(1, 1, 4, 6, false), false)
+  assert.equal(names.seen(1, 1, 0, 2, false), true)
+  names.end()
+})
+
+test('escapes become UTF-8, and lone surrogates stay different', () => {
+  const out = new Uint8Array(24)
+  const escape = (unit: number) => `\\u${unit.toString(16).padStart(4, '0')}`
+  const unescaped = (raw: string, to = Buffer.byteLength(raw)) =>
+    Buffer.from(out.subarray(2, unescapeTo(Buffer.from(raw), 0, to, out, 2)))
+  const utf8 = (...units: number[]) => {
+    const text = String.fromCharCode(...units)
+    if (text.isWellFormed()) return Buffer.from(text)
+    return Buffer.concat(
+      units.map((unit) => Buffer.of(0xe0 | (unit >> 12), 0x80 | ((unit >> 6) & 63), 0x80 | (unit & 63))),
+    )
+  }
+  for (let unit = 0; unit < 0x10000; unit++)
+    assert.deepEqual(unescaped(escape(unit)), utf8(unit), escape(unit))
+  const edges = [0xd7ff, 0xd800, 0xdbff, 0xdc00, 0xdfff, 0xe000]
+  for (const a of edges) {
+    for (const b of edges)
+      assert.deepEqual(unescaped(escape(a) + escape(b)), utf8(a, b), escape(a) + escape(b))
+  }
+  assert.deepEqual(unescaped(escape(0xd83d) + escape(0xde00), 6), utf8(0xd83d))
+  assert.equal(unescaped('\\"\\\\\\/\\b\\f\\n\\r\\t-é').toString(), '"\\/\b\f\n\r\t-é')
 })

@@ -454,14 +454,19 @@ test('one scan is not changed by the next, with few places and with many', () =>
 })
 
 test('places grow where they come densely at first and late', () => {
-  const paths = new Paths(['values[]', 'late[]'])
+  const paths = new Paths(['none', 'values[]', 'late[]'])
   const pad = 'x'.repeat(100_000)
   const early = bytes(`{"values":[${Array(5000).fill(1)}],"pad":"${pad}","late":[${Array(9000).fill(2)}]}`)
   const late = bytes(`{"pad":"${pad}","values":[${Array(5000).fill(1)}],"late":[${Array(9000).fill(2)}]}`)
   for (const body of [early, late]) {
     const result = scan(body, paths)
     assert.equal(result.count, 14_000)
-    for (let i = 0; i < result.count; i++) assert.equal(body[result.start[i]], i < 5000 ? 0x31 : 0x32)
+    for (let i = 0; i < result.count; i++) {
+      assert.equal(body[result.start[i]], i < 5000 ? 0x31 : 0x32)
+      assert.equal(result.end[i], result.start[i] + 1)
+      assert.equal(result.leaf[i], i < 5000 ? 1 : 2)
+      assert.equal(result.kinds[i], KIND.number)
+    }
   }
 })
 
@@ -500,6 +505,7 @@ test('the text of a path: names that are not plain, and its length', () => {
   for (const pad of ['', 'x']) {
     const path = memberPath('', pad + '😀'.repeat(600))
     assert.ok(path.length <= 1000 && path.isWellFormed() && path.endsWith('…'), path)
+    assert.equal(memberPath(path, 'more'), path)
   }
   const { path } = fault(`{"${'a'.repeat(600)}":{"${'b'.repeat(600)}":[{"c":x}]}}`)
   assert.equal(path, `${'a'.repeat(600)}.${'b'.repeat(398)}…`)

@@ -39,10 +39,10 @@ export class CheckedLedger implements Ledger {
     return this.#driver.head()
   }
 
-  async *follow(after: number): AsyncIterable<Revision> {
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     this.#open()
     let last = after
-    for await (const revision of this.#driver.follow(after)) {
+    for await (const revision of this.#driver.follow(after, signal)) {
       assert(revision.revision === last + 1, `the ledger went from revision ${last} to ${revision.revision}`)
       assert(revision.puts.length > 0, 'a revision puts something')
       last = revision.revision
@@ -67,7 +67,10 @@ export class CheckedLedger implements Ledger {
   }
 }
 
-async function* checkEntries(revision: number, entries: AsyncIterable<SnapshotEntry>): AsyncIterable<SnapshotEntry> {
+async function* checkEntries(
+  revision: number,
+  entries: AsyncIterable<SnapshotEntry>,
+): AsyncIterable<SnapshotEntry> {
   const seen = new Set<string>()
   for await (const entry of entries) {
     assert(entry.revision >= 1 && entry.revision <= revision, 'a snapshot holds nothing from after it')

@@ -32,8 +32,11 @@ export type Ledger = {
   commit(commit: Commit): Promise<CommitResult>
   /** The latest revision, linearizable. Throws LedgerUnavailable. */
   head(): Promise<number>
-  /** Every revision after `after`, in order and gapless, for ever; ends on close. Throws Compacted, LedgerUnavailable. */
-  follow(after: number): AsyncIterable<Revision>
+  /**
+   * Every revision after `after`, in order and gapless, for ever; ends on close and when `signal` aborts. Throws
+   * Compacted, LedgerUnavailable.
+   */
+  follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
   /** All live entries at one revision, in any order. Throws LedgerUnavailable. */
   snapshot(): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
   close(): Promise<void>

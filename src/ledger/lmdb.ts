@@ -161,6 +161,10 @@ export class LmdbLedger implements Ledger {
     let drop = 0
     while (this.#recentBytes > RECENT_BYTES) this.#recentBytes -= revisionBytes(this.#recent[drop++])
     if (drop > 0) this.#recent.splice(0, drop)
+    this.#signal()
+  }
+
+  #signal(): void {
     this.#wake.resolve()
     this.#wake = Promise.withResolvers<void>()
   }
@@ -194,10 +198,11 @@ export class LmdbLedger implements Ledger {
     return this.#head
   }
 
-  async *follow(after: number): AsyncIterable<Revision> {
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    signal?.addEventListener('abort', () => this.#signal(), { once: true })
     let last = after
     for (;;) {
-      if (this.#closed) return
+      if (this.#closed || signal?.aborted) return
       if (last >= this.#head) {
         await this.#wake.promise
         continue
@@ -244,7 +249,7 @@ export class LmdbLedger implements Ledger {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
-    this.#wake.resolve()
+    this.#signal()
     await this.#writing
     await this.#env.close()
   }

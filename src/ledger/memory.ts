@@ -64,7 +64,10 @@ export class MemoryLedger implements Ledger {
       if (value === null) this.#live.delete(key)
       else this.#live.set(key, { value: value.slice(), revision })
     }
-    this.#log.push({ revision, puts: puts.map((put) => ({ key: put.key, value: put.value?.slice() ?? null })) })
+    this.#log.push({
+      revision,
+      puts: puts.map((put) => ({ key: put.key, value: put.value?.slice() ?? null })),
+    })
     this.#signal()
     return { ok: true, revision }
   }
@@ -75,11 +78,12 @@ export class MemoryLedger implements Ledger {
     return this.#head()
   }
 
-  async *follow(after: number): AsyncIterable<Revision> {
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    signal?.addEventListener('abort', () => this.#signal(), { once: true })
     const generation = this.#generation
     let last = after
     for (;;) {
-      if (this.#closed) return
+      if (this.#closed || signal?.aborted) return
       if (generation !== this.#generation) throw new LedgerUnavailable('no-quorum', 'the stream broke')
       if (last < this.#compacted) throw new Compacted(`revisions up to ${this.#compacted} are gone`)
       const next = this.reachable ? this.#log[last - this.#compacted] : undefined

@@ -21,5 +21,8 @@ export async function settled(puts: readonly Promise<boolean>[]): Promise<void> 
 
 /** True for the unhandled rejection that lmdb leaves behind a failed write, whose promise has told it already. */
 export function isEcho(reason: unknown): boolean {
-  return reason instanceof Error && (reason.message === ECHO || /^(Input\/output error|No space left)/.test(reason.message))
+  return (
+    reason instanceof Error &&
+    (reason.message === ECHO || /^(Input\/output error|No space left)/.test(reason.message))
+  )
 }

@@ -8,7 +8,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
-import { Part, PART_SLOTS, SLOT_WORDS, TokenTable } from './table.ts'
+import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 
 const MAGIC = Buffer.from('coffer checkpoint 1\n')
 const HEAD_BYTES = 16
@@ -23,7 +23,11 @@ const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${na
  * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already hold
  * mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on loading.
  */
-export async function writeCheckpoint(dir: string, name: string, tables: Iterable<NumberedTable>): Promise<void> {
+export async function writeCheckpoint(
+  dir: string,
+  name: string,
+  tables: Iterable<NumberedTable>,
+): Promise<void> {
   const temporary = `${fileOf(dir, name)}.new`
   const file = await open(temporary, 'wx', 0o600)
   try {
@@ -61,7 +65,11 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
  * The tables of a checkpoint without what lies at or after page `limit`; undefined where there is none of that name
  * or it is damaged.
  */
-export async function readCheckpoint(dir: string, name: string, limit: number): Promise<Map<number, TokenTable> | undefined> {
+export async function readCheckpoint(
+  dir: string,
+  name: string,
+  limit: number,
+): Promise<Map<number, TokenTable> | undefined> {
   let file: FileHandle
   try {
     file = await open(fileOf(dir, name), 'r')
@@ -106,6 +114,7 @@ async function readParts(file: FileHandle): Promise<Map<number, Part[]> | undefi
 /** Removes every checkpoint but the named one. */
 export async function removeOtherCheckpoints(dir: string, name: string): Promise<void> {
   for (const file of await readdir(dir)) {
-    if (file.startsWith('checkpoint-') && file !== `checkpoint-${name}`) await rm(join(dir, file), { force: true })
+    if (file.startsWith('checkpoint-') && file !== `checkpoint-${name}`)
+      await rm(join(dir, file), { force: true })
   }
 }

@@ -35,7 +35,11 @@ export class PendingMappings<C extends PendingCommit> {
   }
 }
 
-function findIn<C extends PendingCommit>(generation: Generation<C>, words: Uint32Array, at: number): C | undefined {
+function findIn<C extends PendingCommit>(
+  generation: Generation<C>,
+  words: Uint32Array,
+  at: number,
+): C | undefined {
   if (generation.table.count === 0 || !generation.table.find(words, at)) return undefined
   const commit = generation.commits[place.page]
   return commit.stage === 'gone' ? undefined : commit

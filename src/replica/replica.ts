@@ -16,7 +16,14 @@ import { type Decoded, decodePuts, type MappingSum, type OwnerState, State } fro
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageCount, pageIsWhole, pageTable, sizeOf } from './page.ts'
-import { type Batch, DamagedReplica, type Meta, REPLICA_FORMAT, ReplicaStore, type StoredEntry } from './store.ts'
+import {
+  type Batch,
+  DamagedReplica,
+  type Meta,
+  REPLICA_FORMAT,
+  ReplicaStore,
+  type StoredEntry,
+} from './store.ts'
 import { place, TokenTable } from './table.ts'
 
 /** Bytes of revisions that may wait to be applied, and that go into one transaction. */
@@ -49,7 +56,12 @@ export type ReplicaOptions = {
 }
 
 type Queued = { readonly revision: number; readonly decoded: readonly Decoded[]; readonly bytes: number }
-type Table = { readonly id: number; readonly owner: string; readonly epoch: number; readonly tokens: TokenTable }
+type Table = {
+  readonly id: number
+  readonly owner: string
+  readonly epoch: number
+  readonly tokens: TokenTable
+}
 
 export class Replica {
   readonly state = new State()
@@ -75,14 +87,21 @@ export class Replica {
   #commits = 0
   #queue: Queued[] = []
   #queueBytes = 0
+  /** The revision that is being written. */
+  #applying = 0
   #wakeApplier = Promise.withResolvers<void>()
   #room = Promise.withResolvers<void>()
-  #waiters: { readonly revision: number; readonly resolve: () => void; readonly reject: (error: Error) => void }[] = []
+  #waiters: {
+    readonly revision: number
+    readonly resolve: () => void
+    readonly reject: (error: Error) => void
+  }[] = []
   #barrier: Promise<void> | undefined
   #nextBarrier: Promise<void> | undefined
   #sinceCheckpoint = 0
   #checkpointing: Promise<void> | undefined
   #closed = false
+  readonly #stop = new AbortController()
   #running: Promise<unknown> = Promise.resolve()
   #digest: { readonly revision: number; readonly digest: string } | undefined
 
@@ -113,8 +132,8 @@ export class Replica {
     }
     const replica = new Replica(options, store, meta)
     await replica.#load()
-    replica.#running = Promise.all([replica.#followForEver(), replica.#applyForEver()]).catch((error: Error) =>
-      replica.#end(error),
+    replica.#running = Promise.all([replica.#followForEver(), replica.#applyForEver()]).catch(
+      (error: Error) => replica.#end(error),
     )
     return replica
   }
@@ -125,7 +144,7 @@ export class Replica {
     for (const { id, owner, epoch } of this.#store.tables()) this.#addTable(id, owner, epoch)
     for (const { key, revision, value } of this.#store.entries()) {
       const entry = decodeEntry(key, value)
-      assert(entry && entry.kind !== 'segment', 'the replica stores no segment as an entry')
+      assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
       this.state.apply(revision, key, entry)
     }
     const from = await this.#loadCheckpoint()
@@ -172,7 +191,8 @@ export class Replica {
         for (let slot = 0; slot < count; slot++) table.tokens.insert(bodies, slot * 4, number, slot)
         expected++
       }
-      if (expected < stop && expected < this.#meta.pages) throw new DamagedReplica(`page ${expected} is missing`)
+      if (expected < stop && expected < this.#meta.pages)
+        throw new DamagedReplica(`page ${expected} is missing`)
       await new Promise((resolve) => setImmediate(resolve))
     }
     this.#sinceCheckpoint = (this.#meta.pages - from) * PAGE_MAPPINGS
@@ -222,10 +242,10 @@ export class Replica {
         () => undefined, // the node ends, or the stream broke: the next one tells
       )
     }
-    for await (const { revision, puts } of this.#ledger.follow(from)) {
+    for await (const { revision, puts } of this.#ledger.follow(from, this.#stop.signal)) {
       if (this.#closed) return
       this.head = Math.max(this.head, revision)
-      const { decoded, foreign } = decodePuts(puts)
+      const { decoded, foreign } = decodePuts(revision, puts)
       this.foreignKeys += foreign
       const bytes = puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 0)
       await this.#enqueue({ revision, decoded, bytes })
@@ -251,21 +271,19 @@ export class Replica {
     let bytes = 0
     for await (const entry of entries) {
       if (entry.revision <= this.applied) continue
-      const one = decodePuts([{ key: entry.key, value: entry.value }])
+      const one = decodePuts(entry.revision, [{ key: entry.key, value: entry.value }])
       this.foreignKeys += one.foreign
       decoded.push(...one.decoded)
       bytes += entry.value.length
       if (bytes < QUEUE_BYTES) continue
-      await this.#applyBatch([{ revision: this.applied, decoded, bytes }], entry.revision)
+      await this.#applyBatch([{ revision: this.applied, decoded, bytes }])
       decoded = []
       bytes = 0
     }
-    await this.#applyBatch([{ revision, decoded, bytes }], revision)
+    await this.#applyBatch([{ revision, decoded, bytes }])
   }
 
   // ---- applying
-
-  #applying = 0
 
   async #applyForEver(): Promise<void> {
     while (!this.#closed) {
@@ -279,27 +297,23 @@ export class Replica {
       this.#queueBytes = 0
       this.#room.resolve()
       this.#room = Promise.withResolvers()
-      await this.#applyBatch(batch, batch[batch.length - 1].revision)
+      await this.#applyBatch(batch)
       this.#checkpointIfDue()
     }
   }
 
   /** Writes the revisions in one transaction; when they can be read, lets the tables and the state know of them. */
-  async #applyBatch(batch: readonly Queued[], entryRevision: number): Promise<void> {
+  async #applyBatch(batch: readonly Queued[]): Promise<void> {
     const last = batch[batch.length - 1].revision
     this.#applying = last
-    const { write, segments } = this.#prepare(batch, last, entryRevision)
+    const { write, segments } = this.#prepare(batch, last)
     await this.#writeRetrying(write)
     this.#meta = write.meta
     for (const { revision, decoded } of batch) {
-      for (const each of decoded) {
-        if (each.entry === null) continue
-        if (each.entry.kind === 'segment') this.#insert(each.entry, segments)
-        else {
-          this.state.apply(Math.max(revision, entryRevision === last ? revision : entryRevision), each.key, each.entry)
-          if (each.entry.kind === 'epoch') this.#events.epoch(each.entry.owner, each.entry.active, revision)
-        }
-        this.#tellApplied(each, revision)
+      for (const put of decoded) {
+        if (put.entry.kind === 'segment') this.#insert(put.entry, segments)
+        else this.state.apply(put.revision, put.key, put.entry)
+        this.#tell(put)
       }
       this.applied = revision
     }
@@ -307,25 +321,23 @@ export class Replica {
     this.#wake()
   }
 
-  #tellApplied(put: Decoded, revision: number): void {
-    if (put.value === null) return
-    const { boot } = decodeWriter(put.value)
-    if (boot === this.#boot) return
-    const node = this.state.boots.get(boot)
+  #tell({ entry, value, revision }: Decoded): void {
+    if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
+    const { boot } = decodeWriter(value)
+    const node = boot === this.#boot ? undefined : this.state.boots.get(boot)
     if (node !== undefined) this.#events.applied(node, revision)
   }
 
-  #prepare(batch: readonly Queued[], last: number, entryRevision: number): { write: Batch; segments: Map<Segment, number> } {
+  #prepare(batch: readonly Queued[], last: number): { write: Batch; segments: Map<Segment, number> } {
     const pages: { number: number; page: Buffer }[] = []
     const entries: StoredEntry[] = []
     const tables: { id: number; owner: string; epoch: number }[] = []
     const segments = new Map<Segment, number>()
     let next = this.#meta.pages
-    for (const { revision, decoded } of batch) {
-      for (const { key, entry, value } of decoded) {
-        assert(entry !== null && value !== null, 'entries of these kinds are never removed')
+    for (const { decoded } of batch) {
+      for (const { key, entry, value, revision } of decoded) {
         if (entry.kind !== 'segment') {
-          entries.push({ key, revision: revision === last ? entryRevision : revision, value })
+          entries.push({ key, revision, value })
           continue
         }
         let table = this.#tables.get(entry.owner)?.get(entry.epoch)
@@ -366,7 +378,10 @@ export class Replica {
         return
       } catch (error) {
         if (this.#closed) throw error
-        if (!told) this.#events.lost(`the replica could not be written: ${error instanceof Error ? error.message : error}`)
+        if (!told)
+          this.#events.lost(
+            `the replica could not be written: ${error instanceof Error ? error.message : error}`,
+          )
         await this.#pause()
       }
     }
@@ -408,10 +423,12 @@ export class Replica {
       sent.then(done, done)
       return sent
     }
-    this.#nextBarrier ??= this.#barrier.then(undefined, () => undefined).then(() => {
-      this.#nextBarrier = undefined
-      return this.barrier()
-    })
+    this.#nextBarrier ??= this.#barrier
+      .then(undefined, () => undefined)
+      .then(() => {
+        this.#nextBarrier = undefined
+        return this.barrier()
+      })
     return this.#nextBarrier
   }
 
@@ -475,7 +492,8 @@ export class Replica {
   /** Throws DamagedReplica where the page is damaged. */
   checkPage(number: number): void {
     const page = this.#store.page(number)
-    if (!page || !pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
+    if (!page || !pageIsWhole(page, page.length, number))
+      throw new DamagedReplica(`page ${number} is damaged`)
   }
 
   *mappingSums(): Iterable<MappingSum> {
@@ -549,9 +567,11 @@ export class Replica {
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true
+    this.#stop.abort()
     this.#wakeApplier.resolve()
     this.#room.resolve()
-    for (const waiter of this.#waiters) waiter.reject(new LedgerUnavailable('closed', 'the replica is closed'))
+    for (const waiter of this.#waiters)
+      waiter.reject(new LedgerUnavailable('closed', 'the replica is closed'))
     this.#waiters = []
     await this.#running
     await this.#checkpointing

@@ -73,8 +73,14 @@ function decodeJson(name: Exclude<LedgerKey, { kind: 'segment' }>, bytes: Uint8A
     case 'genesis': {
       const format = read.integer('format')
       // Above our own the rest may look different: the caller refuses by the format alone.
-      if (format > LEDGER_FORMAT) return { kind: 'genesis', identity: '', format, receiptKey: new Uint8Array(0) }
-      const entry: Genesis = { ...name, identity: read.text('identity'), format, receiptKey: read.bytes('receipt_key') }
+      if (format > LEDGER_FORMAT)
+        return { kind: 'genesis', identity: '', format, receiptKey: new Uint8Array(0) }
+      const entry: Genesis = {
+        ...name,
+        identity: read.text('identity'),
+        format,
+        receiptKey: read.bytes('receipt_key'),
+      }
       read.end(3)
       return entry
     }
@@ -89,7 +95,11 @@ function decodeJson(name: Exclude<LedgerKey, { kind: 'segment' }>, bytes: Uint8A
       return entry
     }
     case 'key': {
-      const entry: WrappedEpochKey = { ...name, wrapped: read.bytes('wrapped'), openedAt: read.text('opened_at') }
+      const entry: WrappedEpochKey = {
+        ...name,
+        wrapped: read.bytes('wrapped'),
+        openedAt: read.text('opened_at'),
+      }
       read.end(2)
       return entry
     }
@@ -131,7 +141,8 @@ class Members {
   }
 
   end(count: number): void {
-    if (Object.keys(this.#members).length !== count) throw new CorruptEntry(`the entry ${this.#key} has unknown members`)
+    if (Object.keys(this.#members).length !== count)
+      throw new CorruptEntry(`the entry ${this.#key} has unknown members`)
   }
 
   #bad(name: string): CorruptEntry {

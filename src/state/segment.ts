@@ -75,7 +75,10 @@ export function encodeSegment(
   for (const { mappings, from, to } of runs) {
     // Sealed values stand one after another, so a run of mappings is one run of bytes.
     const last = to - 1
-    const sealed = mappings.bytes.subarray(mappings.offset[from] * 8, (mappings.offset[last] + mappings.sizes[last]) * 8)
+    const sealed = mappings.bytes.subarray(
+      mappings.offset[from] * 8,
+      (mappings.offset[last] + mappings.sizes[last]) * 8,
+    )
     bytes.set(sealed, sealedAt)
     sealedAt += sealed.length
   }
@@ -93,14 +96,16 @@ export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segme
   const count = view.getUint32(WRITER_BYTES + 4)
   const ownerEnd = WRITER_BYTES + 9 + bytes[WRITER_BYTES + 8]
   const bodiesEnd = ownerEnd + 16 * count
-  if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length) throw new CorruptEntry(`${where} has a bad header`)
+  if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length)
+    throw new CorruptEntry(`${where} has a bad header`)
   const owner = Buffer.from(bytes.subarray(WRITER_BYTES + 9, ownerEnd)).toString('latin1')
   if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(owner)) throw new CorruptEntry(`${where} names no owner`)
   const sizes = new Uint32Array(count)
   const sealedAt = readSizes(bytes, bodiesEnd, sizes, where)
   let units = 0
   for (let i = 0; i < count; i++) units += sizes[i]
-  if (sealedAt + units * 8 !== bytes.length) throw new CorruptEntry(`${where} has not the length of its values`)
+  if (sealedAt + units * 8 !== bytes.length)
+    throw new CorruptEntry(`${where} has not the length of its values`)
   const bodies = bytes.subarray(ownerEnd, bodiesEnd)
   return { kind: 'segment', boot, n, owner, epoch, count, bodies, sizes, sealed: bytes.subarray(sealedAt) }
 }

@@ -10,12 +10,12 @@ import { CorruptEntry } from './writer.ts'
 export type Put = { readonly key: string; readonly value: Uint8Array | null }
 
 /** A put that has been decoded, and so may be applied. */
-export type Decoded = { readonly key: string; readonly entry: Entry | null; readonly value: Uint8Array | null }
-
-/** What `apply` needs of the index of mappings. Insert-once: an equal mapping is ignored. */
-export type MappingIndex = {
-  /** The segment's mappings stand at pages `firstPage` and following. */
-  insert(segment: Segment, firstPage: number): void
+export type Decoded = {
+  readonly key: string
+  readonly entry: Entry
+  readonly value: Uint8Array
+  /** The revision it was put at. */
+  readonly revision: number
 }
 
 export type OwnerState = {
@@ -29,14 +29,14 @@ export type OwnerState = {
 }
 
 /** Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry. */
-export function decodePuts(puts: readonly Put[]): { decoded: Decoded[]; foreign: number } {
+export function decodePuts(revision: number, puts: readonly Put[]): { decoded: Decoded[]; foreign: number } {
   const decoded: Decoded[] = []
   let foreign = 0
   for (const { key, value } of puts) {
     if (value !== null) {
       const entry = decodeEntry(key, value)
       if (entry === undefined) foreign++
-      else decoded.push({ key, entry, value })
+      else decoded.push({ key, entry, value, revision })
       continue
     }
     const name = parseKey(key)
@@ -78,6 +78,7 @@ export class State {
         return
       case 'key': {
         const owner = this.owner(entry.owner)
+        if (revision <= (owner.keyRevisions.get(entry.epoch) ?? 0)) return
         owner.keys.set(entry.epoch, entry)
         owner.keyRevisions.set(entry.epoch, revision)
         this.#account(key, `opened_at ${entry.openedAt}`)

@@ -25,7 +25,8 @@ export function encodeWriter(writer: Writer, rest: number): Uint8Array {
 /** Throws CorruptEntry. */
 export function decodeWriter(bytes: Uint8Array): Writer {
   if (bytes.length < WRITER_BYTES) throw new CorruptEntry('an entry is shorter than its header')
-  if (bytes[0] !== ENTRY_VERSION) throw new CorruptEntry(`an entry has version ${bytes[0]}, this node knows ${ENTRY_VERSION}`)
+  if (bytes[0] !== ENTRY_VERSION)
+    throw new CorruptEntry(`an entry has version ${bytes[0]}, this node knows ${ENTRY_VERSION}`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   return { boot: Buffer.from(bytes.subarray(1, 17)).toString('hex'), commit: Number(view.getBigUint64(17)) }
 }
@@ -33,4 +34,3 @@ export function decodeWriter(bytes: Uint8Array): Writer {
 export function sameWriter(a: Writer, b: Writer): boolean {
   return a.boot === b.boot && a.commit === b.commit
 }
-

@@ -1,0 +1,206 @@
+// Group commit: what waits at this node for one owner and epoch leaves as one segment under one guard (a segment of
+// one mapping costs some 250 bytes of ledger, one of many 33 a mapping).
+
+import { units, type Values } from '../crypto/canonical.ts'
+import type { EpochKey } from '../crypto/epochkey.ts'
+import { PendingMappings } from '../replica/pending.ts'
+import type { Replica } from '../replica/replica.ts'
+import type { TokenTable } from '../replica/table.ts'
+import { epochKey, segmentKey } from '../state/keys.ts'
+import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
+
+/** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */
+const IN_FLIGHT = 4
+
+/** The epoch was closed before the mappings could be committed under it: start again at the new one. */
+export class EpochMoved extends Error {
+  override readonly name = 'EpochMoved'
+}
+
+/** One segment, from the first mapping that waits for it until the replica has applied it. */
+class SegmentCommit {
+  stage: 'waiting' | 'sent' | 'accepted' | 'gone' = 'waiting'
+  readonly runs: Run[] = []
+  bytes: number
+  readonly #done = Promise.withResolvers<void>()
+
+  constructor(owner: string) {
+    this.bytes = segmentHeadBytes(owner)
+    this.#done.promise.catch(() => undefined) // those who joined hear of it; nobody may have
+  }
+
+  /** Resolves when the commit is acknowledged. */
+  get done(): Promise<void> {
+    return this.#done.promise
+  }
+
+  accept(): void {
+    this.stage = 'accepted'
+    this.#done.resolve()
+  }
+
+  fail(error: Error): void {
+    this.stage = 'gone'
+    this.#done.reject(error)
+  }
+}
+
+/** What a request has to wait for. */
+export type Issued = {
+  /** Resolves when every mapping of the request is acknowledged; throws EpochMoved or LedgerUnavailable. */
+  readonly acknowledged: Promise<void>
+  /** True where one of the commits left after this call: an accepted guard of it proves the epoch. */
+  readonly proves: boolean
+  /** How many mappings were new here. */
+  readonly fresh: number
+}
+
+const NOTHING: Issued = { acknowledged: Promise.resolve(), proves: false, fresh: 0 }
+
+/** The mappings of one owner and epoch that are on their way. */
+class Group {
+  readonly key: EpochKey
+  readonly #replica: Replica
+  /** Revision of `epoch/<owner>`: what every commit of this group is guarded by. */
+  readonly #guard: number
+  readonly #pending = new PendingMappings<SegmentCommit>()
+  readonly #waiting: SegmentCommit[] = []
+  #inFlight = 0
+
+  constructor(replica: Replica, key: EpochKey, guard: number) {
+    this.#replica = replica
+    this.key = key
+    this.#guard = guard
+  }
+
+  /** Drops what is gone; true when nothing is left. */
+  sweep(): boolean {
+    return this.#pending.sweep() && this.#waiting.length === 0 && this.#inFlight === 0
+  }
+
+  add(values: Values, bodies: Uint8Array, known: TokenTable | undefined): Issued {
+    const words = new Uint32Array(bodies.buffer, bodies.byteOffset, values.count * 4)
+    const joined = new Set<SegmentCommit>()
+    const fresh: number[] = []
+    const chosen = new Uint32Array(values.count)
+    const shares: { commit: SegmentCommit; from: number; to: number }[] = []
+    for (let i = 0; i < values.count; i++) {
+      if (known?.find(words, i * 4)) continue
+      const pending = this.#pending.find(words, i * 4)
+      if (pending) {
+        if (pending.stage !== 'accepted') joined.add(pending)
+        continue
+      }
+      const commit = this.#commitFor(mappingBytes(units(values.length[i])))
+      this.#pending.add(words, i * 4, commit)
+      if (shares.at(-1)?.commit !== commit) shares.push({ commit, from: fresh.length, to: fresh.length })
+      shares[shares.length - 1].to++
+      chosen[fresh.length] = i
+      fresh.push(i)
+      joined.add(commit)
+    }
+    if (joined.size === 0) return NOTHING
+    let proves = false
+    for (const commit of joined) if (commit.stage === 'waiting') proves = true
+    if (fresh.length > 0) {
+      const mappings = this.key.seal(values, bodies, chosen.subarray(0, fresh.length))
+      for (const { commit, from, to } of shares) commit.runs.push({ mappings, from, to })
+    }
+    this.#send()
+    return { acknowledged: all(joined), proves, fresh: fresh.length }
+  }
+
+  #commitFor(bytes: number): SegmentCommit {
+    const last = this.#waiting.at(-1)
+    if (last && last.bytes + bytes <= SEGMENT_BYTES) {
+      last.bytes += bytes
+      return last
+    }
+    const commit = new SegmentCommit(this.key.owner)
+    commit.bytes += bytes
+    this.#waiting.push(commit)
+    return commit
+  }
+
+  #send(): void {
+    while (this.#waiting.length > 0) {
+      // The last one may still grow: it waits while others are on their way.
+      if (this.#inFlight > 0 && (this.#waiting.length === 1 || this.#inFlight >= IN_FLIGHT)) return
+      const commit = this.#waiting.shift()
+      if (!commit) return
+      this.#inFlight++
+      commit.stage = 'sent'
+      this.#commit(commit)
+        .catch((error: Error) => commit.fail(error))
+        .finally(() => {
+          this.#inFlight--
+          this.#send()
+        })
+    }
+  }
+
+  async #commit(segment: SegmentCommit): Promise<void> {
+    const { owner, epoch } = this.key
+    const writer = this.#replica.nextWriter()
+    const key = segmentKey(writer.boot, writer.commit)
+    const value = encodeSegment({ owner, epoch, writer }, segment.runs)
+    segment.runs.length = 0
+    const result = await this.#replica.commit(
+      {
+        if: [
+          { key: epochKey(owner), revision: this.#guard },
+          { key, revision: 0 },
+        ],
+        put: [{ key, value }],
+      },
+      key,
+    )
+    if (!result.ok) throw new EpochMoved(`epoch ${epoch} was closed`)
+    segment.accept()
+    this.#replica.waitApplied(result.revision).then(
+      () => {
+        segment.stage = 'gone'
+      },
+      () => undefined, // the replica is closed: nothing is looked up any more
+    )
+  }
+}
+
+async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
+  const results = await Promise.allSettled([...commits].map((commit) => commit.done))
+  // An error that leaves the outcome open counts more than a moved epoch, which only means: once more.
+  const failed = results
+    .filter((result) => result.status === 'rejected')
+    .map((result): unknown => result.reason)
+  if (failed.length === 0) return
+  throw failed.find((reason) => !(reason instanceof EpochMoved)) ?? failed[0]
+}
+
+export class Issuer {
+  readonly #replica: Replica
+  readonly #groups = new Map<string, Group>()
+
+  constructor(replica: Replica) {
+    this.#replica = replica
+  }
+
+  /** Has every value's mapping on its way that is not there. Throws LedgerUnavailable when the replica is closed. */
+  issue(key: EpochKey, guard: number, values: Values, bodies: Uint8Array): Issued {
+    const name = `${key.owner}@${key.epoch}`
+    let group = this.#groups.get(name)
+    if (!group) {
+      if (this.#groups.size > 64) this.#sweep()
+      group = new Group(this.#replica, key, guard)
+      this.#groups.set(name, group)
+    } else if (group.sweep()) {
+      this.#groups.delete(name)
+      group = new Group(this.#replica, key, guard)
+      this.#groups.set(name, group)
+    }
+    return group.add(values, bodies, this.#replica.tokens(key.owner, key.epoch))
+  }
+
+  #sweep(): void {
+    for (const [name, group] of this.#groups) if (group.sweep()) this.#groups.delete(name)
+  }
+}

@@ -1,0 +1,338 @@
+// Tokenize, detokenize, retokenize, rotate, epochs: what an owner can ask of tokens.
+import type { Clock } from '../clock.ts'
+import { TYPE, Values } from '../crypto/canonical.ts'
+import { EpochKey, ROOT_BYTES } from '../crypto/epochkey.ts'
+import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { MAX_EPOCH, readTokenText } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import { place, type Replica } from '../replica/replica.ts'
+import { encodeEntry } from '../state/entries.ts'
+import { epochKey, wrappedKey } from '../state/keys.ts'
+import { EpochMoved, Issuer } from './issue.ts'
+
+/** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
+const CHUNK = 20_000
+const CACHED_KEYS = 4096
+
+/** Tokens of one epoch: body i at 16 * i of `bodies`, its check the first 4 bytes at 16 * i of `checks`. */
+export type Tokens = { readonly epoch: number; readonly bodies: Uint8Array; readonly checks: Uint8Array }
+
+/** Tokens as a caller named them: epoch 0 where the text is not of a token's form. Checks are 4 bytes each. */
+export type NamedTokens = {
+  readonly count: number
+  readonly epochs: Float64Array
+  readonly bodies: Uint8Array
+  readonly checks: Uint8Array
+}
+
+/** Value `index[i]` of `values` belongs to token i; -1 where it was not found. */
+export type Resolved = { readonly values: Values; readonly index: Int32Array; readonly missing: number }
+
+export type EpochInfo = {
+  readonly epoch: number
+  readonly opened_at: string
+  readonly closed_at: string | null
+  readonly tokens: number
+}
+
+/** A string among the values is a valid token of the caller already. */
+export class AlreadyToken extends Error {
+  override readonly name = 'AlreadyToken'
+  /** Index among the values. */
+  readonly index: number
+  constructor(index: number) {
+    super('the value is a token already')
+    this.index = index
+  }
+}
+
+export class TokenService {
+  readonly #replica: Replica
+  readonly #keyring: () => Keyring
+  readonly #clock: Clock
+  readonly #issuer: Issuer
+  readonly #keys = new Map<string, EpochKey>()
+
+  constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
+    this.#replica = replica
+    this.#keyring = keyring
+    this.#clock = clock
+    this.#issuer = new Issuer(replica)
+  }
+
+  /**
+   * Tokens of all values under one epoch that was active between the call and its answer; each mapping is
+   * acknowledged by then. Throws AlreadyToken (unless `allowTokens`), Problem, LedgerUnavailable, UnknownOutcome.
+   */
+  async tokenize(
+    owner: string,
+    values: Values,
+    allowTokens: boolean,
+  ): Promise<Tokens & { readonly fresh: number }> {
+    if (!allowTokens) await this.#refuseTokens(owner, values)
+    for (;;) {
+      const active = await this.#active(owner)
+      const { key, revision } = active
+      const bodies = await this.#bodies(key, values)
+      const { acknowledged, proves, fresh } = this.#issuer.issue(key, revision, values, bodies)
+      try {
+        await acknowledged
+        if (proves) return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
+      } catch (error) {
+        if (!(error instanceof EpochMoved)) throw error
+      }
+      await this.#replica.barrier()
+      if (this.#replica.owner(owner)?.revision === revision) {
+        return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
+      }
+    }
+  }
+
+  /** The values of the tokens, each in its canonical form. Throws Problem, LedgerUnavailable. */
+  async detokenize(owner: string, tokens: NamedTokens): Promise<Resolved> {
+    const index = new Int32Array(tokens.count).fill(-1)
+    const values = new Values(tokens.count, tokens.count * 16)
+    for (const epoch of new Set(tokens.epochs)) {
+      if (epoch < 1 || epoch > MAX_EPOCH) continue
+      if (!this.#replica.owner(owner)?.keys.has(epoch)) await this.#replica.barrier()
+      if (!this.#replica.owner(owner)?.keys.has(epoch)) continue
+      await this.#resolve(this.#key(owner, epoch), tokens, values, index)
+    }
+    let missing = 0
+    for (let i = 0; i < index.length; i++) if (index[i] < 0) missing++
+    return { values, index, missing }
+  }
+
+  /** Same values under the active epoch. `index` as in `Resolved`, into the tokens. */
+  async retokenize(
+    owner: string,
+    named: NamedTokens,
+  ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
+    const { values, index, missing } = await this.detokenize(owner, named)
+    return { ...(await this.tokenize(owner, values, true)), index, missing }
+  }
+
+  /** Opens epoch `to` where it is the active one plus one; `to` = active is the safe retry. */
+  async rotate(owner: string, to: number): Promise<{ epoch: number; rotated: boolean; revision: number }> {
+    for (;;) {
+      await this.#replica.barrier()
+      const state = this.#replica.owner(owner)
+      const active = state?.active ?? 0
+      if (state && to === active) return { epoch: active, rotated: false, revision: state.revision }
+      if (to !== active + 1) {
+        throw new Problem(
+          'epoch-conflict',
+          `the active epoch is ${active}: only ${active + 1} can be opened`,
+          { epoch: active },
+        )
+      }
+      const revision = await this.#open(owner, to, state?.revision ?? 0)
+      if (revision > 0) return { epoch: to, rotated: true, revision }
+    }
+  }
+
+  /** Opens epoch 1 of the owner, unless somebody did. */
+  async openFirst(owner: string): Promise<void> {
+    if (this.#replica.owner(owner)?.active) return
+    await this.#open(owner, 1, 0)
+  }
+
+  /** Returns the revision, or 0 where another was first. */
+  async #open(owner: string, epoch: number, guard: number): Promise<number> {
+    const root = this.#clock.random(ROOT_BYTES)
+    const before = this.#replica.owner(owner)?.keys.get(epoch - 1)?.openedAt
+    const now = Math.max(this.#clock.now(), before ? Date.parse(before) : 0)
+    const writer = this.#replica.nextWriter()
+    const key = wrappedKey(owner, epoch)
+    const wrapped = this.#keyring().wrap(root, ['epoch', owner, String(epoch)], this.#clock)
+    const openedAt = new Date(now).toISOString()
+    const result = await this.#replica.commit(
+      {
+        if: [
+          { key: epochKey(owner), revision: guard },
+          { key, revision: 0 },
+        ],
+        put: [
+          { key: epochKey(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+          { key, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },
+        ],
+      },
+      key,
+    )
+    return result.ok ? result.revision : 0
+  }
+
+  async epochs(owner: string): Promise<{ active: number; epochs: EpochInfo[] }> {
+    await this.#replica.barrier()
+    const state = this.#replica.owner(owner)
+    const epochs: EpochInfo[] = []
+    for (let epoch = 1; epoch <= (state?.active ?? 0); epoch++) {
+      epochs.push({
+        epoch,
+        opened_at: state?.keys.get(epoch)?.openedAt ?? '',
+        closed_at: state?.keys.get(epoch + 1)?.openedAt ?? null,
+        tokens: this.#replica.tokens(owner, epoch)?.count ?? 0,
+      })
+    }
+    return { active: state?.active ?? 0, epochs }
+  }
+
+  async #active(owner: string): Promise<{ key: EpochKey; revision: number }> {
+    if (!this.#replica.owner(owner)?.active) await this.#replica.barrier()
+    const state = this.#replica.owner(owner)
+    if (!state?.active)
+      throw new Problem('not-ready', 'the first epoch of this owner is not open yet', {
+        reasons: ['epoch 1 is not open'],
+      })
+    return { key: this.#key(owner, state.active), revision: state.revision }
+  }
+
+  /** The epoch's keys; few are kept, the least recently used go first. */
+  #key(owner: string, epoch: number): EpochKey {
+    const name = `${owner}@${epoch}`
+    let key = this.#keys.get(name)
+    if (key) this.#keys.delete(name)
+    else {
+      const entry = this.#replica.owner(owner)?.keys.get(epoch)
+      if (!entry) throw new Problem('internal', `the key of epoch ${epoch} is not in the ledger`)
+      try {
+        key = new EpochKey(
+          owner,
+          epoch,
+          this.#keyring().unwrap(entry.wrapped, ['epoch', owner, String(epoch)]),
+        )
+      } catch (error) {
+        if (!(error instanceof UnknownRootKey)) throw error
+        throw new Problem('unknown-root-key', `epoch ${epoch} is wrapped by a root key that this node lacks`)
+      }
+      const [oldest] = this.#keys.keys()
+      if (this.#keys.size >= CACHED_KEYS && oldest !== undefined) this.#keys.delete(oldest)
+    }
+    this.#keys.set(name, key)
+    return key
+  }
+
+  async #bodies(key: EpochKey, values: Values): Promise<Uint8Array> {
+    if (values.count <= CHUNK) return key.bodies(values)
+    const out = new Uint8Array(values.count * 16)
+    for (let from = 0; from < values.count; from += CHUNK) {
+      key.bodiesOf(values, from, Math.min(values.count, from + CHUNK), out)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    return out
+  }
+
+  /** Throws AlreadyToken for the first string that is a valid token of this owner. */
+  async #refuseTokens(owner: string, values: Values): Promise<void> {
+    const { bytes } = values
+    const body = new Uint8Array(16)
+    const check = new Uint8Array(4)
+    const valid = new Uint8Array(1)
+    for (let i = 0; i < values.count; i++) {
+      const at = values.offset[i] * 8
+      if (
+        bytes[at] !== TYPE.string ||
+        bytes[at + 1] !== 0x74 ||
+        values.length[i] < 39 ||
+        values.length[i] > 48
+      )
+        continue
+      const epoch = readTokenText(bytes, at + 1, at + values.length[i], body, check, 0)
+      if (epoch === 0) continue
+      if (!this.#replica.owner(owner)?.keys.has(epoch)) await this.#replica.barrier()
+      if (!this.#replica.owner(owner)?.keys.has(epoch)) continue
+      this.#key(owner, epoch).verifyChecks(body, check, 1, valid)
+      if (valid[0] === 1) throw new AlreadyToken(i)
+    }
+  }
+
+  async #resolve(key: EpochKey, tokens: NamedTokens, values: Values, index: Int32Array): Promise<void> {
+    const mine = pick(tokens, key.epoch)
+    const valid = new Uint8Array(mine.count)
+    key.verifyChecks(mine.bodies, mine.checks, mine.count, valid)
+    const words = new Uint32Array(mine.bodies.buffer, mine.bodies.byteOffset, mine.count * 4)
+    const pages = new Uint32Array(mine.count)
+    const slots = new Int32Array(mine.count).fill(-1)
+    if (this.#look(key, words, valid, pages, slots) > 0) {
+      await this.#replica.barrier()
+      this.#look(key, words, valid, pages, slots)
+    }
+    for (let from = 0; from < mine.count; from += CHUNK) {
+      if (from > 0) await new Promise((resolve) => setImmediate(resolve))
+      this.#open_(key, mine, { pages, slots, from, to: Math.min(mine.count, from + CHUNK) }, values, index)
+    }
+  }
+
+  /** Finds the places of valid tokens that have none yet; returns how many are still without. */
+  #look(key: EpochKey, words: Uint32Array, valid: Uint8Array, pages: Uint32Array, slots: Int32Array): number {
+    const table = this.#replica.tokens(key.owner, key.epoch)
+    let missing = 0
+    for (let i = 0; i < valid.length; i++) {
+      if (valid[i] === 0 || slots[i] >= 0) continue
+      if (table?.find(words, i * 4)) {
+        pages[i] = place.page
+        slots[i] = place.slot
+      } else missing++
+    }
+    return missing
+  }
+
+  /** Fetches sealed values, then opens them all at once. */
+  #open_(key: EpochKey, mine: Picked, found: Places, values: Values, index: Int32Array): void {
+    const reader = this.#replica.reader()
+    const chunk = new Values(found.to - found.from, (found.to - found.from) * 16)
+    const sizes = new Uint32Array(found.to - found.from)
+    const bodies = new Uint8Array((found.to - found.from) * 16)
+    const owners = new Int32Array(found.to - found.from)
+    for (let i = found.from; i < found.to; i++) {
+      if (found.slots[i] < 0) continue
+      const size = reader.seek(found.pages[i], found.slots[i])
+      if (size === 0) this.#damaged(found.pages[i])
+      const n = chunk.count
+      const at = chunk.pushRoom(size)
+      reader.copy(chunk.bytes, at, size)
+      sizes[n] = size
+      for (let j = 0; j < 16; j++) bodies[n * 16 + j] = mine.bodies[i * 16 + j]
+      owners[n] = i
+    }
+    if (key.open(chunk, sizes, bodies) !== chunk.count) {
+      for (let n = 0; n < chunk.count; n++) if (chunk.length[n] === 0) this.#damaged(found.pages[owners[n]])
+    }
+    const first = values.append(chunk)
+    for (let n = 0; n < chunk.count; n++) index[mine.index[owners[n]]] = first + n
+  }
+
+  /** A stored value does not open. A damaged page ends the node (the replica is rebuilt); else it was sealed so. */
+  #damaged(page: number): never {
+    this.#replica.checkPage(page)
+    throw new Problem('internal', 'a stored value is not authentic')
+  }
+}
+
+type Picked = {
+  readonly count: number
+  readonly index: Int32Array
+  readonly bodies: Uint8Array
+  readonly checks: Uint8Array
+}
+type Places = {
+  readonly pages: Uint32Array
+  readonly slots: Int32Array
+  readonly from: number
+  readonly to: number
+}
+
+/** The tokens of one epoch. Mostly all of them: then nothing is copied. */
+function pick(tokens: NamedTokens, epoch: number): Picked {
+  const index = new Int32Array(tokens.count)
+  let count = 0
+  for (let i = 0; i < tokens.count; i++) if (tokens.epochs[i] === epoch) index[count++] = i
+  if (count === tokens.count) return { count, index, bodies: tokens.bodies, checks: tokens.checks }
+  const bodies = new Uint8Array(count * 16)
+  const checks = new Uint8Array(count * 4)
+  for (let i = 0; i < count; i++) {
+    bodies.set(tokens.bodies.subarray(index[i] * 16, index[i] * 16 + 16), i * 16)
+    checks.set(tokens.checks.subarray(index[i] * 4, index[i] * 4 + 4), i * 4)
+  }
+  return { count, index, bodies, checks }
+}
