@@ -76,7 +76,7 @@ test('a name is not the beginning of another one with the same hash', () => {
 
 test('escapes become UTF-8, and lone surrogates stay different', () => {
   const out = new Uint8Array(24)
-  const escape = (unit: number) => `\\u${unit.toString(16).padStart(4, '0')}`
+  const escaped = (unit: number) => `\\u${unit.toString(16).padStart(4, '0')}`
   const unescaped = (raw: string, to = Buffer.byteLength(raw)) =>
     Buffer.from(out.subarray(2, unescapeTo(Buffer.from(raw), 0, to, out, 2)))
   const utf8 = (...units: number[]) => {
@@ -87,12 +87,12 @@ test('escapes become UTF-8, and lone surrogates stay different', () => {
     )
   }
   for (let unit = 0; unit < 0x10000; unit++)
-    assert.deepEqual(unescaped(escape(unit)), utf8(unit), escape(unit))
+    assert.deepEqual(unescaped(escaped(unit)), utf8(unit), escaped(unit))
   const edges = [0xd7ff, 0xd800, 0xdbff, 0xdc00, 0xdfff, 0xe000]
   for (const a of edges) {
     for (const b of edges)
-      assert.deepEqual(unescaped(escape(a) + escape(b)), utf8(a, b), escape(a) + escape(b))
+      assert.deepEqual(unescaped(escaped(a) + escaped(b)), utf8(a, b), escaped(a) + escaped(b))
   }
-  assert.deepEqual(unescaped(escape(0xd83d) + escape(0xde00), 6), utf8(0xd83d))
+  assert.deepEqual(unescaped(escaped(0xd83d) + escaped(0xde00), 6), utf8(0xd83d))
   assert.equal(unescaped('\\"\\\\\\/\\b\\f\\n\\r\\t-é').toString(), '"\\/\b\f\n\r\t-é')
 })

@@ -49,14 +49,14 @@ export class Names {
   private side = new Uint8Array(SIDE_AT_FIRST) // the names that had escapes, unescaped
   private sideEnd = 0
   private count = 0
-  // 0 for a free slot, else entry + 1 in the bits of the mask, and above them the bits of the hash: most names
-  // that are not the one looked for are told apart without a look at the other, much colder arrays.
+  // 0 for a free slot, else entry + 1 in the bits of the mask, and above them those of the hash: names that
+  // are not the one looked for are mostly told apart without a look at the other, much colder arrays.
   private slots = new Int32Array(SLOTS_AT_FIRST)
   private hashes = new Int32Array(SLOTS_AT_FIRST / 2)
   private froms = new Uint32Array(SLOTS_AT_FIRST / 2)
   private lengths = new Uint32Array(SLOTS_AT_FIRST / 2)
   private serials = new Uint32Array(SLOTS_AT_FIRST / 2)
-  private places = new Uint8Array(SLOTS_AT_FIRST / 2) // the depth, and whether the name is in the body or the side
+  private places = new Uint8Array(SLOTS_AT_FIRST / 2) // the depth, and IN_SIDE if the name is there
   private readonly newSeed: () => Seed
   private seed: Seed
   private reseeds = 0
@@ -87,8 +87,8 @@ export class Names {
   }
 
   /**
-   * Whether the object `serial` (unique in the body, not 0) at `depth` (1 to 127) had this name before; now it
-   * has. The name is the body's bytes from `from` up to `to`, without the quotes; `escaped` if it has escapes.
+   * Whether the object `serial` (unique in the body) at `depth` (1 to 127) had this name before; now it has.
+   * The name is the body's bytes from `from` up to `to`, without the quotes; `escaped` if it has escapes.
    */
   seen(depth: number, serial: number, from: number, to: number, escaped: boolean): boolean {
     if (escaped) this.unescape(from, to)
@@ -203,8 +203,8 @@ export class Names {
 }
 
 /**
- * Writes the content of a valid JSON string (`raw` from `from` up to `to`) into `out` at `at`, and returns the
- * end of it. The form is WTF-8: UTF-8 in which lone surrogates have their three bytes too and stay different.
+ * Writes the content of a valid JSON string (`raw` from `from` up to `to`) into `out` at `at`, and returns
+ * the end of it. The form is WTF-8: UTF-8 in which lone surrogates have three bytes too and stay different.
  */
 export function unescapeTo(raw: Uint8Array, from: number, to: number, out: Uint8Array, at: number): number {
   let end = at

@@ -18,7 +18,7 @@ export class Step {
   private longest = -1 // bytes of a child's name
   private buckets: Child[][] = []
 
-  /** For the member of this name (unescaped UTF-8, `bytes` from `from` up to `to`), if the value is an object. */
+  /** For the member of this name (unescaped, `bytes` from `from` up to `to`), if the value is an object. */
   child(bytes: Uint8Array, from: number, to: number): Step | null {
     if (to - from > this.longest) return null
     for (const { name, step } of this.buckets[bucketOf(bytes, from, to) & (this.buckets.length - 1)]) {
@@ -58,9 +58,9 @@ export class Paths {
   readonly root = new Step()
 
   /**
-   * Each path dotted, `[]` = every element: `values[]`, `records[].patient.ssn`, `a[][]`, `to`, `[].id`. Member
-   * names are matched exactly, as UTF-8 and after unescaping, and cannot have `.`, `[` or `]`. A path may go on
-   * where another one ends. Throws Error on bad syntax, and where one path stands twice.
+   * Each path dotted, `[]` = every element: `values[]`, `records[].patient.ssn`, `a[][]`, `to`, `[].id`.
+   * Member names are matched exactly, as UTF-8 and after unescaping, and cannot have `.`, `[` or `]`. A path
+   * may go on where another one ends. Throws Error on bad syntax, and where one path stands twice.
    */
   constructor(paths: readonly string[]) {
     if (paths.length > LEAVES_MAX) throw new Error(`more than ${LEAVES_MAX} paths`)
@@ -114,7 +114,7 @@ function partsOf(path: string): (Uint8Array | null)[] {
   return parts
 }
 
-// The names in the buckets come from the configuration, so nobody can fill one by choosing what is in the body.
+// The names in the buckets are configured, so nobody can fill one by choosing what is in the body.
 function bucketOf(bytes: Uint8Array, from: number, to: number): number {
   let hash = 0
   for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + bytes[i]) | 0

@@ -16,8 +16,15 @@ import {
 
 const FHIR = '/work/shared/data/synthea/fhir'
 const NONE = new Paths([])
-const NOT_JSON =
-  /^(The body (is not JSON|ends too early,) at byte \d+: expected [\w "',:[\]{}-]+|The member at byte \d+ stands twice in its object|The body nests deeper than 64 levels at byte \d+)$/
+const NOT_JSON = new RegExp(
+  [
+    /^The body (is not JSON|ends too early,) at byte \d+: expected [\w "',:[\]{}-]+$/,
+    /^The member at byte \d+ stands twice in its object$/,
+    /^The body nests deeper than 64 levels at byte \d+$/,
+  ]
+    .map((form) => form.source)
+    .join('|'),
+)
 
 const seed = Number(process.env.COFFER_SEED ?? Math.floor(Math.random() * 2 ** 32))
 console.log(`COFFER_SEED=${seed}`)
@@ -408,7 +415,8 @@ test('places: leaves inside leaves, and what does not fit', () => {
   const list = ['r[].p', 'r[].p.q', 'r', 'to', 'a[][]', '😀.é']
   const paths = new Paths(list)
   const text =
-    '{"r":[{"p":{"q":1}},{"p":[{"q":2}]},{"p":"\\u0000"},7],"to":4,"a":[[1],{"x":[2]},3],"\\ud83d\\ude00":{"é":5}}'
+    '{"r":[{"p":{"q":1}},{"p":[{"q":2}]},{"p":"\\u0000"},7],"to":4,' +
+    '"a":[[1],{"x":[2]},3],"\\ud83d\\ude00":{"é":5}}'
   const body = bytes(text)
   const result = scan(body, paths)
   const all = Array.from({ length: result.count }, (_, i) => i)

@@ -1,5 +1,5 @@
-// One pass over the bytes of a JSON body: checks the whole grammar of RFC 8259, refuses what JSON.parse would
-// let through (a member twice, bottomless nesting), and finds the places of the configured paths. It builds no
+// One pass over the bytes of a JSON body: checks the whole grammar of RFC 8259, refuses what JSON.parse lets
+// through (a member twice, bottomless nesting), and finds the places of the configured paths. It builds no
 // objects and has no recursion: only spans matter, since all that is not configured is copied as it stands.
 
 import { assert } from '../assert.ts'
@@ -118,10 +118,11 @@ class Scanner {
 
   // The open objects and arrays, by level from 1 up to `depth`.
   private depth = 0
-  private readonly closers = new Uint8Array(LEVELS_MAX + 1) // the byte that closes it: says which of both it is
+  private readonly closers = new Uint8Array(LEVELS_MAX + 1) // the byte that closes it tells what it is
   private readonly starts = new Uint32Array(LEVELS_MAX + 1)
   private readonly placeOf = new Int32Array(LEVELS_MAX + 1) // -1 for none
-  private readonly steps: (Step | null)[] = new Array(LEVELS_MAX + 1).fill(null) // an array's is its elements'
+  // Of an array it is the step of its elements.
+  private readonly steps: (Step | null)[] = new Array(LEVELS_MAX + 1).fill(null)
   private readonly indexes = new Uint32Array(LEVELS_MAX + 1) // arrays: of the element at hand
   private readonly nameFrom = new Uint32Array(LEVELS_MAX + 1) // objects: the name at hand, without quotes
   private readonly nameTo = new Uint32Array(LEVELS_MAX + 1)

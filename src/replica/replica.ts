@@ -33,7 +33,6 @@ const CHECKPOINT_MAPPINGS = 1_000_000
 const RETRY_MS = 200
 
 export type ReplicaEvents = {
-  connected(identity: string): void
   lost(reason: string): void
   recovered(): void
   caughtUp(from: number, to: number, ms: number): void

@@ -1,0 +1,94 @@
+// Answers are written as bytes: tokens straight from their bodies, values straight from their canonical forms.
+import { TYPE, type Values } from '../crypto/canonical.ts'
+import { writeTokenText } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import type { Tokens } from '../tokens/tokens.ts'
+
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+
+export class Answer {
+  #bytes: Buffer
+  #used = 0
+  readonly #limit: number
+
+  /** Throws Problem `answer-too-large` when `limit` bytes are passed. */
+  constructor(sizeHint: number, limit: number) {
+    this.#bytes = Buffer.allocUnsafe(Math.max(64, Math.min(sizeHint, limit)))
+    this.#limit = limit
+  }
+
+  text(ascii: string): void {
+    const at = this.#reserve(ascii.length)
+    this.#bytes.write(ascii, at, 'latin1')
+  }
+
+  raw(source: Uint8Array, start: number, end: number): void {
+    const at = this.#reserve(end - start)
+    this.#bytes.set(source.subarray(start, end), at)
+  }
+
+  /** A token in quotes. `prefix` is tokenPrefix(tokens.epoch). */
+  token(tokens: Tokens, index: number, prefix: Uint8Array): void {
+    const length = prefix.length
+    const at = this.#reserve(length + 34)
+    const bytes = this.#bytes
+    bytes[at] = QUOTE
+    for (let i = 0; i < length; i++) bytes[at + 1 + i] = prefix[i]
+    writeTokenText(bytes, at + 1 + length, tokens.bodies, index * 16, tokens.checks, index * 16)
+    bytes[at + length + 33] = QUOTE
+  }
+
+  /** A value as JSON, from its canonical form. */
+  value(values: Values, index: number): void {
+    const start = values.offset[index] * 8
+    const end = start + values.length[index]
+    const { bytes } = values
+    const type = bytes[start]
+    if (type === TYPE.true) this.text('true')
+    else if (type === TYPE.false) this.text('false')
+    else if (type === TYPE.number) this.raw(bytes, start + 1, end)
+    else this.#string(bytes, start + 1, end)
+  }
+
+  #string(source: Uint8Array, start: number, end: number): void {
+    let plain = true
+    for (let i = start; i < end; i++) {
+      const byte = source[i]
+      if (byte < 0x20 || byte === QUOTE || byte === BACKSLASH) {
+        plain = false
+        break
+      }
+    }
+    if (!plain) {
+      const text = Buffer.from(source.buffer, source.byteOffset + start, end - start).toString('utf8')
+      const json = Buffer.from(JSON.stringify(text), 'utf8')
+      this.raw(json, 0, json.length)
+      return
+    }
+    const at = this.#reserve(end - start + 2)
+    const bytes = this.#bytes
+    bytes[at] = QUOTE
+    if (end - start <= 48) for (let i = start, to = at + 1; i < end; i++) bytes[to++] = source[i]
+    else bytes.set(source.subarray(start, end), at + 1)
+    bytes[at + 1 + end - start] = QUOTE
+  }
+
+  #reserve(size: number): number {
+    const at = this.#used
+    const need = at + size
+    if (need > this.#limit)
+      throw new Problem('answer-too-large', `the answer is larger than ${this.#limit} bytes`)
+    if (need > this.#bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.min(this.#limit, Math.max(need, this.#bytes.length * 2)))
+      this.#bytes.copy(larger, 0, 0, at)
+      this.#bytes = larger
+    }
+    this.#used = need
+    return at
+  }
+
+  end(): Buffer {
+    return this.#bytes.subarray(0, this.#used)
+  }
+}

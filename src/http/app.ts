@@ -1,0 +1,252 @@
+// The HTTP side: request ids, authentication, the calls of the contract, problems, metrics. Instances are handed in.
+import { randomUUID } from 'node:crypto'
+import fastifySwagger from '@fastify/swagger'
+import fastifySwaggerUi from '@fastify/swagger-ui'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { Problem } from '../errors.ts'
+import type { EventLog } from '../events/log.ts'
+import type { ApiKeys, Identity } from './auth.ts'
+import { BodyReader } from './body.ts'
+import { badRequest } from './form.ts'
+import type { Metrics } from './metrics.ts'
+import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
+import { isFatal, problemPage, sendProblem, toProblem } from './problems.ts'
+import type { TokenCalls, Told } from './tokens.ts'
+
+export type NodeStatus = {
+  /** Why requests cannot be served fully; empty when they can. `forReads`: why known tokens cannot be. */
+  notReady(forReads: boolean): readonly string[]
+  /** The answer of `GET /status`. */
+  status(): Record<string, unknown>
+}
+
+export type Log = {
+  error(fields: Record<string, unknown>, message: string): void
+  warn(fields: Record<string, unknown>, message: string): void
+}
+
+export type AppOptions = {
+  readonly keys: ApiKeys
+  readonly tokens: TokenCalls
+  readonly node: NodeStatus
+  readonly events: EventLog
+  readonly metrics: Metrics
+  readonly log: Log
+  readonly version: string
+  readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer }
+  /** Called when a request has met a broken invariant: the node ends. */
+  readonly fatal: (error: Error) => void
+}
+
+const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
+
+export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
+  const app = fastify({
+    logger: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id']
+      return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
+    },
+    // The body is read by body.ts; Fastify's own limit must not be the smaller one.
+    bodyLimit: Number.MAX_SAFE_INTEGER,
+    requestTimeout: 120_000,
+    keepAliveTimeout: 72_000,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    ...(options.tls ? { https: options.tls } : {}),
+  })
+  const body = new BodyReader(options.limits)
+  const identities = new WeakMap<FastifyRequest, Identity>()
+  options.metrics.watchBodies(() => body.inWork)
+
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  // Schemas document: they neither check (the scan does, and names the place) nor write answers (those are bytes).
+  app.setValidatorCompiler(() => () => true)
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  app.addHook('onRoute', (route) => {
+    const schema = SCHEMAS[`${String(route.method)} ${route.url}`]
+    if (schema) route.schema = schema
+  })
+  await app.register(fastifySwagger, { openapi: describe(options.version) })
+  await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    const path = pathOf(request)
+    if (OPEN_PATHS.some((open) => open.test(path))) return
+    const identity = options.keys.identify(request.headers.authorization)
+    if (!identity) throw new Problem('unauthorized', 'the API key is missing, malformed or unknown')
+    identities.set(request, identity)
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    options.metrics.request(
+      request.routeOptions.url ?? 'none',
+      request.method,
+      reply.statusCode,
+      reply.elapsedTime,
+    )
+  })
+  app.setErrorHandler((error, request, reply) => {
+    const identity = identities.get(request)
+    let problem = toProblem(error) ?? fastifyProblem(error)
+    if (!problem) {
+      options.log.error(
+        { request: request.id, error: String((error as Error).stack ?? error) },
+        'internal error',
+      )
+      problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
+      if (isFatal(error)) options.fatal(error as Error)
+    }
+    options.events.emit('request.refused', {
+      ...named(identity),
+      request: String(request.id),
+      reason: problem.slug,
+    })
+    return sendProblem(request, reply, problem)
+  })
+  app.setNotFoundHandler((request) => {
+    const allowed = ALLOWED.find(([pattern]) => pattern.test(pathOf(request)))?.[1]
+    if (!allowed) throw new Problem('not-found', 'there is no such route')
+    throw new MethodNotAllowed(allowed)
+  })
+
+  const call = (
+    url: string,
+    work: (owner: string, body: Uint8Array) => Promise<Told>,
+    event: 'issued' | 'resolved' | 'rotated',
+  ) =>
+    app.post(url, async (request, reply) => {
+      const identity = identities.get(request)
+      if (!identity) throw new Problem('unauthorized', 'the API key is missing, malformed or unknown')
+      const started = performance.now()
+      checkQuery(request, {})
+      const told = await body.with(request.raw, (bytes) => work(identity.owner, bytes))
+      tell(options, { identity, request, event, told, ms: performance.now() - started })
+      return reply.header('content-type', 'application/json').send(told.answer)
+    })
+  const { tokens } = options
+  call('/tokenize', (owner, bytes) => tokens.tokenize(owner, bytes), 'issued')
+  call('/detokenize', (owner, bytes) => tokens.detokenize(owner, bytes), 'resolved')
+  call('/retokenize', (owner, bytes) => tokens.retokenize(owner, bytes), 'issued')
+  call('/rotate-epoch', (owner, bytes) => tokens.rotate(owner, bytes), 'rotated')
+  app.get('/epochs', async (request, reply) => {
+    checkQuery(request, {})
+    return json(reply, await tokens.epochs(identities.get(request)?.owner ?? ''))
+  })
+  nodeRoutes(app, options)
+  return app
+}
+
+/** 405 with its `Allow`. */
+class MethodNotAllowed extends Problem {
+  readonly allow: readonly string[]
+  constructor(allow: readonly string[]) {
+    super('method-not-allowed', `the path has ${allow.join(' and ')}`)
+    this.allow = allow
+  }
+}
+
+function nodeRoutes(app: FastifyInstance, options: AppOptions): void {
+  app.addHook('onError', async (_request, reply, error) => {
+    if (error instanceof MethodNotAllowed) reply.header('allow', error.allow.join(', '))
+  })
+  app.get('/health', async (request, reply) => {
+    checkQuery(request, {})
+    return json(reply, '{"status":"ok"}')
+  })
+  app.get('/ready', async (request, reply) => {
+    const query = checkQuery(request, { for: ['reads'] })
+    const reasons = options.node.notReady(query.for === 'reads')
+    if (reasons.length === 0) return json(reply, '{"status":"ready"}')
+    throw new Problem('not-ready', 'the node is not ready', { reasons })
+  })
+  app.get('/status', async (request, reply) => {
+    checkQuery(request, {})
+    return json(reply, JSON.stringify(options.node.status()))
+  })
+  app.get('/metrics', async (request, reply) => {
+    checkQuery(request, {})
+    return reply.header('content-type', options.metrics.contentType).send(await options.metrics.text())
+  })
+  app.get('/openapi.json', async (request, reply) => {
+    checkQuery(request, {})
+    return json(reply, JSON.stringify(app.swagger()))
+  })
+  app.get<{ Params: { slug: string } }>('/problems/:slug', async (request, reply) => {
+    checkQuery(request, {})
+    const page = problemPage(request.params.slug)
+    if (page === undefined) throw new Problem('not-found', 'there is no such problem')
+    return json(reply, page)
+  })
+}
+
+function json(reply: FastifyReply, body: string | Buffer): FastifyReply {
+  return reply
+    .header('content-type', 'application/json')
+    .send(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
+}
+
+function pathOf(request: FastifyRequest): string {
+  const at = request.url.indexOf('?')
+  return at < 0 ? request.url : request.url.slice(0, at)
+}
+
+/** Throws Problem invalid-request for an unknown, repeated or senseless query parameter. */
+function checkQuery(
+  request: FastifyRequest,
+  known: Readonly<Record<string, readonly string[]>>,
+): Record<string, string> {
+  if (!request.url.includes('?')) return {}
+  const result: Record<string, string> = {}
+  for (const [name, value] of new URLSearchParams(request.url.slice(request.url.indexOf('?') + 1))) {
+    const path = name.slice(0, 100)
+    if (!Object.hasOwn(known, name)) throw badRequest(path, 'no such parameter', 'unknown query parameter')
+    if (Object.hasOwn(result, name)) throw badRequest(path, 'the parameter once', 'repeated query parameter')
+    if (!known[name].includes(value))
+      throw badRequest(path, known[name].join(' or '), 'senseless query parameter')
+    result[name] = value
+  }
+  return result
+}
+
+function named(identity: Identity | undefined): { owner?: string; key_id?: string } {
+  return identity ? { owner: identity.owner, key_id: identity.keyId } : {}
+}
+
+/** Fastify's own refusals, in our words. */
+function fastifyProblem(error: unknown): Problem | undefined {
+  const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
+  if (status === 415)
+    return new Problem('unsupported-media-type', 'the media type must be application/json', {
+      path: 'content-type',
+    })
+  if (status === 413) return new Problem('too-large', 'the body is too large')
+  if (status === 400) return badRequest('', 'a well-formed request', 'the request is malformed')
+  return undefined
+}
+
+type Done = {
+  readonly identity: Identity
+  readonly request: FastifyRequest
+  readonly event: 'issued' | 'resolved' | 'rotated'
+  readonly told: Told
+  readonly ms: number
+}
+
+function tell(options: AppOptions, { identity, request, event, told, ms }: Done): void {
+  const who = { owner: identity.owner, key_id: identity.keyId, request: String(request.id) }
+  const took = Math.round(ms)
+  const { count, epoch, missing, fresh, revision } = told
+  if (event === 'rotated') {
+    if (told.rotated && epoch !== undefined && revision !== undefined) {
+      options.events.emit('epoch.rotated', { ...who, epoch, revision, from: epoch - 1, to: epoch, ms: took })
+    }
+    return
+  }
+  const numbers = { count, ...(missing === undefined ? {} : { missing }), ms: took }
+  if (event === 'resolved') options.events.emit('tokens.resolved', { ...who, ...numbers })
+  else options.events.emit('tokens.issued', { ...who, ...(epoch === undefined ? {} : { epoch }), ...numbers })
+  options.metrics.tokens(event, count, missing ?? 0, fresh ?? 0)
+}

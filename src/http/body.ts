@@ -1,0 +1,135 @@
+// Reading a request's body: media type, encoding, limits, UTF-8. The bytes come out whole; nothing is parsed here.
+import { isUtf8 } from 'node:buffer'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import { promisify } from 'node:util'
+import { gunzip as gunzipCallback } from 'node:zlib'
+import { Problem } from '../errors.ts'
+
+const gunzip = promisify(gunzipCallback)
+const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
+
+/** Bodies beyond this size are worked on one after another. */
+export const LARGE_BYTES = 256 * 1024
+
+export class BodyReader {
+  readonly #bodyBytes: number
+  readonly #inWorkBytes: number
+  /** Bytes of bodies that are being received or worked on. */
+  inWork = 0
+
+  constructor(limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }) {
+    this.#bodyBytes = limits.body_bytes
+    this.#inWorkBytes = limits.bodies_in_work_bytes
+  }
+
+  /**
+   * Hands the body to `work` and counts its bytes as in work until that ends. Throws Problem: unsupported-media-type,
+   * too-large, overloaded, invalid-json.
+   */
+  async with<T>(request: IncomingMessage, work: (body: Uint8Array) => Promise<T>): Promise<T> {
+    const gzip = checkHeaders(request.headers)
+    const announced = Number(request.headers['content-length'] ?? 0)
+    if (announced > this.#bodyBytes) throw this.#tooLarge()
+    const share = new Share(this)
+    try {
+      const received = await this.#receive(request, share)
+      const body = gzip ? await this.#inflate(received, share) : received
+      if (body.length === 0) throw invalid('the body is empty', 'a JSON object')
+      if (!isUtf8(body)) throw invalid('the body is not UTF-8', 'UTF-8')
+      return await work(body)
+    } finally {
+      share.release()
+    }
+  }
+
+  /** Throws Problem `overloaded` where too much would be in work. */
+  take(bytes: number): void {
+    if (this.inWork + bytes > this.#inWorkBytes) throw new Problem('overloaded', 'too many bytes are in work')
+    this.inWork += bytes
+  }
+
+  async #receive(request: IncomingMessage, share: Share): Promise<Buffer> {
+    const chunks: Buffer[] = []
+    let size = 0
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      size += chunk.length
+      if (size > this.#bodyBytes) throw this.#tooLarge()
+      share.take(chunk.length)
+      chunks.push(chunk)
+    }
+    return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size)
+  }
+
+  async #inflate(body: Buffer, share: Share): Promise<Buffer> {
+    // Before it is inflated nobody knows its size: the largest one is taken, and given back after.
+    share.take(this.#bodyBytes)
+    try {
+      const inflated = await gunzip(body, { maxOutputLength: this.#bodyBytes })
+      share.give(this.#bodyBytes - inflated.length)
+      return inflated
+    } catch (error) {
+      if (error instanceof RangeError) throw this.#tooLarge()
+      throw invalid('the body is not valid gzip', 'gzip')
+    }
+  }
+
+  #tooLarge(): Problem {
+    return new Problem('too-large', `the body is larger than ${this.#bodyBytes} bytes`)
+  }
+}
+
+/** What one request has taken of the room for bodies. */
+class Share {
+  readonly #reader: BodyReader
+  #bytes = 0
+
+  constructor(reader: BodyReader) {
+    this.#reader = reader
+  }
+
+  take(bytes: number): void {
+    this.#reader.take(bytes)
+    this.#bytes += bytes
+  }
+
+  give(bytes: number): void {
+    this.#reader.inWork -= bytes
+    this.#bytes -= bytes
+  }
+
+  release(): void {
+    this.give(this.#bytes)
+  }
+}
+
+/** Returns whether the body is gzip. */
+function checkHeaders(headers: IncomingHttpHeaders): boolean {
+  const type = headers['content-type']
+  if (type === undefined || !JSON_TYPE.test(type.trim())) {
+    throw new Problem('unsupported-media-type', 'the media type must be application/json', {
+      path: 'content-type',
+    })
+  }
+  const encoding = headers['content-encoding']?.trim().toLowerCase()
+  if (encoding === undefined || encoding === 'identity' || encoding === '') return false
+  if (encoding === 'gzip' || encoding === 'x-gzip') return true
+  throw new Problem('unsupported-media-type', 'the content encoding must be gzip or none', {
+    path: 'content-encoding',
+  })
+}
+
+function invalid(detail: string, expected: string): Problem {
+  return new Problem('invalid-json', detail, { path: '', expected })
+}
+
+/** Lets large bodies be worked on one after another, with a turn of the event loop between them. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve()
+
+  take<T>(bytes: number, work: () => T): Promise<T> {
+    if (bytes < LARGE_BYTES) return Promise.resolve().then(work)
+    const turn = this.#last.then(() => new Promise((resolve) => setImmediate(resolve))).then(work)
+    this.#last = turn.catch(() => undefined)
+    return turn
+  }
+}

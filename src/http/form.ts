@@ -1,0 +1,160 @@
+// The form of a request: which members its body may have, and how its places become values or tokens.
+import { InvalidValue, Values } from '../crypto/canonical.ts'
+import { readTokenText } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import type { NamedTokens } from '../tokens/tokens.ts'
+import { KIND, type Member, memberPath, type Paths, pathsOf, type Scan, scan } from './scan.ts'
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+export type Limits = { readonly values: number; readonly value_bytes: number; readonly answer_bytes: number }
+
+/** One body after its scan. */
+export class Form {
+  readonly body: Uint8Array
+  readonly scan: Scan
+  readonly #paths: Paths
+
+  /** Throws Problem invalid-json; invalid-request where the body is no object or has members beside `known`. */
+  constructor(body: Uint8Array, paths: Paths, known: readonly string[]) {
+    this.body = body
+    this.#paths = paths
+    this.scan = scan(body, paths)
+    const expected = `an object with ${known.join(' or ')}`
+    if (this.scan.kind !== KIND.object) throw badRequest('', expected, 'the body is not an object')
+    for (const { name } of this.scan.members) {
+      if (!known.includes(name))
+        throw badRequest(memberPath('', name), `one of ${known.join(', ')}`, 'unknown member')
+    }
+  }
+
+  member(name: string): Member | undefined {
+    return this.scan.members.find((member) => member.name === name)
+  }
+
+  /** The one of these members that is there; they exclude each other. */
+  oneOf(names: readonly string[]): Member {
+    const there = this.scan.members.filter((member) => names.includes(member.name))
+    if (there.length !== 1) {
+      throw badRequest(
+        there[1]?.name ?? '',
+        `exactly one of ${names.join(', ')}`,
+        'the body has not exactly one of its forms',
+      )
+    }
+    return there[0]
+  }
+
+  list(name: string): Member {
+    const member = this.member(name)
+    if (member?.kind !== KIND.array) throw badRequest(name, 'an array', `${name} is no array`)
+    return member
+  }
+
+  flag(name: string): boolean {
+    const kind = this.member(name)?.kind
+    if (kind === undefined || kind === KIND.false) return false
+    if (kind !== KIND.true) throw badRequest(name, 'true or false', `${name} is no boolean`)
+    return true
+  }
+
+  pathOf(place: number): string {
+    return pathsOf(this.body, this.#paths, [place])[0]
+  }
+
+  pathsOf(places: readonly number[]): string[] {
+    return pathsOf(this.body, this.#paths, places)
+  }
+
+  /** The text of a string place. Throws where its escapes make no Unicode: only JSON.parse sees those. */
+  string(place: number): string {
+    const { start, end } = this.scan
+    return JSON.parse(decoder.decode(this.body.subarray(start[place], end[place])))
+  }
+}
+
+export function badRequest(path: string, expected: string, detail: string): Problem {
+  return new Problem('invalid-request', detail, { path, expected })
+}
+
+/**
+ * The values at the places of leaf `leaf` or above; `index[i]` is the value of the i-th of them, -1 for a null.
+ * Throws Problem: too-many-values, not-a-scalar, invalid-value.
+ */
+export function readValues(
+  form: Form,
+  limits: Limits,
+  leaf: number,
+): { places: number[]; values: Values; index: Int32Array } {
+  const { body } = form
+  const { count, kinds, leaf: leaves, start, end } = form.scan
+  const places: number[] = []
+  for (let i = 0; i < count; i++) if (leaves[i] >= leaf) places.push(i)
+  if (places.length > limits.values) throw new Problem('too-many-values', `more than ${limits.values} values`)
+  const values = new Values(places.length, places.length * 24)
+  const index = new Int32Array(places.length)
+  for (let n = 0; n < places.length; n++) {
+    const i = places[n]
+    index[n] = values.count
+    try {
+      switch (kinds[i]) {
+        case KIND.string:
+          values.pushUtf8(body, start[i] + 1, end[i] - 1, limits.value_bytes)
+          break
+        case KIND.escaped:
+          values.pushString(form.string(i), limits.value_bytes)
+          break
+        case KIND.number:
+          values.pushNumber(Number(Buffer.from(body.subarray(start[i], end[i])).toString('latin1')))
+          break
+        case KIND.true:
+        case KIND.false:
+          values.pushBoolean(kinds[i] === KIND.true)
+          break
+        case KIND.null:
+          index[n] = -1
+          break
+        default:
+          throw new Problem('not-a-scalar', 'an object or an array where a value belongs', {
+            path: form.pathOf(i),
+            reason: 'only strings, numbers, booleans and null have tokens',
+          })
+      }
+    } catch (error) {
+      if (!(error instanceof InvalidValue)) throw error
+      throw new Problem('invalid-value', error.message, { path: form.pathOf(i), reason: error.message })
+    }
+  }
+  return { places, values, index }
+}
+
+/**
+ * The tokens at the given places. A place that is no string counts as none of a token's form; `strict` refuses it
+ * unless it is null. Throws Problem: too-many-values, invalid-request.
+ */
+export function readTokens(
+  form: Form,
+  places: readonly number[],
+  limits: Limits,
+  strict: boolean,
+): NamedTokens {
+  const count = places.length
+  if (count > limits.values) throw new Problem('too-many-values', `more than ${limits.values} tokens`)
+  const epochs = new Float64Array(count)
+  const bodies = new Uint8Array(count * 16)
+  const checks = new Uint8Array(count * 4)
+  const { kinds, start, end } = form.scan
+  for (let n = 0; n < count; n++) {
+    const i = places[n]
+    const kind = kinds[i]
+    if (kind === KIND.string)
+      epochs[n] = readTokenText(form.body, start[i] + 1, end[i] - 1, bodies, checks, n)
+    else if (kind === KIND.escaped) {
+      const text = Buffer.from(form.string(i), 'utf8')
+      epochs[n] = readTokenText(text, 0, text.length, bodies, checks, n)
+    } else if (strict && kind !== KIND.null) {
+      throw badRequest(form.pathOf(i), 'a token as a string, or null', 'a token is a string')
+    }
+  }
+  return { count, epochs, bodies, checks }
+}

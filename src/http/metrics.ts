@@ -1,0 +1,101 @@
+// Prometheus metrics of one node. None names an owner.
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+
+/** What the node tells when it is asked. */
+export type NodeNumbers = {
+  readonly revision: number
+  readonly head: number
+  readonly mappings: number
+  readonly segments: number
+  readonly ignoredDuplicates: number
+  readonly foreignKeys: number
+  readonly eventsDropped: number
+  readonly ready: boolean
+  readonly fieldMatches: readonly (readonly [path: string, count: number])[]
+  readonly records: number
+}
+
+export class Metrics {
+  readonly #registry = new Registry()
+  readonly #requests: Histogram<'route' | 'method' | 'status'>
+  readonly #issued: Counter
+  readonly #fresh: Counter
+  readonly #resolved: Counter
+  readonly #missing: Counter
+  readonly contentType: string
+
+  constructor(numbers: () => NodeNumbers) {
+    const registers = [this.#registry]
+    this.contentType = this.#registry.contentType
+    collectDefaultMetrics({ register: this.#registry })
+    this.#requests = new Histogram({
+      name: 'coffer_request_seconds',
+      help: 'Duration of HTTP requests',
+      labelNames: ['route', 'method', 'status'],
+      buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5],
+      registers,
+    })
+    const counter = (name: string, help: string): Counter => new Counter({ name, help, registers })
+    this.#issued = counter('coffer_tokens_issued_total', 'Values answered with a token')
+    this.#fresh = counter('coffer_mappings_new_total', 'Mappings that this node committed')
+    this.#resolved = counter('coffer_tokens_resolved_total', 'Tokens answered with a value')
+    this.#missing = counter('coffer_tokens_missing_total', 'Tokens that were not found')
+    const gauge = (name: string, help: string, read: (now: NodeNumbers) => number): Gauge =>
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(read(numbers()))
+        },
+      })
+    gauge('coffer_ready', 'Whether requests can be served fully', (now) => Number(now.ready))
+    gauge('coffer_ledger_revision', 'The ledger head as last seen', (now) => now.head)
+    gauge('coffer_replica_revision', 'The last revision applied', (now) => now.revision)
+    gauge('coffer_replica_mappings', 'Mappings in the token table', (now) => now.mappings)
+    gauge('coffer_replica_segments_applied', 'Segments applied since the start', (now) => now.segments)
+    gauge(
+      'coffer_replica_ignored_duplicates',
+      'Equal mappings ignored since the start',
+      (now) => now.ignoredDuplicates,
+    )
+    gauge('coffer_replica_foreign_keys', 'Keys of the ledger that are not ours', (now) => now.foreignKeys)
+    gauge('coffer_events_dropped', 'Events that could not be written', (now) => now.eventsDropped)
+    gauge('coffer_records', 'Records tokenized since the start', (now) => now.records)
+    new Gauge({
+      name: 'coffer_field_matches',
+      help: 'Matches of each configured field since the start; one that stays 0 is probably a mistake',
+      labelNames: ['path'],
+      registers,
+      collect() {
+        for (const [path, count] of numbers().fieldMatches) this.set({ path }, count)
+      },
+    })
+  }
+
+  watchBodies(read: () => number): void {
+    new Gauge({
+      name: 'coffer_bodies_in_work_bytes',
+      help: 'Bytes of request bodies in work',
+      registers: [this.#registry],
+      collect() {
+        this.set(read())
+      },
+    })
+  }
+
+  request(route: string, method: string, status: number, ms: number): void {
+    this.#requests.observe({ route, method, status }, ms / 1000)
+  }
+
+  tokens(event: 'issued' | 'resolved', count: number, missing: number, fresh: number): void {
+    if (event === 'issued') this.#issued.inc(count - missing)
+    else this.#resolved.inc(count - missing)
+    this.#fresh.inc(fresh)
+    this.#missing.inc(missing)
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics()
+  }
+}

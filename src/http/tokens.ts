@@ -1,0 +1,277 @@
+// The token calls: bodies in, values to the service, bytes out.
+import { tokenLength, tokenPrefix } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import { AlreadyToken, type TokenService, type Tokens } from '../tokens/tokens.ts'
+import { Answer } from './answer.ts'
+import { Turns } from './body.ts'
+import { badRequest, Form, type Limits, readTokens, readValues } from './form.ts'
+import { KIND, Paths } from './scan.ts'
+
+/** What a call has to tell the event log and the metrics. */
+export type Told = {
+  readonly answer: Buffer
+  readonly status?: number
+  readonly epoch?: number
+  readonly revision?: number
+  /** Tokens or values asked for. */
+  readonly count: number
+  readonly missing?: number
+  readonly fresh?: number
+  readonly rotated?: boolean
+}
+
+type Calls = Pick<TokenService, 'tokenize' | 'detokenize' | 'retokenize' | 'rotate' | 'epochs'>
+
+// Leaf numbers: the order of the paths below.
+const RECORD = 0
+const VALUE = 1
+
+export class TokenCalls {
+  readonly #service: Calls
+  readonly #limits: Limits
+  readonly #fields: readonly string[]
+  readonly #turns = new Turns()
+  readonly #tokenizePaths: Paths
+  readonly #detokenizePaths: Paths
+  readonly #tokensPaths = new Paths(['tokens[]'])
+  readonly #rotatePaths = new Paths(['to'])
+  /** Matches of each configured field, and records seen: a field that never matches is probably a mistake. */
+  readonly fieldMatches: Float64Array
+  records = 0
+
+  constructor(service: Calls, fields: readonly string[], limits: Limits) {
+    this.#service = service
+    this.#limits = limits
+    this.#fields = fields
+    this.fieldMatches = new Float64Array(fields.length)
+    const inRecords = fields.map((field) => `records[].${field}`)
+    this.#tokenizePaths = new Paths(['records[]', 'values[]', ...inRecords])
+    this.#detokenizePaths = new Paths(['records[]', 'tokens[]', ...inRecords, 'token'])
+  }
+
+  async tokenize(owner: string, body: Uint8Array): Promise<Told> {
+    const form = await this.#form(body, this.#tokenizePaths, ['records', 'values', 'allow_tokens'])
+    const main = form.oneOf(['records', 'values'])
+    form.list(main.name)
+    const allow = form.flag('allow_tokens')
+    if (main.name === 'records') checkRecords(form)
+    const { places, values, index } = await this.#turns.take(body.length, () =>
+      readValues(form, this.#limits, VALUE),
+    )
+    if (main.name === 'records') this.#count(form)
+    let tokens: Tokens & { readonly fresh: number }
+    try {
+      tokens = await this.#service.tokenize(owner, values, allow)
+    } catch (error) {
+      if (!(error instanceof AlreadyToken)) throw error
+      throw new Problem('already-a-token', 'a value is a valid token already', {
+        path: form.pathOf(places[index.indexOf(error.index)]),
+        reason: 'tokens are not tokenized again, unless allow_tokens is true',
+      })
+    }
+    const answer = await this.#turns.take(body.length, () =>
+      main.name === 'values' ? this.#columns(tokens, index) : this.#records(form, places, tokens, index),
+    )
+    return { answer, epoch: tokens.epoch, count: values.count, fresh: tokens.fresh }
+  }
+
+  #columns(tokens: Tokens, index: Int32Array): Buffer {
+    const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
+    answer.text(`{"epoch":${tokens.epoch},"tokens":`)
+    writeTokens(answer, tokens, index)
+    answer.text('}')
+    return answer.end()
+  }
+
+  #records(form: Form, places: readonly number[], tokens: Tokens, index: Int32Array): Buffer {
+    const { start, end } = form.scan
+    const list = form.list('records')
+    const answer = this.#answer(list.end - list.start + places.length * 64 + 64)
+    const prefix = tokenPrefix(tokens.epoch)
+    answer.text(`{"epoch":${tokens.epoch},"records":`)
+    let from = list.start
+    let replaced = 0
+    for (let n = 0; n < places.length; n++) {
+      if (index[n] < 0) continue
+      answer.raw(form.body, from, start[places[n]])
+      answer.token(tokens, index[n], prefix)
+      from = end[places[n]]
+      replaced++
+    }
+    answer.raw(form.body, from, list.end)
+    answer.text(`,"replaced":${replaced}}`)
+    return answer.end()
+  }
+
+  async detokenize(owner: string, body: Uint8Array): Promise<Told> {
+    const form = await this.#form(body, this.#detokenizePaths, ['records', 'tokens', 'token'])
+    const main = form.oneOf(['records', 'tokens', 'token'])
+    if (main.name === 'token') return this.#detokenizeOne(owner, form)
+    form.list(main.name)
+    if (main.name === 'records') checkRecords(form)
+    const places = placesFrom(form, VALUE)
+    const strict = main.name === 'tokens'
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, this.#limits, strict))
+    const { values, index, missing } = await this.#service.detokenize(owner, named)
+    const answer = await this.#turns.take(body.length, () => {
+      if (strict) return this.#values(form, places, values, index)
+      return this.#opened(form, places, { values, index, epochs: named.epochs })
+    })
+    return { answer, count: named.count, missing }
+  }
+
+  async #detokenizeOne(owner: string, form: Form): Promise<Told> {
+    const kind = form.member('token')?.kind
+    if (kind !== KIND.string && kind !== KIND.escaped)
+      throw badRequest('token', 'a token as a string', 'a token is a string')
+    const named = readTokens(form, [form.scan.count - 1], this.#limits, true)
+    const { values, index } = await this.#service.detokenize(owner, named)
+    if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
+    const answer = this.#answer(64)
+    answer.text('{"value":')
+    answer.value(values, 0)
+    answer.text('}')
+    return { answer: answer.end(), count: 1, missing: 0 }
+  }
+
+  #values(
+    form: Form,
+    places: readonly number[],
+    values: Parameters<Answer['value']>[0],
+    index: Int32Array,
+  ): Buffer {
+    const answer = this.#answer(places.length * 24 + 64)
+    answer.text('{"values":[')
+    const missing: number[] = []
+    for (let n = 0; n < index.length; n++) {
+      if (n > 0) answer.text(',')
+      if (index[n] >= 0) answer.value(values, index[n])
+      else {
+        answer.text('null')
+        if (form.scan.kinds[places[n]] !== KIND.null) missing.push(n)
+      }
+    }
+    answer.text(`],"not_found":[${missing.join(',')}]}`)
+    return answer.end()
+  }
+
+  #opened(
+    form: Form,
+    places: readonly number[],
+    found: { values: Parameters<Answer['value']>[0]; index: Int32Array; epochs: Float64Array },
+  ): Buffer {
+    const { start, end } = form.scan
+    const list = form.list('records')
+    const answer = this.#answer(list.end - list.start + 64)
+    answer.text('{"records":')
+    let from = list.start
+    const missing: number[] = []
+    for (let n = 0; n < places.length; n++) {
+      if (found.index[n] < 0) {
+        if (found.epochs[n] > 0) missing.push(places[n])
+        continue
+      }
+      answer.raw(form.body, from, start[places[n]])
+      answer.value(found.values, found.index[n])
+      from = end[places[n]]
+    }
+    answer.raw(form.body, from, list.end)
+    const listed = form.pathsOf(missing).map(splitRecordPath)
+    const json = Buffer.from(`,"not_found":${JSON.stringify(listed)}}`, 'utf8')
+    answer.raw(json, 0, json.length)
+    return answer.end()
+  }
+
+  async retokenize(owner: string, body: Uint8Array): Promise<Told> {
+    const form = await this.#form(body, this.#tokensPaths, ['tokens'])
+    form.list('tokens')
+    const places = placesFrom(form, 0)
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, this.#limits, true))
+    const { index, ...tokens } = await this.#service.retokenize(owner, named)
+    const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
+    answer.text(`{"epoch":${tokens.epoch},"tokens":`)
+    writeTokens(answer, tokens, index)
+    const listed: number[] = []
+    for (let n = 0; n < index.length; n++) {
+      if (index[n] < 0 && form.scan.kinds[places[n]] !== KIND.null) listed.push(n)
+    }
+    answer.text(`,"not_found":[${listed.join(',')}]}`)
+    return {
+      answer: answer.end(),
+      epoch: tokens.epoch,
+      count: named.count,
+      missing: listed.length,
+      fresh: tokens.fresh,
+    }
+  }
+
+  async rotate(owner: string, body: Uint8Array): Promise<Told> {
+    const form = new Form(body, this.#rotatePaths, ['to'])
+    const expected = 'the number of the epoch to open: a positive integer'
+    if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is no number')
+    const { start, end } = form.scan
+    const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
+    if (!Number.isSafeInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
+    const { epoch, rotated, revision } = await this.#service.rotate(owner, to)
+    const answer = Buffer.from(JSON.stringify({ epoch, rotated }))
+    return { answer, epoch, rotated, revision, count: 0 }
+  }
+
+  async epochs(owner: string): Promise<Buffer> {
+    return Buffer.from(JSON.stringify(await this.#service.epochs(owner)))
+  }
+
+  #form(body: Uint8Array, paths: Paths, known: readonly string[]): Promise<Form> {
+    return this.#turns.take(body.length, () => new Form(body, paths, known))
+  }
+
+  #answer(hint: number): Answer {
+    return new Answer(hint, this.#limits.answer_bytes)
+  }
+
+  #count(form: Form): void {
+    const { count, leaf } = form.scan
+    for (let i = 0; i < count; i++) {
+      if (leaf[i] === RECORD) this.records++
+      else if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - 2]++
+    }
+  }
+
+  /** Configured fields that no record has matched so far. */
+  unmatched(): string[] {
+    return this.#fields.filter((_, i) => this.fieldMatches[i] === 0)
+  }
+}
+
+/** Every record is an object. */
+function checkRecords(form: Form): void {
+  const { count, kinds, leaf } = form.scan
+  for (let i = 0; i < count; i++) {
+    if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
+      throw badRequest(form.pathOf(i), 'an object', 'a record is an object')
+    }
+  }
+}
+
+function placesFrom(form: Form, leaf: number): number[] {
+  const places: number[] = []
+  for (let i = 0; i < form.scan.count; i++) if (form.scan.leaf[i] >= leaf) places.push(i)
+  return places
+}
+
+function writeTokens(answer: Answer, tokens: Tokens, index: Int32Array): void {
+  const prefix = tokenPrefix(tokens.epoch)
+  answer.text('[')
+  for (let n = 0; n < index.length; n++) {
+    if (n > 0) answer.text(',')
+    if (index[n] < 0) answer.text('null')
+    else answer.token(tokens, index[n], prefix)
+  }
+  answer.text(']')
+}
+
+/** `records[3].contacts[0].phone` → record 3, path `contacts[0].phone`. */
+function splitRecordPath(path: string): { record: number; path: string } {
+  const match = /^records\[(\d+)\]\.?(.*)$/s.exec(path)
+  return { record: Number(match?.[1]), path: match?.[2] ?? path }
+}

@@ -1,0 +1,23 @@
+// One process per data directory. SQLite's file lock is a lock of the kernel: it ends with its process, whatever ends
+// that, needs no clean-up, and holds between containers that share the disk. A pid file does none of these.
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+
+/** Another process has the data directory. */
+export class InUse extends Error {
+  override readonly name = 'InUse'
+}
+
+/** Throws InUse. The lock is held until `release` or the end of the process. */
+export function lockDirectory(dir: string): { release(): void } {
+  const file = new DatabaseSync(join(dir, 'lock'))
+  try {
+    file.exec('PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+  } catch (error) {
+    file.close()
+    if (error instanceof Error && /locked/.test(error.message))
+      throw new InUse(`${dir} is in use by another process`)
+    throw error
+  }
+  return { release: () => file.close() }
+}

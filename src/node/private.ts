@@ -1,0 +1,54 @@
+// Files with keys: refused when others can read them, written so that nobody ever could.
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+
+/** The file cannot be used; the text says what to do. */
+export class PrivateFileError extends Error {
+  override readonly name = 'PrivateFileError'
+}
+
+/** Throws PrivateFileError where it is missing, or its group or others have any right on it. */
+export function readPrivateFile(path: string): string {
+  let file: number
+  try {
+    file = openSync(path, 'r')
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    if (code === 'ENOENT')
+      throw new PrivateFileError(`${path} is missing: restore it from where it is kept safe`)
+    throw new PrivateFileError(`${path} cannot be read (${code})`)
+  }
+  try {
+    const { mode } = fstatSync(file)
+    if ((mode & 0o077) !== 0) {
+      throw new PrivateFileError(
+        `${path} can be read by others (mode ${(mode & 0o777).toString(8)}): chmod 600 it`,
+      )
+    }
+    return readFileSync(file, 'utf8')
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** Replaces the file in one step, mode 0600, durable. */
+export function writePrivateFile(path: string, text: string): void {
+  const temporary = `${path}.new`
+  rmSync(temporary, { force: true })
+  const file = openSync(temporary, 'wx', 0o600)
+  try {
+    writeSync(file, text)
+    fsyncSync(file)
+  } finally {
+    closeSync(file)
+  }
+  renameSync(temporary, path)
+}

@@ -1,0 +1,354 @@
+// One node: everything opened in order and closed in reverse. The one place that knows all rooms.
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import pino from 'pino'
+import { type Clock, systemClock } from './clock.ts'
+import { Keyring, UnknownRootKey } from './crypto/keyring.ts'
+import { Problem } from './errors.ts'
+import { EventLog } from './events/log.ts'
+import { buildApp, type Log } from './http/app.ts'
+import { ApiKeys } from './http/auth.ts'
+import { Metrics } from './http/metrics.ts'
+import { TokenCalls } from './http/tokens.ts'
+import { CheckedLedger } from './ledger/checked.ts'
+import type { Ledger } from './ledger/ledger.ts'
+import { LmdbLedger } from './ledger/lmdb.ts'
+import { isEcho } from './ledger/settled.ts'
+import { type Config, readConfig } from './node/config.ts'
+import { lockDirectory } from './node/lock.ts'
+import { readPrivateFile } from './node/private.ts'
+import { checkFile } from './replica/check.ts'
+import { Replica, type ReplicaOptions } from './replica/replica.ts'
+import { DamagedReplica } from './replica/store.ts'
+import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from './state/entries.ts'
+import { bootKey, GENESIS } from './state/keys.ts'
+import { TokenService } from './tokens/tokens.ts'
+
+export const VERSION = '0.1.0'
+const RECORDS_BEFORE_WARNING = 1000
+
+/** The node cannot start; the text says why and what to do. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+export type Node = {
+  readonly config: Config
+  /** `http://host:port` as it listens. */
+  readonly url: string
+  /** Re-reads owners and keyring. Throws ConfigError, PrivateFileError, KeyringError; then nothing has changed. */
+  reload(): Promise<void>
+  /** Drains, then closes in reverse. */
+  stop(): Promise<void>
+  /** Resolves with the error when the node must end by itself. */
+  readonly failed: Promise<Error>
+}
+
+export type StartOptions = {
+  readonly clock?: Clock
+  readonly log?: Log & { info(fields: object, message: string): void }
+}
+
+/** A boot: 16 random bytes in hex, and the ledger it writes to. */
+type Opened = { readonly ledger: Ledger; readonly genesis: Genesis; readonly boot: string }
+
+/** Starts a node by its configuration. Throws StartError, ConfigError, InUse, PrivateFileError, KeyringError. */
+export async function startNode(initial: Config, options: StartOptions = {}): Promise<Node> {
+  const clock = options.clock ?? systemClock
+  const log =
+    options.log ??
+    pino({ level: 'info', base: { node: initial.node } }, pino.destination({ dest: 2, sync: true }))
+  const config = initial
+  const failed = Promise.withResolvers<Error>()
+  const closers: (() => Promise<void> | void)[] = []
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close()
+  }
+  try {
+    let keyring = Keyring.parse(readPrivateFile(config.keyring))
+    mkdirSync(config.data, { recursive: true, mode: 0o700 })
+    const lock = lockDirectory(config.data)
+    closers.push(() => lock.release())
+    const events = await EventLog.open({
+      dir: config.data,
+      node: config.node,
+      clock,
+      maxBytes: config.limits.event_file_bytes,
+      keep: config.limits.event_files_kept,
+    })
+    closers.push(() => events.close())
+    events.emit('node.started')
+    const { ledger, genesis, boot } = await openLedger(config, keyring, clock)
+    closers.push(() => ledger.close())
+    events.emit('ledger.connected', { reason: ledger.kind })
+
+    // From here on the node listens: it is alive, and says what it is waiting for.
+    let vault: { replica: Replica; tokens: TokenService } | undefined
+    let waitingFor = 'the replica is being read'
+    let stopping = false
+    const tokenService = (): TokenService => {
+      if (stopping) throw new Problem('stopping', 'the node is stopping')
+      if (!vault) throw new Problem('not-ready', 'the node is starting', { reasons: [waitingFor] })
+      return vault.tokens
+    }
+    const keys = new ApiKeys(config.owners)
+    const calls = new TokenCalls(lateBound(tokenService), config.fields, config.limits)
+    const notReady = (): string[] =>
+      stopping ? ['the node is stopping'] : vault && waitingFor === '' ? [] : [waitingFor]
+    const metrics = new Metrics(() =>
+      numbers(vault?.replica, calls, { config, events, ready: notReady().length === 0 }),
+    )
+    const app = await buildApp({
+      keys,
+      tokens: calls,
+      node: {
+        notReady: (reads) => (reads && vault && !stopping ? [] : notReady()),
+        status: () => status(config, keyring, genesis, vault?.replica),
+      },
+      events,
+      metrics,
+      log,
+      version: VERSION,
+      limits: config.limits,
+      ...(config.tls
+        ? { tls: { cert: readFileSync(config.tls.cert), key: readFileSync(config.tls.key) } }
+        : {}),
+      fatal: failed.resolve,
+    })
+    closers.push(() => app.close())
+    await app.listen({ host: config.listen.host, port: config.listen.port })
+
+    const replica = await openReplica(
+      config,
+      { ledger, identity: genesis.identity, boot, clock, fatal: failed.resolve, events: tellReplica(events) },
+      log,
+    )
+    closers.push(() => replica.close())
+    waitingFor = 'the replica is catching up'
+    await replica.barrier()
+    await commitBoot(replica, config.node, boot)
+    const tokens = new TokenService(replica, () => keyring, clock)
+    vault = { replica, tokens }
+    waitingFor = 'first epochs are being opened'
+    await openEpochs(tokens, config)
+    waitingFor = ''
+    const warner = setInterval(() => warnUnmatched(calls, log), 10_000)
+    warner.unref()
+    closers.push(() => clearInterval(warner))
+    events.emit('node.ready', { revision: replica.applied })
+    const url = urlOf(app, config)
+    log.info({ url, revision: replica.applied }, 'ready')
+    return {
+      config,
+      url,
+      failed: failed.promise,
+      reload: async () => {
+        const fresh = readConfig(config.file)
+        const freshKeyring = Keyring.parse(readPrivateFile(config.keyring))
+        keys.replace(fresh.owners)
+        keyring = freshKeyring
+        await openEpochs(tokens, fresh)
+        log.info({ owners: fresh.owners.length }, 'owners and keyring re-read')
+      },
+      stop: async () => {
+        stopping = true
+        events.emit('node.stopped')
+        await closeAll()
+      },
+    }
+  } catch (error) {
+    await closeAll()
+    throw error
+  }
+}
+
+/** The service once it is there; until then every call throws Problem `not-ready`. */
+function lateBound(service: () => TokenService): ConstructorParameters<typeof TokenCalls>[0] {
+  return {
+    tokenize: async (...args) => service().tokenize(...args),
+    detokenize: async (...args) => service().detokenize(...args),
+    retokenize: async (...args) => service().retokenize(...args),
+    rotate: async (...args) => service().rotate(...args),
+    epochs: async (...args) => service().epochs(...args),
+  }
+}
+
+async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promise<Opened> {
+  if (config.ledger.kind !== 'embedded') throw new StartError('ledger.kind etcd is not part of this version')
+  const path = join(config.data, 'ledger')
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  const checked = await checkFile('ledger', path)
+  if (!checked.whole) {
+    throw new StartError(
+      `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: put a backup in its place.`,
+    )
+  }
+  const ledger = new CheckedLedger(new LmdbLedger(path))
+  const boot = Buffer.from(clock.random(16)).toString('hex')
+  try {
+    return { ledger, boot, genesis: await readGenesis(ledger, keyring, boot, clock) }
+  } catch (error) {
+    await ledger.close()
+    throw error
+  }
+}
+
+/** The genesis of the ledger, made when it is empty; the keyring must open its key. */
+async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock: Clock): Promise<Genesis> {
+  const identity = Buffer.from(clock.random(16)).toString('hex')
+  const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
+  const made: Genesis = { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }
+  const value = encodeEntry(made, { boot, commit: 0 })
+  const result = await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
+  if (result.ok) return made
+  const found = result.found[0]?.value
+  const genesis = found ? decodeEntry(GENESIS, found) : undefined
+  if (genesis?.kind !== 'genesis') throw new StartError('the ledger has no genesis')
+  if (genesis.format > LEDGER_FORMAT) {
+    throw new StartError(
+      `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}: use a newer one`,
+    )
+  }
+  try {
+    keyring.unwrap(genesis.receiptKey, ['receipts'])
+  } catch (error) {
+    const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open it'
+    throw new StartError(
+      `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`,
+    )
+  }
+  return genesis
+}
+
+/** Opens the replica; one that is damaged or follows another ledger is set aside, and a new one is built. */
+async function openReplica(
+  config: Config,
+  options: Omit<ReplicaOptions, 'path'>,
+  log: Log,
+): Promise<Replica> {
+  const path = join(config.data, 'replica')
+  const checked = await checkFile('replica', path)
+  let reason = checked.whole ? undefined : checked.reason
+  if (reason === undefined) {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    try {
+      return await Replica.open({ ...options, path })
+    } catch (error) {
+      if (!(error instanceof DamagedReplica)) throw error
+      reason = error.message
+    }
+  }
+  const aside = setAside(path)
+  log.warn({ reason, aside }, 'the replica is set aside and rebuilt from the ledger')
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  const started = performance.now()
+  const replica = await Replica.open({ ...options, path })
+  await replica.barrier()
+  options.events.rebuilt(reason, replica.applied, Math.round(performance.now() - started))
+  return replica
+}
+
+/** Renames it; of those set aside before, none is kept. */
+function setAside(path: string): string {
+  for (const name of readdirSync(dirname(path))) {
+    if (name.startsWith(`${basename(path)}.damaged`))
+      rmSync(join(dirname(path), name), { recursive: true, force: true })
+  }
+  const aside = `${path}.damaged`
+  if (existsSync(path)) renameSync(path, aside)
+  return aside
+}
+
+async function commitBoot(replica: Replica, node: string, boot: string): Promise<void> {
+  const key = bootKey(boot)
+  const value = encodeEntry({ kind: 'boot', boot, node }, replica.nextWriter())
+  await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
+}
+
+async function openEpochs(tokens: TokenService, config: Config): Promise<void> {
+  for (let i = 0; i < config.owners.length; i += 256) {
+    await Promise.all(config.owners.slice(i, i + 256).map(({ id }) => tokens.openFirst(id)))
+  }
+}
+
+function tellReplica(events: EventLog): ReplicaOptions['events'] {
+  return {
+    lost: (reason) => events.emit('ledger.lost', { reason }),
+    recovered: () => events.emit('ledger.recovered'),
+    caughtUp: (from, to, ms) => events.emit('replica.caught-up', { from, to, ms }),
+    rebuilt: (reason, revision, ms) => events.emit('replica.rebuilt', { revision, ms, reason }),
+    epoch: (owner, epoch, revision) => events.emit('epoch.observed', { owner, epoch, revision }),
+    applied: (from, revision) => events.emit('replica.applied', { revision, from }),
+  }
+}
+
+function status(
+  config: Config,
+  keyring: Keyring,
+  genesis: Genesis,
+  replica: Replica | undefined,
+): Record<string, unknown> {
+  const { revision, digest } = replica?.digest() ?? { revision: 0, digest: '' }
+  const head = Math.max(replica?.head ?? 0, revision)
+  return {
+    node: config.node,
+    version: VERSION,
+    ledger: { kind: config.ledger.kind, identity: genesis.identity, revision: head },
+    replica: { revision, lag: head - revision, digest },
+    quorum: replica !== undefined,
+    leader: config.node,
+    members: [],
+    fields: createHash('sha256')
+      .update(JSON.stringify([...config.fields].sort()))
+      .digest('hex'),
+    root_keys: keyring.ids,
+  }
+}
+
+function numbers(
+  replica: Replica | undefined,
+  calls: TokenCalls,
+  node: { config: Config; events: EventLog; ready: boolean },
+): ReturnType<ConstructorParameters<typeof Metrics>[0]> {
+  return {
+    revision: replica?.applied ?? 0,
+    head: replica?.head ?? 0,
+    mappings: replica?.count().mappings ?? 0,
+    segments: replica?.segments ?? 0,
+    ignoredDuplicates: replica?.ignoredDuplicates ?? 0,
+    foreignKeys: replica?.foreignKeys ?? 0,
+    eventsDropped: node.events.dropped,
+    ready: node.ready,
+    fieldMatches: node.config.fields.map((field, i) => [field, calls.fieldMatches[i]]),
+    records: calls.records,
+  }
+}
+
+const warned = new WeakSet<TokenCalls>()
+
+/** A configured field that matches nothing is probably misspelt: its values stay in clear. Told once. */
+function warnUnmatched(calls: TokenCalls, log: Log): void {
+  if (calls.records < RECORDS_BEFORE_WARNING || warned.has(calls)) return
+  warned.add(calls)
+  for (const field of calls.unmatched()) {
+    log.warn({ field, records: calls.records }, 'a configured field has matched nothing in any record')
+  }
+}
+
+function urlOf(app: FastifyInstance, config: Config): string {
+  const address = app.server.address()
+  if (address === null || typeof address === 'string')
+    throw new StartError('the node does not listen on a port')
+  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
+  return `${config.tls ? 'https' : 'http'}://${host}:${address.port}`
+}
+
+/** Call once in a process that runs nodes: what lmdb leaves behind a failed write has been told already. */
+export function expectEchoes(): void {
+  process.on('unhandledRejection', (reason) => {
+    if (isEcho(reason)) return
+    throw reason
+  })
+}
