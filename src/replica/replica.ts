@@ -574,7 +574,7 @@ export class Replica {
     this.#waiters = []
     await this.#running
     await this.#checkpointing
-    if (this.#sinceCheckpoint > 0) await this.#checkpoint().catch(() => undefined)
+    if (this.#sinceCheckpoint > 0) await this.#checkpoint().catch((error: Error) => this.#events.lost(`no checkpoint: ${error.message}`))
     await this.#store.close()
   }
 }
