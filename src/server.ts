@@ -315,10 +315,7 @@ function numbers(
   return {
     revision: replica?.applied ?? 0,
     head: replica?.head ?? 0,
-    mappings: replica?.count().mappings ?? 0,
-    segments: replica?.segments ?? 0,
-    ignoredDuplicates: replica?.ignoredDuplicates ?? 0,
-    foreignKeys: replica?.foreignKeys ?? 0,
+    ...(replica?.counts ?? { mappings: 0, segments: 0, ignoredDuplicates: 0, foreignKeys: 0 }),
     eventsDropped: node.events.dropped,
     ready: node.ready,
     fieldMatches: node.config.fields.map((field, i) => [field, calls.fieldMatches[i]]),

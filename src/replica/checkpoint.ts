@@ -15,7 +15,7 @@ const HEAD_BYTES = 16
 const END = 0xffff_ffff
 
 /** A table by the replica's own number of it. */
-export type NumberedTable = { readonly id: number; readonly table: TokenTable }
+type Numbered = { readonly id: number; readonly table: TokenTable }
 
 const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
 
@@ -23,11 +23,7 @@ const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${na
  * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already hold
  * mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on loading.
  */
-export async function writeCheckpoint(
-  dir: string,
-  name: string,
-  tables: Iterable<NumberedTable>,
-): Promise<void> {
+export async function writeCheckpoint(dir: string, name: string, tables: Iterable<Numbered>): Promise<void> {
   const temporary = `${fileOf(dir, name)}.new`
   const file = await open(temporary, 'wx', 0o600)
   try {

@@ -89,8 +89,9 @@ export class ReplicaStore {
     return this.#pages.getBinaryFast(number)
   }
 
-  *pages(from: number): Iterable<{ number: number; page: Buffer }> {
-    for (const { key, value } of this.#pages.getRange({ start: from, snapshot: false })) {
+  /** Pages `from` to `to` (exclusive) in order. */
+  *pages(from: number, to: number): Iterable<{ number: number; page: Buffer }> {
+    for (const { key, value } of this.#pages.getRange({ start: from, end: to, snapshot: false })) {
       yield { number: key, page: value }
     }
   }
@@ -114,7 +115,7 @@ export class ReplicaStore {
   verify(): { pages: number; entries: number } {
     const meta = this.meta()
     let pages = 0
-    for (const { number, page } of this.pages(0)) {
+    for (const { number, page } of this.pages(0, 0xffff_ffff)) {
       if (!pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
       if (number !== pages) throw new DamagedReplica(`page ${pages} is missing`)
       pages++

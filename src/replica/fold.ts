@@ -1,0 +1,203 @@
+// The durable fold of the ledger: revisions in; pages, entries and the cursor in LMDB in one transaction; then, when
+// they can be read, the token tables and the state. Duplicates are decided there. And the checkpoint of the tables.
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+import { decodeEntry } from '../state/entries.ts'
+import type { Segment } from '../state/segment.ts'
+import { type Decoded, State } from '../state/state.ts'
+import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
+import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
+import {
+  type Batch,
+  DamagedReplica,
+  type Meta,
+  REPLICA_FORMAT,
+  type ReplicaStore,
+  type StoredEntry,
+  type StoredTable,
+} from './store.ts'
+import { Tables } from './tables.ts'
+
+/** New mappings since the last checkpoint that make a new one worth its writing. */
+const CHECKPOINT_MAPPINGS = 1_000_000
+/** Pages read in one turn of the event loop, and in one read transaction. */
+const PAGES_A_TURN = 10_000
+
+/** What leads to one revision; all of it is applied in one transaction. */
+export type Step = { readonly revision: number; readonly decoded: readonly Decoded[]; readonly bytes: number }
+
+export class Fold {
+  readonly state = new State()
+  readonly tables = new Tables()
+  /** The last revision whose effects can be read here. */
+  applied: number
+  /** Since the start: segments applied, and mappings in them that were there already. */
+  segments = 0
+  ignoredDuplicates = 0
+  readonly #path: string
+  readonly #store: ReplicaStore
+  readonly #clock: Clock
+  #meta: Meta
+  #sinceCheckpoint = 0
+  #checkpointing: Promise<void> | undefined
+
+  /** Throws DamagedReplica where the file follows another ledger. */
+  constructor(path: string, store: ReplicaStore, identity: string, clock: Clock) {
+    const meta = store.meta() ?? {
+      format: REPLICA_FORMAT,
+      ledger: identity,
+      cursor: 0,
+      pages: 0,
+      checkpoint: '',
+    }
+    if (meta.format !== REPLICA_FORMAT) throw new DamagedReplica('the replica has another format')
+    if (meta.ledger !== identity) throw new DamagedReplica('the replica follows another ledger')
+    this.#path = path
+    this.#store = store
+    this.#clock = clock
+    this.#meta = meta
+    this.applied = meta.cursor
+  }
+
+  /** Reads what is stored. Throws DamagedReplica where a record does not match its checksum. */
+  async load(): Promise<void> {
+    for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
+    for (const { key, revision, value } of this.#store.entries()) {
+      const entry = decodeEntry(key, value)
+      assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
+      this.state.apply(revision, key, entry)
+    }
+    await this.#loadPages(await this.#loadCheckpoint())
+  }
+
+  /** Returns the first page that the checkpoint does not cover. */
+  async #loadCheckpoint(): Promise<number> {
+    const [name, covered] = this.#meta.checkpoint.split(' ')
+    const tables = name ? await readCheckpoint(this.#path, name, Number(covered)) : undefined
+    await removeOtherCheckpoints(this.#path, tables ? name : '')
+    if (!tables) {
+      if (name) await this.#writeMeta({ checkpoint: '' })
+      return 0
+    }
+    for (const [id, tokens] of tables) {
+      const table = this.tables.byId(id)
+      if (table) this.tables.add(id, table.owner, table.epoch, tokens)
+    }
+    return Number(covered)
+  }
+
+  async #loadPages(from: number): Promise<void> {
+    const bodies = new Uint32Array(PAGE_MAPPINGS * 4)
+    const bodyBytes = Buffer.from(bodies.buffer)
+    let expected = from
+    while (expected < this.#meta.pages) {
+      const stop = Math.min(expected + PAGES_A_TURN, this.#meta.pages)
+      for (const { number, page } of this.#store.pages(expected, stop)) {
+        if (number !== expected || !pageIsWhole(page, page.length, number)) break
+        const table = this.tables.byId(pageTable(page))
+        if (!table) throw new DamagedReplica(`page ${number} belongs to no table`)
+        const count = page[8]
+        page.copy(bodyBytes, 0, bodiesAt(count), bodiesAt(count) + 16 * count)
+        this.tables.insertPage(table, bodies, count, number)
+        expected++
+      }
+      if (expected < stop) throw new DamagedReplica(`page ${expected} is damaged or missing`)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    this.#sinceCheckpoint = (this.#meta.pages - from) * PAGE_MAPPINGS
+  }
+
+  /**
+   * Applies the steps in one transaction. `tell` hears of every entry when it can be read. Rejects, with nothing
+   * applied, where the transaction failed.
+   */
+  async apply(steps: readonly Step[], tell: (put: Decoded) => void): Promise<void> {
+    const { batch, firstPages } = this.#prepare(steps)
+    await this.#store.write(batch)
+    this.#meta = batch.meta
+    for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
+    for (const { revision, decoded } of steps) {
+      for (const put of decoded) {
+        if (put.entry.kind === 'segment') this.#insert(put.entry, firstPages.get(put.entry))
+        else this.state.apply(put.revision, put.key, put.entry)
+        tell(put)
+      }
+      this.applied = revision
+    }
+  }
+
+  #prepare(steps: readonly Step[]): { batch: Batch; firstPages: Map<Segment, number> } {
+    const pages: { number: number; page: Buffer }[] = []
+    const entries: StoredEntry[] = []
+    const tables = new Map<string, StoredTable>()
+    const firstPages = new Map<Segment, number>()
+    let next = this.#meta.pages
+    for (const { decoded } of steps) {
+      for (const { key, entry, value, revision } of decoded) {
+        if (entry.kind !== 'segment') {
+          entries.push({ key, revision, value })
+          continue
+        }
+        const { owner, epoch } = entry
+        const name = `${owner}@${epoch}`
+        let table: StoredTable | undefined = this.tables.get(owner, epoch) ?? tables.get(name)
+        if (!table) {
+          table = { id: this.tables.nextId + tables.size, owner, epoch }
+          tables.set(name, table)
+        }
+        firstPages.set(entry, next)
+        for (const page of encodePages(entry, table.id, next)) pages.push({ number: next++, page })
+      }
+    }
+    const cursor = steps[steps.length - 1].revision
+    const meta = { ...this.#meta, cursor, pages: next }
+    return { batch: { pages, entries, tables: [...tables.values()], meta }, firstPages }
+  }
+
+  #insert(segment: Segment, firstPage: number | undefined): void {
+    assert(firstPage !== undefined, 'the segment has its pages')
+    const fresh = this.tables.insertSegment(segment, firstPage)
+    this.segments++
+    this.ignoredDuplicates += segment.count - fresh
+    this.#sinceCheckpoint += fresh
+  }
+
+  /** Begins a checkpoint in the background when enough is new; one at a time. */
+  checkpointIfDue(failed: (error: Error) => void): void {
+    const due = Math.max(CHECKPOINT_MAPPINGS, this.tables.mappings * 0.25)
+    if (this.#sinceCheckpoint < due || this.#checkpointing) return
+    this.#checkpointing = this.checkpoint()
+      .catch(failed)
+      .finally(() => {
+        this.#checkpointing = undefined
+      })
+  }
+
+  /** Writes a checkpoint, where anything is new since the last one. */
+  async checkpoint(): Promise<void> {
+    if (this.#sinceCheckpoint === 0) return
+    this.#sinceCheckpoint = 0
+    const covered = this.#meta.pages
+    await this.#store.flushed()
+    const name = Buffer.from(this.#clock.random(8)).toString('hex')
+    await writeCheckpoint(
+      this.#path,
+      name,
+      this.tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
+    )
+    await this.#writeMeta({ checkpoint: `${name} ${covered}` })
+    await removeOtherCheckpoints(this.#path, name)
+  }
+
+  async #writeMeta(change: Partial<Meta>): Promise<void> {
+    this.#meta = { ...this.#meta, ...change }
+    await this.#store.writeMeta(this.#meta)
+  }
+
+  /** Nothing may be applied any more: writes a last checkpoint, and closes the file. */
+  async close(failed: (error: Error) => void): Promise<void> {
+    await this.#checkpointing
+    await this.checkpoint().catch(failed)
+    await this.#store.close()
+  }
+}

@@ -1,0 +1,179 @@
+// The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
+// stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
+import { Compacted, type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
+import { type Decoded, decodePuts } from '../state/state.ts'
+import type { Fold, Step } from './fold.ts'
+
+/** Bytes of revisions that may wait to be applied, and that go into one transaction. */
+const QUEUE_BYTES = 8 * 1024 * 1024
+const RETRY_MS = 200
+
+export type FollowEvents = {
+  lost(reason: string): void
+  recovered(): void
+  caughtUp(from: number, to: number, ms: number): void
+  /** An entry can be read here. */
+  applied(put: Decoded): void
+}
+
+export class Follower {
+  /** The ledger's head as last seen. */
+  head = 0
+  /** Puts under keys that are not ours. */
+  foreignKeys = 0
+  /** Why nothing can be applied at the moment, if so. */
+  stalled: string | undefined
+  readonly #ledger: Ledger
+  readonly #fold: Fold
+  readonly #events: FollowEvents
+  readonly #now: () => number
+  readonly #stop = new AbortController()
+  readonly #advanced: (error?: Error) => void
+  #queue: Step[] = []
+  #queueBytes = 0
+  /** The last revision that was read from the ledger. */
+  #read: number
+  #arrived = Promise.withResolvers<void>()
+  #room = Promise.withResolvers<void>()
+  #running: Promise<unknown> = Promise.resolve()
+
+  /** `advanced` is called whenever more has been applied. */
+  constructor(ledger: Ledger, fold: Fold, events: FollowEvents, now: () => number, advanced: () => void) {
+    this.#ledger = ledger
+    this.#fold = fold
+    this.#events = events
+    this.#now = now
+    this.#advanced = advanced
+    this.#read = fold.applied
+    this.head = fold.applied
+  }
+
+  /** Runs until `stop`; an invariant that breaks goes to `fatal`. */
+  start(fatal: (error: Error) => void): void {
+    this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
+      if (!this.#stopped) fatal(error)
+    })
+  }
+
+  get #stopped(): boolean {
+    return this.#stop.signal.aborted
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort()
+    this.#arrived.resolve()
+    this.#room.resolve()
+    await this.#running
+  }
+
+  async #readForEver(): Promise<void> {
+    for (let lost = false; !this.#stopped; ) {
+      try {
+        this.head = Math.max(this.head, await this.#ledger.head())
+        if (lost) this.#events.recovered()
+        lost = false
+        await this.#readStream()
+      } catch (error) {
+        if (error instanceof Compacted) await this.#resync()
+        else if (error instanceof LedgerUnavailable) {
+          if (!lost && !this.#stopped) this.#events.lost(error.message)
+          lost = true
+          await this.#pause()
+        } else throw error
+      }
+    }
+  }
+
+  async #readStream(): Promise<void> {
+    this.#tellWhenCaughtUp(this.#read, this.head)
+    for await (const { revision, puts } of this.#ledger.follow(this.#read, this.#stop.signal)) {
+      if (this.#stopped) return
+      this.head = Math.max(this.head, revision)
+      const { decoded, foreign } = decodePuts(revision, puts)
+      this.foreignKeys += foreign
+      const bytes = puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 0)
+      this.#read = revision
+      this.#queue.push({ revision, decoded, bytes })
+      this.#queueBytes += bytes
+      this.#arrived.resolve()
+      while (this.#queueBytes > QUEUE_BYTES && !this.#stopped) await this.#room.promise
+    }
+  }
+
+  /** One event stands for a whole catch-up. */
+  #catchUp: { readonly from: number; readonly to: number; readonly started: number } | undefined
+
+  #tellWhenCaughtUp(from: number, to: number): void {
+    if (to > from) this.#catchUp = { from, to, started: this.#now() }
+  }
+
+  async #applyForEver(): Promise<void> {
+    while (!this.#stopped) {
+      if (this.#queue.length === 0) {
+        this.#arrived = Promise.withResolvers()
+        await this.#arrived.promise
+        continue
+      }
+      const steps = this.#queue
+      this.#queue = []
+      this.#queueBytes = 0
+      this.#room.resolve()
+      this.#room = Promise.withResolvers()
+      await this.#apply(steps)
+      this.#fold.checkpointIfDue((error) =>
+        this.#events.lost(`the checkpoint could not be written: ${error.message}`),
+      )
+    }
+  }
+
+  /** A full disk is waited out: the ledger has it all, and nothing is lost by being late. */
+  async #apply(steps: readonly Step[]): Promise<void> {
+    for (;;) {
+      try {
+        await this.#fold.apply(steps, this.#events.applied)
+        break
+      } catch (error) {
+        if (this.#stopped || !(error instanceof Error)) throw error
+        if (this.stalled === undefined) this.#events.lost(`the replica cannot be written: ${error.message}`)
+        this.stalled = error.message
+        await this.#pause()
+      }
+    }
+    if (this.stalled !== undefined) this.#events.recovered()
+    this.stalled = undefined
+    this.head = Math.max(this.head, this.#fold.applied)
+    if (this.#catchUp && this.#fold.applied >= this.#catchUp.to) {
+      const { from, to, started } = this.#catchUp
+      this.#catchUp = undefined
+      this.#events.caughtUp(from, to, Math.round(this.#now() - started))
+    }
+    this.#advanced()
+  }
+
+  /** Everything live at one revision, when the history in between is gone. What is known already is ignored. */
+  async #resync(): Promise<void> {
+    while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
+    const from = this.#fold.applied
+    const { revision, entries } = await this.#ledger.snapshot()
+    this.#tellWhenCaughtUp(from, revision)
+    let decoded: Decoded[] = []
+    let bytes = 0
+    for await (const entry of entries) {
+      if (entry.revision <= from) continue
+      const one = decodePuts(entry.revision, [entry])
+      this.foreignKeys += one.foreign
+      decoded.push(...one.decoded)
+      bytes += entry.value.length
+      if (bytes < QUEUE_BYTES) continue
+      await this.#apply([{ revision: from, decoded, bytes }]) // the cursor stays until all is there
+      decoded = []
+      bytes = 0
+    }
+    await this.#apply([{ revision, decoded, bytes }])
+    this.#read = revision
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+  }
+}
