@@ -28,6 +28,8 @@ const BATCH_BYTES = 8 * 1024 * 1024
 const RECENT_BYTES = 16 * 1024 * 1024
 /** Room that is left for the replica and the event log: below it new commits are refused as `disk-full`. */
 const RESERVE_BYTES = 32 * 1024 * 1024
+/** How long a look at the free room holds while there is plenty. */
+const ROOM_MS = 500
 const SNAPSHOT_PAGE = 1000
 
 type Waiting = {
@@ -55,6 +57,8 @@ export class LmdbLedger implements Ledger {
   #writing: Promise<void> | undefined
   #recent: Revision[] = []
   #recentBytes = 0
+  /** Until when there is room, by `performance.now()`. */
+  #roomUntil = 0
   #wake = Promise.withResolvers<void>()
   #closed = false
 
@@ -100,15 +104,20 @@ export class LmdbLedger implements Ledger {
     return this.#waiting.splice(0, count)
   }
 
-  async #checkRoom(): Promise<void> {
+  /** Throws LedgerUnavailable `disk-full` below the reserve. Asking costs a trip to another thread: not every time. */
+  async #checkRoom(now = performance.now()): Promise<void> {
+    if (now < this.#roomUntil) return
     const disk = await statfs(this.#path)
+    const free = disk.bavail * disk.bsize
     const reserve = Math.min(RESERVE_BYTES, disk.blocks * disk.bsize * 0.05)
-    if (disk.bavail * disk.bsize < reserve) throw new LedgerUnavailable('disk-full', 'the disk is full')
+    if (free < reserve) throw new LedgerUnavailable('disk-full', 'the disk is full')
+    this.#roomUntil = free > 16 * RESERVE_BYTES ? now + ROOM_MS : 0
   }
 
   /** LMDB tells a full disk as an I/O error. With room on the disk it is one, and then nobody may go on. */
   async #judge(error: unknown): Promise<Error> {
     if (error instanceof LedgerUnavailable || error instanceof DamagedLedger) return error
+    this.#roomUntil = 0
     try {
       await this.#checkRoom()
     } catch {

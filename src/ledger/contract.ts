@@ -1,0 +1,233 @@
+// What every driver owes, as one suite: run it with a way to open an empty ledger, and to open the same one again.
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { CheckedLedger } from './checked.ts'
+import { COMMIT_BYTES, type Commit, type Ledger, LedgerUnavailable, type Revision } from './ledger.ts'
+
+export type Opened = {
+  readonly ledger: Ledger
+  /** The same ledger after its process or connection has gone; absent where a driver keeps nothing. */
+  readonly reopen?: () => Promise<Ledger>
+  readonly remove: () => Promise<void>
+}
+
+const bytes = (text: string): Uint8Array => Buffer.from(text, 'utf8')
+const put = (key: string, value: string | null, revision?: number): Commit => ({
+  if: revision === undefined ? [] : [{ key, revision }],
+  put: [{ key, value: value === null ? null : bytes(value) }],
+})
+
+async function take(ledger: Ledger, after: number, count: number): Promise<Revision[]> {
+  const seen: Revision[] = []
+  const stop = new AbortController()
+  for await (const revision of ledger.follow(after, stop.signal)) {
+    seen.push(revision)
+    if (seen.length === count) break
+  }
+  stop.abort()
+  return seen
+}
+
+async function live(
+  ledger: Ledger,
+): Promise<{ revision: number; entries: Record<string, [string, number]> }> {
+  const { revision, entries } = await ledger.snapshot()
+  const found: Record<string, [string, number]> = {}
+  for await (const { key, value, revision: at } of entries)
+    found[key] = [Buffer.from(value).toString('utf8'), at]
+  return { revision, entries: found }
+}
+
+export function ledgerContract(name: string, openEmpty: () => Promise<Opened>): void {
+  describe(`${name}: the ledger's contract`, () => {
+    const removals: (() => Promise<void>)[] = []
+    const open = async (): Promise<Opened & { ledger: Ledger }> => {
+      const opened = await openEmpty()
+      const ledger = new CheckedLedger(opened.ledger)
+      removals.push(async () => {
+        await ledger.close()
+        await opened.remove()
+      })
+      return { ...opened, ledger }
+    }
+    after(async () => {
+      for (const remove of removals) await remove()
+    })
+    guards(open)
+    following(open)
+    lasting(open)
+  })
+}
+
+function guards(open: () => Promise<Opened>): void {
+  test('an empty ledger has revision 0; each commit is the next revision', async () => {
+    const { ledger } = await open()
+    assert.equal(await ledger.head(), 0)
+    assert.deepEqual(await ledger.commit(put('a', '1')), { ok: true, revision: 1 })
+    assert.deepEqual(await ledger.commit(put('b', '2')), { ok: true, revision: 2 })
+    assert.equal(await ledger.head(), 2)
+  })
+
+  test('a guard of revision 0 means absent, and a refusal tells what was found', async () => {
+    const { ledger } = await open()
+    assert.equal((await ledger.commit(put('a', 'first', 0))).ok, true)
+    const refused = await ledger.commit(put('a', 'second', 0))
+    assert.ok(!refused.ok)
+    assert.equal(refused.found[0].revision, 1)
+    assert.equal(Buffer.from(refused.found[0].value ?? []).toString(), 'first')
+    assert.equal(await ledger.head(), 1)
+  })
+
+  test('a guard holds against the last put of its key, also through a removal', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'))
+    assert.equal((await ledger.commit(put('a', '2', 1))).ok, true)
+    assert.equal((await ledger.commit(put('a', '3', 1))).ok, false)
+    assert.equal((await ledger.commit(put('a', null, 2))).ok, true)
+    assert.equal((await ledger.commit(put('a', '4', 2))).ok, false)
+    assert.deepEqual(await ledger.commit(put('a', '5', 0)), { ok: true, revision: 4 })
+  })
+
+  test('all guards hold or nothing is put', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'))
+    const commit: Commit = {
+      if: [
+        { key: 'a', revision: 1 },
+        { key: 'b', revision: 7 },
+      ],
+      put: [
+        { key: 'a', value: bytes('x') },
+        { key: 'b', value: bytes('y') },
+      ],
+    }
+    const refused = await ledger.commit(commit)
+    assert.ok(!refused.ok)
+    assert.deepEqual(
+      refused.found.map((each) => [each.key, each.revision]),
+      [
+        ['a', 1],
+        ['b', 0],
+      ],
+    )
+    assert.deepEqual((await live(ledger)).entries, { a: ['1', 1] })
+  })
+
+  test('of concurrent commits under one guard exactly one is accepted', async () => {
+    const { ledger } = await open()
+    const results = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => ledger.commit(put('a', String(i), 0))),
+    )
+    assert.equal(results.filter((result) => result.ok).length, 1)
+    for (const result of results) if (!result.ok) assert.equal(result.found[0].revision, 1)
+  })
+
+  test('a commit beyond the limit is refused before anything is sent', async () => {
+    const { ledger } = await open()
+    await assert.rejects(ledger.commit({ if: [], put: [{ key: 'a', value: new Uint8Array(COMMIT_BYTES) }] }))
+    assert.equal(await ledger.head(), 0)
+    const most: Commit = { if: [], put: [{ key: 'a', value: new Uint8Array(COMMIT_BYTES - 64) }] }
+    assert.equal((await ledger.commit(most)).ok, true)
+  })
+
+  test('removing what is not there changes nothing', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'))
+    assert.deepEqual(await ledger.commit(put('b', null)), { ok: true, revision: 1 })
+    assert.equal(await ledger.head(), 1)
+  })
+}
+
+function following(open: () => Promise<Opened>): void {
+  test('follow gives every revision after the cursor, in order, gapless, and waits for more', async () => {
+    const { ledger } = await open()
+    for (let i = 1; i <= 20; i++) await ledger.commit(put(`k${i % 3}`, String(i)))
+    const later = take(ledger, 17, 5)
+    await ledger.commit({
+      if: [],
+      put: [
+        { key: 'x', value: bytes('1') },
+        { key: 'k0', value: null },
+      ],
+    })
+    await ledger.commit(put('y', '2'))
+    const seen = await later
+    assert.deepEqual(
+      seen.map((each) => each.revision),
+      [18, 19, 20, 21, 22],
+    )
+    assert.deepEqual(seen[3].puts.map((each) => each.key).sort(), ['k0', 'x'])
+    assert.equal(seen[3].puts.find((each) => each.key === 'k0')?.value, null)
+    const all = await take(ledger, 0, 22)
+    assert.deepEqual(
+      all.map((each) => each.revision),
+      Array.from({ length: 22 }, (_, i) => i + 1),
+    )
+    assert.equal(Buffer.from(all[4].puts[0].value ?? []).toString(), '5')
+  })
+
+  test('a follower ends when its signal aborts, and when the ledger closes', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'))
+    const stop = new AbortController()
+    const aborted = (async () => {
+      for await (const _ of ledger.follow(1, stop.signal)) assert.fail('nothing comes')
+    })()
+    const closed = (async () => {
+      for await (const _ of ledger.follow(1)) assert.fail('nothing comes')
+    })()
+    stop.abort()
+    await aborted
+    await ledger.close()
+    await closed
+    await assert.rejects(ledger.head(), LedgerUnavailable)
+  })
+
+  test('a snapshot has every live key once, at one revision, though writing goes on', async () => {
+    const { ledger } = await open()
+    for (let i = 0; i < 300; i++) await ledger.commit(put(`k${String(i).padStart(3, '0')}`, 'old'))
+    await ledger.commit(put('k000', null))
+    const { revision, entries } = await ledger.snapshot()
+    const seen = new Map<string, string>()
+    for await (const entry of entries) {
+      if (seen.size === 0) {
+        await ledger.commit(put('k200', 'new'))
+        await ledger.commit(put('k201', null))
+        await ledger.commit(put('zzz', 'new'))
+      }
+      seen.set(entry.key, Buffer.from(entry.value).toString())
+    }
+    assert.equal(revision, 301)
+    assert.equal(seen.size, 299)
+    assert.ok(!seen.has('k000') && !seen.has('zzz'))
+    assert.equal(seen.get('k200'), 'old')
+    assert.equal(seen.get('k201'), 'old')
+  })
+
+  test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {
+    const { ledger } = await open()
+    const keys = ['secret/o/a', 'secret/o/a/1', 'secret/o/a/0000000001', 'version/o/a@0000000001']
+    for (const key of keys) assert.equal((await ledger.commit(put(key, key, 0))).ok, true)
+    const { entries } = await live(ledger)
+    assert.deepEqual(Object.keys(entries).sort(), [...keys].sort())
+    for (const key of keys) assert.equal(entries[key][0], key)
+  })
+}
+
+function lasting(open: () => Promise<Opened>): void {
+  test('what was acknowledged is there after a restart, with its revisions', async (t) => {
+    const { ledger, reopen } = await open()
+    if (!reopen) return t.skip('this driver keeps nothing')
+    for (let i = 1; i <= 50; i++) await ledger.commit(put(`k${i}`, String(i)))
+    await ledger.commit(put('k7', 'again', 7))
+    await ledger.commit(put('k8', null))
+    const before = await live(ledger)
+    await ledger.close()
+    const again = new CheckedLedger(await reopen())
+    assert.deepEqual(await live(again), before)
+    assert.equal((await take(again, 40, 12)).length, 12)
+    assert.equal((await again.commit(put('k7', 'x', 7))).ok, false)
+    assert.deepEqual(await again.commit(put('k8', 'y', 0)), { ok: true, revision: 53 })
+    await again.close()
+  })
+}

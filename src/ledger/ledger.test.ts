@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { ledgerContract } from './contract.ts'
+import { Compacted, LedgerUnavailable, UnknownOutcome } from './ledger.ts'
+import { LmdbLedger, verifyLedger } from './lmdb.ts'
+import { MemoryLedger } from './memory.ts'
+
+ledgerContract('memory', async () => ({ ledger: new MemoryLedger(), remove: async () => undefined }))
+ledgerContract('lmdb', async () => {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  return {
+    ledger: new LmdbLedger(path),
+    reopen: async () => new LmdbLedger(path),
+    remove: async () => rmSync(path, { recursive: true }),
+  }
+})
+
+const value = Buffer.from('value')
+const commit = (key: string): Parameters<MemoryLedger['commit']>[0] => ({
+  if: [{ key, revision: 0 }],
+  put: [{ key, value }],
+})
+
+test('lmdb: an acknowledged commit is in a copy of the files made at that moment', async () => {
+  // The copy is what a power loss leaves at best: nothing of this process's memory is in it.
+  const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  const copy = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  const ledger = new LmdbLedger(path)
+  try {
+    for (let i = 1; i <= 20; i++) {
+      const result = await ledger.commit(commit(`k${i}`))
+      cpSync(join(path, 'data.mdb'), join(copy, 'data.mdb'))
+      const other = new LmdbLedger(copy)
+      assert.ok(result.ok && (await other.head()) >= result.revision)
+      assert.equal((await other.commit(commit(`k${i}`))).ok, false)
+      await other.close()
+    }
+    assert.equal(verifyLedger(path), 20)
+  } finally {
+    await ledger.close()
+    rmSync(path, { recursive: true })
+    rmSync(copy, { recursive: true })
+  }
+})
+
+test('memory: every legal misbehaviour can be had', async () => {
+  const ledger = new MemoryLedger()
+  ledger.faults.push('refuse', 'lost', 'answer-lost', 'late')
+  await assert.rejects(ledger.commit(commit('a')), LedgerUnavailable)
+  await assert.rejects(ledger.commit(commit('a')), UnknownOutcome)
+  assert.equal(await ledger.head(), 0)
+  await assert.rejects(ledger.commit(commit('a')), UnknownOutcome)
+  assert.equal(await ledger.head(), 1)
+  await assert.rejects(ledger.commit(commit('b')), UnknownOutcome)
+  assert.equal(await ledger.head(), 1)
+  ledger.settle()
+  assert.equal(await ledger.head(), 2)
+  ledger.compact(1)
+  await assert.rejects(async () => {
+    for await (const _ of ledger.follow(0)) break
+  }, Compacted)
+  for await (const { revision } of ledger.follow(1)) {
+    assert.equal(revision, 2)
+    break
+  }
+  ledger.reachable = false
+  await assert.rejects(ledger.head(), LedgerUnavailable)
+})
