@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import { type Clock, systemClock } from './clock.ts'
-import { Keyring, UnknownRootKey } from './crypto/keyring.ts'
+import { Keyring, KeyringError, UnknownRootKey } from './crypto/keyring.ts'
 import { Problem } from './errors.ts'
 import { EventLog } from './events/log.ts'
 import { buildApp, type Log } from './http/app.ts'
@@ -48,8 +48,12 @@ export type Node = {
 
 export type StartOptions = {
   readonly clock?: Clock
-  readonly log?: Log & { info(fields: object, message: string): void }
+  /** Called once the data directory is this process's own. */
+  readonly locked?: () => void
+  readonly log?: Logger
 }
+
+type Logger = Log & { info(fields: object, message: string): void }
 
 /** A boot: 16 random bytes in hex, and the ledger it writes to. */
 type Opened = { readonly ledger: Ledger; readonly genesis: Genesis; readonly boot: string }
@@ -71,6 +75,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     mkdirSync(config.data, { recursive: true, mode: 0o700 })
     const lock = lockDirectory(config.data)
     closers.push(() => lock.release())
+    options.locked?.()
     const events = await EventLog.open({
       dir: config.data,
       node: config.node,
@@ -98,7 +103,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     const notReady = (): string[] =>
       stopping ? ['the node is stopping'] : vault && waitingFor === '' ? [] : [waitingFor]
     const metrics = new Metrics(() =>
-      numbers(vault?.replica, calls, { config, events, ready: notReady().length === 0 }),
+      numbers(vault, calls, { config, events, keyring, ready: notReady().length === 0 }),
     )
     const app = await buildApp({
       keys,
@@ -140,6 +145,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     events.emit('node.ready', { revision: replica.applied })
     const url = urlOf(app, config)
     log.info({ url, revision: replica.applied }, 'ready')
+    if (keyring.rewrap) rewrapAll(tokens, log)
     return {
       config,
       url,
@@ -147,10 +153,13 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
       reload: async () => {
         const fresh = readConfig(config.file)
         const freshKeyring = Keyring.parse(readPrivateFile(config.keyring))
+        const why = refusal(freshKeyring, replica.state.genesis ?? genesis)
+        if (why !== undefined) throw new KeyringError(why)
         keys.replace(fresh.owners)
         keyring = freshKeyring
         await openEpochs(tokens, fresh)
         log.info({ owners: fresh.owners.length }, 'owners and keyring re-read')
+        if (keyring.rewrap) await rewrapAll(tokens, log)
       },
       stop: async () => {
         stopping = true
@@ -211,15 +220,29 @@ async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock
       `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}: use a newer one`,
     )
   }
+  const why = refusal(keyring, genesis)
+  if (why !== undefined) throw new StartError(why)
+  return genesis
+}
+
+/** Why a keyring cannot be the one of this ledger; undefined where it can. */
+function refusal(keyring: Keyring, genesis: Genesis): string | undefined {
   try {
     keyring.unwrap(genesis.receiptKey, ['receipts'])
+    return undefined
   } catch (error) {
     const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open it'
-    throw new StartError(
-      `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`,
-    )
+    return `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`
   }
-  return genesis
+}
+
+/** As the keyring file asks. A failure is told and changes nothing else: the next reload or start tries again. */
+async function rewrapAll(tokens: TokenService, log: Logger): Promise<void> {
+  try {
+    log.info(await tokens.rewrap(), 'keys wrapped by the active root key')
+  } catch (error) {
+    log.warn({ error: error instanceof Error ? error.message : String(error) }, 'rewrapping has failed')
+  }
 }
 
 /** Opens the replica; one that is damaged or follows another ledger is set aside, and a new one is built. */
@@ -308,10 +331,12 @@ function status(
 }
 
 function numbers(
-  replica: Replica | undefined,
+  vault: { replica: Replica; tokens: TokenService } | undefined,
   calls: TokenCalls,
-  node: { config: Config; events: EventLog; ready: boolean },
+  node: { config: Config; events: EventLog; keyring: Keyring; ready: boolean },
 ): ReturnType<ConstructorParameters<typeof Metrics>[0]> {
+  const { replica } = vault ?? {}
+  const { keyring } = node
   return {
     revision: replica?.applied ?? 0,
     head: replica?.head ?? 0,
@@ -320,6 +345,8 @@ function numbers(
     ready: node.ready,
     fieldMatches: node.config.fields.map((field, i) => [field, calls.fieldMatches[i]]),
     records: calls.records,
+    rootKeys: keyring.ids.map((id) => ({ id, active: id === keyring.active })),
+    wrappedKeys: vault?.tokens.wrappedKeys() ?? new Map(),
   }
 }
 

@@ -33,13 +33,16 @@ export class UnwrapError extends Error {
 
 export class Keyring {
   readonly active: string
+  /** True where the operator asks that the active root key wrap whatever another one wraps. */
+  readonly rewrap: boolean
   readonly #keys: ReadonlyMap<string, RootKey>
 
-  constructor(keys: readonly RootKey[], active: string) {
+  constructor(keys: readonly RootKey[], active: string, rewrap = false) {
     this.#keys = new Map(keys.map((key) => [key.id, key]))
     if (this.#keys.size !== keys.length) throw new KeyringError('two root keys have the same id')
     if (!this.#keys.has(active)) throw new KeyringError(`the active root key ${active} is not in the keyring`)
     this.active = active
+    this.rewrap = rewrap
   }
 
   static create(clock: Clock): Keyring {
@@ -56,11 +59,15 @@ export class Keyring {
   }
 
   add(key: RootKey): Keyring {
-    return new Keyring([...this.#keys.values(), key], this.active)
+    return new Keyring([...this.#keys.values(), key], this.active, this.rewrap)
   }
 
   activate(id: string): Keyring {
-    return new Keyring([...this.#keys.values()], id)
+    return new Keyring([...this.#keys.values()], id, this.rewrap)
+  }
+
+  askRewrap(rewrap: boolean): Keyring {
+    return new Keyring([...this.#keys.values()], this.active, rewrap)
   }
 
   remove(id: string): Keyring {
@@ -69,6 +76,7 @@ export class Keyring {
     return new Keyring(
       [...this.#keys.values()].filter((key) => key.id !== id),
       this.active,
+      this.rewrap,
     )
   }
 
@@ -111,7 +119,8 @@ export class Keyring {
       key: Buffer.from(key.key).toString('base64'),
       created_at: key.createdAt,
     }))
-    return `${JSON.stringify({ format: 1, active: this.active, root_keys: keys }, null, 2)}\n`
+    const rewrap = this.rewrap ? { rewrap: true } : {}
+    return `${JSON.stringify({ format: 1, active: this.active, ...rewrap, root_keys: keys }, null, 2)}\n`
   }
 
   /** Throws KeyringError; its text never holds a key. */
@@ -125,7 +134,10 @@ export class Keyring {
     if (!isRecord(file) || file.format !== 1) throw new KeyringError('the keyring has no "format": 1')
     if (!Array.isArray(file.root_keys)) throw new KeyringError('the keyring has no list "root_keys"')
     if (typeof file.active !== 'string') throw new KeyringError('the keyring names no "active" root key')
-    return new Keyring(file.root_keys.map(parseRootKey), file.active)
+    if (file.rewrap !== undefined && file.rewrap !== true)
+      throw new KeyringError('the keyring\'s "rewrap" is not true: remove it or make it true')
+    checkMembers(file, ['format', 'active', 'rewrap', 'root_keys'], 'the keyring')
+    return new Keyring(file.root_keys.map(parseRootKey), file.active, file.rewrap === true)
   }
 }
 
@@ -162,10 +174,20 @@ function parseRootKey(entry: unknown, index: number): RootKey {
   if (!isRecord(entry)) throw new KeyringError(`${where} is not an object`)
   const { id, key, created_at: createdAt } = entry
   if (typeof id !== 'string' || !ROOT_KEY_ID.test(id)) throw new KeyringError(`${where}.id is not an id`)
-  if (typeof createdAt !== 'string') throw new KeyringError(`${where}.created_at is not a time`)
-  const bytes = typeof key === 'string' ? new Uint8Array(Buffer.from(key, 'base64')) : new Uint8Array(0)
-  if (bytes.length !== 32) throw new KeyringError(`${where}.key is not 32 bytes of base64`)
-  return { id, key: bytes, createdAt }
+  if (typeof createdAt !== 'string' || Number.isNaN(Date.parse(createdAt)))
+    throw new KeyringError(`${where}.created_at is not a time`)
+  const bytes = typeof key === 'string' ? Buffer.from(key, 'base64') : Buffer.alloc(0)
+  // Buffer.from skips what is no base64: only what it would write itself is the key that was meant.
+  if (bytes.length !== 32 || bytes.toString('base64') !== key)
+    throw new KeyringError(`${where}.key is not 32 bytes of base64`)
+  checkMembers(entry, ['id', 'key', 'created_at'], where)
+  return { id, key: new Uint8Array(bytes), createdAt }
+}
+
+/** A misspelt member would be lost at the next writing of the file. The name is not repeated: it may be a key. */
+function checkMembers(record: Record<string, unknown>, known: readonly string[], where: string): void {
+  if (Object.keys(record).some((name) => !known.includes(name)))
+    throw new KeyringError(`${where} has a member beside ${known.join(', ')}: remove it`)
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

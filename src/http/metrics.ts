@@ -13,6 +13,10 @@ export type NodeNumbers = {
   readonly ready: boolean
   readonly fieldMatches: readonly (readonly [path: string, count: number])[]
   readonly records: number
+  /** The keyring's root keys; one of them is active. */
+  readonly rootKeys: readonly { readonly id: string; readonly active: boolean }[]
+  /** How many keys of the ledger each root key wraps. */
+  readonly wrappedKeys: ReadonlyMap<string, number>
 }
 
 export class Metrics {
@@ -69,6 +73,33 @@ export class Metrics {
       registers,
       collect() {
         for (const [path, count] of numbers().fieldMatches) this.set({ path }, count)
+      },
+    })
+    this.#watchRootKeys(numbers)
+  }
+
+  #watchRootKeys(numbers: () => NodeNumbers): void {
+    const registers = [this.#registry]
+    new Gauge({
+      name: 'coffer_root_keys',
+      help: 'The root keys of the keyring as this node has read it',
+      labelNames: ['root_key', 'active'],
+      registers,
+      collect() {
+        this.reset()
+        for (const { id, active } of numbers().rootKeys) this.set({ root_key: id, active: String(active) }, 1)
+      },
+    })
+    new Gauge({
+      name: 'coffer_wrapped_keys',
+      help: 'Keys of the ledger that each root key wraps: a root key can go when it wraps none',
+      labelNames: ['root_key'],
+      registers,
+      collect() {
+        this.reset()
+        const { rootKeys, wrappedKeys } = numbers()
+        for (const { id } of rootKeys) this.set({ root_key: id }, 0)
+        for (const [id, count] of wrappedKeys) this.set({ root_key: id }, count)
       },
     })
   }

@@ -48,6 +48,10 @@ export function decodePuts(revision: number, puts: readonly Put[]): { decoded: D
 
 export class State {
   genesis: Genesis | undefined
+  /** Revision of the genesis: what rewrapping its key is guarded by. */
+  genesisRevision = 0
+  /** Counts every wrapped key that was learnt: who counted them before knows when to count again. */
+  wrappedChanges = 0
   readonly owners = new Map<string, OwnerState>()
   /** Boot to the name of its node. */
   readonly boots = new Map<string, string>()
@@ -68,7 +72,10 @@ export class State {
   apply(revision: number, key: string, entry: Exclude<Entry, Segment>): void {
     switch (entry.kind) {
       case 'genesis':
+        if (revision <= this.genesisRevision) return
         this.genesis = entry
+        this.genesisRevision = revision
+        this.wrappedChanges++
         return
       case 'boot':
         this.boots.set(entry.boot, entry.node)
@@ -81,6 +88,7 @@ export class State {
         if (revision <= (owner.keyRevisions.get(entry.epoch) ?? 0)) return
         owner.keys.set(entry.epoch, entry)
         owner.keyRevisions.set(entry.epoch, revision)
+        this.wrappedChanges++
         this.#account(key, `opened_at ${entry.openedAt}`)
         return
       }

@@ -10,6 +10,7 @@ import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { epochKey, wrappedKey } from '../state/keys.ts'
 import { EpochMoved, Issuer } from './issue.ts'
+import { countWrapped, type Rewrapped, rewrapKeys } from './rewrap.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
 const CHUNK = 20_000
@@ -53,6 +54,7 @@ export class TokenService {
   readonly #clock: Clock
   readonly #issuer: Issuer
   readonly #keys = new Map<string, EpochKey>()
+  #wrapped: { readonly changes: number; readonly counts: ReadonlyMap<string, number> } | undefined
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -176,6 +178,22 @@ export class TokenService {
       })
     }
     return { active: state?.active ?? 0, epochs }
+  }
+
+  /**
+   * Has the active root key wrap whatever another one wraps. Tokens and the digest stay as they are. Throws
+   * UnwrapError, LedgerUnavailable, UnknownOutcome; what was done by then is done, and calling again does the rest.
+   */
+  rewrap(): Promise<Rewrapped> {
+    return rewrapKeys(this.#replica, this.#keyring, this.#clock)
+  }
+
+  /** How many keys of the ledger each root key wraps, as of what has been applied here. */
+  wrappedKeys(): ReadonlyMap<string, number> {
+    const { state } = this.#replica
+    if (this.#wrapped?.changes !== state.wrappedChanges)
+      this.#wrapped = { changes: state.wrappedChanges, counts: countWrapped(state) }
+    return this.#wrapped.counts
   }
 
   async #active(owner: string): Promise<{ key: EpochKey; revision: number }> {
