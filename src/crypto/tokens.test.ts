@@ -193,7 +193,7 @@ test('the text of a token is read back, and nothing else is', () => {
   const good = tokenText(12, body, check)
   for (let i = 0; i < good.length; i++) {
     for (const char of ['i', 'l', 'o', 'u', 'A', '-', '\u00e9', ' ']) {
-      if (i < 4 || i > 6)
+      if (good[i] !== char && (i < 4 || i > 6))
         assert.equal(read(good.slice(0, i) + char + good.slice(i + 1)), 0, `${char} at ${i}`)
     }
   }

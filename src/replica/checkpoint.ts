@@ -2,8 +2,8 @@
 // replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was true at a
 // moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages are read instead.
 //
-// File: head (magic, format) · for each part: table u32, depth u32, slots u32, crc32 u32, words · end mark with the
-// count of parts. Little-endian.
+// File: magic · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32, words · end mark with
+// the count of parts. Little-endian.
 import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -47,8 +47,12 @@ export async function writeCheckpoint(dir: string, name: string, tables: Iterabl
 
 async function writePart(file: FileHandle, id: number, part: Part): Promise<void> {
   const bytes = Buffer.from(Uint32Array.from(part.words).buffer)
-  const record = Buffer.concat([head(id, part.depth, part.mask + 1, crc32(bytes)), bytes])
-  await file.write(record)
+  const checksum = partChecksum(id, part.depth, part.mask + 1, bytes)
+  await file.write(Buffer.concat([head(id, part.depth, part.mask + 1, checksum), bytes]))
+}
+
+function partChecksum(id: number, depth: number, slots: number, bytes: Buffer): number {
+  return crc32(bytes, crc32(`${id} ${depth} ${slots}`))
 }
 
 function head(table: number, depth: number, slots: number, checksum: number): Buffer {
@@ -96,11 +100,12 @@ async function readParts(file: FileHandle): Promise<Map<number, Part[]> | undefi
   for (let count = 0; ; count++) {
     if ((await file.read(record)).bytesRead !== HEAD_BYTES) return undefined
     const [id, depth, slots, checksum] = [0, 4, 8, 12].map((at) => record.readUInt32LE(at))
-    if (id === END) return depth === count ? tables : undefined
+    if (id === END) return depth === count && slots === 0 && checksum === 0 ? tables : undefined
     if (slots < 64 || slots > PART_SLOTS || (slots & (slots - 1)) !== 0 || depth > 24) return undefined
     const words = new Uint32Array(slots * SLOT_WORDS)
     const bytes = Buffer.from(words.buffer)
-    if ((await file.read(bytes)).bytesRead !== bytes.length || crc32(bytes) !== checksum) return undefined
+    if ((await file.read(bytes)).bytesRead !== bytes.length) return undefined
+    if (partChecksum(id, depth, slots, bytes) !== checksum) return undefined
     const list = tables.get(id)
     if (list) list.push(new Part(slots, depth, words))
     else tables.set(id, [new Part(slots, depth, words)])

@@ -1,0 +1,362 @@
+// The replica over a memory ledger that misbehaves in every legal way; state, digest and look-ups after each.
+import assert from 'node:assert/strict'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '../clock.ts'
+import { CheckedLedger } from '../ledger/checked.ts'
+import { UnknownOutcome } from '../ledger/ledger.ts'
+import { MemoryLedger } from '../ledger/memory.ts'
+import { encodeEntry } from '../state/entries.ts'
+import { bootKey, epochKey, segmentKey, wrappedKey } from '../state/keys.ts'
+import { encodeSegment } from '../state/segment.ts'
+import { checkFile } from './check.ts'
+import { Replica, type ReplicaOptions } from './replica.ts'
+import { place } from './table.ts'
+
+const IDENTITY = 'f'.repeat(32)
+const BOOT = 'a'.repeat(32)
+
+type Bench = {
+  ledger: MemoryLedger
+  open: (change?: Partial<ReplicaOptions>) => Promise<Replica>
+  path: string
+  told: string[]
+}
+
+async function withReplica(run: (bench: Bench) => Promise<void>): Promise<void> {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-replica-'))
+  const ledger = new MemoryLedger()
+  const told: string[] = []
+  const opened: Replica[] = []
+  const open: Bench['open'] = async (change = {}) => {
+    const replica = await Replica.open({
+      path,
+      ledger: new CheckedLedger(ledger),
+      identity: IDENTITY,
+      boot: BOOT,
+      clock: systemClock,
+      fatal: (error) => told.push(`fatal ${error.message}`),
+      events: {
+        lost: (reason) => told.push(`lost ${reason}`),
+        recovered: () => told.push('recovered'),
+        caughtUp: (from, to) => told.push(`caught-up ${from} ${to}`),
+        rebuilt: () => told.push('rebuilt'),
+        epoch: (owner, epoch) => told.push(`epoch ${owner} ${epoch}`),
+        applied: (node) => told.push(`applied ${node}`),
+      },
+      ...change,
+    })
+    opened.push(replica)
+    return replica
+  }
+  try {
+    await run({ ledger, open, path, told })
+  } finally {
+    for (const replica of opened) await replica.close()
+    rmSync(path, { recursive: true })
+  }
+}
+
+let n = 0
+
+/** Puts a segment of `count` mappings whose bodies are made of `seed` and their index. */
+async function putSegment(ledger: MemoryLedger, seed: number, count: number, owner = 'o'): Promise<void> {
+  const writer = { boot: BOOT, commit: ++n }
+  const words = bodiesOf(seed, count)
+  const mappings = {
+    count,
+    bodies: new Uint8Array(words.buffer),
+    sizes: new Uint32Array(count).fill(2),
+    offset: Uint32Array.from({ length: count }, (_, i) => i * 2),
+    bytes: new Uint8Array(count * 16).fill(seed & 255),
+  }
+  const key = segmentKey(BOOT, n)
+  const value = encodeSegment({ owner, epoch: 1, writer }, [{ mappings, from: 0, to: count }])
+  await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] })
+}
+
+function bodiesOf(seed: number, count: number): Uint32Array {
+  return Uint32Array.from({ length: count * 4 }, (_, i) => Math.imul(seed * 1000003 + i + 1, 2654435761))
+}
+
+function assertFinds(replica: Replica, seed: number, count: number, owner = 'o'): void {
+  const words = bodiesOf(seed, count)
+  const reader = replica.reader()
+  const table = replica.tokens(owner, 1)
+  assert.ok(table)
+  for (let i = 0; i < count; i++) {
+    assert.ok(table.find(words, i * 4), `mapping ${i} of ${seed}`)
+    assert.equal(reader.seek(place.page, place.slot), 2)
+    const copy = new Uint8Array(16)
+    reader.copy(copy, 0, 2)
+    assert.deepEqual(copy, new Uint8Array(16).fill(seed & 255))
+  }
+}
+
+async function putEpoch(ledger: MemoryLedger, owner: string, epoch: number): Promise<void> {
+  const writer = { boot: BOOT, commit: ++n }
+  await ledger.commit({
+    if: [],
+    put: [
+      { key: epochKey(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+      {
+        key: wrappedKey(owner, epoch),
+        value: encodeEntry(
+          {
+            kind: 'key',
+            owner,
+            epoch,
+            wrapped: new Uint8Array(60),
+            openedAt: `2026-01-0${epoch}T00:00:00.000Z`,
+          },
+          writer,
+        ),
+      },
+    ],
+  })
+}
+
+test('after the barrier everything acknowledged before it is there', () =>
+  withReplica(async ({ ledger, open }) => {
+    const replica = await open()
+    for (let seed = 1; seed <= 20; seed++) {
+      await putSegment(ledger, seed, 50)
+      await replica.barrier()
+      assertFinds(replica, seed, 50)
+    }
+    assert.equal(replica.counts.mappings, 1000)
+  }))
+
+test('a barrier is never joined once it has been sent', () =>
+  withReplica(async ({ ledger, open }) => {
+    const replica = await open()
+    const first = replica.barrier()
+    await putSegment(ledger, 1, 10)
+    const second = replica.barrier()
+    const third = replica.barrier()
+    assert.notEqual(first, second)
+    assert.equal(second, third)
+    await second
+    assertFinds(replica, 1, 10)
+    await first
+  }))
+
+test('equal mappings are ignored and counted; the digest does not know in which order things came', () =>
+  withReplica(async ({ ledger, open }) => {
+    const other = new MemoryLedger()
+    const replica = await open()
+    await putEpoch(ledger, 'o', 1)
+    for (const seed of [1, 2, 2, 3, 1]) await putSegment(ledger, seed, 40)
+    await replica.barrier()
+    assert.equal(replica.counts.ignoredDuplicates, 80)
+    assertFinds(replica, 2, 40)
+    const { digest } = replica.digest()
+    await withReplica(async (bench) => {
+      for (const seed of [3, 2, 1]) await putSegment(bench.ledger, seed, 40)
+      await putEpoch(bench.ledger, 'o', 1)
+      const reordered = await bench.open()
+      await reordered.barrier()
+      assert.equal(reordered.digest().digest, digest)
+      await putEpoch(bench.ledger, 'o', 2)
+      await reordered.barrier()
+      assert.notEqual(reordered.digest().digest, digest)
+    })
+    await other.close()
+  }))
+
+test('a restart goes on at its own cursor, with and without its checkpoint', () =>
+  withReplica(async ({ ledger, open, path, told }) => {
+    let replica = await open()
+    await putEpoch(ledger, 'o', 1)
+    for (let seed = 1; seed <= 5; seed++) await putSegment(ledger, seed, 333)
+    await putSegment(ledger, 6, 70, 'other')
+    await replica.barrier()
+    const { digest, revision } = replica.digest()
+    await replica.close()
+    assert.equal(readdirSync(path).filter((file) => file.startsWith('checkpoint-')).length, 1)
+    for (const damage of [undefined, 'flip', 'remove'] as const) {
+      const name = readdirSync(path).find((file) => file.startsWith('checkpoint-'))
+      if (damage === 'remove' && name) rmSync(join(path, name))
+      if (damage === 'flip' && name) {
+        const bytes = readFileSync(join(path, name))
+        bytes[bytes.length >> 1] ^= 1
+        writeFileSync(join(path, name), bytes)
+      }
+      replica = await open()
+      assert.equal(replica.applied, revision)
+      assert.deepEqual(replica.digest(), { digest, revision })
+      for (let seed = 1; seed <= 5; seed++) assertFinds(replica, seed, 333)
+      assertFinds(replica, 6, 70, 'other')
+      assert.equal(replica.owner('o')?.active, 1)
+      await replica.close()
+    }
+    assert.deepEqual(
+      told.filter((line) => line.startsWith('fatal')),
+      [],
+    )
+  }))
+
+test('an older checkpoint that is put back is not used', () =>
+  withReplica(async ({ ledger, open, path }) => {
+    let replica = await open()
+    await putSegment(ledger, 1, 100)
+    await replica.barrier()
+    await replica.close()
+    const old = readdirSync(path).find((file) => file.startsWith('checkpoint-')) ?? ''
+    const bytes = readFileSync(join(path, old))
+    replica = await open()
+    await putSegment(ledger, 2, 100)
+    await replica.barrier()
+    await replica.close()
+    for (const file of readdirSync(path)) if (file.startsWith('checkpoint-')) rmSync(join(path, file))
+    writeFileSync(join(path, old), bytes)
+    replica = await open()
+    assertFinds(replica, 1, 100)
+    assertFinds(replica, 2, 100)
+    assert.deepEqual(
+      readdirSync(path).filter((file) => file.startsWith('checkpoint-')),
+      [],
+    )
+  }))
+
+test('when the history is compacted away, a snapshot takes its place', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    let replica = await open()
+    await putEpoch(ledger, 'o', 1)
+    await putSegment(ledger, 1, 100)
+    await replica.barrier()
+    await replica.close()
+    for (let seed = 2; seed <= 9; seed++) await putSegment(ledger, seed, 100)
+    await putEpoch(ledger, 'o', 2)
+    ledger.compact(9)
+    replica = await open()
+    await replica.barrier()
+    for (let seed = 1; seed <= 9; seed++) assertFinds(replica, seed, 100)
+    assert.equal(replica.owner('o')?.active, 2)
+    assert.ok(told.some((line) => line.startsWith('caught-up')))
+    const { digest } = replica.digest()
+    await withReplica(async (bench) => {
+      for (let seed = 1; seed <= 9; seed++) await putSegment(bench.ledger, seed, 100)
+      await putEpoch(bench.ledger, 'o', 1)
+      await putEpoch(bench.ledger, 'o', 2)
+      const whole = await bench.open()
+      await whole.barrier()
+      assert.equal(whole.digest().digest, digest)
+    })
+  }))
+
+test('a stream that breaks, and a ledger that goes away, are told and survived', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const replica = await open()
+    await putSegment(ledger, 1, 10)
+    await replica.barrier()
+    ledger.disconnect()
+    await putSegment(ledger, 2, 10)
+    await replica.barrier()
+    assertFinds(replica, 2, 10)
+    ledger.reachable = false
+    ledger.disconnect()
+    await assert.rejects(replica.barrier(), /cannot be reached/)
+    assertFinds(replica, 1, 10)
+    ledger.reconnect()
+    await putSegment(ledger, 3, 10)
+    await replica.barrier()
+    assertFinds(replica, 3, 10)
+    assert.ok(told.some((line) => line.startsWith('lost')))
+  }))
+
+test('an unknown outcome is resolved by the same bytes: done once, whatever happened', () =>
+  withReplica(async ({ ledger, open }) => {
+    const replica = await open()
+    for (const fault of ['lost', 'answer-lost', 'late'] as const) {
+      const writer = replica.nextWriter()
+      const key = segmentKey(writer.boot, writer.commit + 100_000)
+      const value = encodeEntry({ kind: 'boot', boot: BOOT, node: 'n' }, writer)
+      ledger.faults.push(fault)
+      const result = await replica
+        .commit(
+          {
+            if: [
+              { key: bootKey(BOOT.replace(/a/g, `${writer.commit % 10}`)), revision: 0 },
+              { key, revision: 0 },
+            ],
+            put: [
+              { key: bootKey(BOOT.replace(/a/g, `${writer.commit % 10}`)), value },
+              { key, value },
+            ],
+          },
+          key,
+        )
+        .catch((error: unknown) => error)
+      ledger.settle()
+      assert.ok(result && typeof result === 'object' && 'ok' in result && result.ok, fault)
+    }
+  }))
+
+test('an unknown outcome that another writer took is a refusal', () =>
+  withReplica(async ({ ledger, open }) => {
+    const replica = await open()
+    const mine = replica.nextWriter()
+    const key = bootKey('b'.repeat(32))
+    const theirs = encodeEntry(
+      { kind: 'boot', boot: 'b'.repeat(32), node: 'x' },
+      { boot: 'c'.repeat(32), commit: 1 },
+    )
+    ledger.faults.push('lost')
+    const pending = replica.commit(
+      {
+        if: [{ key, revision: 0 }],
+        put: [{ key, value: encodeEntry({ kind: 'boot', boot: 'b'.repeat(32), node: 'y' }, mine) }],
+      },
+      key,
+    )
+    await ledger.commit({ if: [], put: [{ key: 'unrelated', value: theirs }] })
+    await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] })
+    assert.equal((await pending).ok, false)
+    ledger.faults.push(...new Array<'lost'>(1000).fill('lost'))
+    const never = replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] }, key)
+    await assert.rejects(never, UnknownOutcome)
+  }))
+
+test('foreign keys are skipped and counted; an entry of ours that does not decode ends the node', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const replica = await open()
+    await ledger.commit({ if: [], put: [{ key: 'somebody/else', value: Buffer.from('x') }] })
+    await putSegment(ledger, 1, 5)
+    await replica.barrier()
+    assert.equal(replica.counts.foreignKeys, 1)
+    await ledger.commit({
+      if: [],
+      put: [{ key: epochKey('o'), value: Buffer.from('not an entry at all, is it') }],
+    })
+    await assert.rejects(replica.waitApplied(3))
+    assert.match(told.join('\n'), /fatal an entry has version/)
+    assertFinds(replica, 1, 5)
+  }))
+
+test('the check reads a damaged file in a child, and says so', () =>
+  withReplica(async ({ ledger, open, path }) => {
+    const replica = await open()
+    for (let seed = 1; seed <= 30; seed++) await putSegment(ledger, seed, 500)
+    await replica.barrier()
+    await replica.close()
+    assert.deepEqual(await checkFile('replica', path), { whole: true })
+    const file = join(path, 'data.mdb')
+    const whole = readFileSync(file)
+    const damages: Record<string, Buffer> = {
+      'random bytes': Buffer.from(whole.map((byte, i) => (i > 8192 ? (byte * 7 + i) & 255 : byte))),
+      half: whole.subarray(0, whole.length >> 1),
+      'one value': Buffer.from(whole),
+    }
+    // Copy-on-write leaves older copies of a page behind: the value is damaged in all of them.
+    for (let at = whole.indexOf(Buffer.alloc(16, 20)); at >= 0; at = whole.indexOf(Buffer.alloc(16, 20), at + 16)) {
+      damages['one value'][at] ^= 255
+    }
+    for (const [name, bytes] of Object.entries(damages)) {
+      writeFileSync(file, bytes)
+      const checked = await checkFile('replica', path)
+      assert.equal(checked.whole, false, name)
+    }
+  }))

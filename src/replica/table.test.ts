@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
+import { place, TokenTable } from './table.ts'
+
+function bodies(count: number): Uint32Array {
+  return new Uint32Array(new Uint8Array(randomBytes(count * 16)).buffer)
+}
+
+function filled(words: Uint32Array, count: number): TokenTable {
+  const table = new TokenTable()
+  for (let i = 0; i < count; i++) assert.ok(table.insert(words, i * 4, i >> 4, i & 15))
+  return table
+}
+
+function assertHolds(table: TokenTable, words: Uint32Array, count: number): void {
+  assert.equal(table.count, count)
+  for (let i = 0; i < count; i++) {
+    assert.ok(table.find(words, i * 4))
+    assert.deepEqual({ ...place }, { page: i >> 4, slot: i & 15 })
+  }
+}
+
+function sumOf(words: Uint32Array, count: number): string {
+  let sum = 0n
+  for (let i = 0; i < count; i++)
+    for (let j = 0; j < 4; j++) sum += BigInt(words[i * 4 + j]) << BigInt(32 * j)
+  return (sum % (1n << 128n)).toString(16).padStart(32, '0')
+}
+
+test('every size finds what was put, and nothing else', () => {
+  const words = bodies(120_000)
+  const table = new TokenTable()
+  const checks = new Set([1, 51, 52, 53, 3327, 3328, 3329, 7000, 60_000, 100_000])
+  for (let i = 0; i < 100_000; i++) {
+    assert.ok(table.insert(words, i * 4, i >> 4, i & 15))
+    if (checks.has(i + 1)) assertHolds(table, words, i + 1)
+  }
+  for (let i = 100_000; i < 120_000; i++) assert.ok(!table.find(words, i * 4))
+  assert.equal(table.sum(), sumOf(words, 100_000))
+})
+
+test('insert-once: an equal body changes nothing', () => {
+  const words = bodies(5000)
+  const table = filled(words, 5000)
+  for (let i = 0; i < 5000; i++) assert.ok(!table.insert(words, i * 4, 9999, 3))
+  assertHolds(table, words, 5000)
+  assert.equal(table.sum(), sumOf(words, 5000))
+})
+
+test('bodies that share their first words are told apart', () => {
+  const words = new Uint32Array(4 * 40)
+  for (let i = 0; i < 40; i++) words.set([7, 9, i & 3, i >> 2], i * 4)
+  assertHolds(filled(words, 40), words, 40)
+})
+
+async function inFolder(run: (dir: string) => Promise<void>): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-checkpoint-'))
+  try {
+    await run(dir)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+}
+
+test('a checkpoint gives the tables back, less what came after its page', () =>
+  inFolder(async (dir) => {
+    const words = bodies(30_000)
+    const small = bodies(3)
+    const tables = [
+      { id: 4, table: filled(words, 30_000) },
+      { id: 9, table: filled(small, 3) },
+      { id: 10, table: new TokenTable() },
+    ]
+    await writeCheckpoint(dir, 'one', tables)
+    const again = await readCheckpoint(dir, 'one', 1e9)
+    assert.ok(again)
+    assertHolds(again.get(4) ?? new TokenTable(), words, 30_000)
+    assertHolds(again.get(9) ?? new TokenTable(), small, 3)
+    assert.equal(again.get(4)?.sum(), sumOf(words, 30_000))
+    const cut = (await readCheckpoint(dir, 'one', 1000))?.get(4)
+    assert.ok(cut)
+    assertHolds(cut, words, 16_000)
+    assert.equal(cut.sum(), sumOf(words, 16_000))
+    // The loaded table grows on.
+    for (let i = 16_000; i < 30_000; i++) assert.ok(cut.insert(words, i * 4, i >> 4, i & 15))
+    assertHolds(cut, words, 30_000)
+  }))
+
+test('a checkpoint that is damaged anywhere, cut, or another one is not used', () =>
+  inFolder(async (dir) => {
+    const words = bodies(2000)
+    await writeCheckpoint(dir, 'one', [{ id: 0, table: filled(words, 2000) }])
+    const file = join(dir, 'checkpoint-one')
+    const whole = readFileSync(file)
+    assert.equal(await readCheckpoint(dir, 'two', 1e9), undefined)
+    for (let i = 0; i < 60; i++) {
+      const at = i < 20 + 16 ? i : Math.floor((whole.length - 1) * (i / 59))
+      const damaged = Buffer.from(whole)
+      damaged[at] ^= 0x55
+      writeFileSync(file, damaged)
+      assert.equal(await readCheckpoint(dir, 'one', 1e9), undefined, `byte ${at}`)
+    }
+    for (const length of [0, 10, 20, 30, 5000, whole.length - 16, whole.length - 1]) {
+      writeFileSync(file, whole.subarray(0, length))
+      assert.equal(await readCheckpoint(dir, 'one', 1e9), undefined, `cut at ${length}`)
+    }
+    writeFileSync(file, whole)
+    assert.ok(await readCheckpoint(dir, 'one', 1e9))
+    await removeOtherCheckpoints(dir, 'none')
+    assert.deepEqual(readdirSync(dir), [])
+  }))
