@@ -1,0 +1,215 @@
+// The client of a vault: tokens in, values out, over one node or several.
+//
+//   const coffer = new Coffer({ urls: 'http://127.0.0.1:8200', key: process.env.COFFER_KEY ?? '' })
+//   const { tokens } = await coffer.tokenize(['123-45-6789'])
+//   const { values } = await coffer.detokenize(tokens)
+//   coffer.close()
+//
+// Every method throws CofferError and nothing else, but TypeError for arguments that are no JSON. A node that fails
+// or says 503 is left for the next one; all of that ends with the deadline. JSON here is JavaScript's: a number beyond
+// 2^53 in a record loses digits, and NaN in a record becomes null, before anything is sent.
+import { CofferError } from './error.ts'
+import { type Call, Nodes } from './nodes.ts'
+import { Transport } from './transport.ts'
+
+export { CofferError, type ErrorSlug } from './error.ts'
+
+export type Scalar = string | number | boolean | null
+export type Json = Scalar | readonly Json[] | { readonly [name: string]: Json }
+export type JsonRecord = { readonly [name: string]: Json }
+
+export type CofferOptions = {
+  /** `http://host:port` of one node or several; a string may have several, separated by commas. */
+  readonly urls: string | readonly string[]
+  /** The API key; it decides the owner. */
+  readonly key: string
+  /** PEM of the authority that signed the nodes' certificates, where the system does not know it. */
+  readonly ca?: Buffer | string
+  /** Milliseconds for one call, over all its tries. */
+  readonly timeoutMs?: number
+}
+
+/** `allowTokens`: a string that is a token already is tokenized like any other, instead of refused. */
+export type TokenizeOptions = { readonly allowTokens?: boolean }
+
+/** `tokens[i]` belongs to value i; null belongs to null. */
+export type Tokenized = { readonly epoch: number; readonly tokens: readonly (string | null)[] }
+export type TokenizedRecords = {
+  readonly epoch: number
+  readonly records: readonly JsonRecord[]
+  /** Places that were replaced. */
+  readonly replaced: number
+}
+/** `values[i]` belongs to token i; null where it was not found, and then `i` is in `notFound`. */
+export type Detokenized = { readonly values: readonly Scalar[]; readonly notFound: readonly number[] }
+export type DetokenizedRecords = {
+  readonly records: readonly JsonRecord[]
+  /** Strings that look like a token and were not found: they stay as they were. */
+  readonly notFound: readonly { readonly record: number; readonly path: string }[]
+}
+export type Retokenized = {
+  readonly epoch: number
+  readonly tokens: readonly (string | null)[]
+  readonly notFound: readonly number[]
+}
+export type Epoch = {
+  readonly epoch: number
+  readonly opened_at: string
+  /** null: it is the active one. */
+  readonly closed_at: string | null
+  readonly tokens: number
+}
+export type Epochs = { readonly active: number; readonly epochs: readonly Epoch[] }
+/** `rotated` is false where the epoch was open already, be it by an earlier try of the same call. */
+export type Rotated = { readonly epoch: number; readonly rotated: boolean }
+export type Ready = { readonly ready: boolean; readonly reasons: readonly string[] }
+export type NodeStatus = {
+  readonly node: string
+  readonly version: string
+  readonly ledger: { readonly kind: string; readonly identity: string; readonly revision: number }
+  readonly replica: { readonly revision: number; readonly lag: number; readonly digest: string }
+  readonly quorum: boolean
+  readonly leader: string | null
+  readonly members: readonly { readonly node: string; readonly ready: boolean }[]
+  readonly fields: string
+  readonly root_keys: readonly string[]
+}
+
+const TIMEOUT_MS = 10_000
+
+export class Coffer {
+  readonly #transport: Transport
+  readonly #nodes: Nodes
+  #closed = false
+
+  /** Throws TypeError where `urls` or `key` cannot be what they should. */
+  constructor({ urls, key, ca, timeoutMs = TIMEOUT_MS }: CofferOptions) {
+    if (!/^[\x21-\x7e]{1,256}$/.test(key))
+      throw new TypeError('the API key is empty or has characters that no key has')
+    if (!(timeoutMs > 0)) throw new TypeError('timeoutMs must be positive')
+    const list = typeof urls === 'string' ? urls.split(',') : urls
+    const origins = list.map((url, i) => originOf(url.trim(), i + 1))
+    if (origins.length === 0) throw new TypeError('there must be at least one URL')
+    this.#transport = new Transport({
+      headers: { authorization: `Bearer ${key}` },
+      ...(ca === undefined ? {} : { tls: { ca } }),
+    })
+    this.#nodes = new Nodes(origins, this.#transport, timeoutMs)
+  }
+
+  /** Tokens of values: the same value has the same token, under one epoch. Throws `already-a-token` and others. */
+  async tokenize(values: readonly Scalar[], options: TokenizeOptions = {}): Promise<Tokenized> {
+    checkScalars(values)
+    return this.#post('/tokenize', { values, ...allow(options) })
+  }
+
+  /** The same records, with tokens in the fields that the node is configured for. */
+  async tokenizeRecords(
+    records: readonly object[],
+    options: TokenizeOptions = {},
+  ): Promise<TokenizedRecords> {
+    return this.#post('/tokenize', { records, ...allow(options) })
+  }
+
+  async detokenize(tokens: readonly (string | null)[]): Promise<Detokenized> {
+    const answer = await this.#post<{ values: Scalar[]; not_found: number[] }>('/detokenize', { tokens })
+    return { values: answer.values, notFound: answer.not_found }
+  }
+
+  /** The value of one token; undefined where it is not found. */
+  async detokenizeOne(token: string): Promise<Exclude<Scalar, null> | undefined> {
+    try {
+      const { value } = await this.#post<{ value: Exclude<Scalar, null> }>('/detokenize', { token })
+      return value
+    } catch (error) {
+      if (error instanceof CofferError && error.slug === 'not-found') return undefined
+      throw error
+    }
+  }
+
+  async detokenizeRecords(records: readonly object[]): Promise<DetokenizedRecords> {
+    type Answer = { records: JsonRecord[]; not_found: DetokenizedRecords['notFound'] }
+    const answer = await this.#post<Answer>('/detokenize', { records })
+    return { records: answer.records, notFound: answer.not_found }
+  }
+
+  /** Tokens of the same values under the active epoch. No value leaves the node. */
+  async retokenize(tokens: readonly (string | null)[]): Promise<Retokenized> {
+    type Answer = { epoch: number; tokens: (string | null)[]; not_found: number[] }
+    const { not_found: notFound, ...answer } = await this.#post<Answer>('/retokenize', { tokens })
+    return { ...answer, notFound }
+  }
+
+  /** Opens epoch `to`, the active one plus one. Throws `epoch-conflict`, with the active one in `members.epoch`. */
+  async rotateEpoch(to: number): Promise<Rotated> {
+    return this.#post('/rotate-epoch', { to })
+  }
+
+  async epochs(): Promise<Epochs> {
+    return this.#json({ method: 'GET', path: '/epochs' })
+  }
+
+  /** Of the first node that answers. Like `ready` and `health` it tells of now, and so is not tried again. */
+  async status(): Promise<NodeStatus> {
+    return this.#json({ method: 'GET', path: '/status', once: true })
+  }
+
+  /** Whether a node can serve requests fully; else the reasons of the last one asked. */
+  async ready(): Promise<Ready> {
+    try {
+      await this.#json({ method: 'GET', path: '/ready', once: true })
+      return { ready: true, reasons: [] }
+    } catch (error) {
+      if (!(error instanceof CofferError) || error.slug !== 'not-ready') throw error
+      const { reasons } = error.members
+      return { ready: false, reasons: Array.isArray(reasons) ? reasons.map(String) : [] }
+    }
+  }
+
+  /** Resolves where a node's process lives. */
+  async health(): Promise<{ readonly status: string }> {
+    return this.#json({ method: 'GET', path: '/health', once: true })
+  }
+
+  /** Closes the idle connections; calls after it throw `closed`. Wait for calls under way first. */
+  close(): void {
+    this.#closed = true
+    this.#transport.close()
+  }
+
+  #post<T>(path: string, body: object): Promise<T> {
+    return this.#json({ method: 'POST', path, body: Buffer.from(JSON.stringify(body), 'utf8') })
+  }
+
+  async #json<T>(call: Call): Promise<T> {
+    if (this.#closed) throw new CofferError('closed', 'the client is closed')
+    const body = await this.#nodes.call(call)
+    try {
+      return JSON.parse(body.toString('utf8')) // the contract says of what type it is
+    } catch {
+      throw new CofferError('unexpected-answer', `the answer to ${call.method} ${call.path} is no JSON`)
+    }
+  }
+}
+
+function allow(options: TokenizeOptions): { allow_tokens?: true } {
+  return options.allowTokens ? { allow_tokens: true } : {}
+}
+
+/** JSON would make a null of these in silence, and a null has no token. Throws TypeError. */
+function checkScalars(values: readonly Scalar[]): void {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]
+    if (value === undefined || (typeof value === 'number' && !Number.isFinite(value)))
+      throw new TypeError(`values[${i}] is undefined or no finite number`)
+  }
+}
+
+/** A URL may hold a password, so what is wrong is told by its position. */
+function originOf(text: string, position: number): URL {
+  const url = URL.parse(text)
+  const plain = url !== null && url.href === `${url.origin}/` && !/[?#]/.test(text)
+  if (url === null || !plain || (url.protocol !== 'http:' && url.protocol !== 'https:'))
+    throw new TypeError(`URL ${position} is not of the form http://host:port: no path, user or password`)
+  return url
+}
