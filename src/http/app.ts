@@ -10,7 +10,7 @@ import { BodyReader } from './body.ts'
 import { badRequest } from './form.ts'
 import type { Metrics } from './metrics.ts'
 import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
-import { isFatal, problemPage, sendProblem, toProblem } from './problems.ts'
+import { isFatal, problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
 import type { TokenCalls, Told } from './tokens.ts'
 
 export type NodeStatus = {
@@ -39,55 +39,17 @@ export type AppOptions = {
   readonly fatal: (error: Error) => void
 }
 
+/** Routes of the reference page, which are not ours. */
+const DOCS = /^\/docs(\/|$)/
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
-  const app = fastify({
-    logger: false,
-    genReqId: (request) => {
-      const given = request.headers['x-request-id']
-      return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
-    },
-    // The body is read by body.ts; Fastify's own limit must not be the smaller one.
-    bodyLimit: Number.MAX_SAFE_INTEGER,
-    requestTimeout: 120_000,
-    keepAliveTimeout: 72_000,
-    forceCloseConnections: 'idle',
-    return503OnClosing: false,
-    ...(options.tls ? { https: options.tls } : {}),
-  })
+  const app = newServer(options)
   const body = new BodyReader(options.limits)
   const identities = new WeakMap<FastifyRequest, Identity>()
   options.metrics.watchBodies(() => body.inWork)
 
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  // Schemas document: they neither check (the scan does, and names the place) nor write answers (those are bytes).
-  app.setValidatorCompiler(() => () => true)
-  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
-  app.addHook('onRoute', (route) => {
-    const schema = SCHEMAS[`${String(route.method)} ${route.url}`]
-    if (schema) route.schema = schema
-  })
-  await app.register(fastifySwagger, { openapi: describe(options.version) })
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
-
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id)
-    const path = pathOf(request)
-    if (OPEN_PATHS.some((open) => open.test(path))) return
-    const identity = options.keys.identify(request.headers.authorization)
-    if (!identity) throw new Problem('unauthorized', 'the API key is missing, malformed or unknown')
-    identities.set(request, identity)
-  })
-  app.addHook('onResponse', async (request, reply) => {
-    options.metrics.request(
-      request.routeOptions.url ?? 'none',
-      request.method,
-      reply.statusCode,
-      reply.elapsedTime,
-    )
-  })
+  // Before the plugins: what is registered earlier would keep Fastify's own.
   app.setErrorHandler((error, request, reply) => {
     const identity = identities.get(request)
     let problem = toProblem(error) ?? fastifyProblem(error)
@@ -106,6 +68,39 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     })
     return sendProblem(request, reply, problem)
   })
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  // Schemas document: they neither check (the scan does, and names the place) nor write answers (those are bytes).
+  app.setValidatorCompiler(() => () => true)
+  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
+  app.addHook('onRoute', (route) => {
+    const schema = SCHEMAS[`${String(route.method)} ${route.url}`]
+    if (schema) route.schema = schema
+  })
+  await app.register(fastifySwagger, { openapi: describe(options.version) })
+  await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
+
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id)
+    const path = pathOf(request)
+    if (!OPEN_PATHS.some((open) => open.test(path))) {
+      const identity = options.keys.identify(request.headers.authorization)
+      if (!identity) throw unauthorized()
+      identities.set(request, identity)
+    }
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
+    }
+    if (DOCS.test(path)) checkQuery(request, {})
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    options.metrics.request(
+      request.routeOptions.url ?? 'none',
+      request.method,
+      reply.statusCode,
+      reply.elapsedTime,
+    )
+  })
   app.setNotFoundHandler((request) => {
     const allowed = ALLOWED.find(([pattern]) => pattern.test(pathOf(request)))?.[1]
     if (!allowed) throw new Problem('not-found', 'there is no such route')
@@ -119,7 +114,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   ) =>
     app.post(url, async (request, reply) => {
       const identity = identities.get(request)
-      if (!identity) throw new Problem('unauthorized', 'the API key is missing, malformed or unknown')
+      if (!identity) throw unauthorized()
       const started = performance.now()
       checkQuery(request, {})
       const told = await body.with(request.raw, (bytes) => work(identity.owner, bytes))
@@ -137,6 +132,46 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   })
   nodeRoutes(app, options)
   return app
+}
+
+function newServer(options: AppOptions): FastifyInstance {
+  const app = fastify({
+    logger: false,
+    genReqId: (request) => {
+      const given = request.headers['x-request-id']
+      return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
+    },
+    // The body is read by body.ts; Fastify's own limit must not be the smaller one.
+    bodyLimit: Number.MAX_SAFE_INTEGER,
+    requestTimeout: 120_000,
+    keepAliveTimeout: 72_000,
+    forceCloseConnections: 'idle',
+    return503OnClosing: false,
+    // Longer than a URL can be: what is too long is not found.
+    routerOptions: { maxParamLength: 65_536 },
+    // A URL that no route can be looked up for. Hooks do not run here.
+    frameworkErrors: (_error, request, reply) => {
+      reply.header('x-request-id', request.id)
+      const known = options.keys.identify(request.headers.authorization) !== undefined
+      sendProblem(
+        request,
+        reply,
+        known ? badRequest('', 'a well-formed URL', 'malformed URL') : unauthorized(),
+      )
+    },
+    clientErrorHandler: refuseRaw,
+    // Checked by us: node:http would refuse without a request id and a problem.
+    ...(options.tls
+      ? { https: { ...options.tls, requireHostHeader: false } }
+      : { http: { requireHostHeader: false } }),
+  })
+  // What else is expected than `100-continue` may be ignored (RFC 9110, 10.1.1).
+  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
+  return app
+}
+
+function unauthorized(): Problem {
+  return new Problem('unauthorized', 'the API key is missing, malformed or unknown')
 }
 
 /** 405 with its `Allow`. */
@@ -189,8 +224,13 @@ function json(reply: FastifyReply, body: string | Buffer): FastifyReply {
 }
 
 function pathOf(request: FastifyRequest): string {
-  const at = request.url.indexOf('?')
+  const at = queryAt(request)
   return at < 0 ? request.url : request.url.slice(0, at)
+}
+
+/** The router takes a `#` for the end of the path too. */
+function queryAt(request: FastifyRequest): number {
+  return request.url.search(/[?#]/)
 }
 
 /** Throws Problem invalid-request for an unknown, repeated or senseless query parameter. */
@@ -198,9 +238,10 @@ function checkQuery(
   request: FastifyRequest,
   known: Readonly<Record<string, readonly string[]>>,
 ): Record<string, string> {
-  if (!request.url.includes('?')) return {}
+  const at = queryAt(request)
+  if (at < 0) return {}
   const result: Record<string, string> = {}
-  for (const [name, value] of new URLSearchParams(request.url.slice(request.url.indexOf('?') + 1))) {
+  for (const [name, value] of new URLSearchParams(request.url.slice(at + 1))) {
     const path = name.slice(0, 100)
     if (!Object.hasOwn(known, name)) throw badRequest(path, 'no such parameter', 'unknown query parameter')
     if (Object.hasOwn(result, name)) throw badRequest(path, 'the parameter once', 'repeated query parameter')

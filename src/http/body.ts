@@ -10,6 +10,7 @@ const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 /** Bodies beyond this size are worked on one after another. */
 export const LARGE_BYTES = 256 * 1024
+const DRAIN_BYTES = 64 * 1024 * 1024
 
 export class BodyReader {
   readonly #bodyBytes: number
@@ -51,18 +52,25 @@ export class BodyReader {
   async #receive(request: IncomingMessage, share: Share): Promise<Buffer> {
     const chunks: Buffer[] = []
     let size = 0
-    for await (const chunk of request as AsyncIterable<Buffer>) {
-      size += chunk.length
-      if (size > this.#bodyBytes) throw this.#tooLarge()
-      share.take(chunk.length)
-      chunks.push(chunk)
+    try {
+      // What is refused half-read is read to its end by `drain`: the stream has to survive.
+      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        size += chunk.length
+        if (size > this.#bodyBytes) throw this.#tooLarge()
+        share.take(chunk.length)
+        chunks.push(chunk)
+      }
+    } catch (error) {
+      if (error instanceof Problem) throw error
+      throw invalid('the body ended before its end', 'the whole body')
     }
     return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size)
   }
 
   async #inflate(body: Buffer, share: Share): Promise<Buffer> {
-    // Before it is inflated nobody knows its size: the largest one is taken, and given back after.
-    share.take(this.#bodyBytes)
+    // Before it is inflated nobody knows its size: the share becomes that of the largest one, later that of this one.
+    // (No more than that: the room for all may be the room for one.)
+    share.take(this.#bodyBytes - body.length)
     try {
       const inflated = await gunzip(body, { maxOutputLength: this.#bodyBytes })
       share.give(this.#bodyBytes - inflated.length)
@@ -100,6 +108,20 @@ class Share {
   release(): void {
     this.give(this.#bytes)
   }
+}
+
+/**
+ * Reads on what was refused unread, and throws it away: many a client looks for the answer only when it has sent
+ * everything. Beyond DRAIN_BYTES the connection is cut.
+ */
+export function drain(request: IncomingMessage): void {
+  let size = 0
+  request.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size > DRAIN_BYTES) request.socket.destroy()
+  })
+  request.on('error', () => undefined) // the client has gone
+  request.resume()
 }
 
 /** Returns whether the body is gzip. */

@@ -1,17 +1,43 @@
 // Errors on the wire: RFC 9457 problems, every one out of the table in errors.ts.
+import { randomUUID } from 'node:crypto'
+import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import { DamagedReplica } from '../replica/store.ts'
+import { drain } from './body.ts'
+import { badRequest } from './form.ts'
 
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
   const entry = PROBLEMS[problem.slug]
   reply.code(entry.status).header('content-type', 'application/problem+json')
   if (entry.retryAfter !== undefined) reply.header('retry-after', String(entry.retryAfter))
   if (problem.slug === 'unauthorized') reply.header('www-authenticate', 'Bearer')
-  // The rest of a body that was refused unread must not be taken for the next request.
-  if (!request.raw.complete) reply.header('connection', 'close')
+  if (!request.raw.complete) drain(request.raw)
   return reply.send(Buffer.from(problemJson(problem, String(request.id)), 'utf8'))
+}
+
+/** The answer to what is no HTTP request, or takes too long to become one: there is no request to reply to. */
+export function refuseRaw(error: Error, socket: Socket): void {
+  const code = 'code' in error ? error.code : undefined
+  if (code === 'ECONNRESET' || !socket.writable) return
+  const [expected, detail] =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? ['headers of at most 16 KiB', 'the headers are too large']
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['a request within 120 s', 'the request took too long']
+        : ['HTTP', 'this is no HTTP request']
+  const id = randomUUID()
+  const json = problemJson(badRequest('', expected, detail), id)
+  const headers = [
+    'HTTP/1.1 400 Bad Request',
+    `x-request-id: ${id}`,
+    'content-type: application/problem+json',
+    `content-length: ${Buffer.byteLength(json)}`,
+    'connection: close',
+  ]
+  socket.write(`${headers.join('\r\n')}\r\n\r\n${json}`)
+  socket.destroySoon()
 }
 
 export function problemJson(problem: Problem, instance: string): string {
