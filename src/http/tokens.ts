@@ -13,7 +13,7 @@ export type Told = {
   readonly status?: number
   readonly epoch?: number
   readonly revision?: number
-  /** Tokens or values asked for. */
+  /** Tokens or values asked for: nulls are none. */
   readonly count: number
   readonly missing?: number
   readonly fresh?: number
@@ -112,12 +112,12 @@ export class TokenCalls {
     const places = placesFrom(form, VALUE)
     const strict = main.name === 'tokens'
     const named = await this.#turns.take(body.length, () => readTokens(form, places, this.#limits, strict))
-    const { values, index, missing } = await this.#service.detokenize(owner, named)
-    const answer = await this.#turns.take(body.length, () => {
-      if (strict) return this.#values(form, places, values, index)
-      return this.#opened(form, places, { values, index, epochs: named.epochs })
-    })
-    return { answer, count: named.count, missing }
+    const { values, index } = await this.#service.detokenize(owner, named)
+    const lost = notFound(form, places, index, strict ? undefined : named.epochs)
+    const answer = await this.#turns.take(body.length, () =>
+      strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
+    )
+    return { answer, count: values.count + lost.length, missing: lost.length }
   }
 
   async #detokenizeOne(owner: string, form: Form): Promise<Told> {
@@ -134,49 +134,36 @@ export class TokenCalls {
     return { answer: answer.end(), count: 1, missing: 0 }
   }
 
-  #values(
-    form: Form,
-    places: readonly number[],
-    values: Parameters<Answer['value']>[0],
-    index: Int32Array,
-  ): Buffer {
-    const answer = this.#answer(places.length * 24 + 64)
+  #values(values: Parameters<Answer['value']>[0], index: Int32Array, lost: readonly number[]): Buffer {
+    const answer = this.#answer(index.length * 24 + 64)
     answer.text('{"values":[')
-    const missing: number[] = []
     for (let n = 0; n < index.length; n++) {
       if (n > 0) answer.text(',')
       if (index[n] >= 0) answer.value(values, index[n])
-      else {
-        answer.text('null')
-        if (form.scan.kinds[places[n]] !== KIND.null) missing.push(n)
-      }
+      else answer.text('null')
     }
-    answer.text(`],"not_found":[${missing.join(',')}]}`)
+    answer.text(`],"not_found":[${lost.join(',')}]}`)
     return answer.end()
   }
 
   #opened(
     form: Form,
     places: readonly number[],
-    found: { values: Parameters<Answer['value']>[0]; index: Int32Array; epochs: Float64Array },
+    found: { values: Parameters<Answer['value']>[0]; index: Int32Array; lost: readonly number[] },
   ): Buffer {
     const { start, end } = form.scan
     const list = form.list('records')
     const answer = this.#answer(list.end - list.start + 64)
     answer.text('{"records":')
     let from = list.start
-    const missing: number[] = []
     for (let n = 0; n < places.length; n++) {
-      if (found.index[n] < 0) {
-        if (found.epochs[n] > 0) missing.push(places[n])
-        continue
-      }
+      if (found.index[n] < 0) continue
       answer.raw(form.body, from, start[places[n]])
       answer.value(found.values, found.index[n])
       from = end[places[n]]
     }
     answer.raw(form.body, from, list.end)
-    const listed = form.pathsOf(missing).map(splitRecordPath)
+    const listed = form.pathsOf(found.lost.map((n) => places[n])).map(splitRecordPath)
     const json = Buffer.from(`,"not_found":${JSON.stringify(listed)}}`, 'utf8')
     answer.raw(json, 0, json.length)
     return answer.end()
@@ -191,16 +178,14 @@ export class TokenCalls {
     const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
     answer.text(`{"epoch":${tokens.epoch},"tokens":`)
     writeTokens(answer, tokens, index)
-    const listed: number[] = []
-    for (let n = 0; n < index.length; n++) {
-      if (index[n] < 0 && form.scan.kinds[places[n]] !== KIND.null) listed.push(n)
-    }
-    answer.text(`,"not_found":[${listed.join(',')}]}`)
+    const lost = notFound(form, places, index)
+    answer.text(`,"not_found":[${lost.join(',')}]}`)
+    const found = index.reduce((count, value) => count + Number(value >= 0), 0)
     return {
       answer: answer.end(),
       epoch: tokens.epoch,
-      count: named.count,
-      missing: listed.length,
+      count: found + lost.length,
+      missing: lost.length,
       fresh: tokens.fresh,
     }
   }
@@ -211,7 +196,7 @@ export class TokenCalls {
     if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is no number')
     const { start, end } = form.scan
     const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
-    if (!Number.isSafeInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
+    if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
     const { epoch, rotated, revision } = await this.#service.rotate(owner, to)
     const answer = Buffer.from(JSON.stringify({ epoch, rotated }))
     return { answer, epoch, rotated, revision, count: 0 }
@@ -257,6 +242,19 @@ function placesFrom(form: Form, leaf: number): number[] {
   const places: number[] = []
   for (let i = 0; i < form.scan.count; i++) if (form.scan.leaf[i] >= leaf) places.push(i)
   return places
+}
+
+/**
+ * Which of the places asked for a token that was not found. A null asks for nothing; where `epochs` are given (0 for
+ * what is not of a token's form), neither does what is no token.
+ */
+function notFound(form: Form, places: readonly number[], index: Int32Array, epochs?: Float64Array): number[] {
+  const lost: number[] = []
+  for (let n = 0; n < index.length; n++) {
+    if (index[n] >= 0 || form.scan.kinds[places[n]] === KIND.null) continue
+    if (epochs === undefined || epochs[n] > 0) lost.push(n)
+  }
+  return lost
 }
 
 function writeTokens(answer: Answer, tokens: Tokens, index: Int32Array): void {
