@@ -1,0 +1,234 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '../clock.ts'
+import { fromCanonical, type Scalar, Values } from '../crypto/canonical.ts'
+import { Keyring, newRootKey } from '../crypto/keyring.ts'
+import { readTokenText, tokenText } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import { CheckedLedger } from '../ledger/checked.ts'
+import { UnknownOutcome } from '../ledger/ledger.ts'
+import { MemoryLedger } from '../ledger/memory.ts'
+import { Replica } from '../replica/replica.ts'
+import { AlreadyToken, type NamedTokens, TokenService, type Tokens } from './tokens.ts'
+
+type Vault = { ledger: MemoryLedger; replica: Replica; tokens: TokenService; keyring: { now: Keyring } }
+
+const silent = { lost() {}, recovered() {}, caughtUp() {}, rebuilt() {}, epoch() {}, applied() {} }
+
+async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<void>): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-tokens-'))
+  const ledger = new MemoryLedger()
+  const keyring = { now: Keyring.create(systemClock) }
+  const vaults: Vault[] = []
+  try {
+    for (let i = 0; i < count; i++) {
+      const replica = await Replica.open({
+        path: join(dir, String(i)),
+        ledger: new CheckedLedger(ledger),
+        identity: 'e'.repeat(32),
+        boot: Buffer.from(systemClock.random(16)).toString('hex'),
+        clock: systemClock,
+        events: silent,
+        fatal: (error) => assert.fail(error),
+      })
+      vaults.push({
+        ledger,
+        replica,
+        keyring,
+        tokens: new TokenService(replica, () => keyring.now, systemClock),
+      })
+    }
+    await vaults[0].tokens.openFirst('o')
+    await run(...vaults)
+  } finally {
+    for (const { replica } of vaults) await replica.close()
+    rmSync(dir, { recursive: true })
+  }
+}
+
+function valuesOf(...scalars: Scalar[]): Values {
+  const values = new Values()
+  for (const scalar of scalars) values.push(scalar, 1 << 16)
+  return values
+}
+
+function texts({ epoch, bodies, checks }: Tokens): string[] {
+  return Array.from({ length: bodies.length / 16 }, (_, i) =>
+    tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4)),
+  )
+}
+
+function named(...tokens: string[]): NamedTokens {
+  const epochs = new Float64Array(tokens.length)
+  const bodies = new Uint8Array(tokens.length * 16)
+  const checks = new Uint8Array(tokens.length * 4)
+  for (const [i, token] of tokens.entries()) {
+    const text = Buffer.from(token)
+    epochs[i] = readTokenText(text, 0, text.length, bodies, checks, i)
+  }
+  return { count: tokens.length, epochs, bodies, checks }
+}
+
+async function open({ tokens }: Vault, owner: string, ...asked: string[]): Promise<(Scalar | undefined)[]> {
+  const { values, index } = await tokens.detokenize(owner, named(...asked))
+  return Array.from(index, (i) =>
+    i < 0 ? undefined : fromCanonical(values.bytes, values.offset[i] * 8, values.length[i]),
+  )
+}
+
+test('what waits leaves together: many requests at once are few segments', () =>
+  withVaults(1, async ({ tokens, ledger, replica }) => {
+    const before = await ledger.head()
+    await Promise.all(Array.from({ length: 500 }, (_, i) => tokens.tokenize('o', valuesOf(`v${i}`), false)))
+    assert.ok((await ledger.head()) - before <= 5, `${(await ledger.head()) - before} segments`)
+    await replica.barrier()
+    assert.equal(replica.counts.mappings, 500)
+  }))
+
+test('duplicates in one request, and in requests at the same time, are one mapping', () =>
+  withVaults(1, async ({ tokens, replica }) => {
+    const all = await Promise.all(
+      Array.from({ length: 40 }, () => tokens.tokenize('o', valuesOf('x', 'y', 'x', 'x'), false)),
+    )
+    for (const each of all) {
+      const [x, y, ...again] = texts(each)
+      assert.notEqual(x, y)
+      assert.deepEqual(again, [x, x])
+      assert.deepEqual(texts(each), texts(all[0]))
+    }
+    await replica.barrier()
+    assert.equal(replica.counts.mappings, 2)
+    assert.equal(replica.counts.ignoredDuplicates, 0)
+  }))
+
+test('a request larger than a segment is several commits, answered whole', () =>
+  withVaults(1, async (vault) => {
+    const scalars = Array.from({ length: 30_000 }, (_, i) => `a longer value that fills segments ${i}`)
+    const issued = await vault.tokens.tokenize('o', valuesOf(...scalars), false)
+    assert.equal(issued.fresh, 30_000)
+    assert.ok((await vault.ledger.head()) > 10)
+    const found = await open(vault, 'o', ...texts(issued))
+    assert.deepEqual(found, scalars)
+    assert.equal((await vault.tokens.tokenize('o', valuesOf(...scalars), false)).fresh, 0)
+  }))
+
+test('whoever joins a commit waits for it, and fails with it', () =>
+  withVaults(1, async ({ tokens, ledger }) => {
+    ledger.faults.push(...new Array<'lost'>(1000).fill('lost'))
+    const first = tokens.tokenize('o', valuesOf('x'), false)
+    const outcomes = [first]
+    await ledger.head() // the first has been sent by now
+    outcomes.push(tokens.tokenize('o', valuesOf('x'), false))
+    for (const outcome of outcomes) await assert.rejects(outcome, UnknownOutcome)
+    ledger.faults.length = 0
+    assert.equal(texts(await tokens.tokenize('o', valuesOf('x'), false)).length, 1)
+  }))
+
+test('a rotation on one node is obeyed by the next request on another', () =>
+  withVaults(2, async (one, two) => {
+    const old = await one.tokens.tokenize('o', valuesOf('x'), false)
+    for (let epoch = 2; epoch <= 20; epoch++) {
+      await (epoch % 2 ? one : two).tokens.rotate('o', epoch)
+      const next = await (epoch % 2 ? two : one).tokens.tokenize('o', valuesOf('x', `${epoch}`), false)
+      assert.equal(next.epoch, epoch)
+    }
+    assert.deepEqual(await open(two, 'o', ...texts(old)), ['x'])
+  }))
+
+test('of nodes that rotate at once one does; to the active epoch is the safe retry', () =>
+  withVaults(2, async (one, two) => {
+    const both = await Promise.all([
+      one.tokens.rotate('o', 2),
+      two.tokens.rotate('o', 2),
+      one.tokens.rotate('o', 2),
+    ])
+    assert.equal(both.filter((each) => each.rotated).length, 1)
+    for (const each of both) assert.equal(each.epoch, 2)
+    await assert.rejects(
+      one.tokens.rotate('o', 4),
+      (error: unknown) => error instanceof Problem && error.members.epoch === 2,
+    )
+    await assert.rejects(one.tokens.rotate('o', 1), Problem)
+    const { active, epochs } = await two.tokens.epochs('o')
+    assert.equal(active, 2)
+    assert.equal(epochs[0].closed_at, epochs[1].opened_at)
+    assert.equal(epochs[1].closed_at, null)
+  }))
+
+test('tokens are their owner’s alone; mixed epochs resolve together', () =>
+  withVaults(1, async (vault) => {
+    await vault.tokens.openFirst('p')
+    const first = texts(await vault.tokens.tokenize('o', valuesOf('x', 17, '17', true), false))
+    await vault.tokens.rotate('o', 2)
+    const second = texts(await vault.tokens.tokenize('o', valuesOf('x', 17, '17', true), false))
+    assert.equal(new Set([...first, ...second]).size, 8)
+    const mixed = [
+      first[0],
+      second[0],
+      first[1],
+      second[3],
+      'tok_9_00000000000000000000000000000000',
+      'nothing',
+    ]
+    assert.deepEqual(await open(vault, 'o', ...mixed), ['x', 'x', 17, true, undefined, undefined])
+    assert.deepEqual(await open(vault, 'p', ...mixed), new Array(6).fill(undefined))
+    const again = await vault.tokens.retokenize('o', named(...first, 'nothing'))
+    assert.deepEqual(
+      Array.from(again.index, (i) => texts(again)[i]),
+      [...second, undefined],
+    )
+  }))
+
+test('a valid token is not tokenized again, unless allowed', () =>
+  withVaults(1, async ({ tokens }) => {
+    const [token] = texts(await tokens.tokenize('o', valuesOf('x'), false))
+    await assert.rejects(
+      tokens.tokenize('o', valuesOf('a', token), false),
+      (error: unknown) => error instanceof AlreadyToken && error.index === 1,
+    )
+    assert.equal(texts(await tokens.tokenize('o', valuesOf(token), true)).length, 1)
+    const forged = `${token.slice(0, -1)}${token.endsWith('0') ? '1' : '0'}`
+    assert.equal(texts(await tokens.tokenize('o', valuesOf(forged), false)).length, 1)
+  }))
+
+test('without the ledger, what is certain is answered and the rest is refused', () =>
+  withVaults(2, async (one, two) => {
+    const known = texts(await one.tokens.tokenize('o', valuesOf('x'), false))
+    await two.replica.barrier()
+    const unknown = texts(await one.tokens.tokenize('o', valuesOf('y'), false))
+    await one.replica.barrier()
+    const late = await withUnreachable(two, known, unknown)
+    assert.ok(late)
+    assert.deepEqual(await open(two, 'o', ...unknown), ['y'])
+  }))
+
+async function withUnreachable(vault: Vault, known: string[], unknown: string[]): Promise<boolean> {
+  vault.ledger.reachable = false
+  try {
+    assert.deepEqual(await open(vault, 'o', ...known), ['x'])
+    const forged = `${unknown[0].slice(0, -1)}${unknown[0].endsWith('0') ? '1' : '0'}`
+    assert.deepEqual(await open(vault, 'o', forged, 'nothing'), [undefined, undefined])
+    await assert.rejects(vault.tokens.tokenize('o', valuesOf('x'), false), /cannot be reached/)
+    await assert.rejects(vault.tokens.tokenize('o', valuesOf('z'), false), /cannot be reached/)
+    return true
+  } finally {
+    vault.ledger.reconnect()
+  }
+}
+
+test('an owner whose key is wrapped by a root key that is missing gets 503, the others go on', () =>
+  withVaults(2, async (one, two) => {
+    await one.tokens.openFirst('p')
+    const added = one.keyring.now.add(newRootKey(systemClock))
+    one.keyring.now = added.activate(added.ids[1])
+    await one.tokens.rotate('o', 2)
+    one.keyring.now = new Keyring([added.rootKeys[0]], added.ids[0])
+    await assert.rejects(
+      two.tokens.tokenize('o', valuesOf('x'), false),
+      (error: unknown) => error instanceof Problem && error.slug === 'unknown-root-key',
+    )
+    assert.equal(texts(await two.tokens.tokenize('p', valuesOf('x'), false)).length, 1)
+  }))
