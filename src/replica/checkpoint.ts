@@ -2,7 +2,7 @@
 // replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was true at a
 // moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages are read instead.
 //
-// File: magic · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32, words · end mark with
+// File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32, words · end mark with
 // the count of parts. Little-endian.
 import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
@@ -10,7 +10,8 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 
-const MAGIC = Buffer.from('coffer checkpoint 1\n')
+/** The file names itself: another one under its name is not it. */
+const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}\n`)
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
 
@@ -27,7 +28,7 @@ export async function writeCheckpoint(dir: string, name: string, tables: Iterabl
   const temporary = `${fileOf(dir, name)}.new`
   const file = await open(temporary, 'wx', 0o600)
   try {
-    await file.write(MAGIC)
+    await file.write(magic(name))
     let parts = 0
     for (const { id, table } of tables) {
       for (const part of table.parts()) {
@@ -77,7 +78,7 @@ export async function readCheckpoint(
     return undefined
   }
   try {
-    const parts = await readParts(file)
+    const parts = await readParts(file, magic(name))
     if (!parts) return undefined
     const tables = new Map<number, TokenTable>()
     for (const [id, list] of parts) {
@@ -91,10 +92,10 @@ export async function readCheckpoint(
   }
 }
 
-async function readParts(file: FileHandle): Promise<Map<number, Part[]> | undefined> {
-  const magic = Buffer.alloc(MAGIC.length)
-  await file.read(magic)
-  if (!magic.equals(MAGIC)) return undefined
+async function readParts(file: FileHandle, expected: Buffer): Promise<Map<number, Part[]> | undefined> {
+  const first = Buffer.alloc(expected.length)
+  await file.read(first)
+  if (!first.equals(expected)) return undefined
   const tables = new Map<number, Part[]>()
   const record = Buffer.alloc(HEAD_BYTES)
   for (let count = 0; ; count++) {

@@ -207,6 +207,7 @@ export class Replica {
     for (let unknown = false; ; ) {
       try {
         const result = await this.#ledger.commit(commit)
+        this.#follower.head = Math.max(this.#follower.head, result.revision)
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'the immutable key is guarded')

@@ -1,0 +1,20 @@
+// A node as a process of its own: `node main.ts CONFIG` prints its URL when it is ready.
+import { readConfig } from '../../src/node/config.ts'
+import { expectEchoes, startNode } from '../../src/server.ts'
+
+expectEchoes()
+const node = await startNode(readConfig(process.argv[2]))
+process.once('SIGTERM', () => {
+  node.stop().then(
+    () => process.exit(0),
+    (error: Error) => {
+      console.error(error)
+      process.exit(1)
+    },
+  )
+})
+node.failed.then((error) => {
+  console.error(error)
+  process.exit(1)
+})
+console.log(node.url)
