@@ -1,0 +1,27 @@
+// What the parts of a suite share: where they work, how much they do, and what they have found.
+import type { Bare } from './floor.ts'
+import type { GrowthPoint } from './growth.ts'
+import type { Row } from './table.ts'
+
+export type Bench = {
+  /** Temporary, removed at the end. */
+  readonly dir: string
+  readonly quick: boolean
+  /** Options of Node for the vaults. */
+  readonly flags: readonly string[]
+  /** Of `performance.now()`: from then on nothing new is begun. */
+  readonly until: number
+  readonly rows: Row[]
+  readonly growth: GrowthPoint[]
+  readonly floors: Floors
+  say(text: string): void
+}
+
+/** In units a second, where they were measured. */
+export type Floors = {
+  bare: Map<number, Bare>
+  /** Requests with one value, by connections. */
+  echo: Map<number, number>
+  /** Commits of 250 bytes, by commits in flight. */
+  smallCommits: Map<number, number>
+}

@@ -1,0 +1,86 @@
+// Processes that the benchmark starts: each prints one line of JSON with its URL when it is ready, ends by SIGTERM,
+// and ends by itself when its stdin does, so that none outlives the benchmark.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const STOP_MS = 300_000
+const TICKS_PER_SECOND = 100
+
+const running = new Set<ChildProcess>()
+
+export type Child = {
+  readonly pid: number
+  readonly url: string
+  /** Milliseconds from its start until it was ready. */
+  readonly readyMs: number
+  /** SIGTERM, and waits. Throws where it did not end with 0. */
+  stop(): Promise<void>
+}
+
+/** Starts a script of this folder and waits until it is ready. Throws where it ends before that. */
+export async function startChild(
+  script: string,
+  args: readonly string[] = [],
+  flags: readonly string[] = [],
+) {
+  const started = performance.now()
+  const path = fileURLToPath(new URL(script, import.meta.url))
+  const child = spawn(process.execPath, [...flags, path, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  running.add(child)
+  let said = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    said = (said + text).slice(-4000)
+  })
+  const closed = new Promise<number | string>((resolve) => {
+    child.once('close', (code, signal) => {
+      running.delete(child)
+      resolve(signal ?? code ?? 0)
+    })
+  })
+  const url = await new Promise<string>((resolve, reject) => {
+    let text = ''
+    child.once('error', reject)
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk
+      const end = text.indexOf('\n')
+      if (end >= 0) resolve(String(JSON.parse(text.slice(0, end)).url))
+    })
+    closed.then((code) => reject(new Error(`${script} ended with ${code} before it was ready:\n${said}`)))
+  })
+  const stop = async (): Promise<void> => {
+    const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
+    child.kill('SIGTERM')
+    const code = await closed
+    clearTimeout(timer)
+    if (code !== 0) throw new Error(`${script} ended with ${code}:\n${said}`)
+  }
+  const made: Child = { pid: child.pid ?? 0, url, readyMs: performance.now() - started, stop }
+  return made
+}
+
+/** For the end of the benchmark, however it comes. */
+export function killChildren(): void {
+  for (const child of running) child.kill('SIGKILL')
+}
+
+/** Seconds of CPU that a process has used so far, all its threads together. */
+export function cpuSeconds(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
+}
+
+/** Seconds of CPU that the whole machine has used so far; time that a hypervisor took away counts as used. */
+export function machineSeconds(): number {
+  const [, user, nice, system, , , irq, softIrq, steal] = readFileSync('/proc/stat', 'utf8').split(/ +/)
+  const ticks = [user, nice, system, irq, softIrq, steal].reduce((sum, each) => sum + Number(each), 0)
+  return ticks / TICKS_PER_SECOND
+}
+
+/** Bytes in memory: `anon` is its own, `rss` counts the mapped pages of its files too. */
+export function memoryOf(pid: number): { rss: number; anon: number } {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const kib = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0)
+  return { rss: kib('VmRSS') * 1024, anon: kib('RssAnon') * 1024 }
+}

@@ -1,0 +1,12 @@
+// A bare Fastify that gives back what it gets: the floor of what a request costs. Prints {"url"} when it is ready.
+import fastify from 'fastify'
+
+const app = fastify()
+app.post('/echo', async (request) => request.body)
+const url = await app.listen({ host: '127.0.0.1', port: 0 })
+process.once('SIGTERM', () => {
+  app.server.closeAllConnections()
+  app.close().then(() => process.exit(0))
+})
+process.stdin.once('end', () => process.exit(1)).resume()
+console.log(JSON.stringify({ url }))

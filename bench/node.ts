@@ -1,0 +1,23 @@
+// One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
+import { readConfig } from '../src/node/config.ts'
+import { expectEchoes, startNode } from '../src/server.ts'
+
+expectEchoes()
+const told = (fields: object, message: string): void => console.error(message, JSON.stringify(fields))
+const log = { info: () => undefined, warn: told, error: told }
+const node = await startNode(readConfig(process.argv[2]), { log })
+node.failed.then((error) => {
+  console.error(error)
+  process.exit(1)
+})
+process.once('SIGTERM', () => {
+  node.stop().then(
+    () => process.exit(0),
+    (error: unknown) => {
+      console.error(error)
+      process.exit(1)
+    },
+  )
+})
+process.stdin.once('end', () => process.exit(1)).resume()
+console.log(JSON.stringify({ url: node.url }))
