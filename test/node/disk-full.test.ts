@@ -1,0 +1,75 @@
+// A full disk: 503 `disk-full`, nothing acknowledged is lost, what is known is served, and it works again when there is
+// room. Needs the right to mount a small file system of its own.
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { Vault } from './child.ts'
+
+const MEGABYTES = 48
+
+function fill(dir: string, leave: number): void {
+  const { bavail, bsize } = statfsSync(dir)
+  try {
+    writeFileSync(join(dir, 'filler'), Buffer.alloc(Math.max(0, bavail * bsize - leave)))
+  } catch (error) {
+    // The node writes too: it may take the last page first.
+    if (!(error instanceof Error) || !error.message.includes('ENOSPC')) throw error
+  }
+}
+
+async function loadUntilFull(vault: Vault): Promise<{ values: string[]; tokens: string[] }[]> {
+  const acknowledged: { values: string[]; tokens: string[] }[] = []
+  for (let batch = 0; batch < 200; batch++) {
+    const values = Array.from({ length: 2000 }, (_, i) => `a value of some length ${batch} ${i}`)
+    const { status, json } = await vault.call('/tokenize', { values })
+    if (status !== 200) {
+      assert.equal(status, 503)
+      assert.equal(json.type, '/problems/disk-full')
+      return acknowledged
+    }
+    acknowledged.push({ values, tokens: json.tokens as string[] }) // the contract's answer
+  }
+  return assert.fail('the disk never got full')
+}
+
+for (const leave of [20, 0]) {
+  test(`a full disk is told, survived and recovered from (${leave} MiB left by others)`, async (t) => {
+    const root = mkdtempSync(join(tmpdir(), 'coffer-full-'))
+    const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${MEGABYTES}m`, 'tmpfs', root])
+    if (mounted.status !== 0) {
+      rmSync(root, { recursive: true })
+      return t.skip('no right to mount a file system')
+    }
+    const dir = join(root, 'vault')
+    mkdirSync(dir)
+    const vault = new Vault(dir)
+    try {
+      await vault.start()
+      const first = await vault.tokenize(['first'])
+      fill(root, leave * 1024 * 1024)
+      const acknowledged = await loadUntilFull(vault)
+      assert.equal(acknowledged.length > 0, leave > 0)
+      assert.deepEqual((await vault.detokenize(first.tokens)).values, ['first'])
+      assert.deepEqual((await vault.tokenize(['first'])).tokens, first.tokens)
+      rmSync(join(root, 'filler'))
+      const deadline = Date.now() + 10_000
+      let again = await vault.call('/tokenize', { values: ['more'] })
+      while (again.status !== 200 && Date.now() < deadline)
+        again = await vault.call('/tokenize', { values: ['more'] })
+      assert.equal(again.status, 200)
+      for (const { values, tokens } of acknowledged)
+        assert.deepEqual((await vault.detokenize(tokens)).values, values)
+      await vault.end('SIGKILL')
+      await vault.start()
+      for (const { values, tokens } of acknowledged)
+        assert.deepEqual((await vault.detokenize(tokens)).values, values)
+    } finally {
+      await vault.end('SIGKILL')
+      spawnSync('umount', ['-l', root])
+      rmSync(root, { recursive: true, force: true })
+    }
+  })
+}
