@@ -1,0 +1,226 @@
+// A node of its own for a test: started in this process, in a folder that goes with it, with two owners.
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { systemClock } from '../../src/clock.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { hashKey } from '../../src/http/auth.ts'
+import { type Limits, parseConfig } from '../../src/node/config.ts'
+import { writePrivateFile } from '../../src/node/private.ts'
+import { type Node, startNode } from '../../src/server.ts'
+
+/** API keys of the owners `clinic-a` (who calls, unless a test says otherwise) and `clinic-b`. */
+export const KEY_A = 'cof_test-key-of-clinic-a'
+export const KEY_B = 'cof_test-key-of-clinic-b'
+export const OWNERS: Owners = { 'clinic-a': [KEY_A], 'clinic-b': [KEY_B] }
+
+/** The contract's form of a token. */
+export const TOKEN = /^tok_[1-9][0-9]{0,9}_[0-9a-hjkmnp-tv-z]{32}$/
+
+/** API keys by owner. */
+export type Owners = Readonly<Record<string, readonly string[]>>
+
+export type VaultOptions = {
+  readonly fields?: readonly string[]
+  readonly limits?: Partial<Limits>
+  readonly owners?: Owners
+}
+
+export type Answer = {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly bytes: Buffer
+  readonly text: string
+  /** The text parsed, `{}` where it is no JSON object. */
+  readonly json: Readonly<Record<string, unknown>>
+}
+
+/** What can be sent: bytes and text as they are, anything else as JSON. */
+export type Body = string | Buffer | Readonly<Record<string, unknown>> | undefined
+
+/** A header `undefined` is not sent, though it would be by default. */
+export type Headers = Readonly<Record<string, string | undefined>>
+
+export class Vault {
+  readonly dir: string
+  readonly data: string
+  readonly node: Node
+  /** What the node has logged so far, a line each. */
+  readonly logs: readonly string[]
+  readonly #options: VaultOptions
+  readonly #agent = new Agent({ keepAlive: true })
+
+  private constructor(dir: string, node: Node, logs: readonly string[], options: VaultOptions) {
+    this.dir = dir
+    this.data = node.config.data
+    this.node = node
+    this.logs = logs
+    this.#options = options
+  }
+
+  /** `dir`: the folder of an earlier vault that was stopped but not removed. */
+  static async start(options: VaultOptions = {}, dir?: string): Promise<Vault> {
+    const folder = dir ?? mkdtempSync(join(tmpdir(), 'coffer-http-'))
+    const logs: string[] = []
+    const log = (fields: object, message: string): void => {
+      logs.push(JSON.stringify({ ...fields, message }))
+    }
+    try {
+      if (!dir) writePrivateFile(join(folder, 'keyring.json'), Keyring.create(systemClock).serialize())
+      const file = writeConfig(folder, options)
+      const config = parseConfig(readFileSync(file, 'utf8'), file)
+      const node = await startNode(config, { log: { error: log, warn: log, info: log } })
+      return new Vault(folder, node, logs, options)
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true })
+      throw error
+    }
+  }
+
+  async call(method: string, path: string, body?: Body, headers: Headers = {}): Promise<Answer> {
+    const bytes = bytesOf(body)
+    const sent: OutgoingHttpHeaders = { authorization: `Bearer ${KEY_A}` }
+    if (bytes) Object.assign(sent, { 'content-type': 'application/json', 'content-length': bytes.length })
+    for (const [name, value] of Object.entries(headers)) {
+      if (value === undefined) delete sent[name]
+      else sent[name] = value
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>()
+    const { hostname, port } = new URL(this.node.url)
+    // The path as it is: what a URL would make of `..` and `#` is for the node to see.
+    const outgoing = request({ hostname, port, path, method, headers: sent, agent: this.#agent })
+    outgoing.on('error', reject) // says nothing once there is an answer, as when a body was refused unread
+    outgoing.on('response', (incoming) => {
+      const chunks: Buffer[] = []
+      incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
+      incoming.on('error', reject)
+      incoming.on('end', () => resolve(answerOf(incoming.statusCode ?? 0, incoming.headers, chunks)))
+    })
+    outgoing.end(bytes)
+    return promise
+  }
+
+  post(path: string, body: Body, headers: Headers = {}): Promise<Answer> {
+    return this.call('POST', path, body, headers)
+  }
+
+  get(path: string, headers: Headers = {}): Promise<Answer> {
+    return this.call('GET', path, undefined, headers)
+  }
+
+  /** Sends text as it is, as no HTTP client would, and gives what comes until the node closes the connection. */
+  raw(text: string): Promise<string> {
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    const { hostname, port } = new URL(this.node.url)
+    const socket = connect(Number(port), hostname, () => socket.write(text))
+    let answer = ''
+    socket.on('data', (chunk) => {
+      answer += chunk.toString('latin1')
+    })
+    socket.on('error', reject)
+    socket.on('close', () => resolve(answer))
+    socket.setTimeout(5000, () => socket.destroy(new Error('the node does not close the connection')))
+    return promise
+  }
+
+  /** Tokens of the values, in the columnar form. */
+  async tokens(values: readonly unknown[], key = KEY_A): Promise<string[]> {
+    const answer = await this.post('/tokenize', { values }, bearer(key))
+    assert.equal(answer.status, 200, answer.text)
+    return answer.json.tokens as string[] // as the contract has it; tests of null look at the answer
+  }
+
+  async token(value: unknown, key = KEY_A): Promise<string> {
+    return (await this.tokens([value], key))[0]
+  }
+
+  /** What the tokens stand for; null where one is not found. */
+  async values(tokens: readonly unknown[], key = KEY_A): Promise<unknown[]> {
+    const answer = await this.post('/detokenize', { tokens }, bearer(key))
+    assert.equal(answer.status, 200, answer.text)
+    return answer.json.values as unknown[] // as the contract has it
+  }
+
+  /** How many tokens the owner has, over all epochs. */
+  async count(key = KEY_A): Promise<number> {
+    const { json } = await this.get('/epochs', bearer(key))
+    const epochs = json.epochs as { tokens: number }[] // as the contract has it
+    return epochs.reduce((sum, epoch) => sum + epoch.tokens, 0)
+  }
+
+  /** A metric without labels. */
+  async metric(name: string): Promise<number> {
+    const line = (await this.get('/metrics')).text.split('\n').find((text) => text.startsWith(`${name} `))
+    assert.ok(line, `no metric ${name}`)
+    return Number(line.slice(name.length + 1))
+  }
+
+  /** Writes the owners into the configuration; `node.reload()` reads them. */
+  setOwners(owners: Owners): void {
+    writeConfig(this.dir, { ...this.#options, owners })
+  }
+
+  /** Stops the node; its folder stays. */
+  async stop(): Promise<void> {
+    this.#agent.destroy()
+    await this.node.stop()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.stop()
+    } finally {
+      rmSync(this.dir, { recursive: true, force: true })
+    }
+  }
+}
+
+export function bearer(key: string): Record<string, string> {
+  return { authorization: `Bearer ${key}` }
+}
+
+/** Polls until `done` says so; fails with `what` after `ms`. */
+export async function until(what: string, done: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+  const deadline = performance.now() + ms
+  while (!(await done())) {
+    assert.ok(performance.now() < deadline, `not within ${ms} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+function writeConfig(dir: string, options: VaultOptions): string {
+  const owners = Object.entries(options.owners ?? OWNERS).map(([id, keys]) => ({
+    id,
+    keys: keys.map((key, i) => ({ id: `k${i + 1}`, sha256: hashKey(key) })),
+  }))
+  const config = {
+    node: 'n1',
+    listen: '127.0.0.1:0',
+    data: './n1',
+    keyring: './keyring.json',
+    owners,
+    tokenize: { fields: options.fields ?? [] },
+    limits: options.limits ?? {},
+    ledger: { kind: 'embedded' },
+  }
+  const file = join(dir, 'n1.yaml')
+  writeFileSync(file, JSON.stringify(config, null, 2)) // JSON is YAML
+  return file
+}
+
+function bytesOf(body: Body): Buffer | undefined {
+  if (body === undefined || Buffer.isBuffer(body)) return body
+  return Buffer.from(typeof body === 'string' ? body : JSON.stringify(body), 'utf8')
+}
+
+function answerOf(status: number, headers: IncomingHttpHeaders, chunks: readonly Buffer[]): Answer {
+  const bytes = Buffer.concat(chunks)
+  const text = bytes.toString('utf8')
+  const isJson = /json/.test(headers['content-type'] ?? '') && text !== ''
+  const json: unknown = isJson ? JSON.parse(text) : {}
+  assert.ok(typeof json === 'object' && json !== null, 'an answer is a JSON object')
+  return { status, headers, bytes, text, json: json as Record<string, unknown> } // just checked
+}
