@@ -95,10 +95,9 @@ export class TokenService {
   async detokenize(owner: string, tokens: NamedTokens): Promise<Resolved> {
     const index = new Int32Array(tokens.count).fill(-1)
     const values = new Values(tokens.count, tokens.count * 16)
+    const known = this.#knownEpochs(owner)
     for (const epoch of new Set(tokens.epochs)) {
-      if (epoch < 1 || epoch > MAX_EPOCH) continue
-      if (!this.#replica.owner(owner)?.keys.has(epoch)) await this.#replica.barrier()
-      if (!this.#replica.owner(owner)?.keys.has(epoch)) continue
+      if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
       await this.#resolve(this.#key(owner, epoch), tokens, values, index)
     }
     let missing = 0
@@ -196,6 +195,17 @@ export class TokenService {
     return this.#wrapped.counts
   }
 
+  /** For one request: whether the owner has an epoch. The ledger is asked once, however many are not here. */
+  #knownEpochs(owner: string): (epoch: number) => Promise<boolean> {
+    let barrier: Promise<void> | undefined
+    return async (epoch) => {
+      if (this.#replica.owner(owner)?.keys.has(epoch)) return true
+      barrier ??= this.#replica.barrier()
+      await barrier
+      return this.#replica.owner(owner)?.keys.has(epoch) ?? false
+    }
+  }
+
   async #active(owner: string): Promise<{ key: EpochKey; revision: number }> {
     if (!this.#replica.owner(owner)?.active) await this.#replica.barrier()
     const state = this.#replica.owner(owner)
@@ -244,6 +254,7 @@ export class TokenService {
   /** Throws AlreadyToken for the first string that is a valid token of this owner. */
   async #refuseTokens(owner: string, values: Values): Promise<void> {
     const { bytes } = values
+    const known = this.#knownEpochs(owner)
     const body = new Uint8Array(16)
     const check = new Uint8Array(4)
     const valid = new Uint8Array(1)
@@ -258,8 +269,7 @@ export class TokenService {
         continue
       const epoch = readTokenText(bytes, at + 1, at + values.length[i], body, check, 0)
       if (epoch === 0) continue
-      if (!this.#replica.owner(owner)?.keys.has(epoch)) await this.#replica.barrier()
-      if (!this.#replica.owner(owner)?.keys.has(epoch)) continue
+      if (!(await known(epoch))) continue
       this.#key(owner, epoch).verifyChecks(body, check, 1, valid)
       if (valid[0] === 1) throw new AlreadyToken(i)
     }
