@@ -264,6 +264,8 @@ function fastifyProblem(error: unknown): Problem | undefined {
       path: 'content-type',
     })
   if (status === 413) return new Problem('too-large', 'the body is too large')
+  // A path out of the folder of the reference page.
+  if (status === 403) return new Problem('not-found', 'there is no such route')
   if (status === 400) return badRequest('', 'a well-formed request', 'the request is malformed')
   return undefined
 }
