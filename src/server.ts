@@ -27,7 +27,8 @@ import { bootKey, GENESIS } from './state/keys.ts'
 import { TokenService } from './tokens/tokens.ts'
 
 export const VERSION = '0.1.0'
-const RECORDS_BEFORE_WARNING = 1000
+const RECORDS_BEFORE_WARNING = 100
+const PROBE_MS = 1000
 
 /** The node cannot start; the text says why and what to do. */
 export class StartError extends Error {
@@ -100,8 +101,9 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     }
     const keys = new ApiKeys(config.owners)
     const calls = new TokenCalls(lateBound(tokenService), config.fields, config.limits)
-    const notReady = (): string[] =>
-      stopping ? ['the node is stopping'] : vault && waitingFor === '' ? [] : [waitingFor]
+    let problems: readonly string[] = []
+    const notReady = (): readonly string[] =>
+      stopping ? ['the node is stopping'] : waitingFor === '' ? problems : [waitingFor]
     const metrics = new Metrics(() =>
       numbers(vault, calls, { config, events, keyring, ready: notReady().length === 0 }),
     )
@@ -139,9 +141,13 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     waitingFor = 'first epochs are being opened'
     await openEpochs(tokens, config)
     waitingFor = ''
-    const warner = setInterval(() => warnUnmatched(calls, log), 10_000)
-    warner.unref()
-    closers.push(() => clearInterval(warner))
+    const probe = setInterval(async () => {
+      warnUnmatched(calls, log)
+      const stalled =
+        replica.stalled === undefined ? [] : [`the replica cannot be written: ${replica.stalled}`]
+      problems = [...(await ledger.problems()), ...stalled]
+    }, PROBE_MS)
+    closers.push(() => clearInterval(probe))
     events.emit('node.ready', { revision: replica.applied })
     const url = urlOf(app, config)
     log.info({ url, revision: replica.applied }, 'ready')

@@ -56,6 +56,10 @@ export class CheckedLedger implements Ledger {
     return { revision, entries: checkEntries(revision, entries) }
   }
 
+  async problems(): Promise<readonly string[]> {
+    return this.#closed ? ['the ledger is closed'] : this.#driver.problems()
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true

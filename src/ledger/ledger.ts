@@ -39,6 +39,8 @@ export type Ledger = {
   follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
   /** All live entries at one revision, in any order. Throws LedgerUnavailable. */
   snapshot(): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
+  /** Why commits would be refused at the moment; empty when they would not. Asked once a second. Never throws. */
+  problems(): Promise<readonly string[]>
   close(): Promise<void>
 }
 

@@ -255,6 +255,15 @@ export class LmdbLedger implements Ledger {
     }
   }
 
+  async problems(): Promise<readonly string[]> {
+    try {
+      await this.#checkRoom()
+      return []
+    } catch (error) {
+      return [error instanceof Error ? error.message : 'the disk cannot be asked']
+    }
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return
     this.#closed = true

@@ -119,6 +119,10 @@ export class MemoryLedger implements Ledger {
     this.#signal()
   }
 
+  async problems(): Promise<readonly string[]> {
+    return this.reachable ? [] : ['the ledger cannot be reached']
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     this.#signal()

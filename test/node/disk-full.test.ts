@@ -35,6 +35,13 @@ async function loadUntilFull(vault: Vault): Promise<{ values: string[]; tokens: 
   return assert.fail('the disk never got full')
 }
 
+/** /ready turns within 5 s. */
+async function untilReady(vault: Vault, status: number): Promise<void> {
+  const deadline = Date.now() + 5000
+  while ((await vault.call('/ready')).status !== status)
+    assert.ok(Date.now() < deadline, `/ready did not turn ${status}`)
+}
+
 for (const leave of [20, 0]) {
   test(`a full disk is told, survived and recovered from (${leave} MiB left by others)`, async (t) => {
     const root = mkdtempSync(join(tmpdir(), 'coffer-full-'))
@@ -54,12 +61,14 @@ for (const leave of [20, 0]) {
       assert.equal(acknowledged.length > 0, leave > 0)
       assert.deepEqual((await vault.detokenize(first.tokens)).values, ['first'])
       assert.deepEqual((await vault.tokenize(['first'])).tokens, first.tokens)
+      await untilReady(vault, 503)
       rmSync(join(root, 'filler'))
       const deadline = Date.now() + 10_000
       let again = await vault.call('/tokenize', { values: ['more'] })
       while (again.status !== 200 && Date.now() < deadline)
         again = await vault.call('/tokenize', { values: ['more'] })
       assert.equal(again.status, 200)
+      await untilReady(vault, 200)
       for (const { values, tokens } of acknowledged)
         assert.deepEqual((await vault.detokenize(tokens)).values, values)
       await vault.end('SIGKILL')
