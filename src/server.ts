@@ -134,7 +134,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     )
     closers.push(() => replica.close())
     waitingFor = 'the replica is catching up'
-    await replica.barrier()
+    await replica.waitApplied(await ledger.head()) // no barrier: that gives up after seconds, and this may take long
     await commitBoot(replica, config.node, boot)
     const tokens = new TokenService(replica, () => keyring, clock)
     vault = { replica, tokens }
@@ -274,7 +274,7 @@ async function openReplica(
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const started = performance.now()
   const replica = await Replica.open({ ...options, path })
-  await replica.barrier()
+  await replica.waitApplied(await options.ledger.head())
   options.events.rebuilt(reason, replica.applied, Math.round(performance.now() - started))
   return replica
 }
