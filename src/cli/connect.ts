@@ -1,0 +1,46 @@
+// Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are seen by
+// every user of the machine, and stay in the shell's history.
+import { Coffer } from '../client/index.ts'
+import { Failure, USED_WRONGLY } from './failure.ts'
+
+export const DEFAULT_URL = 'http://127.0.0.1:8200'
+
+export const ENVIRONMENT = `
+Environment:
+  COFFER_URL  the node's address, or several separated by commas (default ${DEFAULT_URL})
+  COFFER_KEY  the API key; it decides the owner`
+
+/** The addresses of COFFER_URL. Throws Failure where there is none. */
+export function urls(): string[] {
+  const list = (process.env.COFFER_URL || DEFAULT_URL).split(',').map((url) => url.trim())
+  const some = list.filter((url) => url !== '')
+  if (some.length === 0) throw new Failure('COFFER_URL names no address', USED_WRONGLY)
+  return some
+}
+
+/** A client of these addresses. Throws Failure where the environment is not as it should be. */
+export function connect(addresses: readonly string[], timeoutMs?: number): Coffer {
+  const key = process.env.COFFER_KEY
+  if (!key) {
+    throw new Failure(
+      'COFFER_KEY is not set: export the API key that `coffer init` or `coffer keys add` has printed',
+      USED_WRONGLY,
+    )
+  }
+  try {
+    return new Coffer({ urls: addresses, key, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    throw new Failure(`COFFER_URL or COFFER_KEY cannot be used: ${error.message}`, USED_WRONGLY)
+  }
+}
+
+/** Runs `work` with a client of COFFER_URL and closes it. */
+export async function withClient<T>(work: (coffer: Coffer) => Promise<T>): Promise<T> {
+  const coffer = connect(urls())
+  try {
+    return await work(coffer)
+  } finally {
+    coffer.close()
+  }
+}

@@ -1,0 +1,61 @@
+// coffer epoch: the epochs of the caller's owner, and opening the next one.
+import type { Command } from 'commander'
+import { ENVIRONMENT, withClient } from './connect.ts'
+import { Failure, USED_WRONGLY } from './failure.ts'
+import { print, printJson, table } from './terminal.ts'
+
+type Options = { readonly json?: boolean }
+
+export function registerEpoch(program: Command): void {
+  const epoch = program
+    .command('epoch')
+    .description('the epochs of your tokens; `epoch rotate` opens the next one')
+    .option('--json', 'print the answer of GET /epochs, or of POST /rotate-epoch')
+    .addHelpText(
+      'after',
+      `
+After a rotation the same value gets another token; tokens of earlier epochs go on resolving.
+
+Example:
+  $ coffer epoch
+  $ coffer epoch rotate --to 2
+${ENVIRONMENT}`,
+    )
+    .action(show)
+  epoch
+    .command('rotate')
+    .description('open the next epoch')
+    .requiredOption('--to <n>', 'the epoch to open: the active one plus one')
+    .addHelpText(
+      'after',
+      `
+To name the active epoch is no mistake: nothing happens, so a command whose answer was lost can be repeated.
+
+Example:
+  $ coffer epoch rotate --to 2
+${ENVIRONMENT}`,
+    )
+    .action(rotate)
+}
+
+async function show({ json }: Options): Promise<void> {
+  const answer = await withClient((coffer) => coffer.epochs())
+  if (json) return printJson(answer)
+  const rows = answer.epochs.map(({ epoch, opened_at, closed_at, tokens }) => [
+    String(epoch),
+    opened_at,
+    closed_at ?? 'active',
+    String(tokens),
+  ])
+  print(table([['epoch', 'opened', 'closed', 'tokens'], ...rows]))
+}
+
+async function rotate({ to }: { readonly to: string }, command: Command): Promise<void> {
+  const number = Number(to)
+  if (!/^[1-9]\d{0,9}$/.test(to))
+    throw new Failure('--to must be the number of an epoch: 1, 2, …', USED_WRONGLY)
+  const answer = await withClient((coffer) => coffer.rotateEpoch(number))
+  // Commander gives --json to the command above.
+  if (command.optsWithGlobals<Options>().json) printJson(answer)
+  else print(answer.rotated ? `epoch ${answer.epoch} is open` : `epoch ${answer.epoch} was open already`)
+}

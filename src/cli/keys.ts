@@ -1,0 +1,205 @@
+// coffer keys: the API keys in the configuration files of one vault. The files keep their comments.
+import { readFileSync } from 'node:fs'
+import type { Command } from 'commander'
+import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
+import { systemClock } from '../clock.ts'
+import { hashKey } from '../http/auth.ts'
+import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
+import { newApiKey } from './apikey.ts'
+import { Failure, USED_WRONGLY } from './failure.ts'
+import { replaceFile } from './replace.ts'
+import { hangUp, running } from './running.ts'
+import { note, print, printJson, table } from './terminal.ts'
+
+type Options = {
+  readonly config: readonly string[]
+  readonly owner?: string
+  readonly id?: string
+  readonly json?: boolean
+}
+
+export function registerKeys(program: Command): void {
+  const keys = program
+    .command('keys')
+    .description('API keys: add, remove, list')
+    .addHelpText(
+      'after',
+      `
+Name the configuration files of all nodes of the vault, so that a key is known to all of them. A node that runs on
+this machine is told to re-read its owners (SIGHUP); on other machines send the signal yourself.
+
+Example:
+  $ coffer keys add --config ./vault/n1.yaml --owner clinic-a
+  $ coffer keys list --config ./vault/n1.yaml
+  $ coffer keys remove --config ./vault/n1.yaml --owner clinic-a --id k1`,
+    )
+  keys
+    .command('add')
+    .description('make a key and print it, once; makes the owner too where it is new')
+    .requiredOption('--config <file...>', 'the configuration files of all nodes')
+    .requiredOption('--owner <name>', 'the owner that the key stands for')
+    .option('--id <id>', 'the name of the key in logs and histories (default: k1, k2, …)')
+    .option('--json', 'print {"owner","id","key"}')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ coffer keys add --config ./vault/n1.yaml --owner clinic-a --id laptop',
+    )
+    .action(add)
+  keys
+    .command('remove')
+    .description('revoke a key; what the owner has stored stays')
+    .requiredOption('--config <file...>', 'the configuration files of all nodes')
+    .requiredOption('--owner <name>', 'the owner of the key')
+    .option('--id <id>', 'which key')
+    .option('--json', 'print {"owner","id","removed":true}')
+    .addHelpText(
+      'after',
+      '\nExample:\n  $ coffer keys remove --config ./vault/n1.yaml --owner clinic-a --id k1',
+    )
+    .action(remove)
+  keys
+    .command('list')
+    .description('the keys of all owners, or of one; of a key only its hash is known')
+    .requiredOption('--config <file...>', 'the configuration files of all nodes')
+    .option('--owner <name>', 'only this owner')
+    .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256"}]}]}')
+    .addHelpText('after', '\nExample:\n  $ coffer keys list --config ./vault/n1.yaml --owner clinic-a')
+    .action(list)
+}
+
+function add({ config: files, owner = '', id: wanted, json }: Options): void {
+  const configs = files.map(readConfig)
+  const there = configs.flatMap((config) => keysOf(config, owner).map((key) => key.id))
+  const id = wanted ?? nextId(there)
+  if (there.includes(id))
+    throw new Failure(`${owner} has a key ${id} already: choose another --id, or remove that key first`)
+  const key = newApiKey(systemClock)
+  edit(configs, (document) => {
+    const entry = document.createNode({ id, sha256: hashKey(key) })
+    const found = ownerNode(document, owner)
+    if (!found) ownersNode(document).add(document.createNode({ id: owner, keys: [entry] }))
+    else keysNode(document, found).add(entry)
+  })
+  if (json) printJson({ owner, id, key })
+  else {
+    note(`Key ${id} of ${owner}, shown this once:`)
+    print(key)
+  }
+  tellNodes(configs)
+}
+
+function remove({ config: files, owner = '', id, json }: Options): void {
+  if (id === undefined) throw new Failure('--id says which key; `coffer keys list` shows them', USED_WRONGLY)
+  const configs = files.map(readConfig)
+  const having = configs.filter((config) => keysOf(config, owner).some((key) => key.id === id))
+  if (having.length === 0)
+    throw new Failure(`${owner} has no key ${id}: \`coffer keys list\` shows those that there are`)
+  edit(having, (document) => {
+    const found = ownerNode(document, owner)
+    const list = found && keysNode(document, found)
+    const index = list?.items.findIndex((item) => isMap(item) && item.get('id') === id) ?? -1
+    if (index >= 0) list?.delete(index)
+  })
+  if (json) printJson({ owner, id, removed: true })
+  else note(`key ${id} of ${owner} is removed`)
+  tellNodes(having)
+}
+
+function list({ config: files, owner, json }: Options): void {
+  const configs = files.map(readConfig)
+  const wanted = configs.map(({ owners }) => owners.filter(({ id }) => owner === undefined || id === owner))
+  if (owner !== undefined && wanted.every((owners) => owners.length === 0))
+    throw new Failure(`there is no owner ${owner}: leave --owner out to see all`)
+  const all = merge(wanted)
+  if (json) {
+    printJson({ owners: all })
+    return
+  }
+  const rows = all.flatMap(({ id, keys }) =>
+    keys.map((key) => [id, key.id, `${key.sha256.slice(0, 16)}…`, missingIn(configs, id, key.sha256)]),
+  )
+  const none = all.filter(({ keys }) => keys.length === 0).map(({ id }) => [id, '(no key)', '', ''])
+  print(table([['owner', 'key', 'sha256', ''], ...rows, ...none]))
+}
+
+/** Of several files; the same key of the same owner once. */
+function merge(lists: readonly (readonly OwnerConfig[])[]): OwnerConfig[] {
+  const owners = new Map<string, OwnerConfig['keys'][number][]>()
+  for (const { id, keys } of lists.flat()) {
+    const known = owners.get(id) ?? []
+    owners.set(id, known)
+    known.push(...keys.filter((key) => !known.some(({ sha256 }) => sha256 === key.sha256)))
+  }
+  return [...owners].map(([id, keys]) => ({ id, keys }))
+}
+
+function missingIn(configs: readonly Config[], owner: string, sha256: string): string {
+  const without = configs.filter((config) => !keysOf(config, owner).some((key) => key.sha256 === sha256))
+  return without.length === 0 ? '' : `missing in ${without.map(({ node }) => node).join(', ')}`
+}
+
+function keysOf(config: Config, owner: string): OwnerConfig['keys'] {
+  return config.owners.find(({ id }) => id === owner)?.keys ?? []
+}
+
+/** One above the highest: a number that was used stays with its key in the histories. */
+function nextId(there: readonly string[]): string {
+  const numbers = there.map((id) => Number(/^k([1-9]\d{0,8})$/.exec(id)?.[1] ?? 0))
+  return `k${Math.max(0, ...numbers) + 1}`
+}
+
+/** Edits all files or, where one would not be right any more, none. Throws Failure with the faults. */
+function edit(configs: readonly Config[], change: (document: Document) => void): void {
+  const edited = configs.map(({ file }) => {
+    const document = parseDocument(readFileSync(file, 'utf8'), { schema: 'core' })
+    change(document)
+    const text = document.toString({ lineWidth: 0 })
+    try {
+      parseConfig(text, file)
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      const faults = error.faults.map(({ path, message }) => `  ${path}: ${message}`)
+      throw new Failure(['nothing was written:', ...faults].join('\n'), USED_WRONGLY)
+    }
+    return { file, text }
+  })
+  for (const { file, text } of edited) replaceFile(file, text)
+}
+
+/** The file has been read as a configuration, so the owners are a list. */
+function ownersNode(document: Document): YAMLSeq {
+  const owners = document.get('owners')
+  if (!isSeq(owners)) throw new Failure('the owners are not a list')
+  return owners
+}
+
+function ownerNode(document: Document, owner: string): YAMLMap | undefined {
+  return ownersNode(document)
+    .items.filter(isMap)
+    .find((item) => item.get('id') === owner)
+}
+
+function keysNode(document: Document, owner: YAMLMap): YAMLSeq {
+  const keys = owner.get('keys')
+  if (isSeq(keys)) {
+    // `keys: []` would go on in one line.
+    if (keys.items.length === 0) keys.flow = false
+    return keys
+  }
+  const made = document.createNode([])
+  made.flow = false
+  owner.set('keys', made)
+  return made
+}
+
+function tellNodes(configs: readonly Config[]): void {
+  for (const config of configs) {
+    const now = running(config)
+    if (!now) {
+      note(`node ${config.node} is not running here: it reads the file when it starts`)
+      continue
+    }
+    hangUp(config, now)
+    note(`node ${config.node} (process ${now.pid}) is told to re-read its owners`)
+  }
+}

@@ -1,0 +1,75 @@
+#!/usr/bin/env node
+// The command line. Exit 0: fine; 1: failed; 2: used wrongly.
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { registerDemo } from './demo.ts'
+import { registerEpoch } from './epoch.ts'
+import { explain, USED_WRONGLY } from './failure.ts'
+import { registerInit } from './init.ts'
+import { registerKeyring } from './keyring.ts'
+import { registerKeys } from './keys.ts'
+import { registerReplica } from './replica.ts'
+import { registerStart } from './start.ts'
+import { registerStatus } from './status.ts'
+import { note } from './terminal.ts'
+
+/** The same file two levels up, from the sources and from the build. */
+function version(): string {
+  const file: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
+  return typeof file === 'object' && file !== null && 'version' in file ? String(file.version) : ''
+}
+
+function build(): Command {
+  const program = new Command('coffer')
+    .description('A vault for tokens that stand for sensitive values.')
+    .version(version(), '-V, --version', 'print the version')
+    .exitOverride() // subcommands made from this one inherit it, and the next two
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coffer: ')) })
+    .showHelpAfterError('Add --help to see how it is used.')
+    .addHelpText(
+      'after',
+      `
+Example:
+  $ coffer demo                                              see it work, in ten seconds
+  $ coffer init ./vault --owner clinic-a --field patient.ssn
+  $ coffer start --config ./vault/n1.yaml
+  $ COFFER_KEY=cof_… coffer status
+
+\`coffer COMMAND --help\` has an example of every command.`,
+    )
+  registerInit(program)
+  registerStart(program)
+  registerKeys(program)
+  registerKeyring(program)
+  registerEpoch(program)
+  registerStatus(program)
+  registerReplica(program)
+  registerDemo(program)
+  return program
+}
+
+/** Returns the exit code. */
+async function main(): Promise<number> {
+  try {
+    await build().parseAsync()
+    return Number(process.exitCode ?? 0)
+  } catch (error) {
+    // Its message has been printed already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USED_WRONGLY
+    const { text, exitCode } = explain(error)
+    note(`coffer: ${text}`)
+    return exitCode
+  }
+}
+
+// node:sqlite calls itself experimental; that is nothing for who runs a command.
+process.removeAllListeners('warning')
+process.on('warning', (warning) => {
+  if (warning.name !== 'ExperimentalWarning') note(`${warning.name}: ${warning.message}`)
+})
+// Who reads the output may stop reading, as `head` does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(0)
+})
+process.exitCode = await main()

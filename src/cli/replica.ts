@@ -1,0 +1,118 @@
+// coffer replica: whether a stopped node's replica is what its ledger says, and throwing it away.
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { systemClock } from '../clock.ts'
+import { type Config, readConfig } from '../node/config.ts'
+import { FAILED, Failure } from './failure.ts'
+import { holdStopped } from './running.ts'
+import { note, print, printJson, table } from './terminal.ts'
+
+type Options = { readonly config: string; readonly json?: boolean }
+
+export function registerReplica(program: Command): void {
+  const replica = program
+    .command('replica')
+    .description('the replica of a stopped node: verify, reset')
+    .addHelpText(
+      'after',
+      `
+The replica is what a node has made of the ledger; it can be thrown away and is then built again.
+
+Example:
+  $ coffer replica verify --config ./vault/n1.yaml
+  $ coffer replica reset --config ./vault/n1.yaml`,
+    )
+  replica
+    .command('verify')
+    .description('read the replica through, build another from the ledger, and compare them')
+    .requiredOption('--config <file>', 'the configuration of the stopped node')
+    .option('--json', 'print {"node","kind","revision","digest","rebuilt","same"}')
+    .addHelpText(
+      'after',
+      `
+Needs as much free disk as the replica takes. Ends with 1 where anything is wrong; then \`coffer replica reset\` helps.
+
+Example:
+  $ coffer replica verify --config ./vault/n1.yaml`,
+    )
+    .action(verify)
+  replica
+    .command('reset')
+    .description('remove the replica; the next start builds it again')
+    .requiredOption('--config <file>', 'the configuration of the stopped node')
+    .option('--json', 'print {"node","removed"}')
+    .addHelpText('after', '\nExample:\n  $ coffer replica reset --config ./vault/n1.yaml')
+    .action(reset)
+}
+
+async function verify({ config: file, json }: Options): Promise<void> {
+  const config = readConfig(file)
+  needsLedger(config)
+  const { verifyReplica } = await import('../replica/verify.ts')
+  const hold = holdStopped(config)
+  try {
+    const result = await verifyReplica(config.data, systemClock)
+    const fine = result.kind === 'absent' || (result.kind === 'compared' && result.digest === result.rebuilt)
+    if (json) printJson({ node: config.node, ...result, same: fine })
+    else tell(result)
+    if (!fine) process.exitCode = FAILED
+  } finally {
+    hold.release()
+  }
+}
+
+type Verified = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyReplica>>
+
+function tell(result: Verified): void {
+  switch (result.kind) {
+    case 'absent':
+      print('there is no replica: the next start builds it')
+      break
+    case 'damaged':
+      print(`the ${result.what} is damaged: ${result.reason}`)
+      if (result.what === 'replica')
+        note('`coffer replica reset` removes it, and the next start builds it again')
+      else note('the ledger is the truth and is not rebuilt: put a backup in its place')
+      break
+    case 'ahead':
+      print(`the replica is at revision ${result.revision}, the ledger only at ${result.head}`)
+      note('was an older ledger put in its place? Then `coffer replica reset`')
+      break
+    case 'compared':
+      print(`replica at revision ${result.revision}`)
+      print(
+        table([
+          ['', 'digest'],
+          ['as it is', result.digest],
+          ['rebuilt', result.rebuilt],
+        ]),
+      )
+      note(result.digest === result.rebuilt ? 'they are the same' : 'they differ: `coffer replica reset`')
+  }
+}
+
+function reset({ config: file, json }: Options): void {
+  const config = readConfig(file)
+  needsLedger(config)
+  const hold = holdStopped(config)
+  try {
+    // Also those that a start has set aside.
+    const names = readdirSync(config.data).filter((name) => /^replica(\.damaged.*)?$/.test(name))
+    for (const name of names) rmSync(join(config.data, name), { recursive: true, force: true })
+    if (json) printJson({ node: config.node, removed: names.length > 0 })
+    else print(names.length > 0 ? 'the replica is removed' : 'there was no replica')
+    note(`node ${config.node} builds it from the ledger when it starts`)
+  } finally {
+    hold.release()
+  }
+}
+
+/** Without its ledger a replica is all there is. Throws Failure. */
+function needsLedger({ data, ledger, node }: Config): void {
+  if (ledger.kind !== 'embedded') throw new Failure('ledger.kind etcd is not part of this version')
+  if (!existsSync(join(data, 'ledger', 'data.mdb')))
+    throw new Failure(
+      `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
+    )
+}

@@ -1,0 +1,104 @@
+// coffer status: every node of COFFER_URL side by side, and where they differ.
+import type { Command } from 'commander'
+import { CofferError, type NodeStatus } from '../client/index.ts'
+import { connect, ENVIRONMENT, urls } from './connect.ts'
+import { FAILED } from './failure.ts'
+import { note, print, printJson, table } from './terminal.ts'
+
+const TIMEOUT_MS = 5_000
+
+/** One node as it was asked: its status, or why there is none. */
+type Asked = {
+  readonly url: string
+  readonly ready: boolean
+  readonly reasons: readonly string[]
+  readonly status: NodeStatus | null
+  readonly error: string | null
+}
+
+export function registerStatus(program: Command): void {
+  program
+    .command('status')
+    .description('every node of COFFER_URL side by side, and where they differ')
+    .option('--json', 'print {"nodes":[{"url","ready","reasons","status","error"}],"differ":[…]}')
+    .addHelpText(
+      'after',
+      `
+Ends with 1 where a node cannot be reached or is not ready.
+
+Example:
+  $ COFFER_URL=http://127.0.0.1:8200,http://127.0.0.1:8210 coffer status
+${ENVIRONMENT}`,
+    )
+    .action(status)
+}
+
+async function status({ json }: { readonly json?: boolean }): Promise<void> {
+  const nodes = await Promise.all(urls().map(ask))
+  const differ = differences(nodes)
+  if (json) printJson({ nodes, differ })
+  else show(nodes, differ)
+  if (nodes.some(({ ready, error }) => !ready || error !== null)) process.exitCode = FAILED
+}
+
+async function ask(url: string): Promise<Asked> {
+  const coffer = connect([url], TIMEOUT_MS)
+  let ready = { ready: false, reasons: [] as readonly string[] }
+  try {
+    ready = await coffer.ready()
+    return { url, ...ready, status: await coffer.status(), error: null }
+  } catch (error) {
+    if (!(error instanceof CofferError)) throw error
+    return { url, ...ready, status: null, error: error.message }
+  } finally {
+    coffer.close()
+  }
+}
+
+const ROWS: readonly (readonly [name: string, read: (status: NodeStatus) => string])[] = [
+  ['node', (now) => now.node],
+  ['version', (now) => now.version],
+  ['ledger', (now) => now.ledger.kind],
+  ['identity', (now) => now.ledger.identity],
+  ['head', (now) => String(now.ledger.revision)],
+  ['revision', (now) => String(now.replica.revision)],
+  ['lag', (now) => String(now.replica.lag)],
+  ['digest', (now) => now.replica.digest],
+  ['quorum', (now) => (now.quorum ? 'yes' : 'no')],
+  ['leader', (now) => now.leader ?? 'none'],
+  ['fields', (now) => now.fields],
+  ['root keys', (now) => [...now.root_keys].sort().join(' ')],
+]
+
+/** What all nodes of one vault must agree on. Revisions differ while one is behind; digests then say nothing. */
+const AGREED: readonly string[] = ['version', 'ledger', 'identity', 'fields', 'root keys', 'leader']
+
+function differences(nodes: readonly Asked[]): string[] {
+  const there = nodes.flatMap(({ status: now }) => (now ? [now] : []))
+  const sameRevision = new Set(there.map((now) => now.replica.revision)).size === 1
+  const compared = sameRevision ? [...AGREED, 'digest'] : AGREED
+  return ROWS.filter(([name]) => compared.includes(name))
+    .filter(([, read]) => new Set(there.map(read)).size > 1)
+    .map(([name]) => name)
+}
+
+function show(nodes: readonly Asked[], differ: readonly string[]): void {
+  // Hashes are compared by the command; a person needs only their beginnings.
+  const short = (text: string): string => (/^[0-9a-f]{32,}$/.test(text) ? `${text.slice(0, 12)}…` : text)
+  const rows = ROWS.map(([name, read]) => [
+    name,
+    ...nodes.map(({ status: now }) => (now ? short(read(now)) : '-')),
+    differ.includes(name) ? '<- differ' : '',
+  ])
+  print(
+    table([
+      ['', ...nodes.map(({ url }) => url), ''],
+      ['ready', ...nodes.map(({ ready, error }) => (ready ? 'yes' : error ? 'no answer' : 'no')), ''],
+      ...rows,
+    ]),
+  )
+  for (const { url, reasons, error } of nodes) {
+    for (const reason of error ? [error] : reasons) note(`${url}: ${reason}`)
+  }
+  if (differ.length > 0) note(`the nodes differ in ${differ.join(', ')}: they must agree on all of these`)
+}

@@ -1,0 +1,41 @@
+// What a person or a pipe gets: results on stdout, everything else on stderr, colours only on a terminal.
+import { styleText } from 'node:util'
+
+/** A result. */
+export function print(text: string): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function printJson(result: unknown): void {
+  print(JSON.stringify(result))
+}
+
+/** Everything that is no result. */
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
+
+/** styleText itself looks whether the stream is a terminal, and at NO_COLOR. */
+export function bold(text: string): string {
+  return styleText('bold', text, { stream: process.stdout })
+}
+
+/** Lines of aligned columns, the first row bold. `indent` is put before every line. */
+export function table(rows: readonly (readonly string[])[], indent = ''): string {
+  const widths: number[] = []
+  for (const row of rows) {
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
+  }
+  const lines = rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i]))
+      .join('  ')
+      .trimEnd(),
+  )
+  return lines.map((line, i) => indent + (i === 0 ? bold(line) : line)).join('\n')
+}
+
+/** `1 key`, `2 keys`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
