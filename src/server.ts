@@ -157,14 +157,11 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
       url,
       failed: failed.promise,
       reload: async () => {
-        const fresh = readConfig(config.file)
-        const freshKeyring = Keyring.parse(readPrivateFile(config.keyring))
-        const why = refusal(freshKeyring, replica.state.genesis ?? genesis)
-        if (why !== undefined) throw new KeyringError(why)
-        keys.replace(fresh.owners)
-        keyring = freshKeyring
-        await openEpochs(tokens, fresh)
-        log.info({ owners: fresh.owners.length }, 'owners and keyring re-read')
+        const fresh = reread(config, replica.state.genesis ?? genesis)
+        keys.replace(fresh.config.owners)
+        keyring = fresh.keyring
+        await openEpochs(tokens, fresh.config)
+        log.info({ owners: fresh.config.owners.length }, 'owners and keyring re-read')
         if (keyring.rewrap) await rewrapAll(tokens, log)
       },
       stop: async () => {
@@ -240,6 +237,15 @@ function refusal(keyring: Keyring, genesis: Genesis): string | undefined {
     const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open it'
     return `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`
   }
+}
+
+/** What a reload takes over. Throws ConfigError, PrivateFileError, KeyringError. */
+function reread({ file, keyring: path }: Config, genesis: Genesis): { config: Config; keyring: Keyring } {
+  const config = readConfig(file)
+  const keyring = Keyring.parse(readPrivateFile(path))
+  const why = refusal(keyring, genesis)
+  if (why !== undefined) throw new KeyringError(why)
+  return { config, keyring }
 }
 
 /** As the keyring file asks. A failure is told and changes nothing else: the next reload or start tries again. */
