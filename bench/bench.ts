@@ -7,6 +7,8 @@ export type Bench = {
   /** Temporary, removed at the end. */
   readonly dir: string
   readonly quick: boolean
+  /** Mappings that the growth ends at. */
+  readonly largest: number
   /** Options of Node for the vaults. */
   readonly flags: readonly string[]
   /** Of `performance.now()`: from then on nothing new is begun. */

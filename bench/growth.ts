@@ -12,6 +12,7 @@ const OWNER = 'growing'
 /** The new values at the end of a size's load that its rate is measured over. */
 const STRETCH = 1_000_000
 const AIMED_SIZE = 20_000_000
+export const SIZES = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, AIMED_SIZE]
 const REBUILT_AT = 1_000_000
 
 export type GrowthPoint = {
@@ -20,6 +21,8 @@ export type GrowthPoint = {
   readonly tokenize: number
   readonly inOrder: number
   readonly atRandom: number
+  /** Part of a core that the rest of the machine took while the new values were measured. */
+  readonly othersCpu: number
   /** Bytes. `anon` is the process's own memory, `rss` has the mapped files too. */
   readonly rss: number
   readonly anon: number
@@ -34,8 +37,7 @@ export type GrowthPoint = {
 }
 
 export async function measureGrowth(bench: Bench): Promise<void> {
-  const sizes = [100_000, 300_000]
-  if (!bench.quick) sizes.push(1_000_000, 3_000_000, 10_000_000, AIMED_SIZE)
+  const sizes = SIZES.filter((size) => size <= bench.largest)
   const largest = sizes[sizes.length - 1]
   const vault = new Vault(`${bench.dir}/growth`, [OWNER], bench.flags)
   const texts = new TokenTexts(largest)
@@ -58,7 +60,7 @@ export async function measureGrowth(bench: Bench): Promise<void> {
   bench.rows.push(...growthRows(bench.growth))
 }
 
-type Rates = Pick<GrowthPoint, 'tokenize' | 'inOrder' | 'atRandom' | 'rss' | 'anon' | 'ledger' | 'replica'>
+type Rates = Omit<GrowthPoint, 'mappings' | keyof Starts>
 
 async function load(bench: Bench, vault: Vault, texts: TokenTexts, from: number, to: number): Promise<Rates> {
   const client = new Client(vault, BULK_CONNECTIONS)
@@ -80,7 +82,8 @@ async function load(bench: Bench, vault: Vault, texts: TokenTexts, from: number,
     const least = bench.quick ? 300_000 : 1_000_000
     const ordered = await known((i) => i % to, Math.max(to, least))
     const random = await known(atRandom(to, 1), Math.max(Math.min(to, 5_000_000), least))
-    return { tokenize: tokenize.perSecond, inOrder: ordered, atRandom: random, rss, anon, ...vault.disk() }
+    const { perSecond, othersCpu } = tokenize
+    return { tokenize: perSecond, othersCpu, inOrder: ordered, atRandom: random, rss, anon, ...vault.disk() }
   } finally {
     client.close()
   }
@@ -165,6 +168,7 @@ export function growthTable(points: readonly GrowthPoint[]): string {
     'tokenize',
     'in order',
     'at random',
+    'others',
     'memory',
     'with files',
     'after start',
@@ -178,6 +182,7 @@ export function growthTable(points: readonly GrowthPoint[]): string {
     `${format(point.tokenize)}/s`,
     `${format(point.inOrder)}/s`,
     `${format(point.atRandom)}/s`,
+    `${Math.round(point.othersCpu * 100)}%`,
     mb(point.anon),
     mb(point.rss),
     mb(point.anonAfterStart),
@@ -188,7 +193,7 @@ export function growthTable(points: readonly GrowthPoint[]): string {
     s(point.startWithoutCheckpoint),
     s(point.rebuild),
   ])
-  return table([head, ...rows], 'rrrrrrrrrrrrr')
+  return table([head, ...rows], 'r'.repeat(head.length))
 }
 
 export function growthPanels(points: readonly GrowthPoint[]): Panel[] {

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Bench } from './bench.ts'
 import { killChildren } from './child.ts'
-import { growthPanels, growthTable, measureGrowth } from './growth.ts'
+import { growthPanels, growthTable, measureGrowth, SIZES } from './growth.ts'
 import { describeMachine, type Machine, machineLines } from './machine.ts'
 import { measureOwners } from './owners.ts'
 import { measureBulk, measureFloors, measureSingle } from './parts.ts'
@@ -24,10 +24,11 @@ const SUITES: Record<string, Record<string, (bench: Bench) => Promise<void>>> = 
 }
 
 const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUITES).join(', ')}
-  --quick        sizes that take about a minute
+  --quick        small sizes: about a minute
   --only PARTS   of embedded: ${Object.keys(SUITES.embedded).join(', ')} (with commas between)
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})
+  --largest N    end the growth there: ${SIZES.join(', ')}
   --minutes N    begin nothing new after that long (60)
   --profile      a CPU profile of every vault, in bench/out/`
 
@@ -36,7 +37,8 @@ database and without HTTP, 70,000 new tokens/s and 263,000 look-ups/s; OpenBao t
 in batches of 100, 4,700/s single; a bare Fastify echo 30,000 requests/s (wrk).`
 
 const LEGEND = `node, client, others: the part of one core that the server, the load and the rest of the machine took meanwhile.
-A floor is the same work done by less, in the same run: its name stands at the end of the row.`
+A floor is the same work done by less, in the same run: its name stands at the end of the row.
+Starts find their files in the page cache. Memory is the process's own; the pages of its files come on top.`
 
 const out = fileURLToPath(new URL('./out/', import.meta.url))
 
@@ -50,6 +52,7 @@ function readOptions() {
       only: { type: 'string', multiple: true, default: [] },
       json: { type: 'string' },
       dir: { type: 'string', default: tmpdir() },
+      largest: { type: 'string' },
       minutes: { type: 'string', default: '60' },
     },
   })
@@ -60,8 +63,17 @@ function readOptions() {
   for (const name of only) if (!parts[name]) throw new Error(`the suite ${suite} has no part ${name}`)
   const minutes = Number(values.minutes)
   if (!(minutes > 0)) throw new Error('--minutes takes a number above 0')
+  const largest = Number(values.largest ?? (values.quick ? SIZES[1] : SIZES[SIZES.length - 1]))
+  if (!(largest >= SIZES[0])) throw new Error(`--largest takes a number from ${SIZES[0]} on`)
   const chosen = Object.keys(parts).filter((name) => only.length === 0 || only.includes(name))
-  return { ...values, suite, minutes, parts: chosen, json: values.json ?? join(out, `${suite}.json`) }
+  return {
+    ...values,
+    suite,
+    minutes,
+    largest,
+    parts: chosen,
+    json: values.json ?? join(out, `${suite}.json`),
+  }
 }
 
 type Options = ReturnType<typeof readOptions>
@@ -111,6 +123,7 @@ async function main(options: Options): Promise<void> {
   const bench: Bench = {
     dir,
     quick: options.quick,
+    largest: options.largest,
     flags: options.profile ? ['--cpu-prof', `--cpu-prof-dir=${out}`] : [],
     until: performance.now() + options.minutes * 60_000,
     rows: [],

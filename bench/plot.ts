@@ -62,10 +62,10 @@ function escaped(content: string): string {
   return content.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
 }
 
-/** The next of 1, 2, 2.5, 4, 5, 8, 10 times a power of ten. */
+/** The next of some round numbers times a power of ten. */
 function roundUp(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value))
-  return power * ([1, 2, 2.5, 4, 5, 8, 10].find((step) => step * power >= value) ?? 10)
+  return power * ([1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10].find((step) => step * power >= value) ?? 10)
 }
 
 function short(value: number): string {
