@@ -114,11 +114,11 @@ function checkNames(yaml: string, file: string): void {
     parseConfig(yaml, file)
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error
-    const lines = error.faults.map(({ path, message }) => {
-      const [, list, index] = /^(owners|tokenize\.fields)\[(\d+)\]/.exec(path) ?? []
-      const option = list === 'owners' ? '--owner' : list === undefined ? path : '--field'
-      return `  ${option}${index === undefined ? '' : ` (${Number(index) + 1}.)`}: ${message}`
-    })
+    const named = (path: string): string =>
+      path.replace(/(owners|tokenize\.fields)\[(\d+)\](\.id)?/g, (_, list, index) => {
+        return `--${list === 'owners' ? 'owner' : 'field'} no. ${Number(index) + 1}`
+      })
+    const lines = error.faults.map(({ path, message }) => `  ${named(path)}: ${named(message)}`)
     throw new Failure(['nothing was written:', ...lines].join('\n'), USED_WRONGLY)
   }
 }

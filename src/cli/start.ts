@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Config, readConfig } from '../node/config.ts'
+import { InUse } from '../node/lock.ts'
 import type { Node } from '../server.ts'
 import { explain, FAILED } from './failure.ts'
 import { initDirectory, tell } from './init.ts'
-import { removePid, writePid } from './running.ts'
+import { removePid, running, writePid } from './running.ts'
 import { note } from './terminal.ts'
 
 const DEFAULT_DIR = './coffer-data'
@@ -83,9 +84,15 @@ async function start(config: Config): Promise<never> {
     log.info('stopped')
     return end(0)
   } catch (error) {
-    note(`coffer: ${portTrouble(error, config) ?? explain(error).text}`)
+    note(`coffer: ${portTrouble(error, config) ?? inUse(error, config) ?? explain(error).text}`)
     return end(FAILED)
   }
+}
+
+function inUse(error: unknown, config: Config): string | undefined {
+  if (!(error instanceof InUse)) return undefined
+  const pid = running(config)?.pid
+  return `${error.message}${pid === undefined ? '' : ` (${pid})`}: node ${config.node} runs already, or another node has the same data`
 }
 
 /** What is wrong with the address, where that is what the start has failed of. */
