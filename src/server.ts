@@ -95,7 +95,6 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     let waitingFor = 'the replica is being read'
     let stopping = false
     const tokenService = (): TokenService => {
-      if (stopping) throw new Problem('stopping', 'the node is stopping')
       if (!vault) throw new Problem('not-ready', 'the node is starting', { reasons: [waitingFor] })
       return vault.tokens
     }
@@ -166,6 +165,8 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
       },
       stop: async () => {
         stopping = true
+        // First of all, though it was opened before the replica: what has begun is finished while that is open.
+        await app.close()
         events.emit('node.stopped')
         await closeAll()
       },

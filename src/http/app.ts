@@ -41,6 +41,8 @@ export type AppOptions = {
 
 /** Routes of the reference page, which are not ours. */
 const DOCS = /^\/docs(\/|$)/
+/** Longer than any request of the contract takes, with or without quorum. */
+const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
@@ -80,6 +82,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(fastifySwagger, { openapi: describe(options.version) })
   await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
 
+  const closing = drainOnClose(app)
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     const path = pathOf(request)
@@ -115,6 +118,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     app.post(url, async (request, reply) => {
       const identity = identities.get(request)
       if (!identity) throw unauthorized()
+      if (closing()) throw new Problem('stopping', 'the node is stopping')
       const started = performance.now()
       checkQuery(request, {})
       const told = await body.with(request.raw, (bytes) => work(identity.owner, bytes))
@@ -168,6 +172,23 @@ function newServer(options: AppOptions): FastifyInstance {
   // What else is expected than `100-continue` may be ignored (RFC 9110, 10.1.1).
   app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
   return app
+}
+
+/**
+ * Closing finishes what has begun: every answer from then on ends its connection, else one that is kept alive would
+ * hold the server for as long. What is not done after DRAIN_MS is cut. Returns whether the server is closing.
+ */
+function drainOnClose(app: FastifyInstance): () => boolean {
+  let closing = false
+  app.addHook('preClose', async () => {
+    closing = true
+    const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
+    app.server.once('close', () => clearTimeout(cut))
+  })
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing) reply.header('connection', 'close')
+  })
+  return () => closing
 }
 
 function unauthorized(): Problem {

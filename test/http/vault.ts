@@ -165,8 +165,8 @@ export class Vault {
 
   /** Stops the node; its folder stays. */
   async stop(): Promise<void> {
-    this.#agent.destroy()
     await this.node.stop()
+    this.#agent.destroy()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
