@@ -52,6 +52,8 @@ const MAX_LINE = 16 * 1024
 const MAX_TEXT = 1024
 /** Characters of lines that wait for the disk, or are on their way to it; beyond this, events are dropped. */
 const MAX_WAITING = 8 * 1024 * 1024
+/** How long an event may wait for others, in milliseconds. */
+const GATHER_MS = 10
 
 const NEWLINE = 0x0a
 
@@ -158,14 +160,14 @@ export class EventLog {
     return `${line.length <= MAX_LINE ? line : JSON.stringify(members, cut)}\n`
   }
 
-  /** One write for all that is emitted in this turn of the event loop, or while another write goes on. */
+  /** One write for all that is emitted within GATHER_MS, or while another write goes on: a write costs 20 events. */
   #schedule(): void {
     if (this.#scheduled || this.#writing !== undefined) return
     this.#scheduled = true
-    setImmediate(() => {
+    setTimeout(() => {
       this.#scheduled = false
       if (this.#writing === undefined && this.#pending !== '') this.#start()
-    })
+    }, GATHER_MS)
   }
 
   #start(): void {

@@ -14,6 +14,7 @@ import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}\n`)
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
+const BLOCK_BYTES = 4 * 1024 * 1024
 
 /** A table by the replica's own number of it. */
 type Numbered = { readonly id: number; readonly table: TokenTable }
@@ -30,13 +31,21 @@ export async function writeCheckpoint(dir: string, name: string, tables: Iterabl
   try {
     await file.write(magic(name))
     let parts = 0
+    let records: Buffer[] = []
+    let waiting = 0
     for (const { id, table } of tables) {
       for (const part of table.parts()) {
-        await writePart(file, id, part)
+        const record = encodePart(id, part)
+        records.push(record)
+        waiting += record.length
         parts++
+        if (waiting < BLOCK_BYTES) continue
+        await file.write(Buffer.concat(records))
+        records = []
+        waiting = 0
       }
     }
-    await file.write(head(END, parts, 0, 0))
+    await file.write(Buffer.concat([...records, head(END, parts, 0, 0)]))
     await file.sync()
   } finally {
     await file.close()
@@ -46,10 +55,10 @@ export async function writeCheckpoint(dir: string, name: string, tables: Iterabl
   await folder.sync().finally(() => folder.close())
 }
 
-async function writePart(file: FileHandle, id: number, part: Part): Promise<void> {
-  const bytes = Buffer.from(Uint32Array.from(part.words).buffer)
+function encodePart(id: number, part: Part): Buffer {
+  const bytes = Buffer.from(part.words.buffer, part.words.byteOffset, part.words.byteLength)
   const checksum = partChecksum(id, part.depth, part.mask + 1, bytes)
-  await file.write(Buffer.concat([head(id, part.depth, part.mask + 1, checksum), bytes]))
+  return Buffer.concat([head(id, part.depth, part.mask + 1, checksum), bytes])
 }
 
 function partChecksum(id: number, depth: number, slots: number, bytes: Buffer): number {
@@ -92,24 +101,54 @@ export async function readCheckpoint(
   }
 }
 
-async function readParts(file: FileHandle, expected: Buffer): Promise<Map<number, Part[]> | undefined> {
-  const first = Buffer.alloc(expected.length)
-  await file.read(first)
-  if (!first.equals(expected)) return undefined
+async function readParts(file: FileHandle, first: Buffer): Promise<Map<number, Part[]> | undefined> {
+  const blocks = new Blocks(file)
+  if (!(await blocks.take(first.length))?.equals(first)) return undefined
   const tables = new Map<number, Part[]>()
-  const record = Buffer.alloc(HEAD_BYTES)
   for (let count = 0; ; count++) {
-    if ((await file.read(record)).bytesRead !== HEAD_BYTES) return undefined
+    const record = await blocks.take(HEAD_BYTES)
+    if (!record) return undefined
     const [id, depth, slots, checksum] = [0, 4, 8, 12].map((at) => record.readUInt32LE(at))
     if (id === END) return depth === count && slots === 0 && checksum === 0 ? tables : undefined
     if (slots < 64 || slots > PART_SLOTS || (slots & (slots - 1)) !== 0 || depth > 24) return undefined
     const words = new Uint32Array(slots * SLOT_WORDS)
     const bytes = Buffer.from(words.buffer)
-    if ((await file.read(bytes)).bytesRead !== bytes.length) return undefined
-    if (partChecksum(id, depth, slots, bytes) !== checksum) return undefined
+    const source = await blocks.take(bytes.length)
+    if (!source || partChecksum(id, depth, slots, source) !== checksum) return undefined
+    source.copy(bytes)
     const list = tables.get(id)
     if (list) list.push(new Part(slots, depth, words))
     else tables.set(id, [new Part(slots, depth, words)])
+  }
+}
+
+/** Reads a file in large blocks: ten thousand small owners are ten thousand small parts. */
+class Blocks {
+  readonly #file: FileHandle
+  #block = Buffer.alloc(0)
+  #at = 0
+
+  constructor(file: FileHandle) {
+    this.#file = file
+  }
+
+  /** The next bytes, valid until the next call; undefined where the file ends before. */
+  async take(length: number): Promise<Buffer | undefined> {
+    if (this.#block.length - this.#at < length) {
+      const rest = this.#block.subarray(this.#at)
+      const next = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, length))
+      rest.copy(next)
+      let filled = rest.length
+      while (filled < length) {
+        const { bytesRead } = await this.#file.read(next, filled, next.length - filled)
+        if (bytesRead === 0) return undefined
+        filled += bytesRead
+      }
+      this.#block = next.subarray(0, filled)
+      this.#at = 0
+    }
+    this.#at += length
+    return this.#block.subarray(this.#at - length, this.#at)
   }
 }
 

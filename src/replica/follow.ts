@@ -7,6 +7,9 @@ import type { Fold, Step } from './fold.ts'
 /** Bytes of revisions that may wait to be applied, and that go into one transaction. */
 const QUEUE_BYTES = 8 * 1024 * 1024
 const RETRY_MS = 200
+/** Commits smaller than this together wait so long for more, unless somebody waits for them. */
+const GATHER_BYTES = 256 * 1024
+const GATHER_MS = 5
 
 export type FollowEvents = {
   lost(reason: string): void
@@ -35,6 +38,9 @@ export class Follower {
   #read: number
   #arrived = Promise.withResolvers<void>()
   #room = Promise.withResolvers<void>()
+  #hurried = Promise.withResolvers<void>()
+  /** The highest revision that somebody waits for. */
+  #wanted = 0
   #running: Promise<unknown> = Promise.resolve()
 
   /** `advanced` is called whenever more has been applied. */
@@ -62,6 +68,7 @@ export class Follower {
   async stop(): Promise<void> {
     this.#stop.abort()
     this.#arrived.resolve()
+    this.#hurried.resolve()
     this.#room.resolve()
     await this.#running
   }
@@ -96,6 +103,7 @@ export class Follower {
       this.#queue.push({ revision, decoded, bytes })
       this.#queueBytes += bytes
       this.#arrived.resolve()
+      if (this.#queueBytes >= GATHER_BYTES) this.#hurried.resolve()
       while (this.#queueBytes > QUEUE_BYTES && !this.#stopped) await this.#room.promise
     }
   }
@@ -114,6 +122,7 @@ export class Follower {
         await this.#arrived.promise
         continue
       }
+      await this.#gather()
       const steps = this.#queue
       this.#queue = []
       this.#queueBytes = 0
@@ -124,6 +133,21 @@ export class Follower {
         this.#events.lost(`the checkpoint could not be written: ${error.message}`),
       )
     }
+  }
+
+  /** Somebody waits for this revision: it is applied as soon as it is here. */
+  hurry(revision: number): void {
+    this.#wanted = Math.max(this.#wanted, revision)
+    this.#hurried.resolve()
+  }
+
+  /** Small commits that nobody waits for share a transaction: the ledger's acknowledgement does not need this one. */
+  async #gather(): Promise<void> {
+    if (this.#fold.applied < this.#wanted || this.#queueBytes >= GATHER_BYTES) return
+    this.#hurried = Promise.withResolvers()
+    const timer = setTimeout(this.#hurried.resolve, GATHER_MS)
+    await this.#hurried.promise
+    clearTimeout(timer)
   }
 
   /** A full disk is waited out: the ledger has it all, and nothing is lost by being late. */

@@ -351,7 +351,11 @@ test('the check reads a damaged file in a child, and says so', () =>
       'one value': Buffer.from(whole),
     }
     // Copy-on-write leaves older copies of a page behind: the value is damaged in all of them.
-    for (let at = whole.indexOf(Buffer.alloc(16, 20)); at >= 0; at = whole.indexOf(Buffer.alloc(16, 20), at + 16)) {
+    for (
+      let at = whole.indexOf(Buffer.alloc(16, 20));
+      at >= 0;
+      at = whole.indexOf(Buffer.alloc(16, 20), at + 16)
+    ) {
       damages['one value'][at] ^= 255
     }
     for (const [name, bytes] of Object.entries(damages)) {

@@ -169,6 +169,7 @@ export class Replica {
     const head = await this.#ledger.head()
     this.#follower.head = Math.max(this.#follower.head, head)
     if (this.#fold.applied >= head) return
+    this.#follower.hurry(head)
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
