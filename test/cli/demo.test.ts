@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { globSync, readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { coffer, Folder, isAlive, spawnCoffer, until } from './cli.ts'
+
+/** The demo with a temporary directory of its own, and the process of its node. */
+async function begin(folder: Folder) {
+  const child = spawnCoffer(['demo'], { env: { TMPDIR: folder.path } })
+  let told = ''
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.setEncoding('utf8').on('data', (chunk: string) => {
+      told += chunk
+    })
+  }
+  const pid = await until('the node of the demo', () => {
+    const [file] = globSync(folder.file('*', 'vault', 'run', 'n1.pid'))
+    return file === undefined ? undefined : Number(readFileSync(file, 'utf8'))
+  })
+  const ended = () =>
+    until('the end of the demo', () => child.exitCode !== null || child.signalCode !== null, 20_000)
+  return { child, pid, ended, told: () => told }
+}
+
+test('the demo tells the whole story, ends with 0 and leaves nothing', async () => {
+  using folder = new Folder()
+  const started = performance.now()
+  const demo = await begin(folder)
+  await demo.ended()
+  assert.equal(demo.child.exitCode, 0, demo.told())
+  assert.ok(performance.now() - started < 15_000)
+  for (let chapter = 1; chapter <= 7; chapter++) assert.match(demo.told(), new RegExp(`^${chapter}\\. `, 'm'))
+  assert.match(demo.told(), /tok_1_[0-9a-hjkmnp-tv-z]{32}/)
+  assert.doesNotMatch(demo.told(), /cof_|\u001b/, 'no key, and no colour where there is no terminal')
+  assert.deepEqual(readdirSync(folder.path), [])
+  assert.ok(!isAlive(demo.pid))
+})
+
+test('Ctrl-C in the midst of it, and a node that dies: nothing is left either', async () => {
+  using folder = new Folder()
+  const stopped = await begin(folder)
+  stopped.child.kill('SIGINT')
+  await stopped.ended()
+  assert.equal(stopped.child.exitCode, 130)
+  await until('the node has ended', () => !isAlive(stopped.pid))
+  assert.deepEqual(readdirSync(folder.path), [])
+
+  const failed = await begin(folder)
+  process.kill(failed.pid, 'SIGKILL')
+  await failed.ended()
+  assert.equal(failed.child.exitCode, 1, failed.told())
+  assert.match(failed.told(), /^coffer: /m)
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
+test('who stops reading stops the demo', async () => {
+  using folder = new Folder()
+  const demo = await begin(folder)
+  demo.child.stdout?.destroy()
+  await demo.ended()
+  assert.deepEqual(readdirSync(folder.path), [])
+  await until('the node has ended', () => !isAlive(demo.pid))
+  assert.equal((await coffer(['demo', 'cluster'], { env: { TMPDIR: folder.path } })).code, 2)
+})

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { closeSync, existsSync, openSync, readdirSync, writeSync } from 'node:fs'
+import { test } from 'node:test'
+import { Coffer } from '../../src/client/index.ts'
+import { type Meta, ReplicaStore } from '../../src/replica/store.ts'
+import { coffer, Folder, fine, init, NodeProcess, refused } from './cli.ts'
+
+const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)
+
+/** Starts the node, tokenizes, and stops it again. */
+async function tokenizeOnce(config: string, key: string): Promise<readonly (string | null)[]> {
+  await using node = await NodeProcess.start(config)
+  const client = new Coffer({ urls: node.url, key })
+  const { tokens } = await client.tokenize(VALUES)
+  client.close()
+  assert.equal(await node.stop(), 0)
+  return tokens
+}
+
+/** Changes what a replica says of itself, with right checksums. */
+async function rewriteMeta(path: string, change: (meta: Meta) => Partial<Meta>): Promise<void> {
+  const store = new ReplicaStore(path)
+  const meta = store.meta()
+  assert.ok(meta)
+  await store.writeMeta({ ...meta, ...change(meta) })
+  await store.close()
+}
+
+test('verify: the same as its ledger; not while the node runs; reset: built again', async () => {
+  using folder = new Folder()
+  const { default: key } = await init(folder.file('v'), '--port', '0')
+  const [config, data] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1')]
+  const verify = ['replica', 'verify', '--config', config]
+  const reset = ['replica', 'reset', '--config', config]
+  assert.match(await refused(1, verify), /there is no ledger/)
+  const tokens = await tokenizeOnce(config, key)
+  const { digest, rebuilt, same, kind } = JSON.parse(await fine([...verify, '--json']))
+  assert.deepEqual([kind, same], ['compared', true])
+  assert.match(digest, /^[0-9a-f]{64}$/)
+  assert.equal(rebuilt, digest)
+  {
+    await using node = await NodeProcess.start(config)
+    for (const args of [verify, reset]) {
+      assert.match(await refused(1, args), new RegExp(`in use by process ${node.pid}: stop node n1 first`))
+    }
+    await node.stop()
+  }
+  await fine(reset)
+  assert.ok(!existsSync(folder.file('v', 'n1', 'replica')))
+  assert.match(await fine(verify), /there is no replica/)
+  assert.deepEqual(await tokenizeOnce(config, key), tokens)
+  await fine(verify)
+  assert.deepEqual(
+    readdirSync(data).filter((name) => name.startsWith('verify')),
+    [],
+  )
+})
+
+test('verify finds a replica that has lost something, one that is ahead, and one that is damaged', async () => {
+  using folder = new Folder()
+  const { default: key } = await init(folder.file('v'), '--port', '0')
+  const [config, replica] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1', 'replica')]
+  const verify = ['replica', 'verify', '--config', config]
+  await tokenizeOnce(config, key)
+  const kinds: string[] = []
+  const found = async (): Promise<void> => {
+    const { code, stdout } = await coffer([...verify, '--json'])
+    assert.equal(code, 1)
+    const { kind, same } = JSON.parse(stdout)
+    assert.equal(same, false)
+    kinds.push(kind)
+  }
+  // It says that it has applied all, and its last pages are not there.
+  let all: Meta | undefined
+  await rewriteMeta(replica, (meta) => {
+    all = meta
+    return { pages: 0, checkpoint: '' }
+  })
+  await found()
+  await rewriteMeta(replica, (meta) => ({ ...all, cursor: meta.cursor + 100 }))
+  await found()
+  const file = openSync(`${replica}/data.mdb`, 'r+')
+  for (let at = 4096; at < 80_000; at += 512) writeSync(file, 'damage', at)
+  closeSync(file)
+  await found()
+  assert.deepEqual(kinds, ['damaged', 'ahead', 'damaged'])
+  assert.match((await coffer(verify)).stdout, /the replica is damaged/)
+})
+
+test('verify finds a replica that reads well and holds something else', async () => {
+  using folder = new Folder()
+  const { default: key } = await init(folder.file('v'), '--port', '0')
+  const [config, replica] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1', 'replica')]
+  await tokenizeOnce(config, key)
+  // As if an entry had not been applied: the active epoch is another one.
+  const store = new ReplicaStore(replica)
+  const meta = store.meta()
+  const entries = [...store.entries()].filter((entry) => entry.key === 'epoch/default')
+  assert.ok(meta && entries.length === 1)
+  const [entry] = entries
+  const value = Buffer.from(
+    Buffer.from(entry.value).toString('latin1').replace('"active":1', '"active":2'),
+    'latin1',
+  )
+  await store.write({ pages: [], tables: [], meta, entries: [{ ...entry, value }] })
+  await store.close()
+  const { code, stdout, stderr } = await coffer(['replica', 'verify', '--config', config])
+  assert.equal(code, 1, stdout)
+  assert.match(stderr, /they differ: `coffer replica reset`/)
+})
