@@ -8,7 +8,11 @@ export const DEFAULT_URL = 'http://127.0.0.1:8200'
 export const ENVIRONMENT = `
 Environment:
   COFFER_URL  the node's address, or several separated by commas (default ${DEFAULT_URL})
-  COFFER_KEY  the API key; it decides the owner`
+  COFFER_KEY  the API key; it decides the owner
+  NODE_EXTRA_CA_CERTS  a PEM file, where the nodes' certificates are of an authority of your own`
+
+/** More than the 5 s in which a node without quorum answers. */
+const TIMEOUT_MS = 7_000
 
 /** The addresses of COFFER_URL. Throws Failure where there is none. */
 export function urls(): string[] {
@@ -19,7 +23,7 @@ export function urls(): string[] {
 }
 
 /** A client of these addresses. Throws Failure where the environment is not as it should be. */
-export function connect(addresses: readonly string[], timeoutMs?: number): Coffer {
+export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): Coffer {
   const key = process.env.COFFER_KEY
   if (!key) {
     throw new Failure(
@@ -28,7 +32,7 @@ export function connect(addresses: readonly string[], timeoutMs?: number): Coffe
     )
   }
   try {
-    return new Coffer({ urls: addresses, key, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
+    return new Coffer({ urls: addresses, key, timeoutMs })
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
     throw new Failure(`COFFER_URL or COFFER_KEY cannot be used: ${error.message}`, USED_WRONGLY)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
+import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { after, test } from 'node:test'
 import { inspect } from 'node:util'
@@ -284,6 +285,31 @@ test('keep-alive sockets are used again, and one that was closed meanwhile costs
   assert.equal(ports.size, 2)
 })
 
+test('a certificate that is not trusted: told at once, and the next node is asked', async () => {
+  const { cert, key, other } = certificates()
+  const server = https.createServer({ cert, key }, (_request, response) =>
+    response.end(JSON.stringify(TOKENS)),
+  )
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  closers.push(() => new Promise((resolve) => server.close(() => resolve())))
+  const url = `https://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on TCP
+  const own = new Coffer({ urls: url, key: 'cof_k', ca: cert })
+  assert.deepEqual(await own.tokenize(['a']), TOKENS)
+  own.close()
+  const plain = await fake(json(TOKENS))
+  const started = performance.now()
+  for (const options of [{}, { ca: other }]) {
+    const stranger = new Coffer({ urls: url, key: 'cof_k', ...options })
+    const error = await failure(stranger.tokenize(['a']))
+    assert.deepEqual([error.slug, error.retryable], ['unreachable', false], error.message)
+    stranger.close()
+    const both = new Coffer({ urls: [url, plain.url], key: 'cof_k', ...options })
+    assert.deepEqual(await both.tokenize(['a']), TOKENS)
+    both.close()
+  }
+  assert.ok(performance.now() - started < 3_000)
+})
+
 test('ready, health and status ask every node once and do not wait', async () => {
   const nodes = [await nobody(), await fake(problem('not-ready', 503, 60, { reasons: ['catching up'] }))]
   const coffer = client(nodes)
@@ -304,3 +330,38 @@ test('a closed client says so', async () => {
   coffer.close()
   assert.equal((await failure(coffer.tokenize(['a']))).slug, 'closed')
 })
+
+/** Two self-signed certificates for 127.0.0.1, made for this test; the key is of the first. */
+function certificates(): { cert: string; key: string; other: string } {
+  const cert = `-----BEGIN CERTIFICATE-----
+MIIBhjCCASygAwIBAgIUQExTdDukp/dl9VzRajzQFcURMNcwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjMwMjIxMjJaGA8yMTI2MTAzMDAyMjEy
+MlowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABClN
+JXOhc8d6F65ghenWS73WemEyzTioRZMZA+PcGJy6wgBYxTgHOvMxny4JyBvHdkiZ
+K+UdTDmTdixLGRQUPwmjZDBiMB0GA1UdDgQWBBRyc5zePFyMqVj84zNLQcaCIFjZ
+bzAfBgNVHSMEGDAWgBRyc5zePFyMqVj84zNLQcaCIFjZbzAPBgNVHRMBAf8EBTAD
+AQH/MA8GA1UdEQQIMAaHBH8AAAEwCgYIKoZIzj0EAwIDSAAwRQIhAOeRsXR5gMT6
+2Z+8xrX6sHssSwrqGE3W08W+H1NV0YWaAiAc8/EgJ5KnoEJ/PA72wCCMa0qKdFTM
+QSjQnWZJPJ5YAA==
+-----END CERTIFICATE-----
+`
+  const key = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgeuL9PboT8T+3SVzB
+Ns1hLcdz4lw8TzdXZP88NBrJJiShRANCAAQpTSVzoXPHeheuYIXp1ku91nphMs04
+qEWTGQPj3BicusIAWMU4BzrzMZ8uCcgbx3ZImSvlHUw5k3YsSxkUFD8J
+-----END PRIVATE KEY-----
+`
+  const other = `-----BEGIN CERTIFICATE-----
+MIIBhzCCASygAwIBAgIUIflKp/D3Io74hvMQUQTyCuTf+/QwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjExMjMwMjIxMjJaGA8yMTI2MTAzMDAyMjEy
+MlowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABGIX
+ITQuL56V/WiTNn90zi7BlAYWEw2s7EL4ZJTssLJBwz63fiAE9piVDy94uxqKF9X7
+N5dS5gOpka77w5HOfyyjZDBiMB0GA1UdDgQWBBT4G0k4ZiiDQeiUf07Ux5tMTDqy
+qDAfBgNVHSMEGDAWgBT4G0k4ZiiDQeiUf07Ux5tMTDqyqDAPBgNVHRMBAf8EBTAD
+AQH/MA8GA1UdEQQIMAaHBH8AAAEwCgYIKoZIzj0EAwIDSQAwRgIhAMtnTKahpfvH
+co1WTHMspC2ZtiVJcTY0iXmvUILtBWUIAiEAsV182q4yYpC0LZWgj7ZmdtbXL/k0
+z41abUTrH0fBuTA=
+-----END CERTIFICATE-----
+`
+  return { cert, key, other }
+}

@@ -48,11 +48,12 @@ export class Nodes {
         this.#current = at
         return result
       }
-      if (!result.retryable) throw result
+      if (!result.retryable && result.status > 0) throw result
       // What a node said tells more than that another one said nothing.
       if (!told || result.status > 0 || told.status === 0) told = result
       if (performance.now() >= deadline) throw told
-      again[at] = performance.now() + pauseMs(tries[at]++, result.retryAfter ?? 0)
+      const pause = pauseMs(tries[at]++, result.retryAfter ?? 0)
+      again[at] = result.retryable ? performance.now() + pause : Number.POSITIVE_INFINITY
       first = (at + 1) % again.length
     }
   }
@@ -70,8 +71,9 @@ export class Nodes {
       } catch (error) {
         if (!(error instanceof NoAnswer)) throw error
         if (error.stale && !error.timeout && tries <= STALE_TRIES) continue
+        const told = { retryable: !error.distrusted }
         const slug = error.timeout ? 'timeout' : 'unreachable'
-        return new CofferError(slug, `no answer from ${node.origin}: ${error.message}`, { retryable: true })
+        return new CofferError(slug, `no answer from ${node.origin}: ${error.message}`, told)
       }
     }
   }

@@ -34,6 +34,9 @@ export type Answer = {
   readonly body: Buffer
 }
 
+/** Codes of OpenSSL and Node for a certificate that is refused. */
+const CERTIFICATE = /CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE|HOSTNAME_MISMATCH/
+
 /** No answer came. Nothing is known of what the node did with the request. */
 export class NoAnswer extends Error {
   override readonly name = 'NoAnswer'
@@ -41,8 +44,11 @@ export class NoAnswer extends Error {
   readonly timeout: boolean
   /** The socket had served before and the node may have closed it while it was idle. */
   readonly stale: boolean
+  /** The node's certificate is not to be trusted: the request was not sent, and another try changes nothing. */
+  readonly distrusted: boolean
   constructor(why: string, told: { readonly timeout?: boolean; readonly stale?: boolean } = {}) {
     super(why)
+    this.distrusted = CERTIFICATE.test(why)
     this.timeout = told.timeout ?? false
     this.stale = told.stale ?? false
   }
