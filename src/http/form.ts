@@ -3,7 +3,7 @@ import { InvalidValue, Values } from '../crypto/canonical.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import type { NamedTokens } from '../tokens/tokens.ts'
-import { KIND, type Member, memberPath, type Paths, pathsOf, type Scan, scan } from './scan.ts'
+import { KIND, type Member, type Most, memberPath, type Paths, pathsOf, type Scan, scan } from './scan.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -15,11 +15,14 @@ export class Form {
   readonly scan: Scan
   readonly #paths: Paths
 
-  /** Throws Problem invalid-json; invalid-request where the body is no object or has members beside `known`. */
-  constructor(body: Uint8Array, paths: Paths, known: readonly string[]) {
+  /**
+   * Throws Problem invalid-json; too-many-values where there are more places than `most`; invalid-request where the
+   * body is no object or has members beside `known`.
+   */
+  constructor(body: Uint8Array, paths: Paths, known: readonly string[], most?: Most) {
     this.body = body
     this.#paths = paths
-    this.scan = scan(body, paths)
+    this.scan = scan(body, paths, most)
     const expected = `an object with ${known.join(' or ')}`
     if (this.scan.kind !== KIND.object) throw badRequest('', expected, 'the body is not an object')
     for (const { name } of this.scan.members) {
@@ -79,7 +82,7 @@ export function badRequest(path: string, expected: string, detail: string): Prob
 
 /**
  * The values at the places of leaf `leaf` or above; `index[i]` is the value of the i-th of them, -1 for a null.
- * Throws Problem: too-many-values, not-a-scalar, invalid-value.
+ * Throws Problem: not-a-scalar, invalid-value.
  */
 export function readValues(
   form: Form,
@@ -90,7 +93,6 @@ export function readValues(
   const { count, kinds, leaf: leaves, start, end } = form.scan
   const places: number[] = []
   for (let i = 0; i < count; i++) if (leaves[i] >= leaf) places.push(i)
-  if (places.length > limits.values) throw new Problem('too-many-values', `more than ${limits.values} values`)
   const values = new Values(places.length, places.length * 24)
   const index = new Int32Array(places.length)
   for (let n = 0; n < places.length; n++) {
@@ -130,16 +132,10 @@ export function readValues(
 
 /**
  * The tokens at the given places. A place that is no string counts as none of a token's form; `strict` refuses it
- * unless it is null. Throws Problem: too-many-values, invalid-request.
+ * unless it is null. Throws Problem invalid-request.
  */
-export function readTokens(
-  form: Form,
-  places: readonly number[],
-  limits: Limits,
-  strict: boolean,
-): NamedTokens {
+export function readTokens(form: Form, places: readonly number[], strict: boolean): NamedTokens {
   const count = places.length
-  if (count > limits.values) throw new Problem('too-many-values', `more than ${limits.values} tokens`)
   const epochs = new Float64Array(count)
   const bodies = new Uint8Array(count * 16)
   const checks = new Uint8Array(count * 4)

@@ -53,6 +53,7 @@ export const MEMBERS_MAX = 1000
 
 const PLACES_AT_FIRST = 1024
 const NOTHING = new Uint8Array(0)
+const NO_MOST: Most = { leaf: 0, places: Number.POSITIVE_INFINITY }
 const END = -1
 
 const QUOTE = 0x22
@@ -82,6 +83,9 @@ const NULL = Buffer.from('null')
 const PLAIN = new Uint8Array(256).fill(1, 0x20)
 PLAIN[QUOTE] = PLAIN[BACKSLASH] = 0
 
+/** How many places of leaf `leaf` or above there may be. */
+export type Most = { readonly leaf: number; readonly places: number }
+
 type Places = { start: Uint32Array; end: Uint32Array; kinds: Uint8Array; leaf: Uint16Array }
 
 // Most bodies fit. Never handed out: scans copy what they found here.
@@ -90,9 +94,11 @@ const SCRATCH = places(PLACES_AT_FIRST)
 /**
  * Checks the body (valid UTF-8) and finds the places of `paths`. Throws Problem('invalid-json') with the byte
  * offset, `path` (where the fault is, '' for the whole body) and `expected`; none of them repeats a value.
+ * Throws Problem('too-many-values') at the first place beyond `most`: to find them all and count then would cost
+ * a second for a body of 16 MiB.
  */
-export function scan(body: Uint8Array, paths: Paths): Scan {
-  return scanner.run(body, paths, [], [])
+export function scan(body: Uint8Array, paths: Paths, most: Most = NO_MOST): Scan {
+  return scanner.run(body, paths, { most })
 }
 
 /**
@@ -101,7 +107,7 @@ export function scan(body: Uint8Array, paths: Paths): Scan {
  */
 export function pathsOf(body: Uint8Array, paths: Paths, places: readonly number[]): string[] {
   const texts: string[] = []
-  if (places.length > 0) scanner.run(body, paths, places, texts)
+  if (places.length > 0) scanner.run(body, paths, { wanted: places, texts })
   assert(texts.length === places.length, 'places whose paths are asked for are ascending and exist')
   return texts
 }
@@ -130,18 +136,25 @@ class Scanner {
   private objects = 0
 
   private count = 0
+  private counted = 0 // those of `most`
+  private most = NO_MOST
   private places = SCRATCH
   private wanted: readonly number[] = []
   private texts: string[] = []
 
-  run(body: Uint8Array, paths: Paths, wanted: readonly number[], texts: string[]): Scan {
+  run(
+    body: Uint8Array,
+    paths: Paths,
+    ask: { most?: Most; wanted?: readonly number[]; texts?: string[] },
+  ): Scan {
     // Always a plain Uint8Array: a Buffer in between would make every access to the bytes slower.
     this.body = new Uint8Array(body.buffer, body.byteOffset, body.length)
     this.size = body.length
     this.step = paths.root
-    this.depth = this.objects = this.count = 0
-    this.wanted = wanted
-    this.texts = texts
+    this.depth = this.objects = this.count = this.counted = 0
+    this.most = ask.most ?? NO_MOST
+    this.wanted = ask.wanted ?? []
+    this.texts = ask.texts ?? []
     this.names.begin(this.body)
     try {
       this.walk()
@@ -352,6 +365,9 @@ class Scanner {
   }
 
   private place(leaf: number, start: number, end: number, kind: Kind): number {
+    if (leaf >= this.most.leaf && ++this.counted > this.most.places) {
+      throw new Problem('too-many-values', `there are more than ${this.most.places} values or tokens`)
+    }
     const index = this.count++
     if (index === this.places.start.length) this.places = grown(this.places, start / this.size)
     this.places.start[index] = start

@@ -50,11 +50,11 @@ export class TokenCalls {
   }
 
   async tokenize(owner: string, body: Uint8Array): Promise<Told> {
-    const form = await this.#form(body, this.#tokenizePaths, ['records', 'values', 'allow_tokens'])
+    const form = await this.#form(body, this.#tokenizePaths, ['records', 'values', 'allow_tokens'], VALUE)
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
     const allow = form.flag('allow_tokens')
-    if (main.name === 'records') checkRecords(form)
+    if (main.name === 'records') await this.#checkRecords(form)
     const { places, values, index } = await this.#turns.take(body.length, () =>
       readValues(form, this.#limits, VALUE),
     )
@@ -104,15 +104,15 @@ export class TokenCalls {
   }
 
   async detokenize(owner: string, body: Uint8Array): Promise<Told> {
-    const form = await this.#form(body, this.#detokenizePaths, ['records', 'tokens', 'token'])
+    const form = await this.#form(body, this.#detokenizePaths, ['records', 'tokens', 'token'], VALUE)
     const main = form.oneOf(['records', 'tokens', 'token'])
     if (main.name === 'token') return this.#detokenizeOne(owner, form)
     form.list(main.name)
-    if (main.name === 'records') checkRecords(form)
+    if (main.name === 'records') await this.#checkRecords(form)
     const places = placesFrom(form, VALUE)
     const strict = main.name === 'tokens'
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, this.#limits, strict))
-    const { values, index } = await this.#service.detokenize(owner, named)
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
+    const { values, index } = await this.#service.detokenize(owner, named, this.#limits.answer_bytes)
     const lost = notFound(form, places, index, strict ? undefined : named.epochs)
     const answer = await this.#turns.take(body.length, () =>
       strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
@@ -124,8 +124,8 @@ export class TokenCalls {
     const kind = form.member('token')?.kind
     if (kind !== KIND.string && kind !== KIND.escaped)
       throw badRequest('token', 'a token as a string', 'a token is a string')
-    const named = readTokens(form, [form.scan.count - 1], this.#limits, true)
-    const { values, index } = await this.#service.detokenize(owner, named)
+    const named = readTokens(form, [form.scan.count - 1], true)
+    const { values, index } = await this.#service.detokenize(owner, named, this.#limits.answer_bytes)
     if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
     const answer = this.#answer(64)
     answer.text('{"value":')
@@ -170,11 +170,11 @@ export class TokenCalls {
   }
 
   async retokenize(owner: string, body: Uint8Array): Promise<Told> {
-    const form = await this.#form(body, this.#tokensPaths, ['tokens'])
+    const form = await this.#form(body, this.#tokensPaths, ['tokens'], 0)
     form.list('tokens')
     const places = placesFrom(form, 0)
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, this.#limits, true))
-    const { index, ...tokens } = await this.#service.retokenize(owner, named)
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, true))
+    const { index, ...tokens } = await this.#service.retokenize(owner, named, this.#limits.answer_bytes)
     const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
     answer.text(`{"epoch":${tokens.epoch},"tokens":`)
     writeTokens(answer, tokens, index)
@@ -206,8 +206,21 @@ export class TokenCalls {
     return Buffer.from(JSON.stringify(await this.#service.epochs(owner)))
   }
 
-  #form(body: Uint8Array, paths: Paths, known: readonly string[]): Promise<Form> {
-    return this.#turns.take(body.length, () => new Form(body, paths, known))
+  #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {
+    const most = { leaf, places: this.#limits.values }
+    return this.#turns.take(body.length, () => new Form(body, paths, known, most))
+  }
+
+  /** Every record is an object. */
+  #checkRecords(form: Form): Promise<void> {
+    const { count, kinds, leaf } = form.scan
+    return this.#turns.take(form.body.length, () => {
+      for (let i = 0; i < count; i++) {
+        if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
+          throw badRequest(form.pathOf(i), 'an object', 'a record is an object')
+        }
+      }
+    })
   }
 
   #answer(hint: number): Answer {
@@ -225,16 +238,6 @@ export class TokenCalls {
   /** Configured fields that no record has matched so far. */
   unmatched(): string[] {
     return this.#fields.filter((_, i) => this.fieldMatches[i] === 0)
-  }
-}
-
-/** Every record is an object. */
-function checkRecords(form: Form): void {
-  const { count, kinds, leaf } = form.scan
-  for (let i = 0; i < count; i++) {
-    if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
-      throw badRequest(form.pathOf(i), 'an object', 'a record is an object')
-    }
   }
 }
 

@@ -1,6 +1,6 @@
 // Tokenize, detokenize, retokenize, rotate, epochs: what an owner can ask of tokens.
 import type { Clock } from '../clock.ts'
-import { TYPE, Values } from '../crypto/canonical.ts'
+import { TYPE, units, Values } from '../crypto/canonical.ts'
 import { EpochKey, ROOT_BYTES } from '../crypto/epochkey.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH, readTokenText } from '../crypto/token.ts'
@@ -14,6 +14,8 @@ import { countWrapped, type Rewrapped, rewrapKeys } from './rewrap.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
 const CHUNK = 20_000
+/** The same in units of 8 bytes: long values cost by their length, about 10 µs a KiB. */
+const CHUNK_UNITS = (4 * 1024 * 1024) / 8
 const CACHED_KEYS = 4096
 
 /** Tokens of one epoch: body i at 16 * i of `bodies`, its check the first 4 bytes at 16 * i of `checks`. */
@@ -91,14 +93,22 @@ export class TokenService {
     }
   }
 
-  /** The values of the tokens, each in its canonical form. Throws Problem, LedgerUnavailable. */
-  async detokenize(owner: string, tokens: NamedTokens): Promise<Resolved> {
+  /**
+   * The values of the tokens, each in its canonical form. Throws Problem, LedgerUnavailable; Problem answer-too-large
+   * as soon as the values alone are more than `mostBytes`: one token a hundred thousand times is a small request.
+   */
+  async detokenize(
+    owner: string,
+    tokens: NamedTokens,
+    mostBytes = Number.POSITIVE_INFINITY,
+  ): Promise<Resolved> {
     const index = new Int32Array(tokens.count).fill(-1)
     const values = new Values(tokens.count, tokens.count * 16)
+    const into = { values, index, room: mostBytes }
     const known = this.#knownEpochs(owner)
     for (const epoch of new Set(tokens.epochs)) {
       if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
-      await this.#resolve(this.#key(owner, epoch), tokens, values, index)
+      await this.#resolve(this.#key(owner, epoch), tokens, into)
     }
     let missing = 0
     for (let i = 0; i < index.length; i++) if (index[i] < 0) missing++
@@ -109,8 +119,9 @@ export class TokenService {
   async retokenize(
     owner: string,
     named: NamedTokens,
+    mostBytes = Number.POSITIVE_INFINITY,
   ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
-    const { values, index, missing } = await this.detokenize(owner, named)
+    const { values, index, missing } = await this.detokenize(owner, named, mostBytes)
     return { ...(await this.tokenize(owner, values, true)), index, missing }
   }
 
@@ -242,11 +253,13 @@ export class TokenService {
   }
 
   async #bodies(key: EpochKey, values: Values): Promise<Uint8Array> {
-    if (values.count <= CHUNK) return key.bodies(values)
+    let to = turnEnd(values, 0)
+    if (to === values.count) return key.bodies(values)
     const out = new Uint8Array(values.count * 16)
-    for (let from = 0; from < values.count; from += CHUNK) {
-      key.bodiesOf(values, from, Math.min(values.count, from + CHUNK), out)
-      await new Promise((resolve) => setImmediate(resolve))
+    for (let from = 0; from < values.count; from = to) {
+      if (from > 0) await new Promise((resolve) => setImmediate(resolve))
+      to = turnEnd(values, from)
+      key.bodiesOf(values, from, to, out)
     }
     return out
   }
@@ -275,7 +288,7 @@ export class TokenService {
     }
   }
 
-  async #resolve(key: EpochKey, tokens: NamedTokens, values: Values, index: Int32Array): Promise<void> {
+  async #resolve(key: EpochKey, tokens: NamedTokens, into: Into): Promise<void> {
     const mine = pick(tokens, key.epoch)
     const valid = new Uint8Array(mine.count)
     key.verifyChecks(mine.bodies, mine.checks, mine.count, valid)
@@ -286,9 +299,9 @@ export class TokenService {
       await this.#replica.barrier()
       this.#look(key, words, valid, pages, slots)
     }
-    for (let from = 0; from < mine.count; from += CHUNK) {
+    for (let from = 0; from < mine.count; ) {
       if (from > 0) await new Promise((resolve) => setImmediate(resolve))
-      this.#open_(key, mine, { pages, slots, from, to: Math.min(mine.count, from + CHUNK) }, values, index)
+      from = this.#openSome(key, mine, { pages, slots, from, to: Math.min(mine.count, from + CHUNK) }, into)
     }
   }
 
@@ -306,17 +319,21 @@ export class TokenService {
     return missing
   }
 
-  /** Fetches sealed values, then opens them all at once. */
-  #open_(key: EpochKey, mine: Picked, found: Places, values: Values, index: Int32Array): void {
+  /** Fetches sealed values, as many as a turn may take, then opens them all at once. Returns where to go on. */
+  #openSome(key: EpochKey, mine: Picked, found: Places, into: Into): number {
     const reader = this.#replica.reader()
     const chunk = new Values(found.to - found.from, (found.to - found.from) * 16)
     const sizes = new Uint32Array(found.to - found.from)
     const bodies = new Uint8Array((found.to - found.from) * 16)
     const owners = new Int32Array(found.to - found.from)
-    for (let i = found.from; i < found.to; i++) {
+    let i = found.from
+    for (; i < found.to && chunk.used < CHUNK_UNITS; i++) {
       if (found.slots[i] < 0) continue
       const size = reader.seek(found.pages[i], found.slots[i])
       if (size === 0) this.#damaged(found.pages[i])
+      // Padding and type are not in the answer; quotes and commas are.
+      into.room -= (size - 1) * 8
+      if (into.room < 0) throw new Problem('answer-too-large', 'the values are more than an answer may hold')
       const n = chunk.count
       const at = chunk.pushRoom(size)
       reader.copy(chunk.bytes, at, size)
@@ -327,8 +344,9 @@ export class TokenService {
     if (key.open(chunk, sizes, bodies) !== chunk.count) {
       for (let n = 0; n < chunk.count; n++) if (chunk.length[n] === 0) this.#damaged(found.pages[owners[n]])
     }
-    const first = values.append(chunk)
-    for (let n = 0; n < chunk.count; n++) index[mine.index[owners[n]]] = first + n
+    const first = into.values.append(chunk)
+    for (let n = 0; n < chunk.count; n++) into.index[mine.index[owners[n]]] = first + n
+    return i
   }
 
   /** A stored value does not open. A damaged page ends the node (the replica is rebuilt); else it was sealed so. */
@@ -337,6 +355,9 @@ export class TokenService {
     throw new Problem('internal', 'a stored value is not authentic')
   }
 }
+
+/** What is resolved so far, and the bytes that may still come. */
+type Into = { readonly values: Values; readonly index: Int32Array; room: number }
 
 type Picked = {
   readonly count: number
@@ -364,4 +385,13 @@ function pick(tokens: NamedTokens, epoch: number): Picked {
     checks.set(tokens.checks.subarray(index[i] * 4, index[i] * 4 + 4), i * 4)
   }
   return { count, index, bodies, checks }
+}
+
+/** Where a turn that begins at value `from` ends. */
+function turnEnd(values: Values, from: number): number {
+  let to = from
+  for (let used = 0; to < values.count && to - from < CHUNK && used < CHUNK_UNITS; to++) {
+    used += units(values.length[to])
+  }
+  return to
 }

@@ -29,13 +29,28 @@ export type VaultOptions = {
   readonly owners?: Owners
 }
 
-export type Answer = {
+export class Answer {
   readonly status: number
   readonly headers: IncomingHttpHeaders
   readonly bytes: Buffer
-  readonly text: string
-  /** The text parsed, `{}` where it is no JSON object. */
-  readonly json: Readonly<Record<string, unknown>>
+
+  constructor(status: number, headers: IncomingHttpHeaders, bytes: Buffer) {
+    this.status = status
+    this.headers = headers
+    this.bytes = bytes
+  }
+
+  get text(): string {
+    return this.bytes.toString('utf8')
+  }
+
+  /** The text parsed, `{}` where it is no JSON. */
+  get json(): Readonly<Record<string, unknown>> {
+    if (!/json/.test(this.headers['content-type'] ?? '') || this.bytes.length === 0) return {}
+    const json: unknown = JSON.parse(this.text)
+    assert.ok(typeof json === 'object' && json !== null, 'an answer is a JSON object')
+    return json as Record<string, unknown> // just checked
+  }
 }
 
 /** What can be sent: bytes and text as they are, anything else as JSON. */
@@ -97,7 +112,9 @@ export class Vault {
       const chunks: Buffer[] = []
       incoming.on('data', (chunk: Buffer) => chunks.push(chunk))
       incoming.on('error', reject)
-      incoming.on('end', () => resolve(answerOf(incoming.statusCode ?? 0, incoming.headers, chunks)))
+      incoming.on('end', () => {
+        resolve(new Answer(incoming.statusCode ?? 0, incoming.headers, Buffer.concat(chunks)))
+      })
     })
     outgoing.end(bytes)
     return promise
@@ -214,13 +231,4 @@ function writeConfig(dir: string, options: VaultOptions): string {
 function bytesOf(body: Body): Buffer | undefined {
   if (body === undefined || Buffer.isBuffer(body)) return body
   return Buffer.from(typeof body === 'string' ? body : JSON.stringify(body), 'utf8')
-}
-
-function answerOf(status: number, headers: IncomingHttpHeaders, chunks: readonly Buffer[]): Answer {
-  const bytes = Buffer.concat(chunks)
-  const text = bytes.toString('utf8')
-  const isJson = /json/.test(headers['content-type'] ?? '') && text !== ''
-  const json: unknown = isJson ? JSON.parse(text) : {}
-  assert.ok(typeof json === 'object' && json !== null, 'an answer is a JSON object')
-  return { status, headers, bytes, text, json: json as Record<string, unknown> } // just checked
 }
