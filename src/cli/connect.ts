@@ -1,5 +1,5 @@
-// Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are seen by
-// every user of the machine, and stay in the shell's history.
+// Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are
+// seen by every user of the machine, and stay in the shell's history.
 import { Coffer } from '../client/index.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 

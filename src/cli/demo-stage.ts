@@ -1,4 +1,5 @@
-// Where a demo plays: a temporary directory and a real node in a child process, both gone when it ends, however that is.
+// Where a demo plays: a temporary directory and a real node in a child process, both gone when it ends,
+// however that is.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'

@@ -20,8 +20,8 @@ export function registerDemo(program: Command): void {
     .addHelpText(
       'after',
       `
-Runs a node in a temporary directory, on a port that is free, and leaves nothing behind. It checks what it says: ends
-with 1 where anything is not as told.
+Runs a node in a temporary directory, on a port that is free, and leaves nothing behind.
+It checks what it says: ends with 1 where anything is not as told.
 
 Example:
   $ coffer demo`,
@@ -222,7 +222,8 @@ async function restart(
 
 function onDisk(dir: string): void {
   chapter('7. On the disk no value stands in clear')
-  // One that is found nowhere by mistake would prove nothing: the node's own files must be among those searched.
+  // One that is found nowhere by mistake would prove nothing: the node's own files must be among those
+  // searched.
   const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) =>
     statSync(join(dir, name)).isFile(),
   )

@@ -3,7 +3,9 @@
 export const FAILED = 1
 export const USED_WRONGLY = 2
 
-/** A command that failed (1) or was used wrongly (2). The message says what was wrong, where, and what to do. */
+/**
+ * A command that failed (1) or was used wrongly (2). The message says what was wrong, where, and what to do.
+ */
 export class Failure extends Error {
   override readonly name = 'Failure'
   readonly exitCode: number

@@ -139,8 +139,9 @@ function configText({ keys, fields, port }: Contents): string {
     `        sha256: ${scalar(hashKey(key))}`,
   ])
   const paths = fields.map((field) => `    - ${scalar(field)}`)
-  return `# One node of Coffer: \`coffer start --config ${NODE}.yaml\` runs it. Paths are relative to this file.
-# It is read once, at the start; the owners, and the keyring, also when the node gets SIGHUP.
+  return `# One node of Coffer: \`coffer start --config ${NODE}.yaml\` runs it.
+# Paths are relative to this file. It is read once, at the start; the owners, and the keyring, also
+# when the node gets SIGHUP.
 
 node: ${NODE}
 

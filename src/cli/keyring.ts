@@ -1,5 +1,5 @@
-// coffer keyring: changing the root key without a pause. Each step is safe to repeat, and refuses while a node is not
-// where the step before has left it.
+// coffer keyring: changing the root key without a pause. Each step is safe to repeat, and refuses while a
+// node is not where the step before has left it.
 import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
@@ -31,9 +31,10 @@ To change the root key, in this order, naming the configuration files of all nod
   $ coffer keyring rewrap --config ./vault/n1.yaml         so are all that there are
   $ coffer keyring remove rk-… --config ./vault/n1.yaml    the old one goes
 
-Tokens stay as they are. Nodes that run are told to re-read their keyring (SIGHUP) and are asked whether they have;
-a step refuses while one of them has not. Nodes that do not run read it when they start. A keyring that is no longer
-in use may still be needed for backups that were made with it: keep a copy with them.`,
+Tokens stay as they are. Nodes that run here are told to re-read their keyring (SIGHUP) and are
+asked whether they have; a step refuses while one of them has not. Nodes that do not run read it
+when they start. Backups that were made with an old root key still need it: keep a copy of the
+old keyring with them.`,
     )
   const step = (name: string, about: string, result: string): Command =>
     keyring
@@ -52,9 +53,9 @@ in use may still be needed for backups that were made with it: keep a copy with 
     .addHelpText(
       'after',
       `
-Writes "rewrap": true into the keyring, tells the node to read it, waits until no key of the ledger is wrapped by
-another root key, and takes it out again. A node that does not run is started for that, reachable only from this
-machine. An interrupted rewrap does no harm: repeat it.
+Writes "rewrap": true into the keyring, tells the node to read it, waits until no key of the
+ledger is wrapped by another root key, and takes it out again. A node that does not run is
+started for that, reachable only from this machine. An interrupted rewrap does no harm: repeat it.
 
 Example:
   $ coffer keyring rewrap --config ./vault/n1.yaml`,
@@ -128,9 +129,8 @@ async function rewrapNode(reached: Reached, { path, ring }: Ring): Promise<numbe
     )
     const orphaned = [...before.wrapped].filter(([id, count]) => count > 0 && !ring.ids.includes(id))
     if (orphaned.length > 0) {
-      throw new Failure(
-        `root key ${orphaned[0][0]} wraps ${counted(orphaned[0][1], 'key')} and is in no keyring: put it back`,
-      )
+      const [id, count] = orphaned[0]
+      throw new Failure(`root key ${id} wraps ${counted(count, 'key')} and is in no keyring: put it back`)
     }
     // A flag that an interrupted rewrap has left goes too.
     try {
@@ -163,8 +163,9 @@ async function untilWrapped(reached: Reached): Promise<void> {
     if (left < least) progress = performance.now()
     least = Math.min(least, left)
     if (performance.now() - progress > PROGRESS_MS) {
+      const rest = counted(least, 'key')
       throw new Failure(
-        `node ${reached.node} does not get on (${counted(least, 'key')} left): its log says why; repeat the rewrap`,
+        `node ${reached.node} does not get on, ${rest} left: see its log, and repeat the rewrap`,
       )
     }
     await new Promise((resolve) => setTimeout(resolve, 50))

@@ -25,8 +25,9 @@ export function registerKeys(program: Command): void {
     .addHelpText(
       'after',
       `
-Name the configuration files of all nodes of the vault, so that a key is known to all of them. A node that runs on
-this machine is told to re-read its owners (SIGHUP); on other machines send the signal yourself.
+Name the configuration files of all nodes of the vault, so that a key is known to all of them.
+A node that runs on this machine is told to re-read its owners (SIGHUP); on other machines
+send the signal yourself.
 
 Example:
   $ coffer keys add --config ./vault/n1.yaml --owner clinic-a

@@ -1,6 +1,6 @@
-// The nodes whose keyrings are changed: what each one has read, and what its ledger still needs. A node that runs on
-// this machine is asked over HTTP (/metrics) and told by SIGHUP; one that does not run is, where its ledger matters,
-// started in this process on a free port of 127.0.0.1, and stopped again.
+// The nodes whose keyrings are changed: what each one has read, and what its ledger still needs. A node that
+// runs on this machine is asked over HTTP (/metrics) and told by SIGHUP; one that does not run is, where its
+// ledger matters, started in this process on a free port of 127.0.0.1, and stopped again.
 import { readFileSync } from 'node:fs'
 import { type Target, Transport, targetOf } from '../client/transport.ts'
 import type { Config } from '../node/config.ts'

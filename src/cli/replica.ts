@@ -31,7 +31,8 @@ Example:
     .addHelpText(
       'after',
       `
-Needs as much free disk as the replica takes. Ends with 1 where anything is wrong; then \`coffer replica reset\` helps.
+Needs as much free disk as the replica takes. Ends with 1 where anything is wrong;
+then \`coffer replica reset\` helps.
 
 Example:
   $ coffer replica verify --config ./vault/n1.yaml`,

@@ -31,8 +31,8 @@ function readPid(place: Place): number | undefined {
 }
 
 /**
- * undefined where no process has the data directory. The lock decides, not the pid: a node that was killed leaves its
- * pid behind, and the system gives it to another process.
+ * undefined where no process has the data directory. The lock decides, not the pid: a node that was killed
+ * leaves its pid behind, and the system gives it to another process.
  */
 export function running(place: Place): Running | undefined {
   if (!existsSync(join(place.data, 'lock'))) return undefined
@@ -77,8 +77,7 @@ export function holdStopped(place: Place): { release(): void } {
   } catch (error) {
     if (!(error instanceof InUse)) throw error
     const pid = readPid(place)
-    throw new Failure(
-      `${place.data} is in use${pid === undefined ? '' : ` by process ${pid}`}: stop node ${place.node} first`,
-    )
+    const by = pid === undefined ? '' : ` by process ${pid}`
+    throw new Failure(`${place.data} is in use${by}: stop node ${place.node} first`)
   }
 }

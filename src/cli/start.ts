@@ -20,13 +20,14 @@ export function registerStart(program: Command): void {
     .addHelpText(
       'after',
       `
-The node logs to stderr, a JSON object a line, and writes its process id to run/NODE.pid beside the configuration.
+The node logs to stderr, a JSON object a line, and writes its process id to run/NODE.pid beside
+the configuration.
 
   SIGTERM, SIGINT  finish what has begun, then end with 0; the second one ends at once with 1
   SIGHUP           re-read the owners and the keyring; a mistake in them is logged and changes nothing
 
 Example:
-  $ coffer start                                in an empty directory: makes ./coffer-data and prints the API key
+  $ coffer start                            the first time: makes ./coffer-data, prints the API key
   $ coffer start --config ./vault/n1.yaml`,
     )
     .action(async ({ config }: { readonly config?: string }) => {
@@ -67,7 +68,8 @@ async function start(config: Config): Promise<never> {
   let ready = false
   const onSignal = (): void => {
     signals++
-    // Nothing has begun that would have to be finished; a stop in the midst of starting is as safe as a crash.
+    // Nothing has begun that would have to be finished; a stop in the midst of starting is as safe as a
+    // crash.
     if (!ready) end(0)
     if (signals > 1) end(FAILED)
     stop.resolve()
@@ -92,7 +94,8 @@ async function start(config: Config): Promise<never> {
 function inUse(error: unknown, config: Config): string | undefined {
   if (!(error instanceof InUse)) return undefined
   const pid = running(config)?.pid
-  return `${error.message}${pid === undefined ? '' : ` (${pid})`}: node ${config.node} runs already, or another node has the same data`
+  const who = pid === undefined ? error.message : `${error.message} (${pid})`
+  return `${who}: node ${config.node} runs already, or another node has the same data`
 }
 
 /** What is wrong with the address, where that is what the start has failed of. */

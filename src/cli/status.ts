@@ -70,7 +70,9 @@ const ROWS: readonly (readonly [name: string, read: (status: NodeStatus) => stri
   ['root keys', (now) => [...now.root_keys].sort().join(' ')],
 ]
 
-/** What all nodes of one vault must agree on. Revisions differ while one is behind; digests then say nothing. */
+/**
+ * What all nodes of one vault must agree on. Revisions differ while one is behind; digests then say nothing.
+ */
 const AGREED: readonly string[] = ['version', 'ledger', 'identity', 'fields', 'root keys', 'leader']
 
 function differences(nodes: readonly Asked[]): string[] {

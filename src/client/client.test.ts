@@ -279,10 +279,12 @@ test('keep-alive sockets are used again, and one that was closed meanwhile costs
     if (ports.size === 1 && node.seen.length === 2) request.socket.destroy()
     else json(TOKENS)(request, response)
   })
-  const coffer = client([node], { timeoutMs: 5_000 })
+  const spare = await fake(json(TOKENS))
+  const coffer = client([node, spare], { timeoutMs: 5_000 })
   for (let i = 0; i < 4; i++) assert.deepEqual(await coffer.tokenize(['a', null]), TOKENS)
   assert.equal(node.seen.length, 5)
   assert.equal(ports.size, 2)
+  assert.equal(spare.seen.length, 0, 'the node has not failed')
 })
 
 test('a certificate that is not trusted: told at once, and the next node is asked', async () => {

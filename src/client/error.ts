@@ -1,9 +1,10 @@
-// What a call ends with when it does not succeed: a problem that a node told (RFC 9457), or that no node answered.
+// What a call ends with when it does not succeed: a problem that a node told (RFC 9457), or that no node
+// answered.
 import { PROBLEMS, type Slug } from '../errors.ts'
 
 /**
- * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: something answered
- * that is not Coffer, or not this version of it. `closed`: the client was closed.
+ * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: something
+ * answered that is not Coffer, or not this version of it. `closed`: the client was closed.
  */
 export type ErrorSlug = Slug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
 

@@ -5,9 +5,9 @@
 //   const { values } = await coffer.detokenize(tokens)
 //   coffer.close()
 //
-// Every method throws CofferError and nothing else, but TypeError for arguments that are no JSON. A node that fails
-// or says 503 is left for the next one; all of that ends with the deadline. JSON here is JavaScript's: a number beyond
-// 2^53 in a record loses digits, and NaN in a record becomes null, before anything is sent.
+// Every method throws CofferError and nothing else, but TypeError for arguments that are no JSON. A node that
+// fails or says 503 is left for the next one; all of that ends with the deadline. JSON here is JavaScript's:
+// a number beyond 2^53 in a record loses digits, and NaN in a record becomes null, before anything is sent.
 import { CofferError } from './error.ts'
 import { type Call, Nodes } from './nodes.ts'
 import { Transport } from './transport.ts'
@@ -97,7 +97,10 @@ export class Coffer {
     this.#nodes = new Nodes(origins, this.#transport, timeoutMs)
   }
 
-  /** Tokens of values: the same value has the same token, under one epoch. Throws `already-a-token` and others. */
+  /**
+   * Tokens of values: the same value has the same token, under one epoch. Throws `already-a-token` and
+   * others.
+   */
   async tokenize(values: readonly Scalar[], options: TokenizeOptions = {}): Promise<Tokenized> {
     checkScalars(values)
     return this.#post('/tokenize', { values, ...allow(options) })
@@ -140,7 +143,10 @@ export class Coffer {
     return { ...answer, notFound }
   }
 
-  /** Opens epoch `to`, the active one plus one. Throws `epoch-conflict`, with the active one in `members.epoch`. */
+  /**
+   * Opens epoch `to`, the active one plus one. Throws `epoch-conflict`, with the active one in
+   * `members.epoch`.
+   */
   async rotateEpoch(to: number): Promise<Rotated> {
     return this.#post('/rotate-epoch', { to })
   }

@@ -1,7 +1,8 @@
-// One call over several nodes: the next one where one fails, again after a pause where all fail, until the deadline.
+// One call over several nodes: the next one where one fails, again after a pause where all fail, until the
+// deadline.
 //
-// Every call that is sent here may be sent again (docs/api.md): tokens are the same for the same values, reads read,
-// and a rotation names the epoch that it opens. A call that is not so must not come here.
+// Every call that is sent here may be sent again (docs/api.md): tokens are the same for the same values,
+// reads read, and a rotation names the epoch that it opens. A call that is not so must not come here.
 import { CofferError, errorOf } from './error.ts'
 import { type Answer, NoAnswer, type Request, type Target, type Transport, targetOf } from './transport.ts'
 
@@ -98,7 +99,9 @@ async function until(time: number): Promise<void> {
   if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-/** Doubles with every try; never less than the node asks for. Jitter keeps many clients from coming together. */
+/**
+ * Doubles with every try; never less than the node asks for. Jitter keeps many clients from coming together.
+ */
 function pauseMs(tries: number, askedSeconds: number): number {
   const backOff = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(tries, 10))
   return Math.max(backOff * (0.5 + Math.random() / 2), askedSeconds * 1_000 * (1 + Math.random() / 10))

@@ -44,7 +44,9 @@ export class NoAnswer extends Error {
   readonly timeout: boolean
   /** The socket had served before and the node may have closed it while it was idle. */
   readonly stale: boolean
-  /** The node's certificate is not to be trusted: the request was not sent, and another try changes nothing. */
+  /**
+   * The node's certificate is not to be trusted: the request was not sent, and another try changes nothing.
+   */
   readonly distrusted: boolean
   constructor(why: string, told: { readonly timeout?: boolean; readonly stale?: boolean } = {}) {
     super(why)

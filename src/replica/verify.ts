@@ -1,5 +1,5 @@
-// Whether a replica is what its ledger says: its digest against that of another one, built from nothing up to the same
-// revision. The node must be stopped. Neither the ledger nor what the replica holds is changed.
+// Whether a replica is what its ledger says: its digest against that of another one, built from nothing up to
+// the same revision. The node must be stopped. Neither the ledger nor what the replica holds is changed.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
@@ -13,8 +13,9 @@ import { Replica } from './replica.ts'
 import { DamagedReplica, ReplicaStore } from './store.ts'
 
 /**
- * `absent`: there is no replica. `damaged`: a file cannot be read through, or follows another ledger. `ahead`: the
- * replica has seen revisions that the ledger does not have. `compared`: the digests of both at `revision`.
+ * `absent`: there is no replica. `damaged`: a file cannot be read through, or follows another ledger.
+ * `ahead`: the replica has seen revisions that the ledger does not have. `compared`: the digests of both at
+ * `revision`.
  */
 export type Verified =
   | { readonly kind: 'absent' }
@@ -29,7 +30,10 @@ export type Verified =
 
 const TEMPORARY = 'verify-'
 
-/** `data` is the data directory of a stopped node with an embedded ledger. Throws CorruptEntry, LedgerUnavailable. */
+/**
+ * `data` is the data directory of a stopped node with an embedded ledger. Throws CorruptEntry,
+ * LedgerUnavailable.
+ */
 export async function verifyReplica(data: string, clock: Clock): Promise<Verified> {
   const path = join(data, 'replica')
   for (const what of ['ledger', 'replica'] as const) {

@@ -1,5 +1,5 @@
-// Rewrapping: the keys in the ledger are wrapped anew by the active root key, so that an old one can go. The keys
-// themselves stay, and with them every token, every sealed value and the digest.
+// Rewrapping: the keys in the ledger are wrapped anew by the active root key, so that an old one can go. The
+// keys themselves stay, and with them every token, every sealed value and the digest.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'

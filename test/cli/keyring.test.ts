@@ -85,7 +85,7 @@ test('the root key of a running node is changed: every step, no step before the 
   await withClient(node.url, keys.b, (coffer) => coffer.tokenize(VALUES))
 })
 
-test('the same with a node that is stopped: it is started for a moment, and the old keyring opens nothing after', async () => {
+test('with a node that is stopped: it is started for a moment; the old keyring opens nothing after', async () => {
   using folder = new Folder()
   const { default: key } = await init(folder.file('v'), '--port', '0')
   const [config, file] = [folder.file('v', 'n1.yaml'), folder.file('v', 'keyring.json')]
@@ -112,7 +112,7 @@ test('the same with a node that is stopped: it is started for a moment, and the 
   assert.match(await refused(1, ['start', '--config', config]), /not the one that sealed this ledger/)
 })
 
-test('an add that was interrupted is brought to its end; a node that lacks the key holds up the next step', async () => {
+test('an interrupted add is brought to its end; a node without the key holds up the next step', async () => {
   using folder = new Folder()
   await init(folder.file('v'))
   const [one, two] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n2.yaml')]

@@ -56,7 +56,7 @@ test('verify: the same as its ledger; not while the node runs; reset: built agai
   )
 })
 
-test('verify finds a replica that has lost something, one that is ahead, and one that is damaged', async () => {
+test('verify finds a replica that has lost pages, one that is ahead, and a damaged one', async () => {
   using folder = new Folder()
   const { default: key } = await init(folder.file('v'), '--port', '0')
   const [config, replica] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1', 'replica')]
