@@ -118,9 +118,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
       log,
       version: VERSION,
       limits: config.limits,
-      ...(config.tls
-        ? { tls: { cert: readFileSync(config.tls.cert), key: readFileSync(config.tls.key) } }
-        : {}),
+      ...readTls(config),
       fatal: failed.resolve,
     })
     closers.push(() => app.close())
@@ -175,6 +173,10 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     await closeAll()
     throw error
   }
+}
+
+function readTls({ tls }: Config): { tls?: { cert: Buffer; key: Buffer } } {
+  return tls ? { tls: { cert: readFileSync(tls.cert), key: readFileSync(tls.key) } } : {}
 }
 
 /** The service once it is there; until then every call throws Problem `not-ready`. */
