@@ -1,7 +1,7 @@
 // What is refused over HTTP: with the documented status and problem, naming the place and never the value, with
 // nothing stored and the node as before.
 import assert from 'node:assert/strict'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { after, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
@@ -10,6 +10,7 @@ import {
   type Body,
   bearer,
   type Headers,
+  IN_WORK,
   KEY_A,
   KEY_B,
   OWNERS,
@@ -83,20 +84,8 @@ async function withVault(options: VaultOptions, use: (node: Vault) => Promise<vo
   await use(node)
 }
 
-/** A body of which `sent` bytes arrive and the rest does not, until the socket goes. */
-async function halfSent(node: Vault, size: number, sent: number): Promise<Socket> {
-  const { hostname, port } = new URL(node.node.url)
-  const socket = connect(Number(port), hostname)
-  socket.on('error', () => undefined)
-  const head = ['POST /tokenize HTTP/1.1', 'Host: x', `Authorization: Bearer ${KEY_A}`]
-  head.push('Content-Type: application/json', `Content-Length: ${size}`)
-  socket.write(`${head.join('\r\n')}\r\n\r\n${values().padEnd(sent, ' ')}`)
-  await until('the half is in work', async () => (await inWork(node)) >= sent)
-  return socket
-}
-
 function inWork(node: Vault): Promise<number> {
-  return node.metric('coffer_bodies_in_work_bytes')
+  return node.metric(IN_WORK)
 }
 
 test('broken JSON: 400 invalid-json with the place', async () => {
@@ -763,7 +752,7 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
   await withVault({ limits }, async (node) => {
     const body = values().padEnd(100 * KIB)
     assert.equal((await node.post('/tokenize', body)).status, 200)
-    const held = await halfSent(node, 256 * KIB, 200 * KIB)
+    const held = await node.halfSent(GOOD.padEnd(256 * KIB), 200 * KIB)
     const refusal = { status: 503, slug: 'overloaded', at: node }
     const answer = await refuses({ body }, refusal)
     assert.match(String(answer.headers['retry-after']), /^[1-9]\d*$/)
@@ -772,7 +761,7 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
     // What is small is served, and what the others hold is theirs.
     assert.equal((await node.post('/tokenize', '{"values":[]}')).status, 200)
     assert.equal(await inWork(node), 200 * KIB)
-    held.destroy()
+    held.leave()
     await until('the room is given back', async () => (await inWork(node)) === 0)
     assert.equal((await node.post('/tokenize', body)).status, 200)
     const zipped = await node.post('/tokenize', gzipSync(body), { 'content-encoding': 'gzip' })
@@ -783,8 +772,10 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
 
 test('a client that goes away in the middle of its body disturbs nobody', async () => {
   await withVault({}, async (node) => {
-    const sockets = await Promise.all([halfSent(node, 400 * KIB, 300 * KIB), halfSent(node, 90, 60)])
-    for (const socket of sockets) socket.destroy()
+    const large = await node.halfSent(GOOD.padEnd(400 * KIB), 300 * KIB)
+    const small = await node.halfSent(GOOD, 5)
+    large.leave()
+    small.leave()
     await until('nothing is in work', async () => (await inWork(node)) === 0)
     assert.deepEqual(await node.values([await node.token('after')]), ['after'])
     assert.equal(await node.count(), 1)

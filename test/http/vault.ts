@@ -20,6 +20,9 @@ export const OWNERS: Owners = { 'clinic-a': [KEY_A], 'clinic-b': [KEY_B] }
 /** The contract's form of a token. */
 export const TOKEN = /^tok_[1-9][0-9]{0,9}_[0-9a-hjkmnp-tv-z]{32}$/
 
+/** The metric of how many bytes of bodies are being received or worked on. */
+export const IN_WORK = 'coffer_bodies_in_work_bytes'
+
 /** API keys by owner. */
 export type Owners = Readonly<Record<string, readonly string[]>>
 
@@ -141,6 +144,33 @@ export class Vault {
     socket.on('close', () => resolve(answer))
     socket.setTimeout(5000, () => socket.destroy(new Error('the node does not close the connection')))
     return promise
+  }
+
+  /** A `POST /tokenize` of which `sent` bytes of the body have arrived when this returns. */
+  async halfSent(body: string, sent: number): Promise<{ finish(): Promise<string>; leave(): void }> {
+    const { hostname, port } = new URL(this.node.url)
+    const bytes = Buffer.from(body)
+    const before = await this.metric(IN_WORK)
+    const socket = connect(Number(port), hostname)
+    const closed = new Promise((resolve) => socket.on('close', resolve))
+    let answer = ''
+    socket.on('error', () => undefined)
+    socket.on('data', (chunk) => {
+      answer += chunk.toString('latin1')
+    })
+    const head = ['POST /tokenize HTTP/1.1', 'Host: x', `Authorization: Bearer ${KEY_A}`]
+    head.push('Content-Type: application/json', `Content-Length: ${bytes.length}`)
+    socket.write(`${head.join('\r\n')}\r\n\r\n`)
+    socket.write(bytes.subarray(0, sent))
+    await until('the half is in work', async () => (await this.metric(IN_WORK)) === before + sent)
+    return {
+      finish: async () => {
+        socket.write(bytes.subarray(sent))
+        await closed
+        return answer
+      },
+      leave: () => socket.destroy(),
+    }
   }
 
   /** Tokens of the values, in the columnar form. */
