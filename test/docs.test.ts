@@ -1,0 +1,471 @@
+// The documents are executed: their examples run against a node, their tables are compared with the code, and their
+// vector is computed again.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { describe, test } from 'node:test'
+import { pathToFileURL } from 'node:url'
+import { Command } from 'commander'
+import { open } from 'lmdb'
+import { Values } from '../src/crypto/canonical.ts'
+import { deriveKey, EpochKey } from '../src/crypto/epochkey.ts'
+import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
+import { tokenText } from '../src/crypto/token.ts'
+import { EVENT_NAMES } from '../src/events/log.ts'
+import { LmdbLedger } from '../src/ledger/lmdb.ts'
+import { ConfigError, DEFAULT_LIMITS, type Limits, parseConfig } from '../src/node/config.ts'
+import { encodePages } from '../src/replica/page.ts'
+import { ReplicaStore } from '../src/replica/store.ts'
+import { TokenTable } from '../src/replica/table.ts'
+import { encodeEntry } from '../src/state/entries.ts'
+import { decodeSegment, encodeSegment } from '../src/state/segment.ts'
+import { State } from '../src/state/state.ts'
+import { KEY_A, KEY_B, Vault } from './http/vault.ts'
+
+const ROOT = join(import.meta.dirname, '..')
+const textOf = (file: string): string => readFileSync(join(ROOT, file), 'utf8')
+
+/** The contents of fenced blocks of one language. */
+function blocks(file: string, language: string): string[] {
+  return [...textOf(file).matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
+    .filter(([, name]) => name === language)
+    .map(([, , text]) => text)
+}
+
+/** What stands under a heading, down to the next one of its level or above. */
+function section(file: string, heading: string): string {
+  const [, after] = textOf(file).split(`\n${heading}\n`)
+  assert.ok(after !== undefined, `${file} has no ${heading}`)
+  const level = heading.indexOf(' ')
+  return after.split(new RegExp(`^#{1,${level}} `, 'm'))[0]
+}
+
+/** The rows of the first table of a text, without its head. */
+function rows(text: string): string[][] {
+  const table = /(?:^\|.*\n)+/m.exec(text)?.[0] ?? assert.fail('there is a table')
+  return table
+    .trim()
+    .split('\n')
+    .slice(2)
+    .map((row) => row.slice(1, -1).split(/(?<!\\)\|/))
+    .map((cells) => cells.map((cell) => cell.trim()))
+}
+
+/** What stands in backquotes. */
+const code = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text)
+
+const sorted = (list: Iterable<string>): string[] => [...list].sort()
+
+// ---- examples
+
+type Example = { readonly command: string; readonly output: string }
+
+/** Commands begin with `$ ` and go on as long as a quote is open. */
+function examples(block: string): Example[] {
+  const found: { command: string; output: string }[] = []
+  for (const line of block.split('\n')) {
+    const last = found.at(-1)
+    if (last && (last.command.match(/'/g)?.length ?? 0) % 2 === 1) last.command += `\n${line}`
+    else if (line.startsWith('$ ')) found.push({ command: line.slice(2), output: '' })
+    else if (last) last.output += `${line}\n`
+  }
+  return found
+}
+
+/** A shell's words: quotes, and variables but in single quotes. */
+function words(command: string, variables: ReadonlyMap<string, string>): string[] {
+  const expand = (text: string): string =>
+    text.replace(/\$(\w+)/g, (_, name) => variables.get(name) ?? assert.fail(`$${name} is not set`))
+  return [...command.matchAll(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g)].map(([word]) =>
+    [...word.matchAll(/'([^']*)'|"([^"]*)"|([^\s'"]+)/g)]
+      .map(([, plain, quoted, bare]) => plain ?? expand(quoted ?? bare))
+      .join(''),
+  )
+}
+
+type Call = { method: string; url: string; headers: Record<string, string>; body?: string; head: boolean }
+
+function parseCurl([, ...args]: readonly string[]): Call {
+  const call: Call = { method: 'GET', url: '', headers: { authorization: '' }, head: false }
+  while (args.length > 0) {
+    const word = args.shift() ?? ''
+    if (word === '-H') {
+      const [, name, value] = /^([\w-]+): (.*)$/.exec(args.shift() ?? '') ?? assert.fail(`a header: ${word}`)
+      call.headers[name.toLowerCase()] = value
+    } else if (word === '-d') {
+      call.body = args.shift() ?? ''
+      call.method = 'POST'
+    } else if (word === '-X') call.method = args.shift() ?? ''
+    else if (/^-s?i?$/.test(word)) call.head = word.includes('i')
+    else if (word.startsWith('http')) call.url = word
+    else assert.fail(`an example uses curl ${word}`)
+  }
+  return call
+}
+
+/** JSON without its insignificant white space. */
+const tight = (json: string): string => json.replace(/("(?:[^"\\]|\\.)*")|[ \t\r\n]+/g, '$1')
+
+/** Tokens by what a document calls them: `tok_1_ab…` is one and the same token all over a document. */
+class Names {
+  readonly #tokens = new Map<string, string>()
+
+  fill(text: string): string {
+    return text.replace(
+      /tok_\d+_\w*…/g,
+      (name) => this.#tokens.get(name) ?? assert.fail(`${name} is not known`),
+    )
+  }
+
+  /** Compares; `…` stands for anything. Binds the names that are new. */
+  match(expected: string, actual: string, what: string): void {
+    const names: string[] = []
+    const pattern = expected
+      .split(/(tok_\d+_\w+…|…)/)
+      .map((part, i) => {
+        if (i % 2 === 0) return RegExp.escape(part)
+        if (part === '…') return '.*?'
+        names.push(part)
+        return `(${/^tok_\d+_/.exec(part)?.[0]}[0-9a-hjkmnp-tv-z]{32})`
+      })
+      .join('')
+    const found = new RegExp(`^${pattern}$`, 's').exec(actual)
+    assert.ok(found, `${what}\n  documented ${expected}\n  answered   ${actual}`)
+    for (const [i, name] of names.entries()) {
+      const token: string = found[i + 1]
+      const known = this.#tokens.get(name)
+      if (known !== undefined) assert.equal(token, known, `${name} is one token in all of the document`)
+      else assert.ok(![...this.#tokens.values()].includes(token), `${name} has two names`)
+      this.#tokens.set(name, token)
+    }
+  }
+}
+
+async function runExamples(file: string, vault: Vault): Promise<number> {
+  const names = new Names()
+  const variables = new Map([
+    ['COFFER_KEY', KEY_A],
+    ['OTHER_KEY', KEY_B],
+  ])
+  let run = 0
+  for (const { command, output } of blocks(file, 'console').flatMap(examples)) {
+    const all = words(command, variables)
+    if (all[0] === 'curl') {
+      await runCurl(parseCurl(all), { vault, names, output })
+      run++
+    }
+    // A key that the document does not tell is the one that is set above.
+    for (const word of all) {
+      const [, name, value] = /^([A-Z_]+)=([^…]*)$/s.exec(word) ?? []
+      if (name !== undefined) variables.set(name, value)
+      else if (!/^[A-Z_]+=/.test(word)) break
+    }
+  }
+  return run
+}
+
+type Setting = { readonly vault: Vault; readonly names: Names; readonly output: string }
+
+async function runCurl(call: Call, { vault, names, output }: Setting): Promise<void> {
+  const { pathname, search } = new URL(call.url)
+  // Without a type curl would send a form.
+  const type = call.body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }
+  const headers = { ...type, ...call.headers, authorization: call.headers.authorization || undefined }
+  const body = call.body === undefined ? undefined : names.fill(call.body)
+  const answer = await vault.call(call.method, pathname + search, body, headers)
+  const what = `${call.method} ${pathname}`
+  if (!call.head) return names.match(tight(output), tight(answer.text), what)
+  const [head, rest = assert.fail(`${what}: no empty line after the headers`)] = output.split('\n\n')
+  const [status, ...lines] = head.split('\n')
+  assert.match(status, new RegExp(`^HTTP/1\\.1 ${answer.status} `), what)
+  for (const line of lines) {
+    const [name, value] = line.split(': ')
+    names.match(value, String(answer.headers[name]), `${what}: ${name}`)
+  }
+  names.match(tight(rest), tight(answer.text), what)
+}
+
+for (const [file, least] of [
+  ['README.md', 3],
+  ['docs/api.md', 20],
+] as const) {
+  test(`the examples of ${file} run, and answer what stands there`, async () => {
+    await using vault = await Vault.start({ fields: ['patient.ssn', 'contacts[].phone'] })
+    const run = await runExamples(file, vault)
+    assert.ok(run >= least, `${run} examples`)
+  })
+}
+
+// ---- tables
+
+test('the rooms of docs/architecture.md are those that tidy checks', () => {
+  const table = /MAY_IMPORT[^{]*\{([\s\S]*?)^\}/m.exec(textOf('test/tidy.test.ts'))?.[1] ?? ''
+  const checked = [...table.matchAll(/^ {2}(\w+): \[(.*)\],$/gm)].map(
+    ([, room, may]) => [room, sorted(may.match(/\w+/g) ?? [])] as const,
+  )
+  assert.ok(checked.length > 5, 'the table of tidy.test.ts is read')
+  const told = rows(section('docs/architecture.md', '## Rooms')).map(
+    ([room, , may]) => [code(room)[0].replace(/\/$/, ''), sorted(code(may))] as const,
+  )
+  assert.deepEqual(Object.fromEntries(told), Object.fromEntries(checked))
+})
+
+test('docs/events.md has every event, and says which are written', () => {
+  const told = rows(section('docs/events.md', '## Events'))
+  assert.deepEqual(sorted(told.map(([name]) => code(name)[0])), sorted(EVENT_NAMES))
+  const sources = globSync('src/**/*.ts', { cwd: ROOT }).filter((file) => !file.endsWith('.test.ts'))
+  const written = sources.flatMap((file) => [...textOf(file).matchAll(/\bemit\('([a-z]+\.[a-z-]+)'/g)])
+  assert.deepEqual(
+    sorted(told.filter(([, when]) => !when.startsWith('reserved')).map(([name]) => code(name)[0])),
+    sorted(new Set(written.map(([, name]) => name))),
+  )
+  const fields = rows(section('docs/events.md', '## Fields')).flatMap(([name]) => code(name))
+  for (const [name, , of] of told)
+    assert.deepEqual(
+      code(of).filter((field) => !fields.includes(field)),
+      [],
+      `the fields of ${name}`,
+    )
+})
+
+describe('docs/operating.md', () => {
+  const [example] = blocks('docs/operating.md', 'yaml')
+  const withLimit = (name: string, value: number): string => `${example}limits: { ${name}: ${value} }\n`
+
+  test('limits: names, defaults, and the most that is taken', () => {
+    const told = rows(section('docs/operating.md', '### Limits'))
+    const defaults = told.map(([name, value]) => [code(name)[0], Number(value)])
+    assert.deepEqual(Object.fromEntries(defaults), DEFAULT_LIMITS)
+    for (const [cell, , most] of told) {
+      const [name] = code(cell)
+      const { limits } = parseConfig(withLimit(name, Number(most)), 'n1.yaml')
+      assert.equal(limits[name as keyof Limits], Number(most)) // the names were just compared
+      assert.throws(() => parseConfig(withLimit(name, Number(most) + 1), 'n1.yaml'), ConfigError, name)
+    }
+  })
+
+  test('limits: those of docs/api.md are the same', () => {
+    const told = rows(section('docs/api.md', '## Limits')).map(([, limit]) => limit)
+    const { body_bytes, values, value_bytes, answer_bytes, bodies_in_work_bytes } = DEFAULT_LIMITS
+    const mib = (bytes: number): string => `${bytes / 2 ** 20} MiB`
+    assert.deepEqual(told.slice(0, 5), [
+      mib(body_bytes),
+      values.toLocaleString('en-US'),
+      `${value_bytes / 1024} KiB`,
+      mib(answer_bytes),
+      mib(bodies_in_work_bytes),
+    ])
+  })
+
+  test('the configuration: its members, and an example that is right', () => {
+    const { fields, owners } = parseConfig(example, 'n1.yaml')
+    assert.deepEqual([fields.length, owners.length], [2, 1])
+    const told = rows(section('docs/operating.md', '## Configuration')).map(([name]) => code(name)[0])
+    const fault = (): string => {
+      try {
+        parseConfig(`${example}other: 1\n`, 'n1.yaml')
+      } catch (error) {
+        if (error instanceof ConfigError) return error.faults[0].message
+      }
+      return assert.fail('an unknown member is refused')
+    }
+    const known = /known here are ([\w, ]+)/.exec(fault())?.[1].split(', ') ?? []
+    assert.deepEqual(sorted(told.map((name) => name.split('.')[0])), sorted(known))
+  })
+
+  test('metrics: every one, and no other', async () => {
+    await using vault = await Vault.start()
+    const there = (await vault.get('/metrics')).text.matchAll(/^# TYPE (coffer_\w+)/gm)
+    const told = rows(section('docs/operating.md', '## Metrics')).map(([name]) => code(name)[0])
+    assert.deepEqual(sorted(told), sorted([...there].map(([, name]) => name)))
+  })
+})
+
+test('docs/dependencies.md has every package, and says which are imported', () => {
+  const manifest: Record<string, Record<string, string>> = JSON.parse(textOf('package.json'))
+  const sources = globSync('src/**/*.ts', { cwd: ROOT }).map(textOf).join('\n')
+  const imported = (name: string): boolean => new RegExp(`(from |import\\()'${name}['/]`).test(sources)
+  for (const [heading, member] of [
+    ['## At run time', 'dependencies'],
+    ['## For development', 'devDependencies'],
+  ] as const) {
+    const told = rows(section('docs/dependencies.md', heading))
+    assert.deepEqual(sorted(told.map(([name]) => code(name)[0])), sorted(Object.keys(manifest[member])))
+    if (member === 'devDependencies') continue
+    for (const [cell, what] of told) {
+      const [name] = code(cell)
+      assert.equal(
+        what.startsWith('not imported'),
+        !imported(name),
+        `${name} is imported, or is said not to be`,
+      )
+    }
+  }
+})
+
+test('links within the documents lead to headings that are there', () => {
+  const slug = (heading: string): string =>
+    heading
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-')
+  const anchors = (file: string): string[] =>
+    [...textOf(file).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => slug(heading))
+  for (const file of ['README.md', ...globSync('docs/*.md', { cwd: ROOT })]) {
+    for (const [, target, anchor] of textOf(file).matchAll(/\]\(((?!https?:)[^)#]*)#([^)]*)\)/g)) {
+      const into = target === '' ? file : join(dirname(file), target)
+      assert.ok(anchors(into).includes(anchor), `${file} links to ${target}#${anchor}`)
+    }
+  }
+})
+
+// ---- the command line
+
+test('docs/cli.md has every command with every option', async () => {
+  const program = new Command()
+  for (const file of globSync('src/cli/*.ts', { cwd: ROOT })) {
+    if (file.endsWith('main.ts')) continue // it runs when it is imported
+    const module: Record<string, unknown> = await import(pathToFileURL(join(ROOT, file)).href)
+    for (const [name, register] of Object.entries(module)) {
+      if (name.startsWith('register') && typeof register === 'function') register(program)
+    }
+  }
+  const main = join(ROOT, 'src/cli/main.ts')
+  const flags = ['--disable-warning=ExperimentalWarning', main, '--help']
+  const help = execFileSync(process.execPath, flags, { encoding: 'utf8' })
+  const [, list = ''] = /^Commands:\n((?: {2}.*\n)+)/m.exec(help) ?? []
+  const shown = [...list.matchAll(/^ {2}(\w+)/gm)].map(([, name]) => name).filter((name) => name !== 'help')
+  assert.deepEqual(sorted(shown), sorted(program.commands.map((command) => command.name())))
+
+  const there = new Map<string, string[]>()
+  const walk = (command: Command, name: string): void => {
+    const options = command.options.map(({ long }) => long ?? '')
+    if (command.commands.length === 0 || options.length > 0) there.set(name, sorted(options))
+    for (const inner of command.commands) walk(inner, `${name} ${inner.name()}`)
+  }
+  for (const command of program.commands) walk(command, `coffer ${command.name()}`)
+  const told = new Map<string, string[]>()
+  for (const [heading, name] of textOf('docs/cli.md').matchAll(/^## (coffer .*)$/gm)) {
+    const text = section('docs/cli.md', heading)
+    const options = /^\| option/m.test(text) ? rows(text).flatMap(([option]) => code(option)) : []
+    told.set(name, sorted(options.map((option) => option.split(' ')[0])))
+  }
+  assert.deepEqual(Object.fromEntries(told), Object.fromEntries(there))
+})
+
+// ---- the vector
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+const range = (from: number, count: number): Uint8Array =>
+  Uint8Array.from({ length: count }, (_, i) => from + i)
+
+const WRITER = { boot: hex(range(0, 16)), commit: 7 }
+const OPENED = '2026-01-01T00:00:00.000Z'
+
+function tokenParts(): Record<string, string> {
+  const root = range(0, 32)
+  const key = new EpochKey('clinic-a', 3, root)
+  const values = new Values()
+  values.pushString('999-12-3456', 1000)
+  const bodies = key.bodies(values)
+  const check = key.checkBlocks(bodies, 1).subarray(0, 4)
+  const sealed = key.seal(values, bodies, Uint32Array.of(0))
+  const run = { mappings: sealed, from: 0, to: 1 }
+  const segment = encodeSegment({ owner: 'clinic-a', epoch: 3, writer: WRITER }, [run])
+  const [page] = encodePages(decodeSegment(segment, WRITER.boot, WRITER.commit), 2, 5)
+  const derived = (purpose: string): string => hex(deriveKey(root, purpose, 'clinic-a', 3))
+  return {
+    'epoch root key': hex(root),
+    'token key': derived('token'),
+    'check key': derived('check'),
+    'sealing key': derived('seal'),
+    'canonical value': hex(values.bytes.subarray(0, values.length[0])),
+    padded: hex(values.bytes.subarray(0, values.used * 8)),
+    body: hex(bodies),
+    check: hex(check),
+    token: tokenText(3, bodies, check),
+    sealed: hex(sealed.bytes),
+    segment: hex(segment),
+    page: hex(page),
+    'epoch entry': hex(encodeEntry({ kind: 'epoch', owner: 'clinic-a', active: 3 }, WRITER)),
+    ...digestParts(bodies),
+  }
+}
+
+function digestParts(bodies: Uint8Array): Record<string, string> {
+  const state = new State()
+  state.apply(2, 'epoch/clinic-a', { kind: 'epoch', owner: 'clinic-a', active: 3 })
+  const entry = {
+    kind: 'key',
+    owner: 'clinic-a',
+    epoch: 3,
+    wrapped: new Uint8Array(),
+    openedAt: OPENED,
+  } as const
+  state.apply(2, 'key/clinic-a@0000000003', entry)
+  const table = new TokenTable()
+  table.insert(new Uint32Array(bodies.buffer), 0, 0, 0)
+  const sum = table.sum()
+  const digest = state.digest([{ owner: 'clinic-a', epoch: 3, count: table.count, sum }])
+  return { 'body sum': sum, digest }
+}
+
+function keyringParts(): Record<string, string> {
+  const now = (): number => Date.parse(OPENED)
+  const clock = { now, monotonic: now, random: (length: number) => range(length === 32 ? 32 : 0, length) }
+  const root = newRootKey(clock)
+  const ring = new Keyring([root], root.id)
+  assert.deepEqual(JSON.parse(ring.serialize()), JSON.parse(blocks('docs/format.md', 'json')[0]))
+  return {
+    'root key id': root.id,
+    'wrapped key': hex(ring.wrap(range(0, 32), ['epoch', 'clinic-a', '3'], clock)),
+  }
+}
+
+async function recordParts(dir: string): Promise<Record<string, string>> {
+  const parts: Record<string, string> = {}
+  const ledger = new LmdbLedger(join(dir, 'ledger'))
+  await ledger.commit({ if: [], put: [{ key: 'a', value: Buffer.from('xyz') }] })
+  const second = [
+    { key: 'a', value: null },
+    { key: 'b', value: Buffer.from('1') },
+  ]
+  await ledger.commit({ if: [], put: second })
+  await ledger.close()
+  const store = new ReplicaStore(join(dir, 'replica'))
+  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, checkpoint: '' }
+  await store.write({ pages: [], entries: [], tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }], meta })
+  await store.close()
+  for (const [file, name, keyEncoding] of [
+    ['ledger', 'log', undefined],
+    ['ledger', 'keys', undefined],
+    ['replica', 'tables', 'uint32'],
+  ] as const) {
+    const env = open({ path: join(dir, file), encoding: 'binary', maxDbs: 8, readOnly: true })
+    const database = env.openDB<Buffer, number | string>({
+      name,
+      encoding: 'binary',
+      ...(keyEncoding ? { keyEncoding } : {}),
+    })
+    for (const { key, value } of database.getRange()) parts[`${name} record ${String(key)}`] = hex(value)
+    await env.close()
+  }
+  return parts
+}
+
+test('the worked example of docs/format.md is what the code makes', async () => {
+  const [block] = blocks('docs/format.md', 'vector')
+  const told = [...block.matchAll(/^(.*?) {2,}(.*)$/gm)].map(([, name, value]) => [name, value])
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-docs-'))
+  try {
+    const made = { ...tokenParts(), ...keyringParts(), ...(await recordParts(dir)) }
+    assert.deepEqual(Object.fromEntries(told), made)
+    assert.ok(textOf('docs/tokens.md').includes(made.token), 'docs/tokens.md shows the same token')
+    const { vectors } = JSON.parse(textOf('test/vectors/tokens.json'))
+    assert.ok(vectors.some((vector: { token: string }) => vector.token === made.token))
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
