@@ -56,6 +56,7 @@ export class TokenService {
   readonly #clock: Clock
   readonly #issuer: Issuer
   readonly #keys = new Map<string, EpochKey>()
+  #turn: Promise<void> = Promise.resolve()
   #wrapped: { readonly changes: number; readonly counts: ReadonlyMap<string, number> } | undefined
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
@@ -252,12 +253,18 @@ export class TokenService {
     return key
   }
 
+  /** A turn of the event loop for each of those that ask, not one for all of them: sockets are read in between. */
+  #nextTurn(): Promise<void> {
+    this.#turn = this.#turn.then(() => new Promise((resolve) => setImmediate(resolve)))
+    return this.#turn
+  }
+
   async #bodies(key: EpochKey, values: Values): Promise<Uint8Array> {
     let to = turnEnd(values, 0)
     if (to === values.count) return key.bodies(values)
     const out = new Uint8Array(values.count * 16)
     for (let from = 0; from < values.count; from = to) {
-      if (from > 0) await new Promise((resolve) => setImmediate(resolve))
+      await this.#nextTurn()
       to = turnEnd(values, from)
       key.bodiesOf(values, from, to, out)
     }
@@ -300,7 +307,7 @@ export class TokenService {
       this.#look(key, words, valid, pages, slots)
     }
     for (let from = 0; from < mine.count; ) {
-      if (from > 0) await new Promise((resolve) => setImmediate(resolve))
+      if (from > 0 || mine.count > CHUNK / 20) await this.#nextTurn()
       from = this.#openSome(key, mine, { pages, slots, from, to: Math.min(mine.count, from + CHUNK) }, into)
     }
   }
