@@ -1,0 +1,85 @@
+// docs/errors.md is the table of errors. COFFER_UPDATE=1 writes it anew.
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { PROBLEMS, type ProblemEntry } from '../../src/errors.ts'
+
+const FILE = join(import.meta.dirname, '../../docs/errors.md')
+
+const HEAD = `# Errors
+
+Every error is an RFC 9457 problem, \`application/problem+json\`: \`type\` (\`/problems/<slug>\`; \`GET\` of it tells what
+stands here), \`title\`, \`status\`, \`detail\`, \`instance\` (the request id, also in \`X-Request-Id\`), and the members below.
+No error repeats a value, a secret or a key. Tell problems apart by \`type\`: \`detail\` is for people and may change.
+
+\`Retry-After\` (seconds) stands where the same request may succeed later. Tokenizing again is always safe.
+
+This page is the table in \`src/errors.ts\`; \`COFFER_UPDATE=1 npm test -- errors-doc\` writes it.
+`
+
+const LEGEND = `
+| member | what |
+|---|---|
+| \`path\` | the place of the fault: \`records[0].contacts[1].phone\`, \`values[3]\`, the name of a parameter or header, \`""\` for the whole body |
+| \`expected\` | what belongs there |
+| \`reason\` | why the value cannot be stored |
+| \`missing\` | all references that were not found |
+| \`names\` | the secrets that exist, or are named twice |
+| \`epoch\`, \`version\` | the active epoch, the latest version |
+| \`outcome\` | \`not-applied\`: nothing of the request reached the ledger; or \`unknown\` |
+| \`reasons\` | a list of texts |
+`
+
+function row([slug, entry]: [string, ProblemEntry]): string {
+  const members = entry.members.map((member) => `\`${member}\``).join(', ')
+  const cells = [entry.status, `\`${slug}\``, entry.title, entry.about, members, entry.retryAfter ?? '']
+  return `| ${cells.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`.replaceAll(
+    '|  |',
+    '| |',
+  )
+}
+
+function page(): string {
+  const rows = Object.entries(PROBLEMS)
+    .sort(([, a], [, b]) => a.status - b.status)
+    .map(row)
+  const table = ['| status | problem | title | what it means, what to do | members | `Retry-After` |']
+  return [HEAD, [...table, '|---|---|---|---|---|---|', ...rows].join('\n'), LEGEND].join('\n')
+}
+
+test('docs/errors.md is the table of errors', () => {
+  if (process.env.COFFER_UPDATE === '1') writeFileSync(FILE, page())
+  assert.equal(readFileSync(FILE, 'utf8'), page(), 'COFFER_UPDATE=1 writes it anew')
+})
+
+test('every member of a problem is explained', () => {
+  for (const [slug, { members }] of Object.entries(PROBLEMS)) {
+    for (const member of members) assert.ok(LEGEND.includes(`\`${member}\``), `${slug}: ${member}`)
+  }
+})
+
+test('the table has the problems of the contract, with their statuses', () => {
+  const contract: Record<number, string[]> = {
+    400: ['invalid-json', 'invalid-request'],
+    401: ['unauthorized'],
+    404: ['not-found', 'refs-not-found'],
+    405: ['method-not-allowed'],
+    409: ['epoch-conflict', 'secret-exists', 'idempotency-in-progress'],
+    412: ['version-conflict'],
+    413: ['too-large', 'too-many-values', 'answer-too-large'],
+    415: ['unsupported-media-type'],
+    422: ['not-a-scalar', 'invalid-value', 'already-a-token', 'idempotency-key-reused'],
+    500: ['internal'],
+    503: [
+      ...['no-quorum', 'ledger-full', 'disk-full', 'overloaded', 'not-ready', 'stopping'],
+      ...['ledger-changed', 'unknown-root-key'],
+    ],
+  }
+  const table: Record<number, string[]> = {}
+  for (const [slug, { status }] of Object.entries(PROBLEMS)) {
+    table[status] ??= []
+    table[status].push(slug)
+  }
+  assert.deepEqual(table, contract)
+})

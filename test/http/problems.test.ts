@@ -1,0 +1,126 @@
+// What the service throws, as a caller sees it: the real HTTP side over a service that fails on purpose.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '../../src/clock.ts'
+import { UnknownRootKey } from '../../src/crypto/keyring.ts'
+import { Problem } from '../../src/errors.ts'
+import { EventLog } from '../../src/events/log.ts'
+import { buildApp } from '../../src/http/app.ts'
+import { ApiKeys, hashKey } from '../../src/http/auth.ts'
+import { Metrics } from '../../src/http/metrics.ts'
+import { TokenCalls } from '../../src/http/tokens.ts'
+import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import { DEFAULT_LIMITS } from '../../src/node/config.ts'
+import { DamagedReplica } from '../../src/replica/store.ts'
+import { KEY_A } from './vault.ts'
+
+const CANARY = 'c4n4ry-in-a-message'
+
+type Told = { readonly logs: string[]; readonly fatal: Error[]; readonly reasons: string[] }
+type Got = { status: number; headers: Record<string, unknown>; json: Record<string, unknown> }
+
+/** The HTTP side over a service whose every call throws `error`. */
+async function over(
+  error: Error,
+  use: (
+    get: (method: 'GET' | 'POST', url: string, body?: string) => Promise<Got>,
+    told: Told,
+  ) => Promise<void>,
+): Promise<void> {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-problems-'))
+  const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
+  const told: Told = { logs: [], fatal: [], reasons: [] }
+  const fails = async (): Promise<never> => {
+    throw error
+  }
+  const service = { tokenize: fails, detokenize: fails, retokenize: fails, rotate: fails, epochs: fails }
+  const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
+  const app = await buildApp({
+    keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
+    tokens: new TokenCalls(service, [], DEFAULT_LIMITS),
+    node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}) },
+    events,
+    metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
+    log: { error: log, warn: log },
+    version: '0',
+    limits: DEFAULT_LIMITS,
+    fatal: (reason) => told.fatal.push(reason),
+  })
+  try {
+    await use(async (method, url, payload) => {
+      const headers = { authorization: `Bearer ${KEY_A}`, 'content-type': 'application/json' }
+      const answer = await app.inject({ method, url, headers, ...(payload ? { payload } : {}) })
+      return { status: answer.statusCode, headers: answer.headers, json: answer.json() }
+    }, told)
+  } finally {
+    await app.close()
+    await events.close()
+    rmSync(dir, { recursive: true })
+  }
+}
+
+const CALLS: readonly (readonly ['GET' | 'POST', string, string?])[] = [
+  ['POST', '/tokenize', '{"values":[1]}'],
+  ['POST', '/tokenize', '{"records":[{}]}'],
+  ['POST', '/detokenize', '{"token":"x"}'],
+  ['POST', '/detokenize', '{"tokens":[]}'],
+  ['POST', '/detokenize', '{"records":[]}'],
+  ['POST', '/retokenize', '{"tokens":[]}'],
+  ['POST', '/rotate-epoch', '{"to":2}'],
+  ['GET', '/epochs'],
+]
+
+for (const [error, status, slug, members] of [
+  [new UnknownOutcome(CANARY), 503, 'no-quorum', { outcome: 'unknown' }],
+  [new LedgerUnavailable('no-quorum', 'nobody there'), 503, 'no-quorum', { outcome: 'not-applied' }],
+  [new LedgerUnavailable('disk-full', 'full'), 503, 'disk-full', {}],
+  [new LedgerUnavailable('ledger-full', 'full'), 503, 'ledger-full', {}],
+  [new LedgerUnavailable('closed', CANARY), 503, 'stopping', {}],
+  [new Problem('unknown-root-key', 'rk-1 is missing'), 503, 'unknown-root-key', {}],
+  [new Problem('not-ready', 'starting', { reasons: ['x'] }), 503, 'not-ready', { reasons: ['x'] }],
+  [new Problem('epoch-conflict', 'no', { epoch: 7 }), 409, 'epoch-conflict', { epoch: 7 }],
+  [new Error(CANARY), 500, 'internal', {}],
+  [new UnknownRootKey(CANARY), 500, 'internal', {}],
+  [new TypeError(CANARY), 500, 'internal', {}],
+] as const) {
+  test(`${error.name} ${'reason' in error ? error.reason : ''} is told as ${slug}`, async () => {
+    await over(error, async (get, told) => {
+      for (const call of CALLS) {
+        const { status: got, headers, json } = await get(...call)
+        assert.deepEqual([got, json.type], [status, `/problems/${slug}`], call[1])
+        const { type, title, status: inside, detail, instance, ...rest } = json
+        assert.deepEqual(rest, members)
+        assert.ok(title && detail && inside === status && instance === headers['x-request-id'])
+        assert.equal(headers['retry-after'] !== undefined, status === 503)
+        assert.ok(!JSON.stringify(json).includes(CANARY), 'repeats the message of an error')
+      }
+      // What is our fault is in the log, under the request id; what is not, is not.
+      assert.equal(told.logs.length, status === 500 ? CALLS.length : 0)
+      assert.deepEqual(told.fatal, [])
+    })
+  })
+}
+
+test('a damaged replica is an internal error that ends the node', async () => {
+  const damaged = new DamagedReplica('page 7')
+  await over(damaged, async (get, told) => {
+    assert.equal((await get('POST', '/tokenize', '{"values":[1]}')).status, 500)
+    assert.deepEqual(told.fatal, [damaged])
+  })
+})
+
+test('/ready tells every reason, and is ready for reads all the same', async () => {
+  await over(new Error(), async (get, told) => {
+    assert.equal((await get('GET', '/ready')).status, 200)
+    told.reasons.push('the ledger is gone', 'the disk is full')
+    const { status, headers, json } = await get('GET', '/ready')
+    assert.deepEqual([status, json.type], [503, '/problems/not-ready'])
+    assert.deepEqual(json.reasons, ['the ledger is gone', 'the disk is full'])
+    assert.ok(headers['retry-after'])
+    assert.equal((await get('GET', '/ready?for=reads')).status, 200)
+    assert.equal((await get('GET', '/health')).status, 200)
+  })
+})
