@@ -1,5 +1,5 @@
 // Floors: what the parts of a vault do by themselves, without HTTP, queues or promises. The bare functions follow
-// design.md §2 with the project's own parts, so the distance from a floor to its row is what the rest costs.
+// docs/architecture.md with the project's own parts, so the distance from a floor to its row is what the rest costs.
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -143,7 +143,7 @@ export class Pipeline {
       }
       const encoded = encodePages(segment, 0, pages).map((page, i) => ({ number: pages + i, page }))
       pages += encoded.length
-      const meta = { format: REPLICA_FORMAT, ledger: '', cursor: n, pages, checkpoint: '' }
+      const meta = { format: REPLICA_FORMAT, ledger: '', cursor: n, pages, witness: '', checkpoint: '' }
       await store.write({ pages: encoded, entries: [], tables: [], meta })
     }
     return new Opener(this.#key, table, store, Buffer.concat(this.#texts))

@@ -1,7 +1,7 @@
 // What is shown: rows of results beside their floors and targets, as aligned text.
 import type { Measured } from './load.ts'
 
-/** A number that the issue asks for. */
+/** A number that is asked for. */
 export type Aim = { readonly least: number } | { readonly most: number }
 
 export type Row = {

@@ -192,7 +192,7 @@ const table = {
     status: 503,
     title: 'A root key is missing on this node',
     about:
-      "The owner's key is wrapped by a root key that this node's keyring lacks. Add the root key and restart the node.",
+      "The owner's key is wrapped by a root key that this node's keyring lacks. Add the root key to the keyring and send the node SIGHUP.",
     members: [],
     retryAfter: 60,
   },

@@ -13,7 +13,7 @@ import { ApiKeys } from './http/auth.ts'
 import { Metrics } from './http/metrics.ts'
 import { TokenCalls } from './http/tokens.ts'
 import { CheckedLedger } from './ledger/checked.ts'
-import type { Ledger } from './ledger/ledger.ts'
+import { type Ledger, LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
 import { LmdbLedger } from './ledger/lmdb.ts'
 import { isEcho } from './ledger/settled.ts'
 import { type Config, readConfig } from './node/config.ts'
@@ -130,21 +130,26 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
       log,
     )
     closers.push(() => replica.close())
+    await replica.recognized
+    if (replica.problems.length > 0) throw new StartError(strangeLedger(replica.problems[0]))
     waitingFor = 'the replica is catching up'
     await replica.waitApplied(await ledger.head()) // no barrier: that gives up after seconds, and this may take long
-    await commitBoot(replica, config.node, boot)
     const tokens = new TokenService(replica, () => keyring, clock)
     vault = { replica, tokens }
-    waitingFor = 'first epochs are being opened'
-    await openEpochs(tokens, config)
-    waitingFor = ''
     const probe = setInterval(async () => {
       warnUnmatched(calls, log)
-      const stalled =
-        replica.stalled === undefined ? [] : [`the replica cannot be written: ${replica.stalled}`]
-      problems = [...(await ledger.problems()), ...stalled]
+      problems = [...(await ledger.problems()), ...replica.problems]
     }, PROBE_MS)
     closers.push(() => clearInterval(probe))
+    await untilTaken(
+      (reason) => {
+        waitingFor = reason
+      },
+      async () => {
+        await commitBoot(replica, config.node, boot)
+        await openEpochs(tokens, config)
+      },
+    )
     events.emit('node.ready', { revision: replica.applied })
     const url = urlOf(app, config)
     log.info({ url, revision: replica.applied }, 'ready')
@@ -212,13 +217,19 @@ async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promi
 
 /** The genesis of the ledger, made when it is empty; the keyring must open its key. */
 async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock: Clock): Promise<Genesis> {
-  const identity = Buffer.from(clock.random(16)).toString('hex')
-  const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
-  const made: Genesis = { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }
-  const value = encodeEntry(made, { boot, commit: 0 })
-  const result = await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
-  if (result.ok) return made
-  const found = result.found[0]?.value
+  let found = (await ledger.read(GENESIS)).value
+  if (found === null) {
+    const identity = Buffer.from(clock.random(16)).toString('hex')
+    const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
+    const made: Genesis = { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }
+    const value = encodeEntry(made, { boot, commit: 0 })
+    const result = await ledger.commit({
+      if: [{ key: GENESIS, revision: 0 }],
+      put: [{ key: GENESIS, value }],
+    })
+    if (result.ok) return made
+    found = result.found[0].value
+  }
   const genesis = found ? decodeEntry(GENESIS, found) : undefined
   if (genesis?.kind !== 'genesis') throw new StartError('the ledger has no genesis')
   if (genesis.format > LEDGER_FORMAT) {
@@ -297,6 +308,29 @@ function setAside(path: string): string {
   const aside = `${path}.damaged`
   if (existsSync(path)) renameSync(path, aside)
   return aside
+}
+
+function strangeLedger(reason: string): string {
+  return `${reason}: this is not the ledger that the replica followed. Put the right one in its place, or, if it is meant to be this one, run \`coffer replica reset\`.`
+}
+
+/** Tries until the ledger takes it: what is known is served meanwhile, and \`/ready\` tells what is missing. */
+async function untilTaken(waitingFor: (reason: string) => void, work: () => Promise<void>): Promise<void> {
+  for (;;) {
+    try {
+      await work()
+      return waitingFor('')
+    } catch (error) {
+      if (
+        !(error instanceof UnknownOutcome) &&
+        (!(error instanceof LedgerUnavailable) || error.reason === 'closed')
+      ) {
+        throw error
+      }
+      waitingFor(error.message)
+      await new Promise((resolve) => setTimeout(resolve, PROBE_MS))
+    }
+  }
 }
 
 async function commitBoot(replica: Replica, node: string, boot: string): Promise<void> {

@@ -435,7 +435,7 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
   await ledger.commit({ if: [], put: second })
   await ledger.close()
   const store = new ReplicaStore(join(dir, 'replica'))
-  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, checkpoint: '' }
+  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, witness: '', checkpoint: '' }
   await store.write({ pages: [], entries: [], tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }], meta })
   await store.close()
   for (const [file, name, keyEncoding] of [

@@ -35,7 +35,7 @@ export function registerInit(program: Command): void {
     .description('write the files of a new node: keyring, configuration, API keys')
     .argument('<dir>', 'a directory that is empty or not there yet')
     .option('--nodes <count>', 'how many nodes', '1')
-    .option('--owner <name>', 'an owner; can be repeated (default: default)', collect, [])
+    .option('--owner <name>', 'an owner; can be repeated ', collect, [])
     .option('--field <path>', 'a field of records that becomes a token; can be repeated', collect, [])
     .option('--port <port>', 'the port to listen on, on 127.0.0.1', '8200')
     .option('--renew', 'new certificates')

@@ -2,8 +2,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { AssertionError } from '../assert.ts'
 import { PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
+import { DamagedLedger } from '../ledger/lmdb.ts'
 import { DamagedReplica } from '../replica/store.ts'
 import { drain } from './body.ts'
 import { badRequest } from './form.ts'
@@ -70,5 +72,5 @@ export function toProblem(error: unknown): Problem | undefined {
 
 /** True where the node must end. */
 export function isFatal(error: unknown): boolean {
-  return error instanceof DamagedReplica
+  return error instanceof DamagedReplica || error instanceof DamagedLedger || error instanceof AssertionError
 }

@@ -5,6 +5,7 @@ import {
   type Commit,
   type CommitResult,
   commitBytes,
+  type Found,
   KEY_BYTES,
   type Ledger,
   LedgerUnavailable,
@@ -32,6 +33,11 @@ export class CheckedLedger implements Ledger {
     if (result.ok) assert(result.revision > 0, 'an accepted commit has a revision')
     else assert(result.found.length === commit.if.length, 'a refusal tells of every guarded key')
     return result
+  }
+
+  async read(key: string): Promise<Found> {
+    this.#open()
+    return this.#driver.read(key)
   }
 
   async head(): Promise<number> {

@@ -130,6 +130,17 @@ function guards(open: () => Promise<Opened>): void {
     assert.equal((await ledger.commit(most)).ok, true)
   })
 
+  test('a key can be read as it is now', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'))
+    await ledger.commit(put('a', '2'))
+    const { revision, value } = await ledger.read('a')
+    assert.deepEqual([revision, Buffer.from(value ?? []).toString()], [2, '2'])
+    assert.deepEqual(await ledger.read('b'), { key: 'b', revision: 0, value: null })
+    await ledger.commit(put('a', null))
+    assert.deepEqual(await ledger.read('a'), { key: 'a', revision: 0, value: null })
+  })
+
   test('removing what is not there changes nothing', async () => {
     const { ledger } = await open()
     await ledger.commit(put('a', '1'))

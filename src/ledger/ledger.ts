@@ -30,6 +30,8 @@ export type Ledger = {
    * A driver never repeats a commit by itself.
    */
   commit(commit: Commit): Promise<CommitResult>
+  /** A key as of now, linearizable. Throws LedgerUnavailable. */
+  read(key: string): Promise<Found>
   /** The latest revision, linearizable. Throws LedgerUnavailable. */
   head(): Promise<number>
   /**
@@ -49,11 +51,14 @@ export class UnknownOutcome extends Error {
   override readonly name = 'UnknownOutcome'
 }
 
+/** `ledger-changed`: it is not the ledger that was followed, or has lost revisions. */
+export type UnavailableReason = 'no-quorum' | 'disk-full' | 'ledger-full' | 'ledger-changed' | 'closed'
+
 /** The ledger could not be reached, or would not take it; nothing happened. */
 export class LedgerUnavailable extends Error {
   override readonly name = 'LedgerUnavailable'
-  readonly reason: 'no-quorum' | 'disk-full' | 'ledger-full' | 'closed'
-  constructor(reason: 'no-quorum' | 'disk-full' | 'ledger-full' | 'closed', detail: string) {
+  readonly reason: UnavailableReason
+  constructor(reason: UnavailableReason, detail: string) {
     super(detail)
     this.reason = reason
   }

@@ -203,6 +203,10 @@ export class LmdbLedger implements Ledger {
     return bytes ? decodeRecord(revision, bytes) : undefined
   }
 
+  async read(key: string): Promise<Found> {
+    return this.#find(key, new Map())
+  }
+
   async head(): Promise<number> {
     return this.#head
   }

@@ -3,6 +3,7 @@ import {
   type Commit,
   type CommitResult,
   Compacted,
+  type Found,
   type Ledger,
   LedgerUnavailable,
   type Revision,
@@ -70,6 +71,13 @@ export class MemoryLedger implements Ledger {
     })
     this.#signal()
     return { ok: true, revision }
+  }
+
+  async read(key: string): Promise<Found> {
+    await Promise.resolve()
+    this.#check()
+    const live = this.#live.get(key)
+    return { key, revision: live?.revision ?? 0, value: live?.value ?? null }
   }
 
   async head(): Promise<number> {

@@ -38,7 +38,7 @@ const MAX_LIMITS: Limits = {
   body_bytes: 256 * MIB,
   values: 1_000_000,
   // A segment of the ledger holds at least one value and is at most 128 KiB.
-  value_bytes: 64 * KIB,
+  value_bytes: 32 * KIB,
   // An answer is built as one string, and V8's end at 512 Mi characters.
   answer_bytes: 256 * MIB,
   bodies_in_work_bytes: 4096 * MIB,

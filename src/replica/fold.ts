@@ -1,7 +1,9 @@
 // The durable fold of the ledger: revisions in; pages, entries and the cursor in LMDB in one transaction; then, when
 // they can be read, the token tables and the state. Duplicates are decided there. And the checkpoint of the tables.
+import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
+import type { Ledger } from '../ledger/ledger.ts'
 import { decodeEntry } from '../state/entries.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
@@ -48,6 +50,7 @@ export class Fold {
       ledger: identity,
       cursor: 0,
       pages: 0,
+      witness: '',
       checkpoint: '',
     }
     if (meta.format !== REPLICA_FORMAT) throw new DamagedReplica('the replica has another format')
@@ -150,8 +153,30 @@ export class Fold {
       }
     }
     const cursor = steps[steps.length - 1].revision
-    const meta = { ...this.#meta, cursor, pages: next }
+    const meta = { ...this.#meta, cursor, pages: next, witness: witnessOf(steps) ?? this.#meta.witness }
     return { batch: { pages, entries, tables: [...tables.values()], meta }, firstPages }
+  }
+
+  /**
+   * Why this is not the ledger that was followed, undefined where it is: its head is not before the cursor, and the
+   * last immutable entry applied is there with the same revision and bytes.
+   */
+  async strangeness(ledger: Pick<Ledger, 'head' | 'read'>): Promise<string | undefined> {
+    const head = await ledger.head()
+    if (head < this.#meta.cursor) {
+      return `the ledger ends at revision ${head}, and revision ${this.#meta.cursor} has been applied here`
+    }
+    if (this.#meta.witness === '') return undefined
+    const [key, revision, checksum] = this.#meta.witness.split(' ')
+    const found = await ledger.read(key)
+    if (
+      found.value !== null &&
+      found.revision === Number(revision) &&
+      crc32(found.value) === Number(checksum)
+    ) {
+      return undefined
+    }
+    return `the ledger does not hold ${key} as it was applied here at revision ${revision}`
   }
 
   #insert(segment: Segment, firstPage: number | undefined): void {
@@ -200,4 +225,13 @@ export class Fold {
     await this.checkpoint().catch(failed)
     await this.#store.close()
   }
+}
+
+/** Key, revision and checksum of the last entry of the steps that is never put again. */
+function witnessOf(steps: readonly Step[]): string | undefined {
+  for (let i = steps.length - 1; i >= 0; i--) {
+    const put = steps[i].decoded.findLast(({ entry }) => entry.kind === 'segment' || entry.kind === 'boot')
+    if (put) return `${put.key} ${put.revision} ${crc32(put.value)}`
+  }
+  return undefined
 }

@@ -26,6 +26,8 @@ export class Follower {
   foreignKeys = 0
   /** Why nothing can be applied at the moment, if so. */
   stalled: string | undefined
+  /** Why the ledger is not the one that was followed: nothing is applied, nothing is deleted. */
+  changed: string | undefined = 'the ledger has not been reached yet'
   readonly #ledger: Ledger
   readonly #fold: Fold
   readonly #events: FollowEvents
@@ -39,6 +41,7 @@ export class Follower {
   #arrived = Promise.withResolvers<void>()
   #room = Promise.withResolvers<void>()
   #hurried = Promise.withResolvers<void>()
+  #recognized = Promise.withResolvers<void>()
   /** The highest revision that somebody waits for. */
   #wanted = 0
   #running: Promise<unknown> = Promise.resolve()
@@ -65,6 +68,16 @@ export class Follower {
     return this.#stop.signal.aborted
   }
 
+  /** Resolves when the ledger has been looked at for the first time: `changed` tells what was found. */
+  get recognized(): Promise<void> {
+    return this.#recognized.promise
+  }
+
+  /** What is applied now was there before this node looked. */
+  get catchingUp(): boolean {
+    return this.#catchUp !== undefined
+  }
+
   async stop(): Promise<void> {
     this.#stop.abort()
     this.#arrived.resolve()
@@ -76,6 +89,7 @@ export class Follower {
   async #readForEver(): Promise<void> {
     for (let lost = false; !this.#stopped; ) {
       try {
+        await this.#recognize()
         this.head = Math.max(this.head, await this.#ledger.head())
         if (lost) this.#events.recovered()
         lost = false
@@ -89,6 +103,14 @@ export class Follower {
         } else throw error
       }
     }
+  }
+
+  /** Before anything is applied from a (re)connected ledger: is it the one that was followed? */
+  async #recognize(): Promise<void> {
+    while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
+    this.changed = await this.#fold.strangeness(this.#ledger)
+    this.#recognized.resolve()
+    if (this.changed !== undefined) throw new LedgerUnavailable('ledger-changed', this.changed)
   }
 
   async #readStream(): Promise<void> {

@@ -312,6 +312,7 @@ test('an unknown outcome that another writer took is a refusal', () =>
       },
       key,
     )
+    while (ledger.faults.length > 0) await new Promise((resolve) => setImmediate(resolve)) // until it has been sent
     await ledger.commit({ if: [], put: [{ key: 'unrelated', value: theirs }] })
     await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] })
     assert.equal((await pending).ok, false)

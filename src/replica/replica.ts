@@ -113,6 +113,7 @@ export class Replica {
   }
 
   #tell({ entry, value, revision }: Parameters<Parameters<Fold['apply']>[1]>[0]): void {
+    if (this.#follower.catchingUp) return // one event stands for all of it
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
     const { boot } = decodeWriter(value)
     const node = boot === this.#boot ? undefined : this.state.boots.get(boot)
@@ -165,27 +166,28 @@ export class Replica {
     return this.#nextBarrier
   }
 
+  /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
+  async #recognize(): Promise<void> {
+    if (this.#follower.changed === undefined) return
+    await beforeLate(
+      this.#follower.recognized,
+      () => new LedgerUnavailable('no-quorum', 'the ledger cannot be reached'),
+    )
+    const { changed } = this.#follower
+    if (changed !== undefined) throw new LedgerUnavailable('ledger-changed', changed)
+  }
+
   async #passBarrier(): Promise<void> {
+    await this.#recognize()
     const head = await this.#ledger.head()
     this.#follower.head = Math.max(this.#follower.head, head)
     if (this.#fold.applied >= head) return
     this.#follower.hurry(head)
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        const stalled = this.#follower.stalled !== undefined
-        reject(
-          stalled
-            ? new LedgerUnavailable('disk-full', 'the replica cannot be written')
-            : new LedgerUnavailable('no-quorum', 'the replica is behind the ledger'),
-        )
-      }, WAIT_MS)
-    })
-    try {
-      await Promise.race([this.waitApplied(head), late])
-    } finally {
-      clearTimeout(timer)
-    }
+    await beforeLate(this.waitApplied(head), () =>
+      this.#follower.stalled === undefined
+        ? new LedgerUnavailable('no-quorum', 'the replica is behind the ledger')
+        : new LedgerUnavailable('disk-full', 'the replica cannot be written'),
+    )
   }
 
   // ---- committing
@@ -204,6 +206,7 @@ export class Replica {
     const value = commit.put.find((put) => put.key === immutable)?.value
     assert(value, 'a commit puts its immutable key')
     const writer = decodeWriter(value)
+    await this.#recognize()
     const deadline = this.#clock.monotonic() + WAIT_MS
     for (let unknown = false; ; ) {
       try {
@@ -268,9 +271,16 @@ export class Replica {
     return this.#follower.head
   }
 
-  /** Why nothing can be applied at the moment, if so. */
-  get stalled(): string | undefined {
-    return this.#follower.stalled
+  /** Resolves when the ledger has been looked at for the first time; whether it is the one followed: `problems`. */
+  get recognized(): Promise<void> {
+    return this.#follower.recognized
+  }
+
+  /** Why the node cannot serve fully at the moment, as far as its replica goes. */
+  get problems(): readonly string[] {
+    const { changed, stalled } = this.#follower
+    if (changed !== undefined) return [changed]
+    return stalled === undefined ? [] : [`the replica cannot be written: ${stalled}`]
   }
 
   /** Mappings known; and, since the start: segments applied, equal mappings ignored, keys that are not ours. */
@@ -286,5 +296,18 @@ export class Replica {
     this.#rejectWaiters(new LedgerUnavailable('closed', 'the replica is closed'))
     await this.#follower.stop()
     await this.#fold.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
+  }
+}
+
+/** The promise, or the error when WAIT_MS have passed. */
+async function beforeLate(promise: Promise<void>, late: () => Error): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(late()), WAIT_MS)
+  })
+  try {
+    await Promise.race([promise, tooLate])
+  } finally {
+    clearTimeout(timer)
   }
 }

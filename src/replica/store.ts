@@ -19,6 +19,8 @@ export type Meta = {
   readonly cursor: number
   /** The next page's number. */
   readonly pages: number
+  /** The last immutable entry applied: key, revision and checksum, by which the ledger is known again; '' before. */
+  readonly witness: string
   /** The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none. */
   readonly checkpoint: string
 }

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import { join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { type Ledger, LedgerUnavailable, type Revision } from '../ledger/ledger.ts'
+import { type Found, type Ledger, LedgerUnavailable, type Revision } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { decodeEntry } from '../state/entries.ts'
 import { GENESIS } from '../state/keys.ts'
@@ -142,6 +142,10 @@ class UpTo implements Ledger {
 
   async head(): Promise<number> {
     return this.#revision
+  }
+
+  read(key: string): Promise<Found> {
+    return this.#ledger.read(key)
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {

@@ -1,8 +1,10 @@
 // Vaults in child processes, for tests that kill, damage and restart them.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/clock.ts'
@@ -21,12 +23,14 @@ export class Vault {
   log = ''
   #child: ChildProcess | undefined
   #agent = new Agent({ keepAlive: true })
-  #url = new URL('http://127.0.0.1')
+  #url: URL
 
+  /** `port`: known before the node is ready; 0 lets the system choose. */
   constructor(
     dir = mkdtempSync(join(tmpdir(), 'coffer-vault-')),
-    keyring = Keyring.create(systemClock).serialize(),
+    { keyring = Keyring.create(systemClock).serialize(), port = 0 } = {},
   ) {
+    this.#url = new URL(`http://127.0.0.1:${port}`)
     this.dir = dir
     this.data = join(dir, 'n1')
     mkdirSync(dir, { recursive: true })
@@ -36,7 +40,7 @@ export class Vault {
     )
     writeFileSync(
       join(dir, 'n1.yaml'),
-      `node: n1\nlisten: 127.0.0.1:0\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\nledger: { kind: embedded }\n`,
+      `node: n1\nlisten: 127.0.0.1:${port}\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\nledger: { kind: embedded }\n`,
     )
   }
 
@@ -143,4 +147,15 @@ export class Vault {
     }
     throw new Error('the replica did not catch up')
   }
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  assert.ok(address && typeof address === 'object')
+  server.close()
+  await once(server, 'close')
+  return address.port
 }

@@ -22,6 +22,7 @@ const replica = join(vault.data, 'replica')
 const file = join(replica, 'data.mdb')
 const saved = join(vault.dir, 'saved')
 const older = join(vault.dir, 'older')
+const olderLedger = join(vault.dir, 'older-ledger')
 let tokens: string[] = []
 let digest = ''
 
@@ -72,6 +73,7 @@ describe('damage to the replica', () => {
     tokens = (await vault.tokenize(values.slice(0, 2000))).tokens
     await vault.end()
     cpSync(replica, older, { recursive: true })
+    cpSync(join(vault.data, 'ledger'), olderLedger, { recursive: true })
     await vault.start()
     tokens = (await vault.tokenize(values)).tokens
     digest = await vault.digest()
@@ -109,7 +111,9 @@ describe('damage to the replica', () => {
   })
 
   test('a second vault with a copy of the ledger and the keyring has the same tokens', async () => {
-    const second = new Vault(join(vault.dir, 'second'), readFileSync(join(vault.dir, 'keyring.json'), 'utf8'))
+    const second = new Vault(join(vault.dir, 'second'), {
+      keyring: readFileSync(join(vault.dir, 'keyring.json'), 'utf8'),
+    })
     cpSync(join(vault.data, 'ledger'), join(second.data, 'ledger'), { recursive: true })
     await second.start()
     try {
@@ -118,6 +122,39 @@ describe('damage to the replica', () => {
     } finally {
       await second.end()
     }
+  })
+
+  test('an older ledger beside a newer replica is refused, and nothing is deleted', async () => {
+    const ledger = join(vault.data, 'ledger')
+    const newest = join(vault.dir, 'newest-ledger')
+    cpSync(ledger, newest, { recursive: true })
+    cpSync(olderLedger, ledger, { recursive: true })
+    await assert.rejects(vault.start(), /ends at revision.*coffer replica reset/s)
+    cpSync(newest, ledger, { recursive: true })
+    await vault.start()
+    assert.deepEqual(await vault.detokenize(tokens), { values, not_found: [] })
+    await vault.end()
+  })
+
+  test('another history of the same length is refused too', async () => {
+    const ledger = join(vault.data, 'ledger')
+    const newest = join(vault.dir, 'newest-ledger')
+    const mine = join(vault.dir, 'my-replica')
+    cpSync(ledger, newest, { recursive: true })
+    cpSync(replica, mine, { recursive: true })
+    // The older ledger goes its own way, past the revision that the replica knows.
+    cpSync(olderLedger, ledger, { recursive: true })
+    rmSync(replica, { recursive: true })
+    await vault.start()
+    for (let i = 0; i < 80; i++) await vault.tokenize([`another history ${i}`])
+    await vault.end()
+    rmSync(replica, { recursive: true })
+    cpSync(mine, replica, { recursive: true })
+    await assert.rejects(vault.start(), /does not hold.*coffer replica reset/s)
+    cpSync(newest, ledger, { recursive: true })
+    await vault.start()
+    assert.deepEqual(await vault.detokenize(tokens), { values, not_found: [] })
+    await vault.end()
   })
 
   test('a damaged ledger ends the start, names the backup, and is left as it is', async () => {

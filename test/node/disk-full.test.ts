@@ -6,7 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { Vault } from './child.ts'
+import { freePort, Vault } from './child.ts'
 
 const MEGABYTES = 48
 
@@ -42,6 +42,21 @@ async function untilReady(vault: Vault, status: number): Promise<void> {
     assert.ok(Date.now() < deadline, `/ready did not turn ${status}`)
 }
 
+/** Known tokens are served while the node waits for room. */
+async function untilServing(vault: Vault, tokens: string[]): Promise<void> {
+  const deadline = Date.now() + 10_000
+  for (;;) {
+    const answer = await vault.call('/detokenize', { tokens }).catch(() => undefined)
+    if (answer?.status === 200) {
+      assert.deepEqual(answer.json.values, ['first'])
+      assert.equal((await vault.call('/ready')).status, 503)
+      assert.equal((await vault.call('/ready?for=reads')).status, 200)
+      return
+    }
+    assert.ok(Date.now() < deadline, 'the node serves nothing')
+  }
+}
+
 for (const leave of [20, 0]) {
   test(`a full disk is told, survived and recovered from (${leave} MiB left by others)`, async (t) => {
     const root = mkdtempSync(join(tmpdir(), 'coffer-full-'))
@@ -52,7 +67,7 @@ for (const leave of [20, 0]) {
     }
     const dir = join(root, 'vault')
     mkdirSync(dir)
-    const vault = new Vault(dir)
+    const vault = new Vault(dir, { port: await freePort() })
     try {
       await vault.start()
       const first = await vault.tokenize(['first'])
@@ -62,7 +77,11 @@ for (const leave of [20, 0]) {
       assert.deepEqual((await vault.detokenize(first.tokens)).values, ['first'])
       assert.deepEqual((await vault.tokenize(['first'])).tokens, first.tokens)
       await untilReady(vault, 503)
+      await vault.end('SIGKILL')
+      const started = vault.start() // on the full disk: alive, and what is known is served, until there is room
+      await untilServing(vault, first.tokens)
       rmSync(join(root, 'filler'))
+      await started
       const deadline = Date.now() + 10_000
       let again = await vault.call('/tokenize', { values: ['more'] })
       while (again.status !== 200 && Date.now() < deadline)
