@@ -77,13 +77,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     const lock = lockDirectory(config.data)
     closers.push(() => lock.release())
     options.locked?.()
-    const events = await EventLog.open({
-      dir: config.data,
-      node: config.node,
-      clock,
-      maxBytes: config.limits.event_file_bytes,
-      keep: config.limits.event_files_kept,
-    })
+    const events = await openEvents(config, clock)
     closers.push(() => events.close())
     events.emit('node.started')
     const { ledger, genesis, boot } = await openLedger(config, keyring, clock)
@@ -178,6 +172,10 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     await closeAll()
     throw error
   }
+}
+
+function openEvents({ data: dir, node, limits }: Config, clock: Clock): Promise<EventLog> {
+  return EventLog.open({ dir, node, clock, maxBytes: limits.event_file_bytes, keep: limits.event_files_kept })
 }
 
 function readTls({ tls }: Config): { tls?: { cert: Buffer; key: Buffer } } {

@@ -35,8 +35,8 @@ export function registerInit(program: Command): void {
     .description('write the files of a new node: keyring, configuration, API keys')
     .argument('<dir>', 'a directory that is empty or not there yet')
     .option('--nodes <count>', 'how many nodes', '1')
-    .option('--owner <name>', 'an owner; can be repeated ', collect, [])
-    .option('--field <path>', 'a field of records that becomes a token; can be repeated', collect, [])
+    .option('--owner <name>', 'an owner; can be repeated (default: "default")', collect)
+    .option('--field <path>', 'a field of records that becomes a token; can be repeated', collect)
     .option('--port <port>', 'the port to listen on, on 127.0.0.1', '8200')
     .option('--renew', 'new certificates')
     .option('--json', 'print {"owners":{NAME:KEY},"nodes":[URL]}')
@@ -53,14 +53,14 @@ Example:
     .action(init)
 }
 
-function collect(value: string, before: readonly string[]): string[] {
+function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value]
 }
 
 type Options = {
   readonly nodes: string
-  readonly owner: readonly string[]
-  readonly field: readonly string[]
+  readonly owner?: readonly string[]
+  readonly field?: readonly string[]
   readonly port: string
   readonly renew?: boolean
   readonly json?: boolean
@@ -73,8 +73,8 @@ function init(dir: string, options: Options): void {
   const port = Number(options.port)
   if (!/^\d+$/.test(options.port) || port > 65535)
     throw new Failure('--port must be a number from 0 to 65535 (0: any that is free)', USED_WRONGLY)
-  const owners = options.owner.length > 0 ? options.owner : ['default']
-  const made = initDirectory({ dir, owners, fields: options.field, port })
+  const { owner: owners = ['default'], field: fields = [] } = options
+  const made = initDirectory({ dir, owners, fields, port })
   if (options.json) printJson({ owners: made.owners, nodes: made.nodes })
   else tell(made)
 }

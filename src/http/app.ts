@@ -63,11 +63,14 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
       problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
       if (isFatal(error)) options.fatal(error as Error)
     }
-    options.events.emit('request.refused', {
-      ...named(identity),
-      request: String(request.id),
-      reason: problem.slug,
-    })
+    // Probes of /ready come every second: their answer is no event, the change of it is.
+    if (!isOpen(request)) {
+      options.events.emit('request.refused', {
+        ...named(identity),
+        request: String(request.id),
+        reason: problem.slug,
+      })
+    }
     return sendProblem(request, reply, problem)
   })
   app.removeAllContentTypeParsers()
@@ -86,7 +89,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.addHook('onRequest', async (request, reply) => {
     reply.header('x-request-id', request.id)
     const path = pathOf(request)
-    if (!OPEN_PATHS.some((open) => open.test(path))) {
+    if (!isOpen(request)) {
       const identity = options.keys.identify(request.headers.authorization)
       if (!identity) throw unauthorized()
       identities.set(request, identity)
@@ -271,6 +274,12 @@ function checkQuery(
     result[name] = value
   }
   return result
+}
+
+/** True for the paths that need no key. */
+function isOpen(request: FastifyRequest): boolean {
+  const path = pathOf(request)
+  return OPEN_PATHS.some((open) => open.test(path))
 }
 
 function named(identity: Identity | undefined): { owner?: string; key_id?: string } {
