@@ -131,8 +131,11 @@ test('detokenize: records, with the real paths of what was not found', async () 
 
 test('detokenize: what is no token stays in records and is not listed', async () => {
   const records = [{ ssn: 'plain' }, { ssn: 5 }, { ssn: { a: 1 } }, { ssn: [true] }, { ssn: null }, {}]
-  const answer = await vault.post('/detokenize', { records: [...records, { tags: ['tok_1_', 'tok_0_x'] }] })
-  assert.deepEqual(answer.json, { records: [...records, { tags: ['tok_1_', 'tok_0_x'] }], not_found: [] })
+  const tail = '0'.repeat(32)
+  const nearly = ['', '0_', '01_', '99999999999_', '-1_', '1_0'].map((epoch) => `tok_${epoch}${tail}`)
+  const others = [...records, { tags: [...nearly, 'tok_1_', `Tok_1_${tail}`, `tok_1_${tail.slice(1)}u`] }]
+  const answer = await vault.post('/detokenize', { records: others })
+  assert.deepEqual(answer.json, { records: others, not_found: [] })
 })
 
 test('not_found is always there', async () => {
