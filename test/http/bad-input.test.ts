@@ -752,7 +752,7 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
   await withVault({ limits }, async (node) => {
     const body = values().padEnd(100 * KIB)
     assert.equal((await node.post('/tokenize', body)).status, 200)
-    const held = await node.halfSent(GOOD.padEnd(256 * KIB), 200 * KIB)
+    const held = await node.halfSent('/tokenize', GOOD.padEnd(256 * KIB), 200 * KIB)
     const refusal = { status: 503, slug: 'overloaded', at: node }
     const answer = await refuses({ body }, refusal)
     assert.match(String(answer.headers['retry-after']), /^[1-9]\d*$/)
@@ -772,8 +772,8 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
 
 test('a client that goes away in the middle of its body disturbs nobody', async () => {
   await withVault({}, async (node) => {
-    const large = await node.halfSent(GOOD.padEnd(400 * KIB), 300 * KIB)
-    const small = await node.halfSent(GOOD, 5)
+    const large = await node.halfSent('/tokenize', GOOD.padEnd(400 * KIB), 300 * KIB)
+    const small = await node.halfSent('/tokenize', GOOD, 5)
     large.leave()
     small.leave()
     await until('nothing is in work', async () => (await inWork(node)) === 0)

@@ -184,21 +184,48 @@ test('/problems/<slug> explains every problem, and the type of a problem leads t
 
 test('a stopping node finishes what it has begun, says so, and is gone soon', async () => {
   await using own = await Vault.start()
-  const begun = await own.halfSent('{"values":["begun before the stop"]}', 10)
-  await own.get('/health') // a connection that is kept alive
+  // One needs the ledger to be answered, the other the replica.
+  const token = await own.token('begun before')
+  const tokenize = await own.halfSent('/tokenize', '{"values":["begun before","and new"]}', 10)
+  const detokenize = await own.halfSent('/detokenize', `{"token":"${token}"}`, 10)
   const started = performance.now()
   const stopped = own.node.stop()
   await until('it takes nothing new', async () => {
     const refused = await own.get('/health').catch((error: NodeJS.ErrnoException) => error.code)
     return refused === 'ECONNREFUSED'
   })
-  const answer = await begun.finish()
-  assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/)
-  assert.match(answer, /\r\nconnection: close\r\n/i)
-  assert.match(answer, /"tokens":\["tok_1_/)
+  for (const [begun, wanted] of [
+    [tokenize, `"tokens":["${token}","tok_1_`],
+    [detokenize, '{"value":"begun before"}'],
+  ] as const) {
+    const answer = await begun.finish()
+    assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/)
+    assert.match(answer, /\r\nconnection: close\r\n/i)
+    assert.ok(answer.includes(wanted), answer)
+  }
   await stopped
   const ms = performance.now() - started
   assert.ok(ms < 5000, `stopped after ${ms} ms`)
+})
+
+test('a stopping node does not wait for ever: what is not done after 10 s is cut', async (t) => {
+  await using own = await Vault.start()
+  const never = await own.halfSent('/tokenize', '{"values":["never to its end"]}', 10)
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const stopped = own.node.stop()
+  let done = false
+  stopped.finally(() => {
+    done = true
+  })
+  for (let turn = 0; turn < 100; turn++) {
+    t.mock.timers.tick(99)
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  assert.equal(done, false)
+  t.mock.timers.tick(2000)
+  t.mock.timers.reset()
+  await stopped
+  never.leave()
 })
 
 const LARGE: Record<string, { status: number; body: () => string }> = {

@@ -146,8 +146,12 @@ export class Vault {
     return promise
   }
 
-  /** A `POST /tokenize` of which `sent` bytes of the body have arrived when this returns. */
-  async halfSent(body: string, sent: number): Promise<{ finish(): Promise<string>; leave(): void }> {
+  /** A POST of which `sent` bytes of the body have arrived when this returns. */
+  async halfSent(
+    path: string,
+    body: string,
+    sent: number,
+  ): Promise<{ finish(): Promise<string>; leave(): void }> {
     const { hostname, port } = new URL(this.node.url)
     const bytes = Buffer.from(body)
     const before = await this.metric(IN_WORK)
@@ -158,7 +162,7 @@ export class Vault {
     socket.on('data', (chunk) => {
       answer += chunk.toString('latin1')
     })
-    const head = ['POST /tokenize HTTP/1.1', 'Host: x', `Authorization: Bearer ${KEY_A}`]
+    const head = [`POST ${path} HTTP/1.1`, 'Host: x', `Authorization: Bearer ${KEY_A}`]
     head.push('Content-Type: application/json', `Content-Length: ${bytes.length}`)
     socket.write(`${head.join('\r\n')}\r\n\r\n`)
     socket.write(bytes.subarray(0, sent))
