@@ -208,7 +208,9 @@ test('a stopping node finishes what it has begun, says so, and is gone soon', as
   assert.ok(ms < 5000, `stopped after ${ms} ms`)
 })
 
-test('a stopping node does not wait for ever: what is not done after 10 s is cut', async (t) => {
+test('a stopping node does not wait for ever: what is not done after 10 s is cut', {
+  timeout: 20_000,
+}, async (t) => {
   await using own = await Vault.start()
   const never = await own.halfSent('/tokenize', '{"values":["never to its end"]}', 10)
   t.mock.timers.enable({ apis: ['setTimeout'] })
