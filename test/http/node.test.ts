@@ -32,6 +32,10 @@ test('/health and /ready', async () => {
 
 test('/status: the members of the contract, and no others', async () => {
   await vault.tokens(['status'])
+  await until('the replica is not behind', async () => {
+    const { json } = await vault.get('/status')
+    return member(json, 'replica').lag === 0
+  })
   const answer = await vault.get('/status')
   assert.equal(answer.status, 200)
   const { json } = answer
@@ -71,6 +75,7 @@ test('/status: revision and digest move with a write, and only then; fields only
     const { revision, digest } = member(await status(own), 'replica')
     return Number(revision) > Number(before.revision) && digest !== before.digest
   })
+  // Acknowledged by the barrier: the replica has applied all there is.
   const settled = member(await status(own), 'replica')
   await own.tokens(['moves'])
   assert.deepEqual(member(await status(own), 'replica'), settled)
