@@ -94,6 +94,7 @@ export async function startNode(initial: Config, options: StartOptions = {}): Pr
     }
     const keys = new ApiKeys(config.owners)
     const calls = new TokenCalls(lateBound(tokenService), config.fields, config.limits)
+    closers.push(() => calls.close())
     let problems: readonly string[] = []
     const notReady = (): readonly string[] =>
       stopping ? ['the node is stopping'] : waitingFor === '' ? problems : [waitingFor]

@@ -4,12 +4,11 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import { gunzip as gunzipCallback } from 'node:zlib'
 import { Problem } from '../errors.ts'
+import { LARGE_BYTES } from './large.ts'
 
 const gunzip = promisify(gunzipCallback)
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
-/** Bodies beyond this size are worked on one after another. */
-export const LARGE_BYTES = 256 * 1024
 const DRAIN_BYTES = 64 * 1024 * 1024
 
 export class BodyReader {

@@ -3,7 +3,7 @@ import { InvalidValue, Values } from '../crypto/canonical.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import type { NamedTokens } from '../tokens/tokens.ts'
-import { KIND, type Member, type Most, memberPath, type Paths, pathsOf, type Scan, scan } from './scan.ts'
+import { KIND, type Member, memberPath, type Paths, pathsOf, type Scan } from './scan.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -15,14 +15,11 @@ export class Form {
   readonly scan: Scan
   readonly #paths: Paths
 
-  /**
-   * Throws Problem invalid-json; too-many-values where there are more places than `most`; invalid-request where the
-   * body is no object or has members beside `known`.
-   */
-  constructor(body: Uint8Array, paths: Paths, known: readonly string[], most?: Most) {
+  /** Throws Problem invalid-request where the body is no object or has members beside `known`. */
+  constructor(body: Uint8Array, paths: Paths, scanned: Scan, known: readonly string[]) {
     this.body = body
     this.#paths = paths
-    this.scan = scan(body, paths, most)
+    this.scan = scanned
     const expected = `an object with ${known.join(' or ')}`
     if (this.scan.kind !== KIND.object) throw badRequest('', expected, 'the body is not an object')
     for (const { name } of this.scan.members) {

@@ -56,6 +56,8 @@ export class Step {
 /** What to look for: a trie of paths rooted at the body. Built once per route and configuration. */
 export class Paths {
   readonly root = new Step()
+  /** As given. */
+  readonly list: readonly string[]
 
   /**
    * Each path dotted, `[]` = every element: `values[]`, `records[].patient.ssn`, `a[][]`, `to`, `[].id`.
@@ -63,6 +65,7 @@ export class Paths {
    * may go on where another one ends. Throws Error on bad syntax, and where one path stands twice.
    */
   constructor(paths: readonly string[]) {
+    this.list = paths
     if (paths.length > LEAVES_MAX) throw new Error(`more than ${LEAVES_MAX} paths`)
     for (const [leaf, path] of paths.entries()) {
       let step = this.root

@@ -5,6 +5,7 @@ import { AlreadyToken, type TokenService, type Tokens } from '../tokens/tokens.t
 import { Answer } from './answer.ts'
 import { Turns } from './body.ts'
 import { badRequest, Form, type Limits, readTokens, readValues } from './form.ts'
+import { Scanner } from './large.ts'
 import { KIND, Paths } from './scan.ts'
 
 /** What a call has to tell the event log and the metrics. */
@@ -31,6 +32,7 @@ export class TokenCalls {
   readonly #limits: Limits
   readonly #fields: readonly string[]
   readonly #turns = new Turns()
+  readonly #scanner = new Scanner()
   readonly #tokenizePaths: Paths
   readonly #detokenizePaths: Paths
   readonly #tokensPaths = new Paths(['tokens[]'])
@@ -191,7 +193,7 @@ export class TokenCalls {
   }
 
   async rotate(owner: string, body: Uint8Array): Promise<Told> {
-    const form = new Form(body, this.#rotatePaths, ['to'])
+    const form = await this.#form(body, this.#rotatePaths, ['to'], 0)
     const expected = 'the number of the epoch to open: a positive integer'
     if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is no number')
     const { start, end } = form.scan
@@ -206,9 +208,9 @@ export class TokenCalls {
     return Buffer.from(JSON.stringify(await this.#service.epochs(owner)))
   }
 
-  #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {
+  async #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {
     const most = { leaf, places: this.#limits.values }
-    return this.#turns.take(body.length, () => new Form(body, paths, known, most))
+    return new Form(body, paths, await this.#scanner.scan(body, paths, most), known)
   }
 
   /** Every record is an object. */
@@ -233,6 +235,10 @@ export class TokenCalls {
       if (leaf[i] === RECORD) this.records++
       else if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - 2]++
     }
+  }
+
+  close(): Promise<void> {
+    return this.#scanner.close()
   }
 
   /** Configured fields that no record has matched so far. */
