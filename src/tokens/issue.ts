@@ -84,6 +84,7 @@ class Group {
     const fresh: number[] = []
     const chosen = new Uint32Array(values.count)
     const shares: { commit: SegmentCommit; from: number; to: number }[] = []
+    known?.warm(words, values.count)
     for (let i = 0; i < values.count; i++) {
       if (known?.find(words, i * 4)) continue
       const pending = this.#pending.find(words, i * 4)

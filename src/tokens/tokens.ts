@@ -315,6 +315,7 @@ export class TokenService {
   /** Finds the places of valid tokens that have none yet; returns how many are still without. */
   #look(key: EpochKey, words: Uint32Array, valid: Uint8Array, pages: Uint32Array, slots: Int32Array): number {
     const table = this.#replica.tokens(key.owner, key.epoch)
+    table?.warm(words, valid.length)
     let missing = 0
     for (let i = 0; i < valid.length; i++) {
       if (valid[i] === 0 || slots[i] >= 0) continue
