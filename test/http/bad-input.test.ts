@@ -1,5 +1,5 @@
-// What is refused over HTTP: with the documented status and problem, naming the place and never the value, with
-// nothing stored and the node as before.
+// What is refused over HTTP: with the documented status and problem, naming the place and never the value,
+// with nothing stored and the node as before.
 import assert from 'node:assert/strict'
 import { connect } from 'node:net'
 import { after, test } from 'node:test'

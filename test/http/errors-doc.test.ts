@@ -9,9 +9,10 @@ const FILE = join(import.meta.dirname, '../../docs/errors.md')
 
 const HEAD = `# Errors
 
-Every error is an RFC 9457 problem, \`application/problem+json\`: \`type\` (\`/problems/<slug>\`; \`GET\` of it tells what
-stands here), \`title\`, \`status\`, \`detail\`, \`instance\` (the request id, also in \`X-Request-Id\`), and the members below.
-No error repeats a value, a secret or a key. Tell problems apart by \`type\`: \`detail\` is for people and may change.
+Every error is an RFC 9457 problem, \`application/problem+json\`: \`type\` (\`/problems/<slug>\`; \`GET\` of it
+tells what stands here), \`title\`, \`status\`, \`detail\`, \`instance\` (the request id, also in
+\`X-Request-Id\`), and the members below. No error repeats a value, a secret or a key. Tell problems apart by
+\`type\`: \`detail\` is for people and may change.
 
 \`Retry-After\` (seconds) stands where the same request may succeed later. Tokenizing again is always safe.
 

@@ -1,4 +1,4 @@
-// The node's own calls, and the node under load: large bodies, real records, and nothing in clear on its disk.
+// The node's own calls, and the node under load: large bodies, real records, and nothing in clear on disk.
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -63,7 +63,7 @@ test('/status: the members of the contract, and no others', async () => {
   assert.deepEqual(other.json, (await vault.get('/status')).json)
 })
 
-test('/status: revision and digest move with a write, and only then; fields only with the fields', async () => {
+test('/status: revision and digest move with a write only, fields with the fields only', async () => {
   await using own = await Vault.start({ fields: ['a.b', 'c[]'] })
   await using same = await Vault.start({ fields: ['c[]', 'a.b'] })
   await using another = await Vault.start({ fields: ['a.b'] })
@@ -254,9 +254,9 @@ function list(count: number, item: (i: number) => string): string {
 }
 
 /**
- * Runs the requests, and meanwhile asks `/health`: it has to answer within a second each time. Counted is what this
- * thread computed in the meantime (the node's part and the test's), or a fifth of the time that went by: other work on
- * the machine is not the node's.
+ * Runs the requests, and meanwhile asks `/health`: it has to answer within a second each time. Counted is what
+ * this thread computed in the meantime (the node's part and the test's), or a fifth of the time that went by:
+ * other work on the machine is not the node's.
  */
 async function healthAnswers(node: Vault, requests: () => Promise<unknown>[]): Promise<void> {
   let done = false

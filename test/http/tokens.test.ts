@@ -25,7 +25,7 @@ function tight(json: string): string {
   return json.replace(/("(?:[^"\\]|\\.)*")|[ \t\r\n]+/g, '$1')
 }
 
-/** Tokenizes the records, given as JSON. The answer must be `expected`: JSON with `<value>` for the value's token. */
+/** Tokenizes records, given as JSON. The answer must be `expected`: JSON with `<value>` for a value's token. */
 async function replaces(records: string, expected: string, replaced: number): Promise<void> {
   const answer = await vault.post('/tokenize', `{"records":${records}}`)
   assert.equal(answer.status, 200, answer.text)
@@ -480,7 +480,7 @@ test('over epochs: old tokens stay, new ones differ, retokenize leads from one t
   await refused(own.post('/tokenize', { values: [a1] }), 422, 'already-a-token', 'values[0]')
 })
 
-test('a request has one epoch, also while epochs are rotated; none is older than a rotation before it', async () => {
+test('a request has one epoch, also while epochs are rotated, and none from before it', async () => {
   await using own = await Vault.start()
   let acknowledged = 1
   const rotations = (async () => {

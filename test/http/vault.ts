@@ -131,7 +131,7 @@ export class Vault {
     return this.call('GET', path, undefined, headers)
   }
 
-  /** Sends text as it is, as no HTTP client would, and gives what comes until the node closes the connection. */
+  /** Sends text as it is, as no HTTP client would; gives what comes until the node closes the connection. */
   raw(text: string): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     const { hostname, port } = new URL(this.node.url)
