@@ -13,10 +13,11 @@ import { ApiKeys } from './http/auth.ts'
 import { Metrics } from './http/metrics.ts'
 import { TokenCalls } from './http/tokens.ts'
 import { CheckedLedger } from './ledger/checked.ts'
+import { EtcdLedger } from './ledger/etcd.ts'
 import { type Ledger, LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
 import { LmdbLedger } from './ledger/lmdb.ts'
 import { isEcho } from './ledger/settled.ts'
-import { type Config, readConfig } from './node/config.ts'
+import { type Config, type EtcdConfig, readConfig } from './node/config.ts'
 import { lockDirectory } from './node/lock.ts'
 import { readPrivateFile } from './node/private.ts'
 import { checkFile } from './replica/check.ts'
@@ -195,16 +196,9 @@ function lateBound(service: () => TokenService): ConstructorParameters<typeof To
 }
 
 async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promise<Opened> {
-  if (config.ledger.kind !== 'embedded') throw new StartError('ledger.kind etcd is not part of this version')
-  const path = join(config.data, 'ledger')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  const checked = await checkFile('ledger', path)
-  if (!checked.whole) {
-    throw new StartError(
-      `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: put a backup in its place.`,
-    )
-  }
-  const ledger = new CheckedLedger(new LmdbLedger(path))
+  const ledger = new CheckedLedger(
+    config.ledger.kind === 'etcd' ? openEtcd(config.ledger) : await openLmdb(config),
+  )
   const boot = Buffer.from(clock.random(16)).toString('hex')
   try {
     return { ledger, boot, genesis: await readGenesis(ledger, keyring, boot, clock) }
@@ -212,6 +206,27 @@ async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promi
     await ledger.close()
     throw error
   }
+}
+
+/** Throws StartError where the file is damaged. */
+async function openLmdb(config: Config): Promise<LmdbLedger> {
+  const path = join(config.data, 'ledger')
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  const checked = await checkFile('ledger', path)
+  if (checked.whole) return new LmdbLedger(path)
+  throw new StartError(
+    `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: put a backup in its place.`,
+  )
+}
+
+/** An etcd cluster that is given to Coffer alone. */
+function openEtcd({ endpoints, tls, member }: EtcdConfig): EtcdLedger {
+  if (member)
+    throw new StartError(
+      'ledger.member is not part of this version: run etcd beside the node, and name its endpoints',
+    )
+  const files = tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
+  return new EtcdLedger(endpoints, files)
 }
 
 /** The genesis of the ledger, made when it is empty; the keyring must open its key. */

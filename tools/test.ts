@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
+import { etcdBinary } from './etcd.ts'
 
 const args = process.argv.slice(2)
 const embedded = args.includes('--embedded')
@@ -13,9 +14,22 @@ const files = globSync(['src/**/*.test.ts', 'test/**/*.test.ts'])
   .filter((file) => !embedded || !file.startsWith('test/cluster/'))
   .sort()
 
+/** etcd is built before the tests that need it, not by each of them. Without it they fail, in one line. */
+const needsEtcd = files.some((file) => file.startsWith('test/cluster/'))
+let runnable = files
 let passed = 0
 let failed = 0
 let skipped = 0
+
+if (needsEtcd) {
+  try {
+    etcdBinary()
+  } catch (error) {
+    console.log(`✖ test/cluster: ${error instanceof Error ? error.message : error}`)
+    failed++
+    runnable = files.filter((file) => !file.startsWith('test/cluster/'))
+  }
+}
 
 if (wanted.length === 0) {
   for (const [name, ...command] of [
@@ -29,7 +43,7 @@ if (wanted.length === 0) {
   }
 }
 
-const stream = run({ files, concurrency: 2, timeout: 600_000 })
+const stream = run({ files: runnable, concurrency: 2, timeout: 600_000 })
 stream.on('test:summary', (summary) => {
   if (summary.file !== undefined) return
   const { tests, passed: good, skipped: left, todo } = summary.counts

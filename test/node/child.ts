@@ -28,7 +28,12 @@ export class Vault {
   /** `port`: known before the node is ready; 0 lets the system choose. */
   constructor(
     dir = mkdtempSync(join(tmpdir(), 'coffer-vault-')),
-    { keyring = Keyring.create(systemClock).serialize(), port = 0 } = {},
+    {
+      keyring = Keyring.create(systemClock).serialize(),
+      port = 0,
+      node = 'n1',
+      ledger = '{ kind: embedded }',
+    } = {},
   ) {
     this.#url = new URL(`http://127.0.0.1:${port}`)
     this.dir = dir
@@ -40,7 +45,7 @@ export class Vault {
     )
     writeFileSync(
       join(dir, 'n1.yaml'),
-      `node: n1\nlisten: 127.0.0.1:${port}\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\nledger: { kind: embedded }\n`,
+      `node: ${node}\nlisten: 127.0.0.1:${port}\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\nledger: ${ledger}\n`,
     )
   }
 
