@@ -111,7 +111,8 @@ function reset({ config: file, json }: Options): void {
 
 /** Without its ledger a replica is all there is. Throws Failure. */
 function needsLedger({ data, ledger, node }: Config): void {
-  if (ledger.kind !== 'embedded') throw new Failure('replica verify and reset work on ledger.kind embedded only in this version')
+  if (ledger.kind !== 'embedded')
+    throw new Failure('replica verify and reset work on ledger.kind embedded only in this version')
   if (!existsSync(join(data, 'ledger', 'data.mdb')))
     throw new Failure(
       `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
