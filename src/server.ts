@@ -1,40 +1,30 @@
 // One node: everything opened in order and closed in reverse. The one place that knows all rooms.
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import { type Clock, systemClock } from './clock.ts'
-import { Keyring, KeyringError, UnknownRootKey } from './crypto/keyring.ts'
+import { Keyring, KeyringError } from './crypto/keyring.ts'
 import { Problem } from './errors.ts'
 import { EventLog } from './events/log.ts'
 import { buildApp, type Log } from './http/app.ts'
 import { ApiKeys } from './http/auth.ts'
 import { Metrics } from './http/metrics.ts'
 import { TokenCalls } from './http/tokens.ts'
-import { CheckedLedger } from './ledger/checked.ts'
-import { EtcdLedger } from './ledger/etcd.ts'
-import { type Ledger, LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
-import { LmdbLedger } from './ledger/lmdb.ts'
+import { LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
 import { isEcho } from './ledger/settled.ts'
-import { type Config, type EtcdConfig, readConfig } from './node/config.ts'
+import { type Config, readConfig } from './node/config.ts'
 import { lockDirectory } from './node/lock.ts'
 import { readPrivateFile } from './node/private.ts'
-import { checkFile } from './replica/check.ts'
-import { Replica, type ReplicaOptions } from './replica/replica.ts'
-import { DamagedReplica } from './replica/store.ts'
-import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from './state/entries.ts'
-import { bootKey, GENESIS } from './state/keys.ts'
+import { openLedger, openReplica, refusal, StartError, strangeLedger } from './opening.ts'
+import type { Replica, ReplicaOptions } from './replica/replica.ts'
+import { encodeEntry, type Genesis } from './state/entries.ts'
+import { bootKey } from './state/keys.ts'
 import { TokenService } from './tokens/tokens.ts'
 
 export const VERSION = '0.1.0'
 const RECORDS_BEFORE_WARNING = 100
 const PROBE_MS = 1000
-
-/** The node cannot start; the text says why and what to do. */
-export class StartError extends Error {
-  override readonly name = 'StartError'
-}
 
 export type Node = {
   readonly config: Config
@@ -56,9 +46,6 @@ export type StartOptions = {
 }
 
 type Logger = Log & { info(fields: object, message: string): void }
-
-/** A boot: 16 random bytes in hex, and the ledger it writes to. */
-type Opened = { readonly ledger: Ledger; readonly genesis: Genesis; readonly boot: string }
 
 /** Starts a node by its configuration. Throws StartError, ConfigError, InUse, PrivateFileError, KeyringError. */
 export async function startNode(initial: Config, options: StartOptions = {}): Promise<Node> {
@@ -195,78 +182,6 @@ function lateBound(service: () => TokenService): ConstructorParameters<typeof To
   }
 }
 
-async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promise<Opened> {
-  const ledger = new CheckedLedger(
-    config.ledger.kind === 'etcd' ? openEtcd(config.ledger) : await openLmdb(config),
-  )
-  const boot = Buffer.from(clock.random(16)).toString('hex')
-  try {
-    return { ledger, boot, genesis: await readGenesis(ledger, keyring, boot, clock) }
-  } catch (error) {
-    await ledger.close()
-    throw error
-  }
-}
-
-/** Throws StartError where the file is damaged. */
-async function openLmdb(config: Config): Promise<LmdbLedger> {
-  const path = join(config.data, 'ledger')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  const checked = await checkFile('ledger', path)
-  if (checked.whole) return new LmdbLedger(path)
-  throw new StartError(
-    `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: put a backup in its place.`,
-  )
-}
-
-/** An etcd cluster that is given to Coffer alone. */
-function openEtcd({ endpoints, tls, member }: EtcdConfig): EtcdLedger {
-  if (member)
-    throw new StartError(
-      'ledger.member is not part of this version: run etcd beside the node, and name its endpoints',
-    )
-  const files = tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
-  return new EtcdLedger(endpoints, files)
-}
-
-/** The genesis of the ledger, made when it is empty; the keyring must open its key. */
-async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock: Clock): Promise<Genesis> {
-  let found = (await ledger.read(GENESIS)).value
-  if (found === null) {
-    const identity = Buffer.from(clock.random(16)).toString('hex')
-    const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
-    const made: Genesis = { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }
-    const value = encodeEntry(made, { boot, commit: 0 })
-    const result = await ledger.commit({
-      if: [{ key: GENESIS, revision: 0 }],
-      put: [{ key: GENESIS, value }],
-    })
-    if (result.ok) return made
-    found = result.found[0].value
-  }
-  const genesis = found ? decodeEntry(GENESIS, found) : undefined
-  if (genesis?.kind !== 'genesis') throw new StartError('the ledger has no genesis')
-  if (genesis.format > LEDGER_FORMAT) {
-    throw new StartError(
-      `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}: use a newer one`,
-    )
-  }
-  const why = refusal(keyring, genesis)
-  if (why !== undefined) throw new StartError(why)
-  return genesis
-}
-
-/** Why a keyring cannot be the one of this ledger; undefined where it can. */
-function refusal(keyring: Keyring, genesis: Genesis): string | undefined {
-  try {
-    keyring.unwrap(genesis.receiptKey, ['receipts'])
-    return undefined
-  } catch (error) {
-    const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open it'
-    return `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`
-  }
-}
-
 /** What a reload takes over. Throws ConfigError, PrivateFileError, KeyringError. */
 function reread({ file, keyring: path }: Config, genesis: Genesis): { config: Config; keyring: Keyring } {
   const config = readConfig(file)
@@ -283,49 +198,6 @@ async function rewrapAll(tokens: TokenService, log: Logger): Promise<void> {
   } catch (error) {
     log.warn({ error: error instanceof Error ? error.message : String(error) }, 'rewrapping has failed')
   }
-}
-
-/** Opens the replica; one that is damaged or follows another ledger is set aside, and a new one is built. */
-async function openReplica(
-  config: Config,
-  options: Omit<ReplicaOptions, 'path'>,
-  log: Log,
-): Promise<Replica> {
-  const path = join(config.data, 'replica')
-  const checked = await checkFile('replica', path)
-  let reason = checked.whole ? undefined : checked.reason
-  if (reason === undefined) {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
-    try {
-      return await Replica.open({ ...options, path })
-    } catch (error) {
-      if (!(error instanceof DamagedReplica)) throw error
-      reason = error.message
-    }
-  }
-  const aside = setAside(path)
-  log.warn({ reason, aside }, 'the replica is set aside and rebuilt from the ledger')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  const started = performance.now()
-  const replica = await Replica.open({ ...options, path })
-  await replica.waitApplied(await options.ledger.head())
-  options.events.rebuilt(reason, replica.applied, Math.round(performance.now() - started))
-  return replica
-}
-
-/** Renames it; of those set aside before, none is kept. */
-function setAside(path: string): string {
-  for (const name of readdirSync(dirname(path))) {
-    if (name.startsWith(`${basename(path)}.damaged`))
-      rmSync(join(dirname(path), name), { recursive: true, force: true })
-  }
-  const aside = `${path}.damaged`
-  if (existsSync(path)) renameSync(path, aside)
-  return aside
-}
-
-function strangeLedger(reason: string): string {
-  return `${reason}: this is not the ledger that the replica followed. Put the right one in its place, or, if it is meant to be this one, run \`coffer replica reset\`.`
 }
 
 /** Tries until the ledger takes it: what is known is served meanwhile, and \`/ready\` tells what is missing. */
