@@ -1,4 +1,5 @@
-// The seam for time and randomness: one object, handed in. Nothing else in src/ calls Date.now or randomBytes.
+// The seam for time and randomness: one object, handed in. No room of the server calls Date.now or randomBytes itself
+// (test/tidy.test.ts lists the exceptions).
 import { randomBytes } from 'node:crypto'
 
 export type Clock = {

@@ -200,7 +200,7 @@ async function rewrapAll(tokens: TokenService, log: Logger): Promise<void> {
   }
 }
 
-/** Tries until the ledger takes it: what is known is served meanwhile, and \`/ready\` tells what is missing. */
+/** Tries until the ledger takes it: what is known is served meanwhile, and `/ready` tells what is missing. */
 async function untilTaken(waitingFor: (reason: string) => void, work: () => Promise<void>): Promise<void> {
   for (;;) {
     try {

@@ -12,7 +12,7 @@ import {
 } from './ledger.ts'
 
 /** What the next commits run into. `late`: it happens only when `settle()` is called, and the caller never learns. */
-export type Fault = 'refuse' | 'lost' | 'late' | 'answer-lost'
+export type Fault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
 
 type Live = { value: Uint8Array; revision: number }
 

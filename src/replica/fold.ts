@@ -111,8 +111,8 @@ export class Fold {
   }
 
   /**
-   * Applies the steps in one transaction. `tell` hears of every entry when it can be read. Rejects, with nothing
-   * applied, where the transaction failed.
+   * Applies the steps in one transaction. `tell` hears of every entry when it can be read. Throws WriteFailed, with
+   * nothing applied.
    */
   async apply(steps: readonly Step[], tell: (put: Decoded) => void): Promise<void> {
     const { batch, firstPages } = this.#prepare(steps)

@@ -3,6 +3,7 @@
 import { Compacted, type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import type { Fold, Step } from './fold.ts'
+import { WriteFailed } from './store.ts'
 
 /** Bytes of revisions that may wait to be applied, and that go into one transaction. */
 const QUEUE_BYTES = 8 * 1024 * 1024
@@ -179,7 +180,7 @@ export class Follower {
         await this.#fold.apply(steps, this.#events.applied)
         break
       } catch (error) {
-        if (this.#stopped || !(error instanceof Error)) throw error
+        if (this.#stopped || !(error instanceof WriteFailed)) throw error
         if (this.stalled === undefined) this.#events.lost(`the replica cannot be written: ${error.message}`)
         this.stalled = error.message
         await this.#pause()

@@ -365,3 +365,23 @@ test('the check reads a damaged file in a child, and says so', () =>
       assert.equal(checked.whole, false, name)
     }
   }))
+
+test('a broken invariant while applying ends the node; it is not taken for a full disk', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const replica = await open({
+      events: {
+        lost: (reason) => told.push(`lost ${reason}`),
+        recovered() {},
+        caughtUp() {},
+        rebuilt() {},
+        epoch() {
+          throw new Error('an invariant broke')
+        },
+        applied() {},
+      },
+    })
+    await replica.barrier()
+    await putEpoch(ledger, 'o', 1)
+    await assert.rejects(replica.waitApplied(1), /an invariant broke/)
+    assert.deepEqual(told, ['fatal an invariant broke'])
+  }))

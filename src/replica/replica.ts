@@ -299,6 +299,12 @@ export class Replica {
   }
 }
 
+/** The error of a request that has reached the ledger in part: that nothing was applied is no longer true. */
+export function asReached(error: unknown): unknown {
+  if (!(error instanceof LedgerUnavailable) || error.reason !== 'no-quorum') return error
+  return new UnknownOutcome(error.message)
+}
+
 /** The promise, or the error when WAIT_MS have passed. */
 async function beforeLate(promise: Promise<void>, late: () => Error): Promise<void> {
   let timer: NodeJS.Timeout | undefined

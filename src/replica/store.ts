@@ -10,6 +10,11 @@ export class DamagedReplica extends Error {
   override readonly name = 'DamagedReplica'
 }
 
+/** A transaction was not written, most often for want of room: nothing of it is there, and it may be tried again. */
+export class WriteFailed extends Error {
+  override readonly name = 'WriteFailed'
+}
+
 export type Meta = {
   /** Format of this file. */
   readonly format: number
@@ -59,7 +64,7 @@ export class ReplicaStore {
     return JSON.parse(unseal('meta', record).toString('utf8')) // its checksum says that it is what we wrote
   }
 
-  /** Resolves when the batch can be read. */
+  /** Resolves when the batch can be read. Throws WriteFailed. */
   async write(batch: Batch): Promise<void> {
     const puts: Promise<boolean>[] = []
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
@@ -74,7 +79,11 @@ export class ReplicaStore {
     }
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
     // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
-    await settled([...new Set(puts)])
+    try {
+      await settled([...new Set(puts)])
+    } catch (error) {
+      throw new WriteFailed(error instanceof Error ? error.message : String(error))
+    }
   }
 
   async writeMeta(meta: Meta): Promise<void> {

@@ -4,7 +4,7 @@
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epochkey.ts'
 import { PendingMappings } from '../replica/pending.ts'
-import type { Replica } from '../replica/replica.ts'
+import { asReached, type Replica } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
 import { epochKey, segmentKey } from '../state/keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
@@ -169,12 +169,13 @@ class Group {
 
 async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
   const results = await Promise.allSettled([...commits].map((commit) => commit.done))
-  // An error that leaves the outcome open counts more than a moved epoch, which only means: once more.
   const failed = results
     .filter((result) => result.status === 'rejected')
     .map((result): unknown => result.reason)
   if (failed.length === 0) return
-  throw failed.find((reason) => !(reason instanceof EpochMoved)) ?? failed[0]
+  const error = failed.find((reason) => !(reason instanceof EpochMoved))
+  if (error === undefined) throw failed[0] // only a moved epoch: once more
+  throw failed.length < results.length ? asReached(error) : error
 }
 
 export class Issuer {

@@ -127,6 +127,17 @@ test('whoever joins a commit waits for it, and fails with it', () =>
     assert.equal(texts(await tokens.tokenize('o', valuesOf('x'), false)).length, 1)
   }))
 
+test('a request that reached the ledger in part does not say that nothing did', () =>
+  withVaults(1, async ({ tokens, ledger }) => {
+    const many = valuesOf(
+      ...Array.from({ length: 30_000 }, (_, i) => `a longer value that fills segments ${i}`),
+    )
+    // The first of its segments is accepted, the ones behind it find no ledger.
+    ledger.faults.push('none', ...new Array<'refuse'>(100).fill('refuse'))
+    const asked = tokens.tokenize('o', many, false)
+    await assert.rejects(asked, UnknownOutcome)
+  }))
+
 test('a rotation on one node is obeyed by the next request on another', () =>
   withVaults(2, async (one, two) => {
     const old = await one.tokens.tokenize('o', valuesOf('x'), false)

@@ -5,7 +5,7 @@ import { EpochKey, ROOT_BYTES } from '../crypto/epochkey.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH, readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import type { Replica } from '../replica/replica.ts'
+import { asReached, type Replica } from '../replica/replica.ts'
 import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { epochKey, wrappedKey } from '../state/keys.ts'
@@ -76,21 +76,22 @@ export class TokenService {
     allowTokens: boolean,
   ): Promise<Tokens & { readonly fresh: number }> {
     if (!allowTokens) await this.#refuseTokens(owner, values)
+    /** Some of the mappings may be in the ledger, under an epoch that was closed meanwhile. */
+    let reached = false
     for (;;) {
       const active = await this.#active(owner)
       const { key, revision } = active
       const bodies = await this.#bodies(key, values)
       const { acknowledged, proves, fresh } = this.#issuer.issue(key, revision, values, bodies)
       try {
-        await acknowledged
-        if (proves) return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
+        const there = await acknowledged.then(() => true, onlyMoved)
+        reached ||= fresh > 0
+        if (!there || !proves) await this.#replica.barrier()
+        if (!there || (!proves && this.#replica.owner(owner)?.revision !== revision)) continue
       } catch (error) {
-        if (!(error instanceof EpochMoved)) throw error
+        throw reached ? asReached(error) : error
       }
-      await this.#replica.barrier()
-      if (this.#replica.owner(owner)?.revision === revision) {
-        return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
-      }
+      return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
     }
   }
 
@@ -366,6 +367,12 @@ export class TokenService {
 
 /** What is resolved so far, and the bytes that may still come. */
 type Into = { readonly values: Values; readonly index: Int32Array; room: number }
+
+/** A moved epoch means: not there, once more. Anything else is thrown. */
+function onlyMoved(error: unknown): false {
+  if (error instanceof EpochMoved) return false
+  throw error
+}
 
 type Picked = {
   readonly count: number
