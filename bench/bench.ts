@@ -26,4 +26,8 @@ export type Floors = {
   echo: Map<number, number>
   /** Commits of 250 bytes, by commits in flight. */
   smallCommits: Map<number, number>
+  /** Small puts of a bare etcd cluster, by puts in flight. */
+  etcdPuts: Map<number, number>
+  /** Bytes a second in large puts of a bare etcd cluster. */
+  etcdBytes?: number
 }

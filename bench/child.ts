@@ -16,6 +16,8 @@ export type Child = {
   readonly readyMs: number
   /** SIGTERM, and waits. Throws where it did not end with 0. */
   stop(): Promise<void>
+  /** SIGKILL, at once; resolves when it is gone. */
+  kill(): Promise<void>
 }
 
 /** Starts a script of this folder and waits until it is ready. Throws where it ends before that. */
@@ -55,7 +57,11 @@ export async function startChild(
     clearTimeout(timer)
     if (code !== 0) throw new Error(`${script} ended with ${code}:\n${said}`)
   }
-  const made: Child = { pid: child.pid ?? 0, url, readyMs: performance.now() - started, stop }
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL')
+    await closed
+  }
+  const made: Child = { pid: child.pid ?? 0, url, readyMs: performance.now() - started, stop, kill }
   return made
 }
 

@@ -42,6 +42,7 @@ export class Body {
 /** One connection. Everything that is no 200 with a length is an error. */
 class Connection {
   readonly body = new Body()
+  readonly #host: string
   readonly #socket: Socket
   #input = Buffer.allocUnsafeSlow(READ_BYTES)
   #used = 0
@@ -50,21 +51,30 @@ class Connection {
   #answered: PromiseWithResolvers<Buffer> | undefined
   #broken: Error | undefined
 
-  constructor(host: string, port: number) {
+  constructor(url: string) {
+    const { hostname, port, host } = new URL(url)
+    this.#host = host
     const onread = { buffer: Buffer.allocUnsafeSlow(READ_BYTES), callback: this.#read.bind(this) }
-    this.#socket = connect({ host, port, noDelay: true, onread })
+    this.#socket = connect({ host: hostname, port: Number(port), noDelay: true, onread })
     this.#socket.on('error', (error) => this.#fail(error))
     this.#socket.on('close', () => this.#fail(new Error('the node has closed the connection')))
   }
 
   /** Sends `body`; the answer's bytes are valid until the next call. */
-  send(head: string): Promise<Buffer> {
+  send(path: string, key: string): Promise<Buffer> {
     if (this.#broken) return Promise.reject(this.#broken)
     this.#used = 0
     this.#bodyAt = 0
     this.#answered = Promise.withResolvers()
-    this.#socket.write(this.body.request(head))
+    this.#socket.write(this.body.request(this.#head(path, key)))
     return this.#answered.promise
+  }
+
+  #head(path: string, key: string): string {
+    return (
+      `POST ${path} HTTP/1.1\r\nHost: ${this.#host}\r\nAuthorization: Bearer ${key}\r\n` +
+      'Content-Type: application/json\r\nContent-Length: '
+    )
   }
 
   #read(size: number, buffer: Uint8Array): boolean {
@@ -133,22 +143,27 @@ export type Measured = {
   /** Parts of one core. */
   readonly clientCpu: number
   readonly nodeCpu: number
+  /** Of the members of a cluster. */
+  readonly etcdCpu?: number
   /** What the rest of the machine took meanwhile: much of it makes the numbers doubtful. */
   readonly othersCpu: number
 }
 
-export type Target = { readonly url: string; cpuSeconds(): number }
+/** `url`: the connections are spread over them. */
+export type Target = {
+  readonly url: string | readonly string[]
+  cpuSeconds(): number
+  etcdSeconds?(): number
+}
 
 export class Client {
   readonly #target: Target
   readonly #connections: Connection[]
-  readonly #host: string
 
   constructor(target: Target, connections: number) {
-    const { hostname, port } = new URL(target.url)
+    const urls = [target.url].flat()
     this.#target = target
-    this.#host = `${hostname}:${port}`
-    this.#connections = Array.from({ length: connections }, () => new Connection(hostname, Number(port)))
+    this.#connections = Array.from({ length: connections }, (_, i) => new Connection(urls[i % urls.length]))
   }
 
   /** One request in flight on every connection, until `work` is done or `seconds` have passed. */
@@ -156,6 +171,7 @@ export class Client {
     let next = 0
     const latencies: number[] = []
     const nodeBefore = this.#target.cpuSeconds()
+    const etcdBefore = this.#target.etcdSeconds?.() ?? 0
     const machineBefore = machineSeconds()
     const before = cpuUsage()
     const started = performance.now()
@@ -166,7 +182,7 @@ export class Client {
         connection.body.clear()
         work.write(n, connection.body)
         const sent = performance.now()
-        const answer = await connection.send(this.#head(work.path, work.key(n)))
+        const answer = await connection.send(work.path, work.key(n))
         latencies.push(performance.now() - sent)
         work.check(n, answer)
       }
@@ -176,6 +192,7 @@ export class Client {
     const used = cpuUsage(before)
     const clientCpu = (used.user + used.system) / 1e6 / took
     const nodeCpu = (this.#target.cpuSeconds() - nodeBefore) / took
+    const etcdCpu = ((this.#target.etcdSeconds?.() ?? 0) - etcdBefore) / took
     const machineCpu = (machineSeconds() - machineBefore) / took
     const sorted = Float64Array.from(latencies).sort()
     return {
@@ -187,15 +204,9 @@ export class Client {
       p99: quantile(sorted, 0.99),
       clientCpu,
       nodeCpu,
-      othersCpu: Math.max(0, machineCpu - clientCpu - nodeCpu),
+      ...(this.#target.etcdSeconds ? { etcdCpu } : {}),
+      othersCpu: Math.max(0, machineCpu - clientCpu - nodeCpu - etcdCpu),
     }
-  }
-
-  #head(path: string, key: string): string {
-    return (
-      `POST ${path} HTTP/1.1\r\nHost: ${this.#host}\r\nAuthorization: Bearer ${key}\r\n` +
-      'Content-Type: application/json\r\nContent-Length: '
-    )
   }
 
   close(): void {

@@ -1,11 +1,16 @@
 // One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
+import { removeMemberPid, writeMemberPid } from '../src/cli/running.ts'
 import { readConfig } from '../src/node/config.ts'
 import { expectEchoes, startNode } from '../src/server.ts'
 
 expectEchoes()
 const told = (fields: object, message: string): void => console.error(message, JSON.stringify(fields))
 const log = { info: () => undefined, warn: told, error: told }
-const node = await startNode(readConfig(process.argv[2]), { log })
+const config = readConfig(process.argv[2])
+const node = await startNode(config, {
+  log,
+  member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
+})
 node.failed.then((error) => {
   console.error(error)
   process.exit(1)
@@ -20,4 +25,7 @@ process.once('SIGTERM', () => {
   )
 })
 process.stdin.once('end', () => process.exit(1)).resume()
-console.log(JSON.stringify({ url: node.url }))
+node.ready.then(
+  () => console.log(JSON.stringify({ url: node.url })),
+  () => undefined, // `failed` tells it
+)

@@ -18,14 +18,16 @@ export type Row = {
   /** Parts of a core. */
   readonly clientCpu?: number
   readonly nodeCpu?: number
+  readonly etcdCpu?: number
   readonly othersCpu?: number
   readonly note?: string
 }
 
 export function rowOf(what: string, measured: Measured, more: Partial<Row> = {}, batch?: number): Row {
-  const { perSecond, p50, p99, clientCpu, nodeCpu, othersCpu } = measured
+  const { perSecond, p50, p99, clientCpu, nodeCpu, etcdCpu, othersCpu } = measured
   const size = batch === undefined ? {} : { batch }
-  return { what, ...size, value: perSecond, unit: '/s', p50, p99, clientCpu, nodeCpu, othersCpu, ...more }
+  const cpu = { clientCpu, nodeCpu, othersCpu, ...(etcdCpu === undefined ? {} : { etcdCpu }) }
+  return { what, ...size, value: perSecond, unit: '/s', p50, p99, ...cpu, ...more }
 }
 
 export function isMet({ aim, value }: Row): boolean | undefined {
@@ -53,13 +55,21 @@ const HEAD = [
   'target',
   'met',
   'node',
+  'etcd',
   'client',
   'others',
   '',
 ]
 
 export function resultTable(rows: readonly Row[]): string {
-  return table([HEAD, ...rows.map(cells)], 'lrrrrrrrlrrrl')
+  const all = [HEAD, ...rows.map(cells)]
+  // Only clusters have it.
+  const etcd = HEAD.indexOf('etcd')
+  if (rows.some((row) => row.etcdCpu !== undefined)) return table(all, 'lrrrrrrrlrrrrl')
+  return table(
+    all.map((row) => row.toSpliced(etcd, 1)),
+    'lrrrrrrrlrrrl',
+  )
 }
 
 function cells(row: Row): string[] {
@@ -80,6 +90,7 @@ function cells(row: Row): string[] {
     sign ?? '',
     met === undefined ? '' : met ? 'yes' : 'NO',
     part(row.nodeCpu),
+    part(row.etcdCpu),
     part(row.clientCpu),
     part(row.othersCpu),
     [floor?.name, row.note].filter(Boolean).join('; '),

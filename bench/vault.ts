@@ -86,7 +86,10 @@ export class Vault {
   async settle(): Promise<number> {
     const started = performance.now()
     for (;;) {
-      const status = await getJson(`${this.url}/status`, apiKey(this.#owners[0]))
+      const status = await getJson<{ replica: { lag: number } }>(
+        `${this.url}/status`,
+        apiKey(this.#owners[0]),
+      )
       if (status.replica.lag === 0) return performance.now() - started
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
@@ -102,7 +105,8 @@ function configText(owners: readonly string[]): string {
   return `${lines.join('\n')}\n`
 }
 
-function getJson(url: string, key: string): Promise<{ replica: { lag: number } }> {
+/** The answer, which the caller knows the form of. Throws where it is no 200. */
+export function getJson<T>(url: string, key: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const call = request(url, { headers: { authorization: `Bearer ${key}` }, agent: false }, (answer) => {
       let text = ''

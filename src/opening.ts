@@ -6,74 +6,79 @@ import { type Keyring, UnknownRootKey } from './crypto/keyring.ts'
 import type { Log } from './http/app.ts'
 import { CheckedLedger } from './ledger/checked.ts'
 import { EtcdLedger } from './ledger/etcd.ts'
-import type { Ledger } from './ledger/ledger.ts'
+import { type Ledger, LedgerUnavailable } from './ledger/ledger.ts'
 import { LmdbLedger } from './ledger/lmdb.ts'
 import type { Config, EtcdConfig } from './node/config.ts'
 import { checkFile } from './replica/check.ts'
 import { Replica, type ReplicaOptions } from './replica/replica.ts'
 import { DamagedReplica } from './replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from './state/entries.ts'
-import { GENESIS } from './state/keys.ts'
+import { GENESIS, parseKey } from './state/keys.ts'
 
 /** The node cannot start; the text says why and what to do. */
 export class StartError extends Error {
   override readonly name = 'StartError'
 }
 
-/** A boot: 16 random bytes in hex, and the ledger it writes to. */
-export type Opened = { readonly ledger: Ledger; readonly genesis: Genesis; readonly boot: string }
-
-export async function openLedger(config: Config, keyring: Keyring, clock: Clock): Promise<Opened> {
-  const ledger = new CheckedLedger(
-    config.ledger.kind === 'etcd' ? openEtcd(config.ledger) : await openLmdb(config),
-  )
-  const boot = Buffer.from(clock.random(16)).toString('hex')
-  try {
-    return { ledger, boot, genesis: await readGenesis(ledger, keyring, boot, clock) }
-  } catch (error) {
-    await ledger.close()
-    throw error
-  }
+/** The ledger of the configuration; one of etcd is not asked anything yet. Throws StartError. */
+export async function openLedger({ ledger, data }: Config): Promise<Ledger> {
+  return new CheckedLedger(ledger.kind === 'etcd' ? openEtcd(ledger) : await openLmdb(data))
 }
 
 /** Throws StartError where the file is damaged. */
-async function openLmdb(config: Config): Promise<LmdbLedger> {
-  const path = join(config.data, 'ledger')
+async function openLmdb(data: string): Promise<LmdbLedger> {
+  const path = join(data, 'ledger')
   mkdirSync(path, { recursive: true, mode: 0o700 })
+  await checkLedger(path)
+  return new LmdbLedger(path)
+}
+
+async function checkLedger(path: string): Promise<void> {
   const checked = await checkFile('ledger', path)
-  if (checked.whole) return new LmdbLedger(path)
+  if (checked.whole) return
   throw new StartError(
-    `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: put a backup in its place.`,
+    `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: move it to another place, and restore a backup.`,
   )
 }
 
-/** An etcd cluster that is given to Coffer alone. */
-function openEtcd({ endpoints, tls, member }: EtcdConfig): EtcdLedger {
-  if (member)
+/** The ledger for reading only; its node may run, in another process. Throws StartError. */
+export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promise<Ledger> {
+  const { ledger, data, node } = config
+  if (ledger.kind === 'etcd') return openLedger(config)
+  const path = join(data, 'ledger')
+  if (!existsSync(join(path, 'data.mdb')))
     throw new StartError(
-      'ledger.member is not part of this version: run etcd beside the node, and name its endpoints',
+      `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
     )
-  const files = tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
-  return new EtcdLedger(endpoints, files)
+  if (!nodeRuns) await checkLedger(path) // one that runs has done so
+  return new CheckedLedger(new LmdbLedger(path, { readOnly: true }))
 }
 
-/** The genesis of the ledger, made when it is empty; the keyring must open its key. */
-async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock: Clock): Promise<Genesis> {
-  let found = (await ledger.read(GENESIS)).value
-  if (found === null) {
-    const identity = Buffer.from(clock.random(16)).toString('hex')
-    const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
-    const made: Genesis = { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }
-    const value = encodeEntry(made, { boot, commit: 0 })
-    const result = await ledger.commit({
-      if: [{ key: GENESIS, revision: 0 }],
-      put: [{ key: GENESIS, value }],
-    })
-    if (result.ok) return made
-    found = result.found[0].value
-  }
-  const genesis = found ? decodeEntry(GENESIS, found) : undefined
-  if (genesis?.kind !== 'genesis') throw new StartError('the ledger has no genesis')
+/** The node's own member comes first: what it has, it has without another hop. */
+function openEtcd({ endpoints, tls, member }: EtcdConfig): EtcdLedger {
+  const own = member ? [member.client] : []
+  const files = tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
+  return new EtcdLedger([...new Set([...own, ...endpoints])], files)
+}
+
+export type Contact = {
+  readonly ledger: Ledger
+  readonly keyring: Keyring
+  /** This run of the node: 16 random bytes in hex. */
+  readonly boot: string
+  readonly clock: Clock
+}
+
+/**
+ * The first contact of a node whose replica is new: the ledger has a genesis, made where there is none, and the keyring
+ * opens its key. Throws StartError where the node cannot go on, LedgerUnavailable and UnknownOutcome where it may be
+ * tried again.
+ */
+export async function meetLedger(contact: Contact): Promise<void> {
+  const { ledger, keyring } = contact
+  const found = (await ledger.read(GENESIS)).value ?? (await makeGenesis(contact))
+  const genesis = decodeEntry(GENESIS, found)
+  if (genesis?.kind !== 'genesis') throw new StartError('the genesis of the ledger is none')
   if (genesis.format > LEDGER_FORMAT) {
     throw new StartError(
       `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}: use a newer one`,
@@ -81,7 +86,29 @@ async function readGenesis(ledger: Ledger, keyring: Keyring, boot: string, clock
   }
   const why = refusal(keyring, genesis)
   if (why !== undefined) throw new StartError(why)
-  return genesis
+}
+
+async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<Uint8Array> {
+  const { entries } = await ledger.snapshot()
+  for await (const { key } of entries) {
+    if (parseKey(key) === undefined) continue
+    const { value } = await ledger.read(GENESIS) // another node may have just begun the ledger
+    if (value !== null) return value
+    throw new StartError(
+      'the ledger has entries and no genesis: a restore was not finished. Run it again, or empty the ledger.',
+    )
+  }
+  const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
+  const made = Buffer.from(clock.random(16)).toString('hex')
+  const value = encodeEntry(
+    { kind: 'genesis', identity: made, format: LEDGER_FORMAT, receiptKey },
+    { boot, commit: 0 },
+  )
+  const result = await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
+  if (result.ok) return value
+  const [{ value: other }] = result.found
+  if (other === null) throw new LedgerUnavailable('no-quorum', 'the genesis could not be read')
+  return other
 }
 
 /** Why a keyring cannot be the one of this ledger; undefined where it can. */
@@ -95,19 +122,22 @@ export function refusal(keyring: Keyring, genesis: Genesis): string | undefined 
   }
 }
 
-/** Opens the replica; one that is damaged or follows another ledger is set aside, and a new one is built. */
+/** `setAside`: why the one that was there is built anew. */
+export type OpenedReplica = { readonly replica: Replica; readonly setAside: string | undefined }
+
+/** Opens the replica's file; one that is damaged is set aside, and a new one begins. It does not follow yet. */
 export async function openReplica(
   config: Config,
   options: Omit<ReplicaOptions, 'path'>,
   log: Log,
-): Promise<Replica> {
+): Promise<OpenedReplica> {
   const path = join(config.data, 'replica')
   const checked = await checkFile('replica', path)
   let reason = checked.whole ? undefined : checked.reason
   if (reason === undefined) {
     mkdirSync(path, { recursive: true, mode: 0o700 })
     try {
-      return await Replica.open({ ...options, path })
+      return { replica: await Replica.open({ ...options, path }), setAside: undefined }
     } catch (error) {
       if (!(error instanceof DamagedReplica)) throw error
       reason = error.message
@@ -116,11 +146,7 @@ export async function openReplica(
   const aside = setAside(path)
   log.warn({ reason, aside }, 'the replica is set aside and rebuilt from the ledger')
   mkdirSync(path, { recursive: true, mode: 0o700 })
-  const started = performance.now()
-  const replica = await Replica.open({ ...options, path })
-  await replica.waitApplied(await options.ledger.head())
-  options.events.rebuilt(reason, replica.applied, Math.round(performance.now() - started))
-  return replica
+  return { replica: await Replica.open({ ...options, path }), setAside: reason }
 }
 
 /** Renames it; of those set aside before, none is kept. */

@@ -1,5 +1,5 @@
-// One node: everything opened in order and closed in reverse. The one place that knows all rooms.
-import { createHash } from 'node:crypto'
+// One node: everything opened in order and closed in reverse. It listens as soon as it can say what it waits for, and
+// becomes ready in the background; what is certain is served from the moment on when the replica's file is open.
 import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
@@ -11,25 +11,29 @@ import { buildApp, type Log } from './http/app.ts'
 import { ApiKeys } from './http/auth.ts'
 import { Metrics } from './http/metrics.ts'
 import { TokenCalls } from './http/tokens.ts'
-import { LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
+import { type Ledger, LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
 import { isEcho } from './ledger/settled.ts'
 import { type Config, readConfig } from './node/config.ts'
+import { findEtcd } from './node/etcd.ts'
 import { lockDirectory } from './node/lock.ts'
+import { type Member, startMember } from './node/member.ts'
 import { readPrivateFile } from './node/private.ts'
-import { openLedger, openReplica, refusal, StartError, strangeLedger } from './opening.ts'
+import { fieldsHash, Observer, type Vault, VERSION } from './observing.ts'
+import { meetLedger, openLedger, openReplica, refusal, StartError, strangeLedger } from './opening.ts'
 import type { Replica, ReplicaOptions } from './replica/replica.ts'
-import { encodeEntry, type Genesis } from './state/entries.ts'
-import { bootKey } from './state/keys.ts'
+import { encodeEntry, type Genesis, type NodeEntry } from './state/entries.ts'
+import { bootKey, nodeKey } from './state/keys.ts'
 import { TokenService } from './tokens/tokens.ts'
 
-export const VERSION = '0.1.0'
-const RECORDS_BEFORE_WARNING = 100
-const PROBE_MS = 1000
+const RETRY_MS = 500
+const LOCK_MS = 500
 
 export type Node = {
   readonly config: Config
   /** `http://host:port` as it listens. */
   readonly url: string
+  /** Resolves when requests are served fully; rejects with what ends the node before that. */
+  readonly ready: Promise<void>
   /** Re-reads owners and keyring. Throws ConfigError, PrivateFileError, KeyringError; then nothing has changed. */
   reload(): Promise<void>
   /** Drains, then closes in reverse. */
@@ -42,124 +46,284 @@ export type StartOptions = {
   readonly clock?: Clock
   /** Called once the data directory is this process's own. */
   readonly locked?: () => void
+  /** Called with the process id of the node's own etcd member, and with undefined when it has ended. */
+  readonly member?: (pid: number | undefined) => void
   readonly log?: Logger
 }
 
 type Logger = Log & { info(fields: object, message: string): void }
 
-/** Starts a node by its configuration. Throws StartError, ConfigError, InUse, PrivateFileError, KeyringError. */
-export async function startNode(initial: Config, options: StartOptions = {}): Promise<Node> {
-  const clock = options.clock ?? systemClock
-  const log =
-    options.log ??
-    pino({ level: 'info', base: { node: initial.node } }, pino.destination({ dest: 2, sync: true }))
-  const config = initial
-  const failed = Promise.withResolvers<Error>()
-  const closers: (() => Promise<void> | void)[] = []
-  const closeAll = async (): Promise<void> => {
-    for (const close of closers.splice(0).reverse()) await close()
-  }
+/** Starts a node by its configuration. Throws StartError, ConfigError, InUse, NoEtcd, PrivateFileError, KeyringError. */
+export async function startNode(config: Config, options: StartOptions = {}): Promise<Node> {
+  const starting = new Starting(config, options)
   try {
-    let keyring = Keyring.parse(readPrivateFile(config.keyring))
-    mkdirSync(config.data, { recursive: true, mode: 0o700 })
-    const lock = lockDirectory(config.data)
-    closers.push(() => lock.release())
-    options.locked?.()
-    const events = await openEvents(config, clock)
-    closers.push(() => events.close())
-    events.emit('node.started')
-    const { ledger, genesis, boot } = await openLedger(config, keyring, clock)
-    closers.push(() => ledger.close())
-    events.emit('ledger.connected', { reason: ledger.kind })
+    await starting.open()
+    return starting.run()
+  } catch (error) {
+    await starting.close()
+    throw error
+  }
+}
 
-    // From here on the node listens: it is alive, and says what it is waiting for.
-    let vault: { replica: Replica; tokens: TokenService } | undefined
-    let waitingFor = 'the replica is being read'
-    let stopping = false
-    const tokenService = (): TokenService => {
-      if (!vault) throw new Problem('not-ready', 'the node is starting', { reasons: [waitingFor] })
-      return vault.tokens
+class Starting {
+  readonly #config: Config
+  readonly #options: StartOptions
+  readonly #clock: Clock
+  readonly #log: Logger
+  readonly #boot: string
+  readonly #failed = Promise.withResolvers<Error>()
+  readonly #stop = new AbortController()
+  readonly #closers: (() => Promise<void> | void)[] = []
+  #keyring: Keyring
+  #member: Member | undefined
+  #ledger: Ledger | undefined
+  #vault: Vault | undefined
+  // Assigned by open(), before anything else is called.
+  #events!: EventLog
+  #keys!: ApiKeys
+  #app!: FastifyInstance
+  #observer!: Observer
+
+  constructor(config: Config, options: StartOptions) {
+    const { clock = systemClock, log } = options
+    this.#config = config
+    this.#options = options
+    this.#clock = clock
+    this.#log =
+      log ?? pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
+    this.#boot = Buffer.from(clock.random(16)).toString('hex')
+    this.#keyring = Keyring.parse(readPrivateFile(config.keyring))
+  }
+
+  /** All that needs no other node. */
+  async open(): Promise<void> {
+    const config = this.#config
+    mkdirSync(config.data, { recursive: true, mode: 0o700 })
+    const lock = lockDirectory(config.data, LOCK_MS)
+    this.#closers.push(() => lock.release())
+    this.#options.locked?.()
+    this.#events = await openEvents(config, this.#clock)
+    this.#closers.push(() => this.#events.close())
+    this.#events.emit('node.started')
+    this.#startMember()
+    const ledger = await openLedger(config)
+    this.#ledger = ledger
+    this.#closers.push(() => ledger.close())
+    await this.#listen()
+  }
+
+  #startMember(): void {
+    const config = this.#config
+    if (config.ledger.kind !== 'etcd' || !config.ledger.member) return
+    const etcd = findEtcd(config.ledger.member.etcd, (text) => this.#log.info({}, text))
+    const { member: changed } = this.#options
+    const member = startMember({ config, etcd, log: this.#log, ...(changed ? { changed } : {}) })
+    this.#member = member
+    this.#closers.push(() => member.stop())
+  }
+
+  /** From here on the node is alive, and says what it waits for. */
+  async #listen(): Promise<void> {
+    const config = this.#config
+    const service = (): TokenService => {
+      if (this.#vault) return this.#vault.tokens
+      throw new Problem('not-ready', 'the node is starting', { reasons: this.#observer.notReady(false) })
     }
-    const keys = new ApiKeys(config.owners)
-    const calls = new TokenCalls(lateBound(tokenService), config.fields, config.limits)
-    closers.push(() => calls.close())
-    let problems: readonly string[] = []
-    const notReady = (): readonly string[] =>
-      stopping ? ['the node is stopping'] : waitingFor === '' ? problems : [waitingFor]
-    const metrics = new Metrics(() =>
-      numbers(vault, calls, { config, events, keyring, ready: notReady().length === 0 }),
-    )
-    const app = await buildApp({
-      keys,
+    this.#keys = new ApiKeys(config.owners)
+    const calls = new TokenCalls(lateBound(service), config.fields, config.limits)
+    this.#closers.push(() => calls.close())
+    const observer = new Observer({
+      config,
+      events: this.#events,
+      log: this.#log,
+      calls,
+      keyring: () => this.#keyring,
+      ledger: () => this.#ledger,
+      member: () => this.#member,
+      vault: () => this.#vault,
+    })
+    this.#observer = observer
+    this.#closers.push(() => observer.close())
+    this.#app = await buildApp({
+      keys: this.#keys,
       tokens: calls,
-      node: {
-        notReady: (reads) => (reads && vault && !stopping ? [] : notReady()),
-        status: () => status(config, keyring, genesis, vault?.replica),
-      },
-      events,
-      metrics,
-      log,
+      node: { notReady: (reads) => observer.notReady(reads), status: () => observer.status() },
+      events: this.#events,
+      metrics: new Metrics(() => observer.numbers()),
+      log: this.#log,
       version: VERSION,
       limits: config.limits,
       ...readTls(config),
-      fatal: failed.resolve,
+      fatal: this.#failed.resolve,
     })
-    closers.push(() => app.close())
-    await app.listen({ host: config.listen.host, port: config.listen.port })
+    this.#closers.push(() => this.#app.close())
+    await this.#app.listen({ host: config.listen.host, port: config.listen.port })
+  }
 
-    const replica = await openReplica(
-      config,
-      { ledger, identity: genesis.identity, boot, clock, fatal: failed.resolve, events: tellReplica(events) },
-      log,
-    )
-    closers.push(() => replica.close())
-    await replica.recognized
-    if (replica.problems.length > 0) throw new StartError(strangeLedger(replica.problems[0]))
-    waitingFor = 'the replica is catching up'
-    await replica.waitApplied(await ledger.head()) // no barrier: that gives up after seconds, and this may take long
-    const tokens = new TokenService(replica, () => keyring, clock)
-    vault = { replica, tokens }
-    const probe = setInterval(async () => {
-      warnUnmatched(calls, log)
-      problems = [...(await ledger.problems()), ...replica.problems]
-    }, PROBE_MS)
-    closers.push(() => clearInterval(probe))
-    await untilTaken(
-      (reason) => {
-        waitingFor = reason
-      },
-      async () => {
-        await commitBoot(replica, config.node, boot)
-        await openEpochs(tokens, config)
-      },
-    )
-    events.emit('node.ready', { revision: replica.applied })
-    const url = urlOf(app, config)
-    log.info({ url, revision: replica.applied }, 'ready')
-    if (keyring.rewrap) rewrapAll(tokens, log)
+  run(): Node {
+    const ready = this.#becomeReady()
+    // Whoever waits for `ready` hears of it, and so does whoever waits for `failed`.
+    ready.catch((error: Error) => this.#failed.resolve(error))
     return {
-      config,
-      url,
-      failed: failed.promise,
-      reload: async () => {
-        const fresh = reread(config, replica.state.genesis ?? genesis)
-        keys.replace(fresh.config.owners)
-        keyring = fresh.keyring
-        await openEpochs(tokens, fresh.config)
-        log.info({ owners: fresh.config.owners.length }, 'owners and keyring re-read')
-        if (keyring.rewrap) await rewrapAll(tokens, log)
-      },
+      config: this.#config,
+      url: urlOf(this.#app, this.#config),
+      ready,
+      failed: this.#failed.promise,
+      reload: () => this.#reload(),
       stop: async () => {
-        stopping = true
+        this.#observer.stopping = true
+        this.#stop.abort()
         // First of all, though it was opened before the replica: what has begun is finished while that is open.
-        await app.close()
-        events.emit('node.stopped')
-        await closeAll()
+        await this.#app.close()
+        await ready.catch(() => undefined)
+        this.#events.emit('node.stopped')
+        await this.close()
       },
     }
-  } catch (error) {
-    await closeAll()
-    throw error
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) await close()
+  }
+
+  async #becomeReady(): Promise<void> {
+    const opened = performance.now()
+    const { replica, setAside } = await this.#openReplica()
+    const tokens = new TokenService(replica, () => this.#keyring, this.#clock)
+    this.#waitFor('the ledger is asked')
+    // A replica that has followed a ledger knows it again by itself, and serves what it knows before that is reached.
+    if (replica.identity === undefined) await this.#untilTaken(() => this.#meet())
+    this.#serve({ replica, tokens })
+    replica.follow()
+    await this.#untilTaken(() => this.#catchUp(replica))
+    this.#serve({ replica, tokens })
+    this.#events.emit('ledger.connected', { reason: this.#config.ledger.kind })
+    if (setAside !== undefined) {
+      const ms = Math.round(performance.now() - opened)
+      this.#events.emit('replica.rebuilt', { revision: replica.applied, ms, reason: setAside })
+    }
+    await this.#untilTaken(async () => {
+      await this.#commitBoot(replica)
+      await openEpochs(tokens, this.#config)
+    })
+    await this.#observer.probe()
+    this.#waitFor('')
+    this.#events.emit('node.ready', { revision: replica.applied })
+    this.#log.info({ url: urlOf(this.#app, this.#config), revision: replica.applied }, 'ready')
+    if (this.#keyring.rewrap) rewrapAll(tokens, this.#log)
+  }
+
+  async #openReplica(): ReturnType<typeof openReplica> {
+    const ledger = this.#ledger
+    if (!ledger) throw new StartError('the ledger is not open')
+    const opened = await openReplica(
+      this.#config,
+      {
+        ledger,
+        boot: this.#boot,
+        clock: this.#clock,
+        fatal: this.#failed.resolve,
+        events: tellReplica(this.#events),
+      },
+      this.#log,
+    )
+    this.#closers.push(() => opened.replica.close())
+    return opened
+  }
+
+  /** Throws StartError where the keyring is not the ledger's. */
+  #serve(vault: Vault): void {
+    const { genesis } = vault.replica.state
+    const why = genesis && refusal(this.#keyring, genesis)
+    if (why !== undefined) throw new StartError(why)
+    this.#vault = vault
+  }
+
+  #waitFor(reason: string): void {
+    this.#observer.waitingFor = reason
+  }
+
+  async #meet(): Promise<void> {
+    const ledger = this.#ledger
+    if (!ledger) throw new StartError('the ledger is not open')
+    await meetLedger({ ledger, keyring: this.#keyring, boot: this.#boot, clock: this.#clock })
+  }
+
+  /** No barrier: that gives up after seconds, and this may take long. */
+  async #catchUp(replica: Replica): Promise<void> {
+    await replica.recognized
+    const [strange] = replica.problems
+    if (strange !== undefined) throw new LedgerUnavailable('ledger-changed', strange)
+    const head = (await this.#ledger?.head()) ?? 0
+    this.#waitFor('the replica is catching up')
+    await replica.waitApplied(head)
+  }
+
+  /** Names this run of the node, and what it has read: its own view of the nodes is right from then on. */
+  async #commitBoot(replica: Replica): Promise<void> {
+    const key = bootKey(this.#boot)
+    const writer = replica.nextWriter()
+    const value = encodeEntry({ kind: 'boot', boot: this.#boot, node: this.#config.node }, writer)
+    const about = encodeEntry(nodeEntry(this.#config, this.#keyring), writer)
+    const { revision } = await replica.commit(
+      {
+        if: [{ key, revision: 0 }],
+        put: [
+          { key, value },
+          { key: nodeKey(this.#config.node), value: about },
+        ],
+      },
+      key,
+    )
+    await replica.waitApplied(revision)
+  }
+
+  async #reload(): Promise<void> {
+    const { config, keyring } = reread(this.#config, this.#vault?.replica.state.genesis)
+    this.#keys.replace(config.owners)
+    this.#keyring = keyring
+    const vault = this.#vault
+    if (!vault || this.#observer.waitingFor !== '') return // what starts reads them by itself
+    await this.#untilTaken(async () => {
+      await tellNode(vault.replica, nodeEntry(this.#config, keyring))
+      await openEpochs(vault.tokens, config)
+    })
+    this.#log.info({ owners: config.owners.length }, 'owners and keyring re-read')
+    if (keyring.rewrap) await rewrapAll(vault.tokens, this.#log)
+  }
+
+  /**
+   * Tries until the ledger takes it: what is known is served meanwhile, and `/ready` tells what is missing. A ledger in a
+   * file that is not the one that was followed is the operator's mistake on this machine, and ends the start.
+   */
+  async #untilTaken(work: () => Promise<void>): Promise<void> {
+    const { signal } = this.#stop
+    for (;;) {
+      try {
+        return await unlessAborted(work(), signal)
+      } catch (error) {
+        const unavailable = error instanceof LedgerUnavailable
+        if (signal.aborted || (!unavailable && !(error instanceof UnknownOutcome))) throw error
+        if (unavailable && error.reason === 'closed') throw error
+        if (unavailable && error.reason === 'ledger-changed' && this.#config.ledger.kind === 'embedded')
+          throw new StartError(strangeLedger(error.message))
+        if (this.#observer.waitingFor !== '') this.#waitFor(error.message)
+        await unlessAborted(new Promise((resolve) => setTimeout(resolve, RETRY_MS)), signal)
+      }
+    }
+  }
+}
+
+/** The promise, or LedgerUnavailable `closed` when the signal comes first. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(new LedgerUnavailable('closed', 'the node is stopping'))
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort)
+  try {
+    return await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
 }
 
@@ -183,10 +347,13 @@ function lateBound(service: () => TokenService): ConstructorParameters<typeof To
 }
 
 /** What a reload takes over. Throws ConfigError, PrivateFileError, KeyringError. */
-function reread({ file, keyring: path }: Config, genesis: Genesis): { config: Config; keyring: Keyring } {
+function reread(
+  { file, keyring: path }: Config,
+  genesis: Genesis | undefined,
+): { config: Config; keyring: Keyring } {
   const config = readConfig(file)
   const keyring = Keyring.parse(readPrivateFile(path))
-  const why = refusal(keyring, genesis)
+  const why = genesis && refusal(keyring, genesis)
   if (why !== undefined) throw new KeyringError(why)
   return { config, keyring }
 }
@@ -200,29 +367,20 @@ async function rewrapAll(tokens: TokenService, log: Logger): Promise<void> {
   }
 }
 
-/** Tries until the ledger takes it: what is known is served meanwhile, and `/ready` tells what is missing. */
-async function untilTaken(waitingFor: (reason: string) => void, work: () => Promise<void>): Promise<void> {
-  for (;;) {
-    try {
-      await work()
-      return waitingFor('')
-    } catch (error) {
-      if (
-        !(error instanceof UnknownOutcome) &&
-        (!(error instanceof LedgerUnavailable) || error.reason === 'closed')
-      ) {
-        throw error
-      }
-      waitingFor(error.message)
-      await new Promise((resolve) => setTimeout(resolve, PROBE_MS))
-    }
-  }
+function nodeEntry(config: Config, keyring: Keyring): NodeEntry {
+  const { active, ids } = keyring
+  return { kind: 'node', node: config.node, fields: fieldsHash(config), rootKeys: ids, active }
 }
 
-async function commitBoot(replica: Replica, node: string, boot: string): Promise<void> {
-  const key = bootKey(boot)
-  const value = encodeEntry({ kind: 'boot', boot, node }, replica.nextWriter())
-  await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
+/** Only this node puts its own entry: a refusal means that a commit of its own came late, and it is put again. */
+async function tellNode(replica: Replica, entry: NodeEntry): Promise<void> {
+  const key = nodeKey(entry.node)
+  for (let told = false; !told; ) {
+    await replica.barrier()
+    const value = encodeEntry(entry, replica.nextWriter())
+    const revision = replica.state.nodeRevision(entry.node)
+    told = (await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key)).ok
+  }
 }
 
 async function openEpochs(tokens: TokenService, config: Config): Promise<void> {
@@ -236,63 +394,8 @@ function tellReplica(events: EventLog): ReplicaOptions['events'] {
     lost: (reason) => events.emit('ledger.lost', { reason }),
     recovered: () => events.emit('ledger.recovered'),
     caughtUp: (from, to, ms) => events.emit('replica.caught-up', { from, to, ms }),
-    rebuilt: (reason, revision, ms) => events.emit('replica.rebuilt', { revision, ms, reason }),
     epoch: (owner, epoch, revision) => events.emit('epoch.observed', { owner, epoch, revision }),
     applied: (from, revision) => events.emit('replica.applied', { revision, from }),
-  }
-}
-
-function status(
-  config: Config,
-  keyring: Keyring,
-  genesis: Genesis,
-  replica: Replica | undefined,
-): Record<string, unknown> {
-  const { revision, digest } = replica?.digest() ?? { revision: 0, digest: '' }
-  const head = Math.max(replica?.head ?? 0, revision)
-  return {
-    node: config.node,
-    version: VERSION,
-    ledger: { kind: config.ledger.kind, identity: genesis.identity, revision: head },
-    replica: { revision, lag: head - revision, digest },
-    quorum: replica !== undefined,
-    leader: config.node,
-    members: [],
-    fields: createHash('sha256')
-      .update(JSON.stringify([...config.fields].sort()))
-      .digest('hex'),
-    root_keys: keyring.ids,
-  }
-}
-
-function numbers(
-  vault: { replica: Replica; tokens: TokenService } | undefined,
-  calls: TokenCalls,
-  node: { config: Config; events: EventLog; keyring: Keyring; ready: boolean },
-): ReturnType<ConstructorParameters<typeof Metrics>[0]> {
-  const { replica } = vault ?? {}
-  const { keyring } = node
-  return {
-    revision: replica?.applied ?? 0,
-    head: replica?.head ?? 0,
-    ...(replica?.counts ?? { mappings: 0, segments: 0, ignoredDuplicates: 0, foreignKeys: 0 }),
-    eventsDropped: node.events.dropped,
-    ready: node.ready,
-    fieldMatches: node.config.fields.map((field, i) => [field, calls.fieldMatches[i]]),
-    records: calls.records,
-    rootKeys: keyring.ids.map((id) => ({ id, active: id === keyring.active })),
-    wrappedKeys: vault?.tokens.wrappedKeys() ?? new Map(),
-  }
-}
-
-const warned = new WeakSet<TokenCalls>()
-
-/** A configured field that matches nothing is probably misspelt: its values stay in clear. Told once. */
-function warnUnmatched(calls: TokenCalls, log: Log): void {
-  if (calls.records < RECORDS_BEFORE_WARNING || warned.has(calls)) return
-  warned.add(calls)
-  for (const field of calls.unmatched()) {
-    log.warn({ field, records: calls.records }, 'a configured field has matched nothing in any record')
   }
 }
 

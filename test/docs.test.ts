@@ -16,6 +16,9 @@ import { tokenText } from '../src/crypto/token.ts'
 import { EVENT_NAMES } from '../src/events/log.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
 import { ConfigError, DEFAULT_LIMITS, type Limits, parseConfig } from '../src/node/config.ts'
+import { verifyBackup } from '../src/replica/backup.ts'
+import { BackupWriter } from '../src/replica/backup-file.ts'
+import { Contents } from '../src/replica/contents.ts'
 import { encodePages } from '../src/replica/page.ts'
 import { ReplicaStore } from '../src/replica/store.ts'
 import { TokenTable } from '../src/replica/table.ts'
@@ -436,7 +439,13 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
   await ledger.close()
   const store = new ReplicaStore(join(dir, 'replica'))
   const meta = { format: 1, ledger: '', cursor: 2, pages: 0, witness: '', checkpoint: '' }
-  await store.write({ pages: [], entries: [], tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }], meta })
+  await store.write({
+    pages: [],
+    entries: [],
+    tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }],
+    tails: [],
+    meta,
+  })
   await store.close()
   for (const [file, name, keyEncoding] of [
     ['ledger', 'log', undefined],
@@ -468,4 +477,30 @@ test('the worked example of docs/format.md is what the code makes', async () => 
   } finally {
     rmSync(dir, { recursive: true })
   }
+})
+
+test('the backup of docs/format.md is what the code writes, and reads', async () => {
+  const { 'wrapped key': wrapped } = keyringParts()
+  const identity = 'ab'.repeat(16)
+  const receiptKey = Buffer.from(wrapped, 'hex')
+  const genesis = encodeEntry({ kind: 'genesis', identity, format: 1, receiptKey }, WRITER)
+  const epoch = encodeEntry({ kind: 'epoch', owner: 'clinic-a', active: 3 }, WRITER)
+  const contents = new Contents()
+  const entries = [
+    { key: 'genesis', value: genesis },
+    { key: 'epoch/clinic-a', value: epoch },
+  ]
+  for (const { key, value } of entries) contents.add(key, value)
+  const chunks: Uint8Array[] = []
+  const writer = new BackupWriter(async (chunk) => chunks.push(chunk))
+  await writer.head({ revision: 2, identity, format: 1, madeAt: OPENED })
+  for (const entry of entries) await writer.entry(entry)
+  await writer.end({ entries: 2, mappings: 0, digest: contents.digest() })
+  const [block] = blocks('docs/format.md', 'backup')
+  const told = [...block.matchAll(/^.*? {2,}(.*)$/gm)].map(([, bytes]) => bytes).join('')
+  assert.equal(told, hex(Buffer.concat(chunks)))
+  const source = (async function* () {
+    yield Buffer.from(told, 'hex')
+  })()
+  assert.equal((await verifyBackup(source)).identity, identity)
 })

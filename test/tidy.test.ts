@@ -5,7 +5,7 @@ import { dirname, join, normalize } from 'node:path'
 import { test } from 'node:test'
 
 /** The composition: what is opened in which order, and how each is opened. It knows all rooms. */
-const ROOT = ['server', 'opening']
+const ROOT = ['server', 'opening', 'observing']
 
 const SEAMS = ['assert', 'errors', 'clock', 'wire']
 
@@ -18,10 +18,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   tokens: ['replica', 'state', 'crypto'],
   events: [],
   http: ['tokens', 'replica', 'ledger', 'crypto', 'events'],
-  node: [],
+  node: ['ledger'],
   client: [],
   // The command line is a client of the API; it starts nodes, and edits their files.
-  cli: ['client', 'server', 'node', 'crypto', 'replica', 'http'],
+  cli: ['client', 'server', 'opening', 'node', 'crypto', 'replica', 'http'],
 }
 
 /** Ratchets: today's largest. They may only go down; at 400 lines and 70 lines they end. */

@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
-import { etcdBinary } from './etcd.ts'
+import { findEtcd } from '../src/node/etcd.ts'
 
 const args = process.argv.slice(2)
 const embedded = args.includes('--embedded')
@@ -23,9 +23,11 @@ let skipped = 0
 
 if (needsEtcd) {
   try {
-    etcdBinary()
+    findEtcd(undefined, (text) => console.error(`coffer: ${text}`))
   } catch (error) {
-    console.log(`✖ test/cluster: ${error instanceof Error ? error.message : error}`)
+    console.log(
+      `✖ test/cluster: ${error instanceof Error ? error.message : error}; \`npm test -- --embedded\` does without`,
+    )
     failed++
     runnable = files.filter((file) => !file.startsWith('test/cluster/'))
   }

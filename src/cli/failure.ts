@@ -28,6 +28,10 @@ const PLAIN: ReadonlySet<string> = new Set([
   'DamagedReplica',
   'CorruptEntry',
   'LedgerUnavailable',
+  'NoEtcd',
+  'MembershipError',
+  'BackupError',
+  'DamagedBackup',
 ])
 
 /** What to print of an error, and the exit code. A fault of ours keeps its stack. */

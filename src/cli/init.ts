@@ -1,18 +1,19 @@
-// coffer init: the files of a new node, and an API key for each owner.
+// coffer init: the files of a new node, or of three with their certificates, and an API key for each owner.
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { stringify } from 'yaml'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
-import { hashKey } from '../http/auth.ts'
+import { createAuthority, issueCertificate } from '../node/certificates.ts'
 import { ConfigError, parseConfig } from '../node/config.ts'
 import { writePrivateFile } from '../node/private.ts'
 import { newApiKey } from './apikey.ts'
+import { configText, LAST_PORT, portOf } from './config-text.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
+import { renew } from './init-renew.ts'
 import { note, print, printJson, table } from './terminal.ts'
 
-const NODE = 'n1'
+const NODES = ['n1', 'n2', 'n3']
 
 export type InitOptions = {
   readonly dir: string
@@ -27,28 +28,38 @@ export type Made = {
   readonly nodes: readonly string[]
   /** The configuration file of each node. */
   readonly configs: readonly string[]
+  /** The command that runs it. */
+  readonly next: string
 }
 
 export function registerInit(program: Command): void {
   program
     .command('init')
-    .description('write the files of a new node: keyring, configuration, API keys')
+    .description('write the files of a new vault: keyring, configuration, API keys')
     .argument('<dir>', 'a directory that is empty or not there yet')
-    .option('--nodes <count>', 'how many nodes', '1')
+    .option('--nodes <count>', 'how many nodes: 1, or 3 with an etcd member each', '1')
     .option('--owner <name>', 'an owner; can be repeated (default: "default")', collect)
     .option('--field <path>', 'a field of records that becomes a token; can be repeated', collect)
     .option('--port <port>', 'the port to listen on, on 127.0.0.1', '8200')
-    .option('--renew', 'new certificates')
-    .option('--json', 'print {"owners":{NAME:KEY},"nodes":[URL]}')
+    .option('--renew', 'new certificates for the nodes of <dir>, which is there already')
+    .option('--json', 'print {"owners":{NAME:KEY},"nodes":[URL]}; with --renew {"renewed":[NODE]}')
     .addHelpText(
       'after',
       `
-Writes keyring.json and ${NODE}.yaml, both readable by you alone. The API keys are printed once; only their
+Writes keyring.json and n1.yaml, readable by you alone. The API keys are printed once; only their
 hashes are stored. Keep a copy of keyring.json in a safe place: without it nothing can be read again.
+
+With --nodes 3 also n2.yaml, n3.yaml, and tls/: a private authority (CA), and a certificate for the
+etcd member of each node. The nodes listen on PORT, PORT+10 and PORT+20, their members on the two
+ports above. --renew makes new certificates, signed by the same CA; the nodes take them up when they
+are restarted. tls/ca.key serves nothing else: it may be kept elsewhere meanwhile.
 
 Example:
   $ coffer init ./vault --owner clinic-a --owner clinic-b --field patient.ssn --field 'contacts[].phone'
-  $ coffer start --config ./vault/${NODE}.yaml`,
+  $ coffer start --config ./vault/n1.yaml
+
+  $ coffer init ./cluster --nodes 3 --owner clinic-a
+  $ coffer cluster start ./cluster`,
     )
     .action(init)
 }
@@ -66,17 +77,28 @@ type Options = {
   readonly json?: boolean
 }
 
-function init(dir: string, options: Options): void {
-  if (options.renew) throw new Failure('--renew is not part of this version', USED_WRONGLY)
-  if (options.nodes === '3') throw new Failure('--nodes 3 is not part of this version', USED_WRONGLY)
-  if (options.nodes !== '1') throw new Failure('--nodes must be 1', USED_WRONGLY)
-  const port = Number(options.port)
-  if (!/^\d+$/.test(options.port) || port > 65535)
-    throw new Failure('--port must be a number from 0 to 65535 (0: any that is free)', USED_WRONGLY)
-  const { owner: owners = ['default'], field: fields = [] } = options
-  const made = initDirectory({ dir, owners, fields, port })
+async function init(dir: string, options: Options, command: Command): Promise<void> {
+  if (options.renew) {
+    for (const name of ['nodes', 'owner', 'field', 'port']) {
+      if (command.getOptionValueSource(name) === 'cli')
+        throw new Failure(`--renew only makes certificates: leave out --${name}`, USED_WRONGLY)
+    }
+    return renew(dir, options.json ?? false)
+  }
+  const { nodes, owner: owners = ['default'], field: fields = [] } = options
+  if (nodes !== '1' && nodes !== '3') throw new Failure('--nodes must be 1 or 3', USED_WRONGLY)
+  const port = readPort(options.port, nodes === '3')
+  const made = await (nodes === '3' ? initCluster : initDirectory)({ dir, owners, fields, port })
   if (options.json) printJson({ owners: made.owners, nodes: made.nodes })
   else tell(made)
+}
+
+function readPort(text: string, cluster: boolean): number {
+  const port = Number(text)
+  const [least, most] = cluster ? [1, 65535 - LAST_PORT] : [0, 65535]
+  if (/^\d+$/.test(text) && port >= least && port <= most) return port
+  const why = cluster ? `(three nodes take ports up to that plus ${LAST_PORT})` : '(0: any that is free)'
+  throw new Failure(`--port must be a number from ${least} to ${most} ${why}`, USED_WRONGLY)
 }
 
 /** For a person: keys on stdout, what to do with them on stderr. */
@@ -84,28 +106,75 @@ export function tell(made: Made): void {
   note('The API keys, shown this once:')
   print(table([['owner', 'API key'], ...Object.entries(made.owners)]))
   note(`\nKeep a copy of keyring.json in a safe place: without it nothing can be read again.`)
-  note(`Next: coffer start --config ${made.configs[0]}`)
+  note(`Next: ${made.next}`)
 }
 
-/** Writes everything or nothing. Throws Failure: 2 for names that cannot be, 1 where `dir` is not empty. */
+/** One node. Writes everything or nothing. Throws Failure: 2 for names that cannot be, 1 where `dir` is not empty. */
 export function initDirectory({ dir, owners, fields, port }: InitOptions): Made {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
-  const config = join(dir, `${NODE}.yaml`)
-  const yaml = configText({ keys, fields, port })
-  checkNames(yaml, config)
+  const [node] = NODES
+  const name = `${node}.yaml`
+  const yaml = configText({ node, keys, fields, port })
+  checkNames(yaml, join(dir, name))
+  writeAll(dir, [
+    ['keyring.json', Keyring.create(systemClock).serialize()],
+    [name, yaml],
+  ])
+  const config = join(dir, name)
+  return {
+    owners: Object.fromEntries(keys),
+    nodes: [`http://127.0.0.1:${port}`],
+    configs: [config],
+    next: `coffer start --config ${config}`,
+  }
+}
+
+/** Three nodes, as initDirectory. */
+async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<Made> {
+  const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
+  const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
+  const token = `coffer-${Buffer.from(systemClock.random(16)).toString('hex')}`
+  const cluster = { nodes, token }
+  const configs = nodes.map(
+    (node) => [`${node.node}.yaml`, configText({ ...node, keys, fields, cluster })] as const,
+  )
+  for (const [name, yaml] of configs) checkNames(yaml, join(dir, name))
+  const authority = await createAuthority(systemClock)
+  const files: (readonly [name: string, text: string])[] = [
+    ['keyring.json', Keyring.create(systemClock).serialize()],
+    ['tls/ca.crt', authority.cert],
+    ['tls/ca.key', authority.key],
+  ]
+  for (const { node } of nodes) {
+    const { cert, key } = await issueCertificate(authority, { node }, systemClock)
+    files.push([`tls/${node}.crt`, cert], [`tls/${node}.key`, key])
+  }
+  writeAll(dir, [...files, ...configs])
+  return {
+    owners: Object.fromEntries(keys),
+    nodes: nodes.map(({ port }) => `http://127.0.0.1:${port}`),
+    configs: configs.map(([name]) => join(dir, name)),
+    next: `coffer cluster start ${dir}`,
+  }
+}
+
+/** Names are relative to `dir`; all files have mode 0600. */
+function writeAll(dir: string, files: readonly (readonly [name: string, text: string])[]): void {
   const there = existsSync(dir)
   if (there && readdirSync(dir).length > 0)
     throw new Failure(`${resolve(dir)} is not empty: name another directory, or empty this one`)
-  mkdirSync(dir, { recursive: true, mode: 0o700 })
   try {
-    writePrivateFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
-    writePrivateFile(config, yaml)
+    for (const [name, text] of files) {
+      mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o700 })
+      writePrivateFile(join(dir, name), text)
+    }
   } catch (error) {
-    for (const name of readdirSync(dir)) rmSync(join(dir, name), { force: true })
+    // What stands in there now is of this command alone.
+    const made = existsSync(dir) ? readdirSync(dir) : []
+    for (const name of made) rmSync(join(dir, name), { recursive: true, force: true })
     if (!there) rmSync(dir, { recursive: true, force: true })
     throw error
   }
-  return { owners: Object.fromEntries(keys), nodes: [`http://127.0.0.1:${port}`], configs: [config] }
 }
 
 /** The configuration's own rules judge the names. Throws Failure with every fault. */
@@ -121,52 +190,4 @@ function checkNames(yaml: string, file: string): void {
     const lines = error.faults.map(({ path, message }) => `  ${named(path)}: ${named(message)}`)
     throw new Failure(['nothing was written:', ...lines].join('\n'), USED_WRONGLY)
   }
-}
-
-type Contents = {
-  readonly keys: readonly (readonly [owner: string, key: string])[]
-  readonly fields: readonly string[]
-  readonly port: number
-}
-
-function configText({ keys, fields, port }: Contents): string {
-  // A name that YAML would read as something else comes in quotes.
-  const scalar = (text: string): string => stringify(text, { lineWidth: 0 }).trimEnd()
-  const owners = keys.flatMap(([owner, key]) => [
-    `  - id: ${scalar(owner)}`,
-    '    keys:',
-    '      - id: k1',
-    `        sha256: ${scalar(hashKey(key))}`,
-  ])
-  const paths = fields.map((field) => `    - ${scalar(field)}`)
-  return `# One node of Coffer: \`coffer start --config ${NODE}.yaml\` runs it.
-# Paths are relative to this file. It is read once, at the start; the owners, and the keyring, also
-# when the node gets SIGHUP.
-
-node: ${NODE}
-
-# Beyond this machine only with tls: { cert: FILE, key: FILE }.
-listen: 127.0.0.1:${port}
-
-# The ledger is in here (the truth: back it up), the replica (disposable) and the event log.
-data: ./${NODE}
-
-# The root keys. Keep a copy in a safe place: without it nothing that is stored can be read again.
-keyring: ./keyring.json
-
-# Who may ask. A key is shown once, when it is made; here is its SHA-256.
-# \`coffer keys add --config ${NODE}.yaml --owner NAME\` adds a key, and the owner where it is new.
-owners:
-${owners.join('\n')}
-
-# The places in records that become tokens: dotted paths, [] is every element of a list.
-tokenize:
-  fields:${paths.length === 0 ? ' []' : `\n${paths.join('\n')}`}
-
-# What one request may take; these are the defaults.
-# limits: { body_bytes: 16777216, values: 100000, value_bytes: 32768, answer_bytes: 67108864 }
-
-ledger:
-  kind: embedded
-`
 }

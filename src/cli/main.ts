@@ -2,13 +2,17 @@
 // The command line. Exit 0: fine; 1: failed; 2: used wrongly.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { registerBackup } from './backup.ts'
+import { registerCluster } from './cluster.ts'
 import { registerDemo } from './demo.ts'
 import { registerEpoch } from './epoch.ts'
 import { explain, USED_WRONGLY } from './failure.ts'
 import { registerInit } from './init.ts'
 import { registerKeyring } from './keyring.ts'
 import { registerKeys } from './keys.ts'
+import { registerMember } from './member.ts'
 import { registerReplica } from './replica.ts'
+import { registerRestore } from './restore.ts'
 import { registerStart } from './start.ts'
 import { registerStatus } from './status.ts'
 import { note } from './terminal.ts'
@@ -39,11 +43,15 @@ Example:
     )
   registerInit(program)
   registerStart(program)
+  registerCluster(program)
   registerKeys(program)
   registerKeyring(program)
   registerEpoch(program)
   registerStatus(program)
+  registerBackup(program)
+  registerRestore(program)
   registerReplica(program)
+  registerMember(program)
   registerDemo(program)
   return program
 }

@@ -38,9 +38,14 @@ export async function reach(config: Config): Promise<Reached> {
   return reachRunning(config) ?? (await startHere(config))
 }
 
-function overHttp(config: Config, now: Running): Reached {
+/** How a node of this machine is asked. Throws Failure. */
+export function connectTo(config: Config): { readonly target: Target; readonly transport: Transport } {
   const target = targetOf(addressOf(config))
-  const transport = new Transport(config.tls ? { tls: pinned(config.tls.cert) } : {})
+  return { target, transport: new Transport(config.tls ? { tls: pinned(config.tls.cert) } : {}) }
+}
+
+function overHttp(config: Config, now: Running): Reached {
+  const { target, transport } = connectTo(config)
   return {
     node: config.node,
     rootKeys: () => readRootKeys(transport, target),
@@ -62,6 +67,7 @@ async function startHere(config: Config): Promise<Reached> {
   }
   note(`node ${config.node} does not run here: starting it for a moment`)
   const node = await startNode({ ...rest, listen: { host: '127.0.0.1', port: 0 } }, { log })
+  await node.ready
   const transport = new Transport()
   return {
     node: config.node,

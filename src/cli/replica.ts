@@ -32,7 +32,8 @@ Example:
       'after',
       `
 Needs as much free disk as the replica takes. Ends with 1 where anything is wrong;
-then \`coffer replica reset\` helps.
+then \`coffer replica reset\` helps. With ledger.kind etcd the members of other nodes must serve,
+and the replica catches up with the ledger first, as it would at a start.
 
 Example:
   $ coffer replica verify --config ./vault/n1.yaml`,
@@ -50,15 +51,21 @@ Example:
 async function verify({ config: file, json }: Options): Promise<void> {
   const config = readConfig(file)
   needsLedger(config)
-  const { verifyReplica } = await import('../replica/verify.ts')
+  const [{ openLedger }, { verifyReplica }] = await Promise.all([
+    import('../opening.ts'),
+    import('../replica/verify.ts'),
+  ])
   const hold = holdStopped(config)
+  const shared = config.ledger.kind === 'etcd' ? await openLedger(config) : undefined
   try {
-    const result = await verifyReplica(config.data, systemClock)
+    const lost = (reason: string): void => note(`${reason}: waiting for it`)
+    const result = await verifyReplica({ data: config.data, shared, clock: systemClock, lost })
     const fine = result.kind === 'absent' || (result.kind === 'compared' && result.digest === result.rebuilt)
     if (json) printJson({ node: config.node, ...result, same: fine })
     else tell(result)
     if (!fine) process.exitCode = FAILED
   } finally {
+    await shared?.close()
     hold.release()
   }
 }
@@ -74,7 +81,7 @@ function tell(result: Verified): void {
       print(`the ${result.what} is damaged: ${result.reason}`)
       if (result.what === 'replica')
         note('`coffer replica reset` removes it, and the next start builds it again')
-      else note('the ledger is the truth and is not rebuilt: put a backup in its place')
+      else note('the ledger is the truth and is not rebuilt: move it to another place, and restore a backup')
       break
     case 'ahead':
       print(`the replica is at revision ${result.revision}, the ledger only at ${result.head}`)
@@ -109,12 +116,11 @@ function reset({ config: file, json }: Options): void {
   }
 }
 
-/** Without its ledger a replica is all there is. Throws Failure. */
+/** Without its ledger a replica is all there is; that of etcd is elsewhere. Throws Failure. */
 function needsLedger({ data, ledger, node }: Config): void {
-  if (ledger.kind !== 'embedded')
-    throw new Failure('replica verify and reset work on ledger.kind embedded only in this version')
-  if (!existsSync(join(data, 'ledger', 'data.mdb')))
+  const there = ledger.kind === 'etcd' ? existsSync(data) : existsSync(join(data, 'ledger', 'data.mdb'))
+  if (!there)
     throw new Failure(
-      `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
+      `there is no ${ledger.kind === 'etcd' ? data : `ledger in ${data}`}: has node ${node} ever been started with this configuration?`,
     )
 }

@@ -1,5 +1,14 @@
 // Whether a node of a configuration file runs on this machine, and its process.
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Config } from '../node/config.ts'
 import { InUse, lockDirectory } from '../node/lock.ts'
@@ -24,10 +33,40 @@ export function removePid(place: Place): void {
   if (readPid(place) === process.pid) rmSync(pidFile(place), { force: true })
 }
 
+/** Where the process id of its etcd member stands. */
+export function memberPidFile({ file, node }: Place): string {
+  return join(dirname(file), 'run', `${node}.etcd.pid`)
+}
+
+export function writeMemberPid(place: Place, pid: number): void {
+  mkdirSync(dirname(memberPidFile(place)), { recursive: true, mode: 0o700 })
+  writeFileSync(memberPidFile(place), `${pid}\n`)
+}
+
+/** Not where that member runs: another node may have begun meanwhile. */
+export function removeMemberPid(place: Place): void {
+  if (runningMember(place) === undefined) rmSync(memberPidFile(place), { force: true })
+}
+
 function readPid(place: Place): number | undefined {
-  if (!existsSync(pidFile(place))) return undefined
-  const text = readFileSync(pidFile(place), 'utf8').trim()
+  return readNumber(pidFile(place))
+}
+
+function readNumber(file: string): number | undefined {
+  if (!existsSync(file)) return undefined
+  const text = readFileSync(file, 'utf8').trim()
   return /^[1-9]\d{0,9}$/.test(text) ? Number(text) : undefined
+}
+
+/**
+ * The process of its etcd member, undefined where none runs. Not the pid decides, which the system may have given to
+ * another process meanwhile, but what that process runs on.
+ */
+export function runningMember(place: Place): number | undefined {
+  const pid = readNumber(memberPidFile(place))
+  if (pid === undefined || !isAlive(pid)) return undefined
+  const command = readProc(pid, 'cmdline')
+  return command?.includes(`--data-dir=${join(place.data, 'etcd')}\0`) ? pid : undefined
 }
 
 /**
@@ -43,15 +82,47 @@ export function running(place: Place): Running | undefined {
     if (!(error instanceof InUse)) throw error
   }
   const pid = readPid(place)
-  return { pid: pid !== undefined && isAlive(pid) ? pid : undefined }
+  return {
+    pid: pid !== undefined && isAlive(pid) && hasOpen(pid, join(place.data, 'lock')) ? pid : undefined,
+  }
 }
 
-function isAlive(pid: number): boolean {
+/** Another command may have the lock, and the process that got the pid of a dead node has nothing to do with it. */
+function hasOpen(pid: number, file: string): boolean {
+  const path = realpathSync(file)
+  try {
+    const descriptors = `/proc/${pid}/fd`
+    return readdirSync(descriptors).some((each) => linkOf(join(descriptors, each)) === path)
+  } catch {
+    return true // no /proc here, or a process of another user: it gets no signal anyway
+  }
+}
+
+/** undefined where it has just been closed. */
+function linkOf(descriptor: string): string | undefined {
+  try {
+    return readlinkSync(descriptor)
+  } catch {
+    return undefined
+  }
+}
+
+/** A process that has ended and whose parent has not asked yet how (a zombie) is none. */
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
-    return true
   } catch (error) {
     return error instanceof Error && 'code' in error && error.code === 'EPERM'
+  }
+  return !/\) Z /.test(readProc(pid, 'stat') ?? '')
+}
+
+/** undefined where the process is gone, or the system has no /proc. */
+function readProc(pid: number, name: 'cmdline' | 'stat'): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8')
+  } catch {
+    return undefined
   }
 }
 

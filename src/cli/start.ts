@@ -6,11 +6,11 @@ import { InUse } from '../node/lock.ts'
 import type { Node } from '../server.ts'
 import { explain, FAILED } from './failure.ts'
 import { initDirectory, tell } from './init.ts'
-import { removePid, running, writePid } from './running.ts'
+import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './running.ts'
 import { note } from './terminal.ts'
 
 const DEFAULT_DIR = './coffer-data'
-const DEFAULT_CONFIG = `${DEFAULT_DIR}/n1.yaml`
+export const DEFAULT_CONFIG = `${DEFAULT_DIR}/n1.yaml`
 
 export function registerStart(program: Command): void {
   program
@@ -52,6 +52,7 @@ async function start(config: Config): Promise<never> {
   const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
   const started = Promise.withResolvers<Node>()
   const end = (code: number): never => {
+    removeMemberPid(config)
     removePid(config)
     process.exit(code)
   }
@@ -65,20 +66,23 @@ async function start(config: Config): Promise<never> {
   })
   const stop = Promise.withResolvers<void>()
   let signals = 0
-  let ready = false
+  let opened = false
   const onSignal = (): void => {
     signals++
-    // Nothing has begun that would have to be finished; a stop in the midst of starting is as safe as a
-    // crash.
-    if (!ready) end(0)
+    // Nothing has begun that would have to be finished.
+    if (!opened) end(0)
     if (signals > 1) end(FAILED)
     stop.resolve()
   }
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
   try {
-    const node = await startNode(config, { log, locked: () => writePid(config) })
-    ready = true
+    const node = await startNode(config, {
+      log,
+      locked: () => writePid(config),
+      member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
+    })
+    opened = true
     started.resolve(node)
     const failed = await Promise.race([stop.promise, node.failed])
     if (failed) throw failed

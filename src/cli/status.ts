@@ -66,6 +66,10 @@ const ROWS: readonly (readonly [name: string, read: (status: NodeStatus) => stri
   ['digest', (now) => now.replica.digest],
   ['quorum', (now) => (now.quorum ? 'yes' : 'no')],
   ['leader', (now) => now.leader ?? 'none'],
+  [
+    'members',
+    (now) => now.members.map(({ node, ready }) => (ready ? node : `${node} (away)`)).join(' ') || '-',
+  ],
   ['fields', (now) => now.fields],
   ['root keys', (now) => [...now.root_keys].sort().join(' ')],
 ]

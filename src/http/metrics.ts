@@ -11,6 +11,12 @@ export type NodeNumbers = {
   readonly foreignKeys: number
   readonly eventsDropped: number
   readonly ready: boolean
+  readonly quorum: boolean
+  /** The node whose member leads. */
+  readonly leader: string | undefined
+  readonly members: readonly { readonly node: string; readonly ready: boolean }[]
+  /** The part of the ledger's room that is used. */
+  readonly ledgerUsed: number
   readonly fieldMatches: readonly (readonly [path: string, count: number])[]
   readonly records: number
   /** The keyring's root keys; one of them is active. */
@@ -54,6 +60,8 @@ export class Metrics {
         },
       })
     gauge('coffer_ready', 'Whether requests can be served fully', (now) => Number(now.ready))
+    gauge('coffer_quorum', 'Whether the ledger answers with a majority', (now) => Number(now.quorum))
+    gauge('coffer_ledger_used_ratio', "The part of the ledger's quota that is used", (now) => now.ledgerUsed)
     gauge('coffer_ledger_revision', 'The ledger head as last seen', (now) => now.head)
     gauge('coffer_replica_revision', 'The last revision applied', (now) => now.revision)
     gauge('coffer_replica_mappings', 'Mappings in the token table', (now) => now.mappings)
@@ -75,7 +83,33 @@ export class Metrics {
         for (const [path, count] of numbers().fieldMatches) this.set({ path }, count)
       },
     })
+    this.#watchMembers(numbers)
     this.#watchRootKeys(numbers)
+  }
+
+  #watchMembers(numbers: () => NodeNumbers): void {
+    const registers = [this.#registry]
+    new Gauge({
+      name: 'coffer_ledger_leader',
+      help: 'The node whose member leads the ledger',
+      labelNames: ['node'],
+      registers,
+      collect() {
+        this.reset()
+        const { leader } = numbers()
+        if (leader !== undefined) this.set({ node: leader }, 1)
+      },
+    })
+    new Gauge({
+      name: 'coffer_ledger_member_ready',
+      help: 'Whether each member of the ledger answers, with a leader',
+      labelNames: ['node'],
+      registers,
+      collect() {
+        this.reset()
+        for (const { node, ready } of numbers().members) this.set({ node }, Number(ready))
+      },
+    })
   }
 
   #watchRootKeys(numbers: () => NodeNumbers): void {

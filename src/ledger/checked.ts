@@ -6,9 +6,12 @@ import {
   type CommitResult,
   commitBytes,
   type Found,
+  type Health,
   KEY_BYTES,
+  type Known,
   type Ledger,
   LedgerUnavailable,
+  type Reader,
   type Revision,
   type SnapshotEntry,
 } from './ledger.ts'
@@ -56,14 +59,25 @@ export class CheckedLedger implements Ledger {
     }
   }
 
-  async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(
+    known: readonly Known[] = [],
+  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
     this.#open()
-    const { revision, entries } = await this.#driver.snapshot()
+    const { revision, entries } = await this.#driver.snapshot(known)
     return { revision, entries: checkEntries(revision, entries) }
   }
 
-  async problems(): Promise<readonly string[]> {
-    return this.#closed ? ['the ledger is closed'] : this.#driver.problems()
+  checkConnections(check: (reader: Reader) => Promise<void>): void {
+    this.#driver.checkConnections(check)
+  }
+
+  async health(): Promise<Health> {
+    if (!this.#closed) return this.#driver.health()
+    return { problems: ['the ledger is closed'], quorum: false, leader: undefined, members: [], used: 0 }
+  }
+
+  get full(): boolean {
+    return this.#driver.full
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,14 @@
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import { CheckedLedger } from './checked.ts'
-import { COMMIT_BYTES, type Commit, type Ledger, LedgerUnavailable, type Revision } from './ledger.ts'
+import {
+  COMMIT_BYTES,
+  type Commit,
+  type Known,
+  type Ledger,
+  LedgerUnavailable,
+  type Revision,
+} from './ledger.ts'
 
 export type Opened = {
   readonly ledger: Ledger
@@ -213,6 +220,23 @@ function following(open: () => Promise<Opened>): void {
     assert.ok(!seen.has('k000') && !seen.has('zzz'))
     assert.equal(seen.get('k200'), 'old')
     assert.equal(seen.get('k201'), 'old')
+  })
+
+  test('a snapshot leaves out nothing but what is known, and only where there is just as much', async () => {
+    const { ledger } = await open()
+    for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z']) await ledger.commit(put(key, key))
+    const keys = async (...known: Known[]): Promise<Set<string>> => {
+      const found = new Set<string>()
+      for await (const { key } of (await ledger.snapshot(known)).entries) found.add(key)
+      return found
+    }
+    const t = { from: 't/1', to: 't/1', count: 1 }
+    const some = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
+    for (const key of ['a', 'z']) assert.ok(some.has(key))
+    assert.ok((await keys({ from: 's/1', to: 's/2', count: 2 })).has('s/4'))
+    await ledger.commit(put('s/3', 'late'))
+    const all = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
+    for (const key of ['a', 's/1', 's/2', 's/3', 's/4', 'z']) assert.ok(all.has(key), key)
   })
 
   test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {

@@ -1,8 +1,11 @@
 // A thin etcd client on @grpc/grpc-js: the calls that Coffer uses, with deadlines. It repeats nothing (npm's etcd3
 // repeats Txn, which can apply a write twice), and says of a failed call whether it may have been executed.
+import { isIP } from 'node:net'
 import { join } from 'node:path'
+import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import {
   type ClientDuplexStream,
+  connectivityState,
   credentials,
   loadPackageDefinition,
   Metadata,
@@ -33,18 +36,25 @@ const loaded = loadPackageDefinition(
     oneofs: true,
   }),
 )
-// The loader gives a tree of whatever a file declares; etcd.proto declares these two services in this package.
-const { KV, Watch, Maintenance } = loaded.etcdserverpb as unknown as Record<
-  'KV' | 'Watch' | 'Maintenance',
+// The loader gives a tree of whatever a file declares; etcd.proto declares these services in this package.
+const { KV, Watch, Cluster, Maintenance } = loaded.etcdserverpb as unknown as Record<
+  'KV' | 'Watch' | 'Cluster' | 'Maintenance',
   ServiceClientConstructor
 >
 
-export type Header = { readonly revision: string; readonly raft_term: string; readonly member_id: string }
+export type Header = {
+  readonly cluster_id: string
+  readonly member_id: string
+  readonly revision: string
+  readonly raft_term: string
+}
 export type KeyValue = { readonly key: Buffer; readonly value: Buffer; readonly mod_revision: string }
 export type RangeResponse = {
   readonly header: Header
   readonly kvs: readonly KeyValue[]
   readonly more: boolean
+  /** Of all keys in the range, however many were asked for. */
+  readonly count: string
 }
 export type ResponseOp = { readonly response_range?: RangeResponse; readonly response_txn?: TxnResponse }
 export type TxnResponse = {
@@ -52,7 +62,26 @@ export type TxnResponse = {
   readonly succeeded: boolean
   readonly responses: readonly ResponseOp[]
 }
-export type StatusResponse = { readonly header: Header; readonly version: string; readonly leader: string }
+export type StatusResponse = {
+  readonly header: Header
+  readonly version: string
+  /** The leader's id; "0" where there is none. */
+  readonly leader: string
+  readonly isLearner: boolean
+  readonly dbSize: string
+  /** "0" where the release does not tell. */
+  readonly dbSizeQuota: string
+  /** Alarms, in words. */
+  readonly errors: readonly string[]
+}
+export type MemberEntry = {
+  readonly ID: string
+  /** Empty until it has started for the first time. */
+  readonly name: string
+  readonly peerURLs: readonly string[]
+  readonly isLearner: boolean
+}
+export type MembersResponse = { readonly header: Header; readonly members: readonly MemberEntry[] }
 export type WatchResponse = {
   readonly header: Header
   readonly created: boolean
@@ -77,45 +106,113 @@ export class EtcdError extends Error {
 
 /** What etcd refuses before it proposes anything. All else may have happened, a full database included. */
 const REFUSED =
-  /etcdserver: (no leader|too many requests|request is too large)|required revision has been compacted/
+  /etcdserver: (no leader|too many requests|request is too large|rpc not supported for learner)|required revision has been compacted/
 
-/** One member of the cluster. */
+export const isCompacted = (error: unknown): boolean =>
+  error instanceof EtcdError && /required revision has been compacted/.test(error.message)
+
+/** One member of the cluster, over one connection that is made again when it breaks. */
 export class EtcdEndpoint {
   readonly url: string
   readonly #kv: InstanceType<ServiceClientConstructor>
   readonly #watch: InstanceType<ServiceClientConstructor>
+  readonly #cluster: InstanceType<ServiceClientConstructor>
   readonly #maintenance: InstanceType<ServiceClientConstructor>
+  readonly #channel: ReturnType<InstanceType<ServiceClientConstructor>['getChannel']>
+  #connections = 0
+  #closed = false
 
   constructor(url: string, tls?: Tls) {
     this.url = url
-    const { host, protocol } = new URL(url)
+    const { host, hostname, protocol } = new URL(url)
     const secure = protocol === 'https:' && tls
-    const channel = secure ? credentials.createSsl(tls.ca, tls.key, tls.cert) : credentials.createInsecure()
-    this.#kv = new KV(host, channel, CHANNEL)
-    this.#watch = new Watch(host, channel, CHANNEL)
-    this.#maintenance = new Maintenance(host, channel, CHANNEL)
+    const address = hostname.replace(/^\[|\]$/g, '')
+    // TLS names no server by its address (RFC 6066); the certificate is held against the address all the same.
+    const named = isIP(address) > 0 ? { 'grpc.ssl_target_name_override': 'localhost' } : {}
+    const verify = {
+      checkServerIdentity: (_: string, cert: PeerCertificate) => checkServerIdentity(address, cert),
+    }
+    const secrets = secure
+      ? credentials.createSsl(tls.ca, tls.key, tls.cert, verify)
+      : credentials.createInsecure()
+    this.#kv = new KV(host, secrets, { ...CHANNEL, ...named })
+    this.#channel = this.#kv.getChannel()
+    const shared = { channelOverride: this.#channel }
+    this.#watch = new Watch(host, secrets, shared)
+    this.#cluster = new Cluster(host, secrets, shared)
+    this.#maintenance = new Maintenance(host, secrets, shared)
+    this.#countConnections(this.#channel.getConnectivityState(false))
   }
 
-  /** Resolves when calls can be sent. Throws EtcdError, with nothing sent, when that takes longer. */
-  ready(ms: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#kv.waitForReady(deadline(ms), (error) => {
-        if (error) reject(new EtcdError(`${this.url} cannot be reached`, 'no'))
-        else resolve()
-      })
+  #countConnections(state: connectivityState): void {
+    this.#channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => {
+      if (this.#closed) return
+      const next = this.#channel.getConnectivityState(false)
+      if (next === connectivityState.READY) this.#connections++
+      this.#countConnections(next)
     })
+  }
+
+  /** Grows with every connection: who remembers it knows whether the one that was looked at is still the same. */
+  get connections(): number {
+    return this.#connections
+  }
+
+  /**
+   * Resolves when calls can be sent. Throws EtcdError, with nothing sent, when that takes longer, and at once where the
+   * last try to connect has failed: another one is under way then.
+   */
+  async ready(ms: number): Promise<void> {
+    const until = deadline(ms)
+    for (;;) {
+      const state = this.#channel.getConnectivityState(true)
+      if (state === connectivityState.READY) return
+      if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN)
+        throw new EtcdError(`${this.url} cannot be reached`, 'no')
+      await new Promise<void>((resolve, reject) => {
+        this.#channel.watchConnectivityState(state, until, (error) => {
+          if (error) reject(new EtcdError(`${this.url} cannot be reached`, 'no'))
+          else resolve()
+        })
+      })
+    }
   }
 
   range(request: object, ms: number): Promise<RangeResponse> {
     return call(this.#kv, 'Range', request, ms)
   }
 
-  txn(request: object, ms: number): Promise<TxnResponse> {
-    return call(this.#kv, 'Txn', request, ms)
+  /** `signal` gives it up: then it may or may not have happened. */
+  txn(request: object, ms: number, signal?: AbortSignal): Promise<TxnResponse> {
+    return call(this.#kv, 'Txn', request, ms, signal)
   }
 
+  /** Forgets the history up to a revision of etcd's own count. */
+  compact(revision: number, ms: number): Promise<unknown> {
+    return call(this.#kv, 'Compact', { revision: String(revision), physical: true }, ms)
+  }
+
+  /** Of this member; it answers without a leader too. */
   status(ms: number): Promise<StatusResponse> {
     return call(this.#maintenance, 'Status', {}, ms)
+  }
+
+  /** As this member knows them, without asking the others. */
+  members(ms: number): Promise<MembersResponse> {
+    return call(this.#cluster, 'MemberList', { linearizable: false }, ms)
+  }
+
+  addLearner(peer: string, ms: number): Promise<MembersResponse> {
+    return call(this.#cluster, 'MemberAdd', { peerURLs: [peer], isLearner: true }, ms)
+  }
+
+  removeMember(id: string, ms: number): Promise<MembersResponse> {
+    return call(this.#cluster, 'MemberRemove', { ID: id }, ms)
+  }
+
+  /** Throws EtcdError while the learner is not in sync with its leader. */
+  promote(id: string, ms: number): Promise<MembersResponse> {
+    return call(this.#cluster, 'MemberPromote', { ID: id }, ms)
   }
 
   /** A stream of watch responses; it is refused, or ends, where the member has no leader. */
@@ -124,9 +221,8 @@ export class EtcdEndpoint {
   }
 
   close(): void {
-    this.#kv.close()
-    this.#watch.close()
-    this.#maintenance.close()
+    this.#closed = true
+    this.#kv.close() // the channel, which is that of all
   }
 }
 
@@ -141,17 +237,25 @@ function leaderNeeded(): Metadata {
   return metadata
 }
 
+/** Calls that a member without a leader must answer, to tell so. */
+const LEADERLESS = ['Status', 'MemberList']
+
 function call<T>(
   client: InstanceType<ServiceClientConstructor>,
   name: string,
   request: object,
   ms: number,
+  signal?: AbortSignal,
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const answered = (error: ServiceError | null, response: T): void => {
+      signal?.removeEventListener('abort', cancel)
       if (error) reject(new EtcdError(error.details, REFUSED.test(error.details) ? 'no' : 'unknown'))
       else resolve(response)
     }
-    client[name](request, leaderNeeded(), { deadline: deadline(ms) }, answered)
+    const metadata = LEADERLESS.includes(name) ? new Metadata() : leaderNeeded()
+    const sent = client[name](request, metadata, { deadline: deadline(ms) }, answered)
+    const cancel = (): void => sent.cancel()
+    signal?.addEventListener('abort', cancel)
   })
 }

@@ -1,25 +1,40 @@
 // The etcd driver: a commit is a Txn, the head a linearizable read, following a watch of the whole key space.
 //
-// etcd counts revisions from 1 for an empty store; the ledger from 0. Independent commits that wait travel together as
-// nested Txns in one write, each with its own guards: they share a revision and each gets its own outcome.
+// etcd-client.ts has the calls · etcd-members.ts chooses the member that is asked · etcd-messages.ts translates.
+// Independent commits that wait travel together, each with its own guards and its own outcome.
 import {
-  EtcdEndpoint,
+  type EtcdEndpoint,
   EtcdError,
-  type KeyValue,
-  type ResponseOp,
+  type Header,
+  isCompacted,
+  type RangeResponse,
   type Tls,
-  type TxnResponse,
   type WatchResponse,
 } from './etcd-client.ts'
+import { EtcdMembers, HEAD, headOf, unavailable } from './etcd-members.ts'
+import {
+  ALL,
+  fromEtcd,
+  keyBytes,
+  keyText,
+  live,
+  Revisions,
+  toEtcd,
+  txnRequest,
+  txnResults,
+} from './etcd-messages.ts'
 import {
   type Commit,
   type CommitResult,
   Compacted,
   commitBytes,
   type Found,
+  FULL,
+  type Health,
+  type Known,
   type Ledger,
-  type LedgerPut,
   LedgerUnavailable,
+  type Reader,
   type Revision,
   type SnapshotEntry,
   UnknownOutcome,
@@ -30,10 +45,16 @@ const WRITE_BYTES = 1024 * 1024
 const WRITE_COMMITS = 64
 /** Writes on their way at once. */
 const IN_FLIGHT = 4
-const CALL_MS = 3000
-const READY_MS = 1000
-const PAGE_ENTRIES = 64
-const ALL = { key: Buffer.of(0), range_end: Buffer.of(0) }
+const WRITE_MS = 2500
+const READ_MS = 1000
+const PAGE_MS = 10_000
+/** A page of a snapshot: entries are from 200 bytes to 768 KiB. */
+const PAGE_BYTES = 4 * 1024 * 1024
+const PAGE_ENTRIES = { first: 64, least: 16, most: 8192 }
+/** Further back a watch would make the member read all of the history at once, in its store's lock. */
+const WATCH_REVISIONS = 10_000
+/** A stream that gives nothing for so long though the head is ahead hangs. */
+const STALL_MS = 2000
 
 type Waiting = {
   readonly commit: Commit
@@ -43,34 +64,30 @@ type Waiting = {
   readonly reject: (error: Error) => void
 }
 
-/** Releases that answer linearizable reads and watches as they promise (etcd-io/etcd#20418, lost watch events). */
-const OLDEST: readonly (readonly [number, number, number])[] = [
-  [3, 5, 33],
-  [3, 6, 14],
-  [3, 7, 1],
-]
-
-export function versionIsRight(version: string): boolean {
-  const [major, minor, patch] = version.split('.').map((part) => Number.parseInt(part, 10))
-  const oldest = OLDEST.find((each) => each[0] === major && each[1] === minor)
-  if (oldest) return patch >= oldest[2]
-  const newest = OLDEST[OLDEST.length - 1]
-  return major > newest[0] || (major === newest[0] && minor > newest[1])
-}
+type Answer = { readonly header: Header }
 
 export class EtcdLedger implements Ledger {
   readonly kind = 'etcd'
-  readonly #endpoints: readonly EtcdEndpoint[]
-  readonly #checked = new Set<EtcdEndpoint>()
-  #current = 0
+  full = false
+  readonly #members: EtcdMembers
   #waiting: Waiting[] = []
   #inFlight = 0
+  #cluster = ''
   #term = 0n
-  readonly #closing = new AbortController()
+  /** Aborted when a newer term is seen: what was sent in the older one may wait for a leader that is gone. */
+  #older = new AbortController()
+  /** The highest revision that any answer told. */
+  #seen = 0
 
   constructor(urls: readonly string[], tls?: Tls) {
-    this.#endpoints = urls.map((url) => new EtcdEndpoint(url, tls))
+    this.#members = new EtcdMembers(urls, tls)
   }
+
+  checkConnections(check: (reader: Reader) => Promise<void>): void {
+    this.#members.check = check
+  }
+
+  // ---- writing
 
   commit(commit: Commit): Promise<CommitResult> {
     return new Promise((resolve, reject) => {
@@ -114,237 +131,215 @@ export class EtcdLedger implements Ledger {
   }
 
   async #write(batch: readonly Waiting[]): Promise<void> {
+    const commits = batch.map((each) => each.commit)
     try {
-      const endpoint = await this.#endpoint()
-      const response = await this.#answer(
-        endpoint,
-        endpoint.txn(request(batch.map((each) => each.commit)), CALL_MS),
-      )
-      for (const [i, result] of results(
-        response,
-        batch.map((each) => each.commit),
-      ).entries())
-        batch[i].resolve(result)
+      const endpoint = await this.#members.use()
+      const { signal } = this.#older
+      const sent = endpoint.txn(txnRequest(commits), WRITE_MS, signal)
+      const results = txnResults(await this.#answer(endpoint, sent, signal), commits)
+      for (const [i, each] of batch.entries()) each.resolve(results[i])
     } catch (error) {
-      for (const each of batch) each.reject(asLedgerError(error))
+      for (const each of batch) each.reject(asOutcome(error))
     }
   }
 
-  /** The member in use, ready and of a version that keeps its promises; another one where it is not. */
-  async #endpoint(): Promise<EtcdEndpoint> {
-    let last: unknown
-    for (let tries = 0; tries < this.#endpoints.length; tries++) {
-      if (this.#closing.signal.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
-      const endpoint = this.#endpoints[this.#current]
-      try {
-        await endpoint.ready(READY_MS)
-        if (!this.#checked.has(endpoint)) await this.#checkVersion(endpoint)
-        return endpoint
-      } catch (error) {
-        last = error
-        this.#leave(endpoint)
-      }
-    }
-    if (last instanceof LedgerUnavailable) throw last
-    throw new LedgerUnavailable('no-quorum', 'no member of the ledger can be reached')
-  }
-
-  async #checkVersion(endpoint: EtcdEndpoint): Promise<void> {
-    const { version } = await endpoint.status(CALL_MS)
-    if (!versionIsRight(version)) {
-      throw new LedgerUnavailable(
-        'no-quorum',
-        `etcd ${version} can answer stale reads: use 3.5.33, 3.6.14, 3.7.1 or later`,
-      )
-    }
-    this.#checked.add(endpoint)
-  }
-
-  #leave(endpoint: EtcdEndpoint): void {
-    if (this.#endpoints[this.#current] === endpoint)
-      this.#current = (this.#current + 1) % this.#endpoints.length
-  }
-
-  /** Leaves a member whose call failed, or whose term is behind one that was seen: it may not know of its successor. */
-  async #answer<T extends { header: { raft_term: string } }>(
+  /**
+   * Leaves a member whose call failed, or whose term is behind one that was seen: it may not know of its successor.
+   * A call that was given up here says nothing of its member.
+   */
+  async #answer<T extends Answer>(
     endpoint: EtcdEndpoint,
-    answer: Promise<T>,
+    sent: Promise<T>,
+    givenUp?: AbortSignal,
   ): Promise<T> {
     try {
-      const response = await answer
-      const term = BigInt(response.header.raft_term)
-      if (term < this.#term) throw new EtcdError('the answer is of an older term', 'unknown')
-      this.#term = term
-      return response
+      const answer = await sent
+      this.#learnTerm(answer.header)
+      this.#seen = Math.max(this.#seen, fromEtcd(answer.header.revision))
+      return answer
     } catch (error) {
-      this.#leave(endpoint)
+      if (!givenUp?.aborted && !isCompacted(error)) this.#members.leave(endpoint)
       throw error
     }
   }
 
+  /** Of a cluster that took the place of another, and holds the same ledger, terms begin anew. */
+  #learnTerm({ cluster_id: cluster, raft_term }: Header): void {
+    const term = BigInt(raft_term)
+    if (cluster !== this.#cluster) {
+      this.#cluster = cluster
+      this.#term = term
+    }
+    if (term < this.#term) throw new EtcdError('the answer is of an older term', 'unknown')
+    if (term === this.#term) return
+    this.#term = term
+    this.#older.abort()
+    this.#older = new AbortController()
+  }
+
+  // ---- reading
+
   async read(key: string): Promise<Found> {
-    const { kvs } = await this.#range({ key: Buffer.from(key, 'latin1') })
+    const { kvs } = await this.#range({ key: keyBytes(key) })
     return kvs.length === 0 ? { key, revision: 0, value: null } : { key, ...live(kvs[0]) }
   }
 
   async head(): Promise<number> {
-    const { header } = await this.#range({ ...ALL, limit: 1, keys_only: true })
-    return fromEtcd(header.revision)
+    return headOf(await this.#range(HEAD))
   }
 
-  /** A read may be sent to one member after the other: it changes nothing. */
-  async #range(query: object): Promise<Awaited<ReturnType<EtcdEndpoint['range']>>> {
+  /** A read may be sent to one member after the other: it changes nothing. Throws Compacted, LedgerUnavailable. */
+  async #range(query: object, ms = READ_MS): Promise<RangeResponse> {
     let last: unknown
-    for (let tries = 0; tries < this.#endpoints.length; tries++) {
-      const endpoint = await this.#endpoint()
+    for (let tries = 0; tries < this.#members.count; tries++) {
+      const endpoint = await this.#members.use()
       try {
-        return await this.#answer(endpoint, endpoint.range(query, CALL_MS / this.#endpoints.length))
+        return await this.#answer(endpoint, endpoint.range(query, ms))
       } catch (error) {
+        if (isCompacted(error)) throw new Compacted('the revision is gone')
         last = error
       }
     }
-    if (last instanceof EtcdError) throw new LedgerUnavailable('no-quorum', last.message)
-    throw last
+    throw unavailable(last)
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    const endpoint = await this.#endpoint()
+    const endpoint = await this.#members.use()
+    if (this.#seen - after > WATCH_REVISIONS)
+      throw new Compacted(`${this.#seen - after} revisions are too many to watch`)
     const stream = endpoint.watch()
     stream.on('error', () => undefined) // the loop below hears of it; after the loop nobody has to
+    const stopped = AbortSignal.any([this.#members.closing, ...(signal ? [signal] : [])])
     const stop = (): void => stream.cancel()
-    const stopped = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])])
     if (stopped.aborted) return stop()
     stopped.addEventListener('abort', stop, { once: true })
+    const revisions = new Revisions(after)
+    const watchdog = new Watchdog(() => this.#seen > revisions.last, stop)
     try {
-      stream.write({ create_request: { ...ALL, start_revision: String(after + 2), fragment: true } })
-      yield* revisions(after, stream as AsyncIterable<WatchResponse>)
+      stream.write({ create_request: { ...ALL, start_revision: toEtcd(after + 1), fragment: true } })
+      for await (const response of stream as AsyncIterable<WatchResponse>) {
+        watchdog.rest()
+        this.#seen = Math.max(this.#seen, fromEtcd(response.header.revision))
+        yield* revisions.add(response)
+        watchdog.wait()
+      }
       throw new LedgerUnavailable('no-quorum', 'the stream of revisions ended')
     } catch (error) {
       if (stopped.aborted) return
-      this.#leave(endpoint)
+      this.#members.leave(endpoint)
       if (error instanceof Compacted || error instanceof LedgerUnavailable) throw error
-      throw new LedgerUnavailable('no-quorum', 'the stream of revisions broke')
+      throw new LedgerUnavailable(
+        'no-quorum',
+        `the stream of revisions ${watchdog.barked ? 'hung' : 'broke'}`,
+      )
     } finally {
+      watchdog.end()
       stopped.removeEventListener('abort', stop)
       stream.cancel()
     }
   }
 
-  async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
-    const first = await this.#range({ ...ALL, limit: PAGE_ENTRIES })
-    const revision = first.header.revision
-    const range = (query: object): Promise<typeof first> => this.#range(query)
-    async function* entries(): AsyncIterable<SnapshotEntry> {
-      for (let page = first; ; ) {
-        for (const kv of page.kvs) yield { key: kv.key.toString('latin1'), ...live(kv) }
-        const last = page.kvs.at(-1)
-        if (!page.more || !last) return
-        page = await range({
-          key: Buffer.concat([last.key, Buffer.of(0)]),
-          range_end: ALL.range_end,
-          limit: PAGE_ENTRIES,
-          revision,
-        })
-      }
-    }
-    return { revision: fromEtcd(revision), entries: entries() }
+  async snapshot(
+    known: readonly Known[] = [],
+  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+    const revision = await this.head()
+    return { revision, entries: this.#entries(revision, known) }
   }
 
-  async problems(): Promise<readonly string[]> {
-    try {
-      await this.head()
-      return []
-    } catch (error) {
-      return [error instanceof Error ? error.message : 'the ledger cannot be asked']
+  async *#entries(revision: number, known: readonly Known[]): AsyncIterable<SnapshotEntry> {
+    const sorted = [...known].sort((a, b) => (a.from < b.from ? -1 : 1))
+    let from: Buffer = ALL.key
+    for (const { from: first, to: last, count } of sorted) {
+      const after = Buffer.from(`${last}\0`, 'latin1')
+      const same = { key: keyBytes(first), range_end: after, count_only: true, revision: toEtcd(revision) }
+      if (Number((await this.#range(same)).count) !== count) continue
+      yield* this.#pages(from, keyBytes(first), revision)
+      from = after
+    }
+    yield* this.#pages(from, ALL.range_end, revision)
+  }
+
+  /** In key order; the next page is on its way while one is used. */
+  async *#pages(from: Buffer, to: Buffer, revision: number): AsyncIterable<SnapshotEntry> {
+    const fetch = (key: Buffer, limit: number): Promise<RangeResponse> => {
+      const page = this.#range({ key, range_end: to, limit, revision: toEtcd(revision) }, PAGE_MS)
+      page.catch(() => undefined) // whoever waits for it hears of it; nobody may, any more
+      return page
+    }
+    let limit = PAGE_ENTRIES.first
+    let next = fetch(from, limit)
+    for (;;) {
+      const { kvs, more } = await next
+      const last = kvs.at(-1)
+      if (more && last) {
+        limit = limitAfter(
+          kvs.length,
+          kvs.reduce((sum, kv) => sum + kv.key.length + kv.value.length, 0),
+        )
+        next = fetch(Buffer.concat([last.key, Buffer.of(0)]), limit)
+      }
+      for (const kv of kvs) yield { key: keyText(kv.key), ...live(kv) }
+      if (!more || !last) return
+    }
+  }
+
+  // ---- health
+
+  async health(): Promise<Health> {
+    const health = await this.#members.health(this.head())
+    this.full = health.used >= FULL
+    if (!this.full) return health
+    const percent = Math.floor(health.used * 100)
+    return {
+      ...health,
+      problems: [...health.problems, `the ledger is ${percent} % full: new tokens are refused`],
     }
   }
 
   async close(): Promise<void> {
-    this.#closing.abort()
     for (const each of this.#waiting.splice(0))
       each.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
-    for (const endpoint of this.#endpoints) endpoint.close()
+    this.#members.close()
   }
 }
 
-function fromEtcd(revision: string): number {
-  return Number(revision) - 1
+function limitAfter(count: number, bytes: number): number {
+  const limit = Math.round((count * PAGE_BYTES) / Math.max(bytes, 1))
+  return Math.min(PAGE_ENTRIES.most, Math.max(PAGE_ENTRIES.least, limit))
 }
 
-function live(kv: KeyValue): { revision: number; value: Uint8Array } {
-  return { revision: fromEtcd(kv.mod_revision), value: kv.value }
-}
+/** Barks once when the stream has been waited for too long though there is something to come. */
+class Watchdog {
+  barked = false
+  #waiting = true
+  #since = performance.now()
+  readonly #timer: NodeJS.Timeout
 
-const bytesOf = (key: string): Buffer => Buffer.from(key, 'latin1')
+  constructor(behind: () => boolean, bark: () => void) {
+    this.#timer = setInterval(() => {
+      if (!this.#waiting || !behind()) this.#since = performance.now()
+      if (performance.now() - this.#since < STALL_MS) return
+      this.barked = true
+      bark()
+    }, STALL_MS / 8)
+  }
 
-function txnOf({ if: guards, put }: Commit): object {
-  return {
-    compare: guards.map(({ key, revision }) => ({
-      result: 'EQUAL',
-      target: 'MOD',
-      key: bytesOf(key),
-      mod_revision: revision === 0 ? '0' : String(revision + 1),
-    })),
-    success: put.map(({ key, value }: LedgerPut) =>
-      value === null
-        ? { request_delete_range: { key: bytesOf(key) } }
-        : { request_put: { key: bytesOf(key), value } },
-    ),
-    failure: guards.map(({ key }) => ({ request_range: { key: bytesOf(key) } })),
+  /** Something has come, and is being used: that may take as long as it takes. */
+  rest(): void {
+    this.#waiting = false
+  }
+
+  wait(): void {
+    this.#waiting = true
+    this.#since = performance.now()
+  }
+
+  end(): void {
+    clearInterval(this.#timer)
   }
 }
 
-/** One commit as it is, several as nested Txns under no condition. */
-function request(commits: readonly Commit[]): object {
-  if (commits.length === 1) return txnOf(commits[0])
-  return { compare: [], success: commits.map((commit) => ({ request_txn: txnOf(commit) })), failure: [] }
-}
-
-function results(response: TxnResponse, commits: readonly Commit[]): CommitResult[] {
-  const revision = fromEtcd(response.header.revision)
-  const txns = commits.length === 1 ? [response] : response.responses.map((each) => each.response_txn)
-  return commits.map((commit, i): CommitResult => {
-    const txn = txns[i]
-    if (txn?.succeeded) return { ok: true, revision }
-    return { ok: false, revision, found: commit.if.map(({ key }, j) => foundOf(key, txn?.responses[j])) }
-  })
-}
-
-function foundOf(key: string, response: ResponseOp | undefined): Found {
-  const kv = response?.response_range?.kvs[0]
-  return kv ? { key, ...live(kv) } : { key, revision: 0, value: null }
-}
-
-/** Whole revisions, dense from `after` on. A jump means that events were lost: only a snapshot helps then. */
-async function* revisions(after: number, stream: AsyncIterable<WatchResponse>): AsyncIterable<Revision> {
-  let last = after
-  let events: WatchResponse['events'][number][] = []
-  for await (const response of stream) {
-    if (Number(response.compact_revision) > 0) throw new Compacted('the revisions asked for are gone')
-    if (response.canceled)
-      throw new LedgerUnavailable('no-quorum', response.cancel_reason || 'the watch was cancelled')
-    events.push(...response.events)
-    if (response.fragment) continue
-    for (let from = 0; from < events.length; ) {
-      const revision = fromEtcd(events[from].kv.mod_revision)
-      let to = from
-      while (to < events.length && fromEtcd(events[to].kv.mod_revision) === revision) to++
-      if (revision > last + 1) throw new Compacted(`revisions after ${last} were lost`)
-      if (revision === last + 1) {
-        yield { revision, puts: events.slice(from, to).map(putOf) }
-        last = revision
-      }
-      from = to
-    }
-    events = []
-  }
-}
-
-function putOf({ type, kv }: WatchResponse['events'][number]): LedgerPut {
-  return { key: kv.key.toString('latin1'), value: type === 'PUT' ? kv.value : null }
-}
-
-function asLedgerError(error: unknown): Error {
+function asOutcome(error: unknown): Error {
   if (error instanceof LedgerUnavailable) return error
   if (error instanceof EtcdError) {
     return error.executed === 'no'

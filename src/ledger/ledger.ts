@@ -18,6 +18,27 @@ export type Revision = { readonly revision: number; readonly puts: readonly Ledg
 
 export type SnapshotEntry = { readonly key: string; readonly value: Uint8Array; readonly revision: number }
 
+/** Of a ledger, or of one connection to it. */
+export type Reader = Pick<Ledger, 'head' | 'read'>
+
+/** `count` entries with keys from `from` to `to`, both of them among those: what a caller has of them already. */
+export type Known = { readonly from: string; readonly to: string; readonly count: number }
+
+/** How the ledger is, as asked just now. */
+export type Health = {
+  /** Why it cannot be read, or would refuse commits; empty when all is well. */
+  readonly problems: readonly string[]
+  readonly quorum: boolean
+  /** The node whose member leads; undefined where none does, or the ledger has no members. */
+  readonly leader: string | undefined
+  readonly members: readonly { readonly node: string; readonly ready: boolean }[]
+  /** The part of its room that is used, 0 to 1; 0 where only the disk bounds it. */
+  readonly used: number
+}
+
+/** From this part of its room on a ledger is `full`: the rest is kept for what is small and rare. */
+export const FULL = 0.75
+
 /** Nothing of a commit is larger, in any driver; checked before anything is sent. */
 export const COMMIT_BYTES = 768 * 1024
 export const KEY_BYTES = 512
@@ -39,10 +60,22 @@ export type Ledger = {
    * Compacted, LedgerUnavailable.
    */
   follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
-  /** All live entries at one revision, in any order. Throws LedgerUnavailable. */
-  snapshot(): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
-  /** Why commits would be refused at the moment; empty when they would not. Asked once a second. Never throws. */
-  problems(): Promise<readonly string[]>
+  /**
+   * All live entries at one revision, in any order. What is `known` may be left out where the ledger holds just as
+   * many there. Throws LedgerUnavailable; its entries throw Compacted where they take too long.
+   */
+  snapshot(
+    known?: readonly Known[],
+  ): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
+  /**
+   * From now on `check` looks at every new connection, by a reader of that connection, before anything that comes over
+   * it is believed and anything is sent: what it throws is what callers get. A driver without connections never calls.
+   */
+  checkConnections(check: (reader: Reader) => Promise<void>): void
+  /** Asked once a second. Never throws, and answers within 3 s. */
+  health(): Promise<Health>
+  /** As `health` has found it last: bulky commits should not come any more. */
+  readonly full: boolean
   close(): Promise<void>
 }
 

@@ -5,21 +5,29 @@
 // overlappingSync is off: with it lmdb shows a write before it is durable. Without it a transaction is flushed
 // before it becomes visible, at the same throughput for batches (measured), and a revision exists once it is seen.
 import { statfs } from 'node:fs/promises'
-import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
-import { assert } from '../assert.ts'
 import {
   type Commit,
   type CommitResult,
   Compacted,
   commitBytes,
   type Found,
+  type Health,
   type Ledger,
-  type LedgerPut,
   LedgerUnavailable,
   type Revision,
   type SnapshotEntry,
 } from './ledger.ts'
+import {
+  DamagedLedger,
+  decodeLatest,
+  decodeRecord,
+  encodeLatest,
+  encodeRecord,
+  type Latest,
+  type Stored,
+  valueIn,
+} from './lmdb-records.ts'
 import { settled } from './settled.ts'
 
 /** Bytes of commits that go into one transaction. */
@@ -30,7 +38,9 @@ const RECENT_BYTES = 16 * 1024 * 1024
 const RESERVE_BYTES = 32 * 1024 * 1024
 /** How long a look at the free room holds while there is plenty. */
 const ROOM_MS = 500
+const READERS_MS = 60_000
 const SNAPSHOT_PAGE = 1000
+const ONLY_READ = 'the ledger was opened for reading only'
 
 type Waiting = {
   readonly commit: Commit
@@ -38,17 +48,11 @@ type Waiting = {
   readonly reject: (error: Error) => void
 }
 
-/** A key's latest put: `removed` where that put was null. */
-type Latest = { readonly revision: number; readonly removed: boolean }
-
-/** A record does not match its checksum, or the file is not ours. */
-export class DamagedLedger extends Error {
-  override readonly name = 'DamagedLedger'
-}
-
 export class LmdbLedger implements Ledger {
   readonly kind = 'embedded'
+  readonly full = false
   readonly #path: string
+  readonly #readOnly: boolean
   readonly #env: RootDatabase
   readonly #log: Database<Uint8Array, number>
   readonly #keys: Database<Uint8Array, string>
@@ -59,21 +63,40 @@ export class LmdbLedger implements Ledger {
   #recentBytes = 0
   /** Until when there is room, by `performance.now()`. */
   #roomUntil = 0
+  /** When to look again for readers that have died, by `performance.now()`. */
+  #readersAt = 0
   #wake = Promise.withResolvers<void>()
   #closed = false
 
-  constructor(path: string) {
+  /**
+   * `readOnly`: for `read`, `head` and `snapshot` while another process, which may write, has the file open too. Within
+   * a process a file is opened once.
+   */
+  constructor(path: string, { readOnly = false } = {}) {
     this.#path = path
-    this.#env = open({ path, overlappingSync: false, encoding: 'binary', maxDbs: 4, noSubdir: false })
+    this.#readOnly = readOnly
+    this.#env = open({
+      path,
+      overlappingSync: false,
+      encoding: 'binary',
+      maxDbs: 4,
+      noSubdir: false,
+      readOnly,
+    })
     this.#log = this.#env.openDB({ name: 'log', encoding: 'binary' })
     this.#keys = this.#env.openDB({ name: 'keys', encoding: 'binary' })
+    this.#head = this.#lastRevision()
+  }
+
+  #lastRevision(): number {
     const [last] = this.#log.getKeys({ reverse: true, limit: 1 })
-    this.#head = last ?? 0
+    return last ?? 0
   }
 
   commit(commit: Commit): Promise<CommitResult> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw new LedgerUnavailable('closed', 'the ledger is closed')
+      if (this.#readOnly) throw new LedgerUnavailable('closed', ONLY_READ)
       this.#waiting.push({ commit, resolve, reject })
       this.#writing ??= this.#write()
     })
@@ -183,8 +206,7 @@ export class LmdbLedger implements Ledger {
     if (fresh) return { key, revision: fresh.removed ? 0 : fresh.revision, value: fresh.value }
     const latest = this.#latest(key)
     if (!latest || latest.removed) return { key, revision: 0, value: null }
-    const value = this.#valueAt(key, latest.revision)
-    return { key, revision: latest.revision, value }
+    return { key, revision: latest.revision, value: valueIn(this.#record(latest.revision), key) }
   }
 
   #latest(key: string): Latest | undefined {
@@ -192,26 +214,35 @@ export class LmdbLedger implements Ledger {
     return bytes ? decodeLatest(key, bytes) : undefined
   }
 
-  #valueAt(key: string, revision: number): Uint8Array | null {
-    const put = this.#read(revision)?.puts.find((each) => each.key === key)
-    if (!put) throw new DamagedLedger(`revision ${revision} does not hold ${key}`)
-    return put.value
+  #record(revision: number): Stored {
+    const record = this.#read(revision)
+    if (!record) throw new DamagedLedger(`revision ${revision} is missing`)
+    return record
   }
 
-  #read(revision: number): Record_ | undefined {
+  #read(revision: number): Stored | undefined {
     const bytes = this.#log.get(revision)
     return bytes ? decodeRecord(revision, bytes) : undefined
   }
 
   async read(key: string): Promise<Found> {
+    if (this.#readOnly) this.#lookAgain()
     return this.#find(key, new Map())
   }
 
   async head(): Promise<number> {
+    if (this.#readOnly) this.#lookAgain()
     return this.#head
   }
 
+  /** What this turn has read so far is of one instant, and another process may have committed since. */
+  #lookAgain(): void {
+    this.#env.resetReadTxn()
+    this.#head = this.#lastRevision()
+  }
+
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    if (this.#readOnly) throw new LedgerUnavailable('closed', ONLY_READ)
     signal?.addEventListener('abort', () => this.#signal(), { once: true })
     let last = after
     for (;;) {
@@ -229,13 +260,19 @@ export class LmdbLedger implements Ledger {
   }
 
   async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
-    const revision = this.#head
+    const revision = await this.head()
     return { revision, entries: this.#entriesAt(revision) }
   }
 
   /** Pages through the keys, so that no read transaction is long; what changed meanwhile is followed back. */
   async *#entriesAt(at: number): AsyncIterable<SnapshotEntry> {
     let after: string | undefined
+    let record: Stored | undefined
+    // Neighbours often came in one commit, which is read once then.
+    const recordOf = (revision: number): Stored => {
+      if (record?.revision !== revision) record = this.#record(revision)
+      return record
+    }
     for (;;) {
       const page: { key: string; value: Uint8Array }[] = []
       const range = after === undefined ? {} : { start: after, exclusiveStart: true }
@@ -247,25 +284,35 @@ export class LmdbLedger implements Ledger {
         after = key
         let revision = decodeLatest(key, value).revision
         while (revision > at) {
-          const record = this.#read(revision)
-          assert(record, 'a revision of a key is in the log')
-          revision = record.before[record.puts.findIndex((put) => put.key === key)]
+          const { puts, before } = recordOf(revision)
+          revision = before[puts.findIndex((put) => put.key === key)]
         }
         if (revision === 0) continue
-        const live = this.#valueAt(key, revision)
+        const live = valueIn(recordOf(revision), key)
         if (live !== null) yield { key, value: live, revision }
       }
       await new Promise((resolve) => setImmediate(resolve))
     }
   }
 
-  async problems(): Promise<readonly string[]> {
+  checkConnections(): void {}
+
+  async health(): Promise<Health> {
+    const well = { quorum: true, leader: undefined, members: [], used: 0 }
     try {
+      this.#forgetDeadReaders()
       await this.#checkRoom()
-      return []
+      return { ...well, problems: [] }
     } catch (error) {
-      return [error instanceof Error ? error.message : 'the disk cannot be asked']
+      return { ...well, problems: [error instanceof Error ? error.message : 'the disk cannot be asked'] }
     }
+  }
+
+  /** A process that was killed while it read, as a backup, would keep pages from being used again. */
+  #forgetDeadReaders(now = performance.now()): void {
+    if (now < this.#readersAt) return
+    this.#readersAt = now + READERS_MS
+    this.#env.readerCheck()
   }
 
   async close(): Promise<void> {
@@ -296,66 +343,4 @@ export function verifyLedger(path: string): number {
 
 function revisionBytes(revision: Revision): number {
   return revision.puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 64)
-}
-
-/** A revision as stored: `before` is each key's revision before this put, 0 where there was none. */
-type Record_ = Revision & { readonly before: readonly number[] }
-
-// Record: crc32 u32 · puts u16 · for each: key length u16, revision before f64, value length u32 (2^32 - 1: removed),
-// key, value. The checksum covers the revision number and all that follows it.
-const REMOVED = 0xffff_ffff
-
-function encodeRecord(revision: number, puts: readonly LedgerPut[], before: readonly number[]): Uint8Array {
-  const size = puts.reduce((sum, put) => sum + 14 + put.key.length + (put.value?.length ?? 0), 6)
-  const bytes = Buffer.allocUnsafe(size)
-  bytes.writeUInt16BE(puts.length, 4)
-  let at = 6
-  for (const [i, { key, value }] of puts.entries()) {
-    bytes.writeUInt16BE(key.length, at)
-    bytes.writeDoubleBE(before[i], at + 2)
-    bytes.writeUInt32BE(value === null ? REMOVED : value.length, at + 10)
-    bytes.write(key, at + 14, 'latin1')
-    at += 14 + key.length
-    if (value === null) continue
-    bytes.set(value, at)
-    at += value.length
-  }
-  bytes.writeUInt32BE(crc32(bytes.subarray(4), crc32(String(revision))), 0)
-  return bytes
-}
-
-function decodeRecord(revision: number, source: Uint8Array): Record_ {
-  const bytes = Buffer.from(source.buffer, source.byteOffset, source.length)
-  if (bytes.length < 6 || bytes.readUInt32BE(0) !== crc32(bytes.subarray(4), crc32(String(revision)))) {
-    throw new DamagedLedger(`revision ${revision} does not match its checksum`)
-  }
-  const puts: LedgerPut[] = []
-  const before: number[] = []
-  let at = 6
-  for (let i = bytes.readUInt16BE(4); i > 0; i--) {
-    const keyLength = bytes.readUInt16BE(at)
-    before.push(bytes.readDoubleBE(at + 2))
-    const length = bytes.readUInt32BE(at + 10)
-    const key = bytes.toString('latin1', at + 14, at + 14 + keyLength)
-    at += 14 + keyLength
-    puts.push({ key, value: length === REMOVED ? null : bytes.subarray(at, at + length) })
-    if (length !== REMOVED) at += length
-  }
-  return { revision, puts, before }
-}
-
-function encodeLatest(key: string, latest: Latest): Uint8Array {
-  const bytes = Buffer.allocUnsafe(13)
-  bytes.writeDoubleBE(latest.revision, 4)
-  bytes[12] = latest.removed ? 1 : 0
-  bytes.writeUInt32BE(crc32(bytes.subarray(4), crc32(key)), 0)
-  return bytes
-}
-
-function decodeLatest(key: string, source: Uint8Array): Latest {
-  const bytes = Buffer.from(source.buffer, source.byteOffset, source.length)
-  if (bytes.length !== 13 || bytes.readUInt32BE(0) !== crc32(bytes.subarray(4), crc32(key))) {
-    throw new DamagedLedger(`the key ${key} does not match its checksum`)
-  }
-  return { revision: bytes.readDoubleBE(4), removed: bytes[12] === 1 }
 }

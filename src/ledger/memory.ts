@@ -4,6 +4,8 @@ import {
   type CommitResult,
   Compacted,
   type Found,
+  type Health,
+  type Known,
   type Ledger,
   LedgerUnavailable,
   type Revision,
@@ -22,6 +24,7 @@ export class MemoryLedger implements Ledger {
   readonly faults: Fault[] = []
   /** False: nothing can be reached, followers hang. */
   reachable = true
+  full = false
   #log: Revision[] = []
   #compacted = 0
   #live = new Map<string, Live>()
@@ -102,11 +105,16 @@ export class MemoryLedger implements Ledger {
     }
   }
 
-  async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(
+    known: readonly Known[] = [],
+  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
     await Promise.resolve()
     this.#check()
     const live = [...this.#live].map(([key, { value, revision }]) => ({ key, value, revision }))
-    return { revision: this.#head(), entries: each(live) }
+    const within = ({ from, to }: Known, key: string): boolean => key >= from && key <= to
+    const skipped = known.filter((each) => live.filter(({ key }) => within(each, key)).length === each.count)
+    const rest = live.filter(({ key }) => !skipped.some((each) => within(each, key)))
+    return { revision: this.#head(), entries: each(rest) }
   }
 
   /** Forgets the history up to `revision`. */
@@ -127,8 +135,11 @@ export class MemoryLedger implements Ledger {
     this.#signal()
   }
 
-  async problems(): Promise<readonly string[]> {
-    return this.reachable ? [] : ['the ledger cannot be reached']
+  checkConnections(): void {}
+
+  async health(): Promise<Health> {
+    const problems = this.reachable ? [] : ['the ledger cannot be reached']
+    return { problems, quorum: this.reachable, leader: undefined, members: [], used: 0 }
   }
 
   async close(): Promise<void> {

@@ -70,7 +70,12 @@ test('every member', () => {
     '  kind: etcd',
     '  endpoints: [https://127.0.0.1:8201, "http://[::1]:8211/"]',
     '  tls: { ca: ca.pem, cert: c.pem, key: k.pem }',
-    '  member: { name: n1, peers: [{ url: x }] }',
+    '  member:',
+    '    client: https://127.0.0.1:8201',
+    '    peer: https://127.0.0.1:8202/',
+    '    cluster: { n1: https://127.0.0.1:8202, n2: https://127.0.0.1:8212 }',
+    '    token: coffer-0123',
+    '    etcd: bin/etcd',
   )
   assert.deepEqual(config.tls, { cert: '/etc/coffer/tls/cert.pem', key: '/keys/key.pem' })
   assert.deepEqual(
@@ -83,7 +88,13 @@ test('every member', () => {
     kind: 'etcd',
     endpoints: ['https://127.0.0.1:8201', 'http://[::1]:8211'],
     tls: { ca: '/etc/coffer/ca.pem', cert: '/etc/coffer/c.pem', key: '/etc/coffer/k.pem' },
-    member: { name: 'n1', peers: [{ url: 'x' }] },
+    member: {
+      client: 'https://127.0.0.1:8201',
+      peer: 'https://127.0.0.1:8202',
+      cluster: { n1: 'https://127.0.0.1:8202', n2: 'https://127.0.0.1:8212' },
+      token: 'coffer-0123',
+      etcd: '/etc/coffer/bin/etcd',
+    },
   })
 })
 
@@ -281,6 +292,19 @@ test('the ledger: what belongs to its kind', () => {
   assert.deepEqual(ledger(`{ kind: etcd, endpoints: [${url}, ${url}/] }`), ['ledger.endpoints[1]'])
   const tls = 'tls: { ca: a, cert: b }, member: []'
   assert.deepEqual(ledger(`{ kind: etcd, endpoints: [${url}], ${tls} }`), ['ledger.tls.key', 'ledger.member'])
+  const member = (text: string) => ledger(`{ kind: etcd, endpoints: [${url}], member: { ${text} } }`)
+  const peer = 'peer: https://127.0.0.1:8202'
+  const cluster = 'cluster: { n1: https://127.0.0.1:8202 }, token: 0123-4567'
+  parse(`ledger: { kind: etcd, endpoints: [${url}], member: { client: ${url}, ${peer}, ${cluster} } }`)
+  assert.deepEqual(member(`client: ${url}1, ${peer}, ${cluster}`), ['ledger.member.client'])
+  assert.deepEqual(member(`client: ${url}, ${peer}, cluster: { n2: ${url} }, token: short`), [
+    'ledger.member.cluster',
+    'ledger.member.token',
+  ])
+  assert.deepEqual(member(`client: ${url}, ${peer}, cluster: { n1: https://a/b }, token: 0123-4567`), [
+    'ledger.member.cluster.n1',
+    'ledger.member.cluster',
+  ])
 })
 
 test('YAML: a member twice, aliases, anchors, tags, several documents', () => {

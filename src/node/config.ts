@@ -56,7 +56,21 @@ export type EtcdConfig = {
   readonly endpoints: readonly string[]
   readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string }
   /** Present: this node runs its own etcd member. */
-  readonly member?: Readonly<Record<string, unknown>>
+  readonly member?: MemberConfig
+}
+
+/** The node's own etcd member; its name is the node's. It uses the certificates of `ledger.tls`. */
+export type MemberConfig = {
+  /** Where clients reach it, and where it listens; one of the endpoints. */
+  readonly client: string
+  /** Where the other members reach it, and where it listens. */
+  readonly peer: string
+  /** Every member of the cluster, this one among them: the name of its node, and its `peer`. */
+  readonly cluster: Readonly<Record<string, string>>
+  /** Random, the same on all nodes: keeps apart what was never one cluster. */
+  readonly token: string
+  /** An etcd binary, where not the one that is found. */
+  readonly etcd?: string
 }
 
 /** All paths are absolute; in the file they are relative to it. */
@@ -142,9 +156,10 @@ function readRoot(root: Place, file: string): Config {
   const insecure = at.insecure.given && at.insecure.flag()
   const listen = readListen(at.listen, at.tls.given || insecure)
   const fields = at.tokenize.given ? at.tokenize.members('fields').fields : undefined
+  const node = readId(at.node)
   return {
     file,
-    node: readId(at.node),
+    node,
     listen,
     ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'cert', 'key') } : {}),
     insecure,
@@ -153,7 +168,7 @@ function readRoot(root: Place, file: string): Config {
     owners: readOwners(at.owners),
     fields: fields?.given ? readFields(fields) : [],
     limits: at.limits.given ? readLimits(at.limits) : DEFAULT_LIMITS,
-    ledger: readLedger(at.ledger, folder),
+    ledger: readLedger(at.ledger, folder, node),
   }
 }
 
@@ -266,7 +281,7 @@ function readLimits(place: Place): Limits {
   return limits
 }
 
-function readLedger(place: Place, folder: string): Config['ledger'] {
+function readLedger(place: Place, folder: string, node: string): Config['ledger'] {
   const at = place.members('kind', 'endpoints', 'tls', 'member')
   const kind = at.kind.text('`embedded` or `etcd`', (text) => text === 'embedded' || text === 'etcd')
   if (kind !== 'etcd') {
@@ -275,19 +290,45 @@ function readLedger(place: Place, folder: string): Config['ledger'] {
     }
     return { kind: 'embedded' }
   }
+  const endpoints = readEndpoints(at.endpoints)
   return {
     kind,
-    endpoints: readEndpoints(at.endpoints),
+    endpoints,
     ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
-    ...(at.member.given ? { member: at.member.mapping() } : {}),
+    ...(at.member.given ? { member: readMember(at.member, { folder, node, endpoints }) } : {}),
   }
+}
+
+type MemberPlace = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }
+
+function readMember(place: Place, { folder, node, endpoints }: MemberPlace): MemberConfig {
+  const at = place.members('client', 'peer', 'cluster', 'token', 'etcd')
+  const client = readOrigin(at.client)
+  if (client !== '' && !endpoints.includes(client))
+    at.client.fault('not one of ledger.endpoints; name it there too')
+  const peer = readOrigin(at.peer)
+  const named = Object.keys(at.cluster.mapping())
+  const members = at.cluster.members(...named)
+  const cluster = Object.fromEntries(named.map((name) => [name, readOrigin(members[name])]))
+  if (node !== '' && peer !== '' && cluster[node] !== peer)
+    at.cluster.fault('does not name this node with its `peer`; name every member, this one too')
+  const token = at.token.text('text of 8 to 128 letters, digits, . _ or -', (text) =>
+    /^[A-Za-z0-9._-]{8,128}$/.test(text),
+  )
+  return { client, peer, cluster, token, ...(at.etcd.given ? { etcd: readPath(at.etcd, folder) } : {}) }
+}
+
+const ORIGIN = 'an address as https://127.0.0.1:8201, without path, user or password'
+
+/** '' after a fault. */
+function readOrigin(place: Place): string {
+  return originOf(place.text(ORIGIN, (text) => originOf(text) !== undefined)) ?? ''
 }
 
 function readEndpoints(place: Place): string[] {
   const seen = new Seen()
-  const expected = 'an address as https://127.0.0.1:8201, without path, user or password'
   return place.list('a list of at least one etcd address', 1).map((item) => {
-    const origin = originOf(item.text(expected, (text) => originOf(text) !== undefined)) ?? ''
+    const origin = readOrigin(item)
     seen.check(origin, item, 'name each member once')
     return origin
   })

@@ -8,9 +8,12 @@ export class InUse extends Error {
   override readonly name = 'InUse'
 }
 
-/** Throws InUse. The lock is held until `release` or the end of the process. */
-export function lockDirectory(dir: string): { release(): void } {
-  const file = new DatabaseSync(join(dir, 'lock'))
+/**
+ * Throws InUse, after `waitMs`: whoever only looks whether a node runs holds the lock for a moment too. It is held until
+ * `release` or the end of the process.
+ */
+export function lockDirectory(dir: string, waitMs = 0): { release(): void } {
+  const file = new DatabaseSync(join(dir, 'lock'), { timeout: waitMs })
   try {
     file.exec('PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
   } catch (error) {

@@ -3,10 +3,12 @@
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
-import type { Ledger } from '../ledger/ledger.ts'
-import { decodeEntry } from '../state/entries.ts'
+import type { Known, Reader } from '../ledger/ledger.ts'
+import { decodeEntry, LEDGER_FORMAT } from '../state/entries.ts'
+import { GENESIS } from '../state/keys.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
+import { CorruptEntry } from '../state/writer.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
 import {
@@ -19,14 +21,23 @@ import {
   type StoredTable,
 } from './store.ts'
 import { Tables } from './tables.ts'
+import { Tails } from './tails.ts'
 
 /** New mappings since the last checkpoint that make a new one worth its writing. */
 const CHECKPOINT_MAPPINGS = 1_000_000
 /** Pages read in one turn of the event loop, and in one read transaction. */
 const PAGES_A_TURN = 10_000
 
-/** What leads to one revision; all of it is applied in one transaction. */
-export type Step = { readonly revision: number; readonly decoded: readonly Decoded[]; readonly bytes: number }
+/**
+ * What leads to one revision; all of it is applied in one transaction. In a snapshot `revision` stays the cursor's until
+ * all is there: then the last step has `whole`.
+ */
+export type Step = {
+  readonly revision: number
+  readonly decoded: readonly Decoded[]
+  readonly bytes: number
+  readonly whole?: boolean
+}
 
 export class Fold {
   readonly state = new State()
@@ -40,21 +51,21 @@ export class Fold {
   readonly #store: ReplicaStore
   readonly #clock: Clock
   #meta: Meta
+  #tails = new Tails()
   #sinceCheckpoint = 0
   #checkpointing: Promise<void> | undefined
 
-  /** Throws DamagedReplica where the file follows another ledger. */
-  constructor(path: string, store: ReplicaStore, identity: string, clock: Clock) {
+  /** Throws DamagedReplica where the file has another format. */
+  constructor(path: string, store: ReplicaStore, clock: Clock) {
     const meta = store.meta() ?? {
       format: REPLICA_FORMAT,
-      ledger: identity,
+      ledger: '',
       cursor: 0,
       pages: 0,
       witness: '',
       checkpoint: '',
     }
     if (meta.format !== REPLICA_FORMAT) throw new DamagedReplica('the replica has another format')
-    if (meta.ledger !== identity) throw new DamagedReplica('the replica follows another ledger')
     this.#path = path
     this.#store = store
     this.#clock = clock
@@ -62,9 +73,20 @@ export class Fold {
     this.applied = meta.cursor
   }
 
+  /** Identity of the ledger that is followed; undefined where none has been seen yet. */
+  get identity(): string | undefined {
+    return this.#meta.ledger || undefined
+  }
+
+  /** What is here of each boot's segments, for a snapshot that leaves it out. */
+  known(): Known[] {
+    return this.#tails.known()
+  }
+
   /** Reads what is stored. Throws DamagedReplica where a record does not match its checksum. */
   async load(): Promise<void> {
     for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
+    this.#tails = new Tails(this.#store.tails())
     for (const { key, revision, value } of this.#store.entries()) {
       const entry = decodeEntry(key, value)
       assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
@@ -115,32 +137,38 @@ export class Fold {
    * nothing applied.
    */
   async apply(steps: readonly Step[], tell: (put: Decoded) => void): Promise<void> {
-    const { batch, firstPages } = this.#prepare(steps)
+    const { batch, firstPages, tails } = this.#prepare(steps)
     await this.#store.write(batch)
     this.#meta = batch.meta
+    this.#tails = tails
     for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
     for (const { revision, decoded } of steps) {
       for (const put of decoded) {
-        if (put.entry.kind === 'segment') this.#insert(put.entry, firstPages.get(put.entry))
-        else this.state.apply(put.revision, put.key, put.entry)
+        const firstPage = put.entry.kind === 'segment' ? firstPages.get(put.entry) : undefined
+        if (put.entry.kind === 'segment') {
+          if (firstPage !== undefined) this.#insert(put.entry, firstPage)
+        } else this.state.apply(put.revision, put.key, put.entry)
         tell(put)
       }
       this.applied = revision
     }
   }
 
-  #prepare(steps: readonly Step[]): { batch: Batch; firstPages: Map<Segment, number> } {
+  #prepare(steps: readonly Step[]): { batch: Batch; firstPages: Map<Segment, number>; tails: Tails } {
     const pages: { number: number; page: Buffer }[] = []
     const entries: StoredEntry[] = []
     const tables = new Map<string, StoredTable>()
     const firstPages = new Map<Segment, number>()
+    const tails = this.#tails.copy()
     let next = this.#meta.pages
-    for (const { decoded } of steps) {
+    for (const { decoded, revision: cursor, whole } of steps) {
+      const ahead = cursor === this.applied && !whole
       for (const { key, entry, value, revision } of decoded) {
         if (entry.kind !== 'segment') {
           entries.push({ key, revision, value })
           continue
         }
+        if (!tails.add(entry, ahead)) continue // a snapshot that broke off has brought it already
         const { owner, epoch } = entry
         const name = `${owner}@${epoch}`
         let table: StoredTable | undefined = this.tables.get(owner, epoch) ?? tables.get(name)
@@ -151,36 +179,44 @@ export class Fold {
         firstPages.set(entry, next)
         for (const page of encodePages(entry, table.id, next)) pages.push({ number: next++, page })
       }
+      if (whole) tails.catchUp()
     }
     const cursor = steps[steps.length - 1].revision
     const meta = { ...this.#meta, cursor, pages: next, witness: witnessOf(steps) ?? this.#meta.witness }
-    return { batch: { pages, entries, tables: [...tables.values()], meta }, firstPages }
+    const batch = { pages, entries, tables: [...tables.values()], tails: tails.changed(), meta }
+    return { batch, firstPages, tails }
   }
 
   /**
-   * Why this is not the ledger that was followed, undefined where it is: its head is not before the cursor, and the
-   * last immutable entry applied is there with the same revision and bytes.
+   * Why this is not the ledger that was followed, undefined where it is: it has the same identity, its head is not
+   * before the cursor, and the last immutable entry applied is there with the same revision and bytes. A replica that
+   * has followed none yet follows this one from now on. Throws CorruptEntry, LedgerUnavailable.
    */
-  async strangeness(ledger: Pick<Ledger, 'head' | 'read'>): Promise<string | undefined> {
+  async strangeness(ledger: Reader): Promise<string | undefined> {
+    const meta = this.#meta
+    const found = await ledger.read(GENESIS)
+    const genesis = found.value ? decodeEntry(GENESIS, found.value) : undefined
+    if (genesis?.kind !== 'genesis') return 'the ledger is empty'
+    if (genesis.format > LEDGER_FORMAT)
+      throw new CorruptEntry(`the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`)
+    if (meta.ledger === '') this.#meta = { ...this.#meta, ledger: genesis.identity }
+    else if (genesis.identity !== meta.ledger)
+      return `the ledger is ${genesis.identity}, and the replica follows ${meta.ledger}`
     const head = await ledger.head()
-    if (head < this.#meta.cursor) {
-      return `the ledger ends at revision ${head}, and revision ${this.#meta.cursor} has been applied here`
-    }
-    if (this.#meta.witness === '') return undefined
-    const [key, revision, checksum] = this.#meta.witness.split(' ')
-    const found = await ledger.read(key)
-    if (
-      found.value !== null &&
-      found.revision === Number(revision) &&
-      crc32(found.value) === Number(checksum)
-    ) {
-      return undefined
-    }
+    if (head < meta.cursor)
+      return `the ledger ends at revision ${head}, and revision ${meta.cursor} has been applied here`
+    return this.#lacks(ledger, meta.witness)
+  }
+
+  async #lacks(ledger: Reader, witness: string): Promise<string | undefined> {
+    if (witness === '') return undefined
+    const [key, revision, checksum] = witness.split(' ')
+    const { value, revision: at } = await ledger.read(key)
+    if (value !== null && at === Number(revision) && crc32(value) === Number(checksum)) return undefined
     return `the ledger does not hold ${key} as it was applied here at revision ${revision}`
   }
 
-  #insert(segment: Segment, firstPage: number | undefined): void {
-    assert(firstPage !== undefined, 'the segment has its pages')
+  #insert(segment: Segment, firstPage: number): void {
     const fresh = this.tables.insertSegment(segment, firstPage)
     this.segments++
     this.ignoredDuplicates += segment.count - fresh

@@ -1,6 +1,6 @@
 // The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
 // stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
-import { Compacted, type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
+import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import type { Fold, Step } from './fold.ts'
 import { WriteFailed } from './store.ts'
@@ -60,6 +60,7 @@ export class Follower {
 
   /** Runs until `stop`; an invariant that breaks goes to `fatal`. */
   start(fatal: (error: Error) => void): void {
+    this.#ledger.checkConnections((reader) => this.#recognize(reader))
     this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
       if (!this.#stopped) fatal(error)
     })
@@ -90,26 +91,26 @@ export class Follower {
   async #readForEver(): Promise<void> {
     for (let lost = false; !this.#stopped; ) {
       try {
+        while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
         await this.#recognize()
         this.head = Math.max(this.head, await this.#ledger.head())
         if (lost) this.#events.recovered()
         lost = false
         await this.#readStream()
       } catch (error) {
-        if (error instanceof Compacted) await this.#resync()
-        else if (error instanceof LedgerUnavailable) {
-          if (!lost && !this.#stopped) this.#events.lost(error.message)
-          lost = true
-          await this.#pause()
-        } else throw error
+        const failure = error instanceof Compacted ? await this.#tryResync() : error
+        if (failure === undefined) continue
+        if (!(failure instanceof LedgerUnavailable)) throw failure
+        if (!lost && !this.#stopped) this.#events.lost(failure.message)
+        lost = true
+        await this.#pause()
       }
     }
   }
 
-  /** Before anything is applied from a (re)connected ledger: is it the one that was followed? */
-  async #recognize(): Promise<void> {
-    while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
-    this.changed = await this.#fold.strangeness(this.#ledger)
+  /** Before anything is believed of a (re)connected ledger: is it the one that was followed? */
+  async #recognize(ledger: Reader = this.#ledger): Promise<void> {
+    this.changed = await this.#fold.strangeness(ledger)
     this.#recognized.resolve()
     if (this.changed !== undefined) throw new LedgerUnavailable('ledger-changed', this.changed)
   }
@@ -197,15 +198,28 @@ export class Follower {
     this.#advanced()
   }
 
-  /** Everything live at one revision, when the history in between is gone. What is known already is ignored. */
+  /** Returns what it has failed of. History that goes on the way is no failure: again, from a new head. */
+  async #tryResync(): Promise<unknown> {
+    for (;;) {
+      try {
+        await this.#resync()
+        return undefined
+      } catch (error) {
+        if (!(error instanceof Compacted) || this.#stopped) return error
+      }
+    }
+  }
+
+  /** Everything live at one revision, when the history in between is gone. What is here already is left out. */
   async #resync(): Promise<void> {
     while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
     const from = this.#fold.applied
-    const { revision, entries } = await this.#ledger.snapshot()
+    const { revision, entries } = await this.#ledger.snapshot(this.#fold.known())
     this.#tellWhenCaughtUp(from, revision)
     let decoded: Decoded[] = []
     let bytes = 0
     for await (const entry of entries) {
+      if (this.#stopped) return
       if (entry.revision <= from) continue
       const one = decodePuts(entry.revision, [entry])
       this.foreignKeys += one.foreign
@@ -216,7 +230,7 @@ export class Follower {
       decoded = []
       bytes = 0
     }
-    await this.#apply([{ revision, decoded, bytes }])
+    await this.#apply([{ revision, decoded, bytes, whole: true }])
     this.#read = revision
   }
 

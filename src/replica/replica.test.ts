@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { found } from '../../test/sim/genesis.ts'
 import { systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
@@ -15,7 +16,6 @@ import { checkFile } from './check.ts'
 import { Replica, type ReplicaOptions } from './replica.ts'
 import { place } from './table.ts'
 
-const IDENTITY = 'f'.repeat(32)
 const BOOT = 'a'.repeat(32)
 
 type Bench = {
@@ -28,13 +28,13 @@ type Bench = {
 async function withReplica(run: (bench: Bench) => Promise<void>): Promise<void> {
   const path = mkdtempSync(join(tmpdir(), 'coffer-replica-'))
   const ledger = new MemoryLedger()
+  await found(ledger)
   const told: string[] = []
   const opened: Replica[] = []
   const open: Bench['open'] = async (change = {}) => {
     const replica = await Replica.open({
       path,
       ledger: new CheckedLedger(ledger),
-      identity: IDENTITY,
       boot: BOOT,
       clock: systemClock,
       fatal: (error) => told.push(`fatal ${error.message}`),
@@ -42,13 +42,13 @@ async function withReplica(run: (bench: Bench) => Promise<void>): Promise<void> 
         lost: (reason) => told.push(`lost ${reason}`),
         recovered: () => told.push('recovered'),
         caughtUp: (from, to) => told.push(`caught-up ${from} ${to}`),
-        rebuilt: () => told.push('rebuilt'),
         epoch: (owner, epoch) => told.push(`epoch ${owner} ${epoch}`),
         applied: (node) => told.push(`applied ${node}`),
       },
       ...change,
     })
     opened.push(replica)
+    replica.follow()
     return replica
   }
   try {
@@ -332,7 +332,7 @@ test('foreign keys are skipped and counted; an entry of ours that does not decod
       if: [],
       put: [{ key: epochKey('o'), value: Buffer.from('not an entry at all, is it') }],
     })
-    await assert.rejects(replica.waitApplied(3))
+    await assert.rejects(replica.waitApplied(4))
     assert.match(told.join('\n'), /fatal an entry has version/)
     assertFinds(replica, 1, 5)
   }))
@@ -373,7 +373,6 @@ test('a broken invariant while applying ends the node; it is not taken for a ful
         lost: (reason) => told.push(`lost ${reason}`),
         recovered() {},
         caughtUp() {},
-        rebuilt() {},
         epoch() {
           throw new Error('an invariant broke')
         },
@@ -382,6 +381,6 @@ test('a broken invariant while applying ends the node; it is not taken for a ful
     })
     await replica.barrier()
     await putEpoch(ledger, 'o', 1)
-    await assert.rejects(replica.waitApplied(1), /an invariant broke/)
+    await assert.rejects(replica.waitApplied(2), /an invariant broke/)
     assert.deepEqual(told, ['fatal an invariant broke'])
   }))

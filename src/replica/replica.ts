@@ -12,6 +12,7 @@ import {
   LedgerUnavailable,
   UnknownOutcome,
 } from '../ledger/ledger.ts'
+import { parseKey } from '../state/keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { Fold } from './fold.ts'
@@ -29,7 +30,6 @@ export type ReplicaEvents = {
   lost(reason: string): void
   recovered(): void
   caughtUp(from: number, to: number, ms: number): void
-  rebuilt(reason: string, revision: number, ms: number): void
   /** An epoch of this owner was learnt. */
   epoch(owner: string, epoch: number, revision: number): void
   /** A commit made by another node was applied. */
@@ -39,7 +39,6 @@ export type ReplicaEvents = {
 export type ReplicaOptions = {
   readonly path: string
   readonly ledger: Ledger
-  readonly identity: string
   /** This run of the node: the writer of its commits. */
   readonly boot: string
   readonly clock: Clock
@@ -62,6 +61,7 @@ export class Replica {
   readonly #boot: string
   readonly #clock: Clock
   readonly #events: ReplicaEvents
+  readonly #fatal: (error: Error) => void
   #commits = 0
   #waiters: Waiter[] = []
   #barrier: Promise<void> | undefined
@@ -76,6 +76,7 @@ export class Replica {
     this.#boot = options.boot
     this.#clock = options.clock
     this.#events = options.events
+    this.#fatal = options.fatal
     const events = {
       lost: options.events.lost,
       recovered: options.events.recovered,
@@ -91,25 +92,25 @@ export class Replica {
     )
   }
 
-  /**
-   * Opens the replica's file and begins to follow. Throws DamagedReplica where a record does not match its checksum,
-   * and where the file follows another ledger.
-   */
+  /** Opens the replica's file: what it holds can be read. Throws DamagedReplica where a record is damaged. */
   static async open(options: ReplicaOptions): Promise<Replica> {
     const store = new ReplicaStore(options.path)
     try {
-      const fold = new Fold(options.path, store, options.identity, options.clock)
+      const fold = new Fold(options.path, store, options.clock)
       await fold.load()
-      const replica = new Replica(options, store, fold)
-      replica.#follower.start((error) => {
-        replica.#rejectWaiters(error)
-        options.fatal(error)
-      })
-      return replica
+      return new Replica(options, store, fold)
     } catch (error) {
       await store.close()
       throw error
     }
+  }
+
+  /** Begins to follow the ledger, once it is certain that there is one. */
+  follow(): void {
+    this.#follower.start((error) => {
+      this.#rejectWaiters(error)
+      this.#fatal(error)
+    })
   }
 
   #tell({ entry, value, revision }: Parameters<Parameters<Fold['apply']>[1]>[0]): void {
@@ -147,6 +148,11 @@ export class Replica {
    * not there. Callers share one that has not been sent yet, never one that has. Throws LedgerUnavailable.
    */
   barrier(): Promise<void> {
+    // Counted from here: whoever waits for another barrier to end first must not wait twice.
+    return beforeLate(this.#sharedBarrier(), WAIT_MS, () => this.#late())
+  }
+
+  #sharedBarrier(): Promise<void> {
     if (this.#barrier === undefined) {
       const sent = this.#passBarrier()
       const done = (): void => {
@@ -159,7 +165,7 @@ export class Replica {
     if (this.#nextBarrier === undefined) {
       const begin = (): Promise<void> => {
         this.#nextBarrier = undefined
-        return this.barrier()
+        return this.#sharedBarrier()
       }
       this.#nextBarrier = this.#barrier.then(begin, begin)
     }
@@ -169,24 +175,27 @@ export class Replica {
   /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
   async #recognize(): Promise<void> {
     if (this.#follower.changed === undefined) return
-    await beforeLate(
-      this.#follower.recognized,
-      () => new LedgerUnavailable('no-quorum', 'the ledger cannot be reached'),
-    )
+    await this.#follower.recognized
     const { changed } = this.#follower
     if (changed !== undefined) throw new LedgerUnavailable('ledger-changed', changed)
   }
 
   async #passBarrier(): Promise<void> {
-    await this.#recognize()
+    await beforeLate(this.#recognize(), WAIT_MS, () => this.#late())
     const head = await this.#ledger.head()
     this.#follower.head = Math.max(this.#follower.head, head)
     if (this.#fold.applied >= head) return
     this.#follower.hurry(head)
-    await beforeLate(this.waitApplied(head), () =>
-      this.#follower.stalled === undefined
-        ? new LedgerUnavailable('no-quorum', 'the replica is behind the ledger')
-        : new LedgerUnavailable('disk-full', 'the replica cannot be written'),
+    await beforeLate(this.waitApplied(head), WAIT_MS, () => this.#late())
+  }
+
+  #late(): LedgerUnavailable {
+    if (this.#follower.stalled !== undefined)
+      return new LedgerUnavailable('disk-full', 'the replica cannot be written')
+    const behind = this.#fold.applied < this.#follower.head
+    return new LedgerUnavailable(
+      'no-quorum',
+      behind ? 'the replica is behind the ledger' : 'the ledger cannot be reached',
     )
   }
 
@@ -206,11 +215,15 @@ export class Replica {
     const value = commit.put.find((put) => put.key === immutable)?.value
     assert(value, 'a commit puts its immutable key')
     const writer = decodeWriter(value)
-    await this.#recognize()
+    if (this.#ledger.full && parseKey(immutable)?.kind === 'segment')
+      throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
     const deadline = this.#clock.monotonic() + WAIT_MS
+    const left = (): number => deadline - this.#clock.monotonic()
+    const unreached = (): Error => new LedgerUnavailable('no-quorum', 'the ledger cannot be reached')
+    await beforeLate(this.#recognize(), left(), unreached)
     for (let unknown = false; ; ) {
       try {
-        const result = await this.#ledger.commit(commit)
+        const result = await beforeLate(this.#ledger.commit(commit), left(), noAnswer)
         this.#follower.head = Math.max(this.#follower.head, result.revision)
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
@@ -220,7 +233,7 @@ export class Replica {
       } catch (error) {
         if (error instanceof UnknownOutcome) unknown = true
         else if (!(error instanceof LedgerUnavailable) || !unknown) throw error
-        if (this.#clock.monotonic() > deadline) throw new UnknownOutcome('the outcome of a write is unknown')
+        if (left() <= RETRY_MS) throw noAnswer()
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
       }
     }
@@ -276,6 +289,11 @@ export class Replica {
     return this.#follower.recognized
   }
 
+  /** Identity of the ledger that is followed; undefined before the first contact. */
+  get identity(): string | undefined {
+    return this.#fold.identity
+  }
+
   /** Why the node cannot serve fully at the moment, as far as its replica goes. */
   get problems(): readonly string[] {
     const { changed, stalled } = this.#follower
@@ -305,14 +323,18 @@ export function asReached(error: unknown): unknown {
   return new UnknownOutcome(error.message)
 }
 
-/** The promise, or the error when WAIT_MS have passed. */
-async function beforeLate(promise: Promise<void>, late: () => Error): Promise<void> {
+function noAnswer(): Error {
+  return new UnknownOutcome('the outcome of a write is unknown')
+}
+
+/** The promise, or the error when `ms` have passed. */
+async function beforeLate<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), WAIT_MS)
+    timer = setTimeout(() => reject(late()), ms)
   })
   try {
-    await Promise.race([promise, tooLate])
+    return await Promise.race([promise, tooLate])
   } finally {
     clearTimeout(timer)
   }

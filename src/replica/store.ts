@@ -30,9 +30,11 @@ export type Meta = {
   readonly checkpoint: string
 }
 
-export const REPLICA_FORMAT = 1
+export const REPLICA_FORMAT = 2
 
 export type StoredEntry = { readonly key: string; readonly revision: number; readonly value: Uint8Array }
+/** Of the segments of one boot: how many there are up to the cursor, and the last one's number. */
+export type StoredTail = { readonly boot: string; readonly last: number; readonly count: number }
 export type StoredTable = { readonly id: number; readonly owner: string; readonly epoch: number }
 
 /** What one transaction writes. */
@@ -40,6 +42,7 @@ export type Batch = {
   readonly pages: readonly { readonly number: number; readonly page: Buffer }[]
   readonly entries: readonly StoredEntry[]
   readonly tables: readonly StoredTable[]
+  readonly tails: readonly StoredTail[]
   readonly meta: Meta
 }
 
@@ -48,6 +51,7 @@ export class ReplicaStore {
   readonly #pages: Database<Buffer, number>
   readonly #entries: Database<Buffer, string>
   readonly #tables: Database<Buffer, number>
+  readonly #tails: Database<Buffer, string>
   readonly #meta: Database<Buffer, string>
 
   constructor(path: string, readOnly = false) {
@@ -55,6 +59,7 @@ export class ReplicaStore {
     this.#pages = this.#env.openDB({ name: 'pages', encoding: 'binary', keyEncoding: 'uint32' })
     this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
     this.#tables = this.#env.openDB({ name: 'tables', encoding: 'binary', keyEncoding: 'uint32' })
+    this.#tails = this.#env.openDB({ name: 'tails', encoding: 'binary' })
     this.#meta = this.#env.openDB({ name: 'meta', encoding: 'binary' })
   }
 
@@ -77,6 +82,8 @@ export class ReplicaStore {
     for (const { id, owner, epoch } of batch.tables) {
       puts.push(this.#tables.put(id, seal(String(id), Buffer.from(`${owner}@${epoch}`))))
     }
+    for (const { boot, last, count } of batch.tails)
+      puts.push(this.#tails.put(boot, seal(boot, Buffer.from(`${last} ${count}`))))
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
     // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
     try {
@@ -87,7 +94,7 @@ export class ReplicaStore {
   }
 
   async writeMeta(meta: Meta): Promise<void> {
-    await this.write({ pages: [], entries: [], tables: [], meta })
+    await this.write({ pages: [], entries: [], tables: [], tails: [], meta })
   }
 
   /** Resolves when all that was written is durable. */
@@ -122,6 +129,13 @@ export class ReplicaStore {
     }
   }
 
+  *tails(): Iterable<StoredTail> {
+    for (const { key, value } of this.#tails.getRange({ snapshot: false })) {
+      const [last, count] = unseal(key, value).toString('latin1').split(' ')
+      yield { boot: key, last: Number(last), count: Number(count) }
+    }
+  }
+
   /** Reads everything and compares it with its checksums. Throws DamagedReplica, or dies in LMDB. */
   verify(): { pages: number; entries: number } {
     const meta = this.meta()
@@ -135,6 +149,7 @@ export class ReplicaStore {
     let entries = 0
     for (const _ of this.entries()) entries++
     for (const _ of this.tables()) entries++
+    for (const _ of this.tails()) entries++
     return { pages, entries }
   }
 

@@ -1,16 +1,18 @@
 // Whether a replica is what its ledger says: its digest against that of another one, built from nothing up to
-// the same revision. The node must be stopped. Neither the ledger nor what the replica holds is changed.
+// the same revision. The node must be stopped. An embedded ledger, which has no other node, is taken up to the
+// replica's own cursor, so that nothing changes; a shared one may have moved on, and the replica catches up with it
+// first, as it would at a start.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { type Found, type Ledger, LedgerUnavailable, type Revision } from '../ledger/ledger.ts'
+import type { Ledger } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
-import { decodeEntry } from '../state/entries.ts'
-import { GENESIS } from '../state/keys.ts'
 import { checkFile } from './check.ts'
 import { Replica } from './replica.ts'
 import { DamagedReplica, ReplicaStore } from './store.ts'
+import { UpTo } from './upto.ts'
 
 /**
  * `absent`: there is no replica. `damaged`: a file cannot be read through, or follows another ledger.
@@ -28,44 +30,64 @@ export type Verified =
       readonly rebuilt: string
     }
 
+export type Verifying = {
+  /** The data directory of the stopped node. */
+  readonly data: string
+  /** The ledger of all nodes; undefined where it is the file in `data`. */
+  readonly shared: Ledger | undefined
+  readonly clock: Clock
+  /** The shared ledger cannot be reached for a while, and is waited for. */
+  readonly lost: (reason: string) => void
+}
+
 const TEMPORARY = 'verify-'
 
-/**
- * `data` is the data directory of a stopped node with an embedded ledger. Throws CorruptEntry,
- * LedgerUnavailable.
- */
-export async function verifyReplica(data: string, clock: Clock): Promise<Verified> {
-  const path = join(data, 'replica')
+/** Throws CorruptEntry, LedgerUnavailable. */
+export async function verifyReplica(options: Verifying): Promise<Verified> {
+  const { data, shared } = options
   for (const what of ['ledger', 'replica'] as const) {
+    if (what === 'ledger' && shared) continue
     const checked = await checkFile(what, join(data, what))
     if (!checked.whole) return { kind: 'damaged', what, reason: checked.reason }
   }
-  if (!existsSync(join(path, 'data.mdb'))) return { kind: 'absent' }
-  const revision = await cursorOf(path)
-  const ledger = new CheckedLedger(new LmdbLedger(join(data, 'ledger')))
+  if (!existsSync(join(data, 'replica', 'data.mdb'))) return { kind: 'absent' }
+  const ledger = shared ?? new CheckedLedger(new LmdbLedger(join(data, 'ledger')))
   try {
+    const cursor = await cursorOf(join(data, 'replica'))
     const head = await ledger.head()
-    if (head < revision) return { kind: 'ahead', revision, head }
-    const identity = await identityOf(ledger)
-    const upTo = new UpTo(ledger, revision)
-    const digest = await digestOf({ path, ledger: upTo, revision, identity, clock })
-    // Not in the system's temporary directory: that is often memory, and a replica can be large.
-    removeTemporary(data)
-    const rebuiltAt = mkdtempSync(join(data, TEMPORARY))
-    const rebuilt = await digestOf({
-      path: join(rebuiltAt, 'replica'),
-      ledger: upTo,
-      revision,
-      identity,
-      clock,
-    })
-    return { kind: 'compared', revision, digest, rebuilt }
+    if (head < cursor) return { kind: 'ahead', revision: cursor, head }
+    return await compare(new UpTo(ledger, shared ? head : cursor), options)
   } catch (error) {
     if (!(error instanceof DamagedReplica)) throw error
     return { kind: 'damaged', what: 'replica', reason: error.message }
   } finally {
+    if (!shared) await ledger.close()
+  }
+}
+
+/** Both follow at the same time: where one has to skip to a later revision, the other one goes there too. */
+async function compare(ledger: UpTo, options: Verifying): Promise<Verified> {
+  const { data } = options
+  // Not in the system's temporary directory: that is often memory, and a replica can be large.
+  removeTemporary(data)
+  const rebuiltAt = mkdtempSync(join(data, TEMPORARY))
+  const opened: Replica[] = []
+  try {
+    for (const path of [join(data, 'replica'), join(rebuiltAt, 'replica')])
+      opened.push(await follow(path, ledger, options))
+    let end: number
+    do {
+      end = ledger.end
+      await Promise.all(opened.map((replica) => replica.waitApplied(end)))
+    } while (ledger.end > end)
+    const [digest, rebuilt] = opened.map((replica) => {
+      assert(replica.applied === end, 'the ledger ends where both replicas are')
+      return replica.digest().digest
+    })
+    return { kind: 'compared', revision: end, digest, rebuilt }
+  } finally {
+    for (const replica of opened) await replica.close()
     removeTemporary(data)
-    await ledger.close()
   }
 }
 
@@ -85,91 +107,22 @@ async function cursorOf(path: string): Promise<number> {
   }
 }
 
-/** The genesis is the first entry of every ledger. */
-async function identityOf(ledger: Ledger): Promise<string> {
-  if ((await ledger.head()) > 0) {
-    for await (const { puts } of ledger.follow(0)) {
-      const value = puts.find(({ key }) => key === GENESIS)?.value
-      const genesis = value ? decodeEntry(GENESIS, value) : undefined
-      if (genesis?.kind === 'genesis') return genesis.identity
-      break
-    }
-  }
-  throw new DamagedReplica('the ledger does not begin with a genesis')
-}
-
-type Opening = {
-  readonly path: string
-  readonly ledger: Ledger
-  readonly revision: number
-  readonly identity: string
-  readonly clock: Clock
-}
-
-async function digestOf({ path, ledger, revision, identity, clock }: Opening): Promise<string> {
+/** Throws DamagedReplica, also where it follows another ledger. */
+async function follow(path: string, ledger: Ledger, { clock, lost }: Verifying): Promise<Replica> {
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const quiet = (): void => undefined
-  const events = {
-    lost: quiet,
-    recovered: quiet,
-    caughtUp: quiet,
-    rebuilt: quiet,
-    epoch: quiet,
-    applied: quiet,
-  }
+  const events = { lost, recovered: quiet, caughtUp: quiet, epoch: quiet, applied: quiet }
   const boot = Buffer.from(clock.random(16)).toString('hex')
-  // A broken invariant also rejects the wait below.
-  const replica = await Replica.open({ path, ledger, identity, boot, clock, events, fatal: quiet })
+  // A broken invariant also rejects the waits.
+  const replica = await Replica.open({ path, ledger, boot, clock, events, fatal: quiet })
   try {
-    await replica.waitApplied(revision)
-    return replica.digest().digest
-  } finally {
+    replica.follow()
+    await replica.recognized
+    const [strange] = replica.problems
+    if (strange !== undefined) throw new DamagedReplica(strange)
+    return replica
+  } catch (error) {
     await replica.close()
+    throw error
   }
-}
-
-/** A ledger that ends at a revision, for reading. */
-class UpTo implements Ledger {
-  readonly kind: Ledger['kind']
-  readonly #ledger: Ledger
-  readonly #revision: number
-
-  constructor(ledger: Ledger, revision: number) {
-    this.kind = ledger.kind
-    this.#ledger = ledger
-    this.#revision = revision
-  }
-
-  async head(): Promise<number> {
-    return this.#revision
-  }
-
-  read(key: string): Promise<Found> {
-    return this.#ledger.read(key)
-  }
-
-  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    if (after < this.#revision) {
-      for await (const revision of this.#ledger.follow(after, signal)) {
-        yield revision
-        if (revision.revision === this.#revision) break
-      }
-    }
-    // The stream of a ledger does not end by itself.
-    if (signal && !signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
-  }
-
-  commit(): Promise<never> {
-    return Promise.reject(new LedgerUnavailable('closed', 'the ledger is only read here'))
-  }
-
-  snapshot(): Promise<never> {
-    return this.commit()
-  }
-
-  async problems(): Promise<readonly string[]> {
-    return []
-  }
-
-  async close(): Promise<void> {}
 }

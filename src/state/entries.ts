@@ -18,6 +18,16 @@ export type Genesis = {
   readonly receiptKey: Uint8Array
 }
 export type Boot = { readonly kind: 'boot'; readonly boot: string; readonly node: string }
+/** What a node has read last: nodes of one vault must agree on it. */
+export type NodeEntry = {
+  readonly kind: 'node'
+  readonly node: string
+  /** Hash of its configured fields. */
+  readonly fields: string
+  /** Ids of the root keys in its keyring; `active` is one of them. */
+  readonly rootKeys: readonly string[]
+  readonly active: string
+}
 export type ActiveEpoch = { readonly kind: 'epoch'; readonly owner: string; readonly active: number }
 export type WrappedEpochKey = {
   readonly kind: 'key'
@@ -27,7 +37,7 @@ export type WrappedEpochKey = {
   /** RFC 3339, by the clock of the node that opened the epoch. */
   readonly openedAt: string
 }
-export type Entry = Genesis | Boot | ActiveEpoch | WrappedEpochKey | Segment
+export type Entry = Genesis | Boot | NodeEntry | ActiveEpoch | WrappedEpochKey | Segment
 
 /** Bytes of every entry but a segment (segment.ts packs those). */
 export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
@@ -43,6 +53,8 @@ function body(entry: Exclude<Entry, Segment>): Record<string, unknown> {
       return { identity: entry.identity, format: entry.format, receipt_key: base64(entry.receiptKey) }
     case 'boot':
       return { node: entry.node }
+    case 'node':
+      return { fields: entry.fields, root_keys: entry.rootKeys.join(' '), active: entry.active }
     case 'epoch':
       return { active: entry.active }
     case 'key':
@@ -87,6 +99,12 @@ function decodeJson(name: Exclude<LedgerKey, { kind: 'segment' }>, bytes: Uint8A
     case 'boot': {
       const entry: Boot = { ...name, node: read.text('node') }
       read.end(1)
+      return entry
+    }
+    case 'node': {
+      const rootKeys = read.text('root_keys').split(' ')
+      const entry: NodeEntry = { ...name, fields: read.text('fields'), rootKeys, active: read.text('active') }
+      read.end(3)
       return entry
     }
     case 'epoch': {

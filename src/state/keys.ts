@@ -6,6 +6,7 @@ const WIDTH = 10
 export type LedgerKey =
   | { readonly kind: 'genesis' }
   | { readonly kind: 'boot'; readonly boot: string }
+  | { readonly kind: 'node'; readonly node: string }
   | { readonly kind: 'epoch'; readonly owner: string }
   | { readonly kind: 'key'; readonly owner: string; readonly epoch: number }
   | { readonly kind: 'segment'; readonly boot: string; readonly n: number }
@@ -15,12 +16,14 @@ function fixed(n: number): string {
 }
 
 export const GENESIS = 'genesis'
+export const nodeKey = (node: string): string => `node/${node}`
 export const bootKey = (boot: string): string => `boot/${boot}`
 export const epochKey = (owner: string): string => `epoch/${owner}`
 export const wrappedKey = (owner: string, epoch: number): string => `key/${owner}@${fixed(epoch)}`
 export const segmentKey = (boot: string, n: number): string => `seg/${boot}/${fixed(n)}`
 
 const BOOT = /^boot\/([0-9a-f]{32})$/
+const NODE = /^node\/([a-z0-9][a-z0-9._-]{0,63})$/
 const EPOCH = /^epoch\/([a-z0-9][a-z0-9._-]{0,63})$/
 const KEY = /^key\/([a-z0-9][a-z0-9._-]{0,63})@([0-9]{10})$/
 const SEGMENT = /^seg\/([0-9a-f]{32})\/([0-9]{10})$/
@@ -36,5 +39,7 @@ export function parseKey(key: string): LedgerKey | undefined {
   if (match) return { kind: 'key', owner: match[1], epoch: Number(match[2]) }
   match = BOOT.exec(key)
   if (match) return { kind: 'boot', boot: match[1] }
+  match = NODE.exec(key)
+  if (match) return { kind: 'node', node: match[1] }
   return undefined
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
-import { bootKey, epochKey, GENESIS, parseKey, segmentKey, wrappedKey } from './keys.ts'
+import { bootKey, epochKey, GENESIS, nodeKey, parseKey, segmentKey, wrappedKey } from './keys.ts'
 import { decodeSegment, encodeSegment, type Mappings, mappingBytes, segmentHeadBytes } from './segment.ts'
 import { decodePuts, State } from './state.ts'
 import { CorruptEntry, decodeWriter, type Writer } from './writer.ts'
@@ -10,6 +10,10 @@ const WRITER: Writer = { boot: '0123456789abcdef0123456789abcdef', commit: 2 ** 
 const ENTRIES: readonly [string, Exclude<Entry, { kind: 'segment' }>][] = [
   [GENESIS, { kind: 'genesis', identity: 'ab'.repeat(16), format: 1, receiptKey: Uint8Array.of(1, 2, 3) }],
   [bootKey(WRITER.boot), { kind: 'boot', boot: WRITER.boot, node: 'n1' }],
+  [
+    nodeKey('n1'),
+    { kind: 'node', node: 'n1', fields: 'ab'.repeat(32), rootKeys: ['rk-1', 'rk-2'], active: 'rk-2' },
+  ],
   [epochKey('clinic-a'), { kind: 'epoch', owner: 'clinic-a', active: 12 }],
   [
     wrappedKey('clinic-a', 12),

@@ -1,7 +1,15 @@
 // The fold of the ledger: what all nodes agree on at a revision. Pure and deterministic; it is a function of the
 // set of live entries, not of the order in which they were learnt.
 import { createHash } from 'node:crypto'
-import { type ActiveEpoch, decodeEntry, type Entry, type Genesis, type WrappedEpochKey } from './entries.ts'
+import {
+  type ActiveEpoch,
+  decodeEntry,
+  type Entry,
+  type Genesis,
+  LEDGER_FORMAT,
+  type NodeEntry,
+  type WrappedEpochKey,
+} from './entries.ts'
 import { parseKey } from './keys.ts'
 import type { Segment } from './segment.ts'
 import { CorruptEntry } from './writer.ts'
@@ -28,13 +36,18 @@ export type OwnerState = {
   readonly keyRevisions: Map<number, number>
 }
 
-/** Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry. */
+/**
+ * Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry, also for a genesis of a format above
+ * ours: what follows it may mean something else.
+ */
 export function decodePuts(revision: number, puts: readonly Put[]): { decoded: Decoded[]; foreign: number } {
   const decoded: Decoded[] = []
   let foreign = 0
   for (const { key, value } of puts) {
     if (value !== null) {
       const entry = decodeEntry(key, value)
+      if (entry?.kind === 'genesis' && entry.format > LEDGER_FORMAT)
+        throw new CorruptEntry(`the ledger has format ${entry.format}, this version knows ${LEDGER_FORMAT}`)
       if (entry === undefined) foreign++
       else decoded.push({ key, entry, value, revision })
       continue
@@ -55,6 +68,9 @@ export class State {
   readonly owners = new Map<string, OwnerState>()
   /** Boot to the name of its node. */
   readonly boots = new Map<string, string>()
+  /** What each node has read last. */
+  readonly nodes = new Map<string, NodeEntry>()
+  readonly #nodeRevisions = new Map<string, number>()
   /** Sum modulo 2^256 of the hashes of every entry but mappings, as four 64-bit parts. */
   readonly #sum = new BigUint64Array(4)
   readonly #hashes = new Map<string, BigUint64Array>()
@@ -80,6 +96,11 @@ export class State {
       case 'boot':
         this.boots.set(entry.boot, entry.node)
         return
+      case 'node':
+        if (revision <= (this.#nodeRevisions.get(entry.node) ?? 0)) return
+        this.nodes.set(entry.node, entry)
+        this.#nodeRevisions.set(entry.node, revision)
+        return
       case 'epoch':
         this.#applyEpoch(revision, key, entry)
         return
@@ -103,7 +124,12 @@ export class State {
     this.#account(key, `active ${entry.active}`)
   }
 
-  /** Genesis, boots, wrapped keys and receipts are left out: they differ after a restore or a rewrap. */
+  /** Revision of a node's entry; 0 where there is none. */
+  nodeRevision(node: string): number {
+    return this.#nodeRevisions.get(node) ?? 0
+  }
+
+  /** Genesis, boots, nodes, wrapped keys and receipts are left out: they differ after a restore or a rewrap. */
   #account(key: string, content: string): void {
     const before = this.#hashes.get(key)
     const bytes = createHash('sha256').update(`${key}\0${content}`).digest()

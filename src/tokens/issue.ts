@@ -12,6 +12,14 @@ import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes 
 /** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */
 const IN_FLIGHT = 4
 
+/**
+ * Requests that a commit has just answered are soon followed by the next of the same callers. Where a commit takes long,
+ * one for all of them costs less than one for each that comes first: so the next one waits for as many as were seen,
+ * for this part of what the last one took, and not at all where that is less than a timer can measure.
+ */
+const GATHER_PART = 1
+const GATHER_MS = { least: 2, most: 10 }
+
 /** The epoch was closed before the mappings could be committed under it: start again at the new one. */
 export class EpochMoved extends Error {
   override readonly name = 'EpochMoved'
@@ -21,6 +29,8 @@ export class EpochMoved extends Error {
 class SegmentCommit {
   stage: 'waiting' | 'sent' | 'accepted' | 'gone' = 'waiting'
   readonly runs: Run[] = []
+  /** How many requests wait for it. */
+  requests = 0
   bytes: number
   readonly #done = Promise.withResolvers<void>()
 
@@ -66,6 +76,8 @@ class Group {
   readonly #pending = new PendingMappings<SegmentCommit>()
   readonly #waiting: SegmentCommit[] = []
   #inFlight = 0
+  /** The next commit is put off until so many requests wait for it, or the timer ends. */
+  #gathering: { readonly requests: number; readonly timer: NodeJS.Timeout } | undefined
 
   constructor(replica: Replica, key: EpochKey, guard: number) {
     this.#replica = replica
@@ -102,7 +114,11 @@ class Group {
     }
     if (joined.size === 0) return NOTHING
     let proves = false
-    for (const commit of joined) if (commit.stage === 'waiting') proves = true
+    for (const commit of joined) {
+      if (commit.stage !== 'waiting') continue
+      proves = true
+      commit.requests++
+    }
     if (fresh.length > 0) {
       const mappings = this.key.seal(values, bodies, chosen.subarray(0, fresh.length))
       for (const { commit, from, to } of shares) commit.runs.push({ mappings, from, to })
@@ -125,19 +141,40 @@ class Group {
 
   #send(): void {
     while (this.#waiting.length > 0) {
-      // The last one may still grow: it waits while others are on their way.
+      // The last one may still grow: it waits while others are on their way, or while others gather.
       if (this.#inFlight > 0 && (this.#waiting.length === 1 || this.#inFlight >= IN_FLIGHT)) return
+      if (this.#waiting.length === 1 && this.#waiting[0].requests < (this.#gathering?.requests ?? 0)) return
+      this.#gathered()
       const commit = this.#waiting.shift()
       if (!commit) return
       this.#inFlight++
       commit.stage = 'sent'
+      const sent = performance.now()
       this.#commit(commit)
         .catch((error: Error) => commit.fail(error))
         .finally(() => {
           this.#inFlight--
+          if (this.#inFlight === 0) this.#gather(commit.requests, performance.now() - sent)
           this.#send()
         })
     }
+  }
+
+  #gather(answered: number, took: number): void {
+    const ms = Math.min(GATHER_MS.most, took * GATHER_PART)
+    const waiting = this.#waiting.length === 1 ? this.#waiting[0].requests : 0
+    if (ms < GATHER_MS.least || answered + waiting < 2) return
+    this.#gathered()
+    const timer = setTimeout(() => {
+      this.#gathered()
+      this.#send()
+    }, ms)
+    this.#gathering = { requests: answered + waiting, timer }
+  }
+
+  #gathered(): void {
+    clearTimeout(this.#gathering?.timer)
+    this.#gathering = undefined
   }
 
   async #commit(segment: SegmentCommit): Promise<void> {

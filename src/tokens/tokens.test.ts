@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { found } from '../../test/sim/genesis.ts'
 import { systemClock } from '../clock.ts'
 import { fromCanonical, type Scalar, Values } from '../crypto/canonical.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
@@ -16,11 +17,12 @@ import { AlreadyToken, type NamedTokens, TokenService, type Tokens } from './tok
 
 type Vault = { ledger: MemoryLedger; replica: Replica; tokens: TokenService; keyring: { now: Keyring } }
 
-const silent = { lost() {}, recovered() {}, caughtUp() {}, rebuilt() {}, epoch() {}, applied() {} }
+const silent = { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} }
 
 async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<void>): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'coffer-tokens-'))
   const ledger = new MemoryLedger()
+  await found(ledger)
   const keyring = { now: Keyring.create(systemClock) }
   const vaults: Vault[] = []
   try {
@@ -28,12 +30,12 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
       const replica = await Replica.open({
         path: join(dir, String(i)),
         ledger: new CheckedLedger(ledger),
-        identity: 'e'.repeat(32),
         boot: Buffer.from(systemClock.random(16)).toString('hex'),
         clock: systemClock,
         events: silent,
         fatal: (error) => assert.fail(error),
       })
+      replica.follow()
       vaults.push({
         ledger,
         replica,
@@ -86,6 +88,27 @@ test('what waits leaves together: many requests at once are few segments', () =>
     assert.ok((await ledger.head()) - before <= 5, `${(await ledger.head()) - before} segments`)
     await replica.barrier()
     assert.equal(replica.counts.mappings, 500)
+  }))
+
+test('where commits are slow, callers that have just been answered share the next one', () =>
+  withVaults(1, async ({ tokens, ledger }) => {
+    const commit = ledger.commit.bind(ledger)
+    ledger.commit = async (each) => {
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      return commit(each)
+    }
+    const before = await ledger.head()
+    const rounds = 8
+    const client = async (id: number): Promise<void> => {
+      for (let i = 0; i < rounds; i++) {
+        await tokens.tokenize('o', valuesOf(`client ${id}, value ${i}`), false)
+        await new Promise((resolve) => setTimeout(resolve, id)) // they come back one after the other
+      }
+    }
+    await Promise.all([0, 1, 2, 3, 4].map(client))
+    // The first comes alone; without waiting for the others every round would be two commits.
+    const commits = (await ledger.head()) - before
+    assert.ok(commits <= rounds + 3, `${commits} commits`)
   }))
 
 test('duplicates in one request, and in requests at the same time, are one mapping', () =>

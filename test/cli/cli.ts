@@ -16,7 +16,12 @@ const CACHE = mkdtempSync(join(tmpdir(), 'coffer-cache-'))
 process.once('exit', () => rmSync(CACHE, { recursive: true, force: true }))
 
 export type Result = { readonly code: number | null; readonly stdout: string; readonly stderr: string }
-export type Options = { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> }
+export type Options = {
+  readonly cwd?: string
+  readonly env?: Readonly<Record<string, string>>
+  /** A command that has not ended by then is killed; 30 s without it. */
+  readonly ms?: number
+}
 
 /** A child that runs the command line; what the environment says of Coffer and of this test is left out. */
 export function spawnCoffer(args: readonly string[], { cwd, env = {} }: Options = {}): ChildProcess {
@@ -39,7 +44,7 @@ export async function coffer(args: readonly string[], options: Options = {}): Pr
       text[stream] += chunk
     })
   }
-  const timer = setTimeout(() => child.kill('SIGKILL'), 30_000)
+  const timer = setTimeout(() => child.kill('SIGKILL'), options.ms ?? 30_000)
   const [code] = await once(child, 'close')
   clearTimeout(timer)
   return { code, ...text }
@@ -110,14 +115,24 @@ export class NodeProcess implements AsyncDisposable {
   }
 
   /** Resolves when the node is ready. */
-  static async start(config: string): Promise<NodeProcess> {
-    const node = new NodeProcess(spawnCoffer(['start', '--config', config]))
-    const line = await until(`ready: ${config}`, () => {
+  static async start(config: string, ms = 10_000): Promise<NodeProcess> {
+    const node = NodeProcess.begin(config)
+    const look = (): string | undefined => {
       assert.equal(node.child.exitCode, null, node.log.join('\n'))
       return node.log.find((each) => each.includes('"msg":"ready"'))
-    })
-    node.url = JSON.parse(line).url
+    }
+    try {
+      node.url = JSON.parse(await until(`ready: ${config}`, look, ms)).url
+    } catch (error) {
+      await node[Symbol.asyncDispose]()
+      throw error
+    }
     return node
+  }
+
+  /** Just started. */
+  static begin(config: string): NodeProcess {
+    return new NodeProcess(spawnCoffer(['start', '--config', config]))
   }
 
   get pid(): number {
@@ -168,6 +183,10 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false
   }
-  const stat = `/proc/${pid}/stat`
-  return !existsSync(stat) || !/\) Z /.test(readFileSync(stat, 'utf8'))
+  if (!existsSync('/proc')) return true
+  try {
+    return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch {
+    return false // it has just ended
+  }
 }

@@ -66,17 +66,28 @@ test('init: names that cannot be are all told, and nothing is written', async ()
   const told = await refused(2, ['init', folder.file('v'), ...args])
   for (const place of ['owner no. 1:', 'owner no. 3:', 'field no. 2:', 'field no. 3:'])
     assert.ok(told.includes(place), told)
-  const wrong = [['--port', '65536'], ['--port', 'http'], ['--nodes', '2'], ['--nodes', '3'], ['--renew']]
-  for (const each of wrong) {
-    const message = await refused(2, ['init', folder.file('v'), ...each])
-    if (/nodes 3|renew/.test(each.join(' '))) assert.match(message, /not part of this version/)
-  }
+  for (const each of [
+    ['--port', '65536'],
+    ['--port', 'http'],
+    ['--nodes', '2'],
+    ['--nodes', 'three'],
+  ])
+    await refused(2, ['init', folder.file('v'), ...each])
   assert.deepEqual(readdirSync(folder.path), [])
 })
 
 const COMMANDS = [
   'init',
   'start',
+  'cluster',
+  'cluster start',
+  'cluster stop',
+  'cluster status',
+  'member',
+  'member list',
+  'member replace',
+  'backup',
+  'restore',
   'keys',
   'keys add',
   'keys remove',
@@ -115,6 +126,9 @@ test('used wrongly is 2, and says what is wrong on stderr', async () => {
     ['init'],
     ['init', 'a', 'b'],
     ['start', '--colour'],
+    ['cluster', 'start'],
+    ['cluster', 'start', 'x', '--wait', '0'],
+    ['cluster', 'stop', 'x', '--force'],
     ['keys', 'add', '--owner', 'a'],
     ['keyring', 'activate', '--config', 'x'],
     ['epoch', 'rotate'],

@@ -4,23 +4,39 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
-import { etcdBinary } from '../../tools/etcd.ts'
+import { EtcdEndpoint, EtcdError } from '../../src/ledger/etcd-client.ts'
+import { findEtcd } from '../../src/node/etcd.ts'
+import { until } from '../cli/cli.ts'
 import { freePort } from '../node/child.ts'
+
+async function answers(endpoint: EtcdEndpoint): Promise<boolean> {
+  try {
+    await endpoint.ready(1000)
+    await endpoint.range({ key: Buffer.from('a') }, 1000)
+    return true
+  } catch (error) {
+    if (error instanceof EtcdError) return false
+    throw error
+  }
+}
 
 export class Etcd {
   readonly url: string
-  readonly #dir = mkdtempSync(join(tmpdir(), 'coffer-etcd-'))
+  readonly dir = mkdtempSync(join(tmpdir(), 'coffer-etcd-'))
   readonly #peer: string
   #child: ChildProcess | undefined
 
-  private constructor(client: number, peer: number) {
+  readonly #more: Readonly<Record<string, string>>
+
+  private constructor(client: number, peer: number, more: Readonly<Record<string, string>>) {
+    this.#more = more
     this.url = `http://127.0.0.1:${client}`
     this.#peer = `http://127.0.0.1:${peer}`
   }
 
-  static async start(): Promise<Etcd> {
-    const etcd = new Etcd(await freePort(), await freePort())
+  /** `more`: flags beside the usual ones. */
+  static async start(more: Readonly<Record<string, string>> = {}): Promise<Etcd> {
+    const etcd = new Etcd(await freePort(), await freePort(), more)
     await etcd.start()
     return etcd
   }
@@ -28,7 +44,7 @@ export class Etcd {
   async start(): Promise<void> {
     const flags = {
       name: 'm1',
-      'data-dir': this.#dir,
+      'data-dir': this.dir,
       'listen-client-urls': this.url,
       'advertise-client-urls': this.url,
       'listen-peer-urls': this.#peer,
@@ -36,13 +52,16 @@ export class Etcd {
       'initial-cluster': `m1=${this.#peer}`,
       'max-txn-ops': '4096',
       'log-level': 'error',
+      ...this.#more,
     }
     const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
-    this.#child = spawn(etcdBinary(), args, { stdio: ['ignore', 'ignore', 'inherit'] })
+    this.#child = spawn(findEtcd().path, args, { stdio: ['ignore', 'ignore', 'inherit'] })
     const endpoint = new EtcdEndpoint(this.url)
     try {
-      await endpoint.ready(20_000)
-      await endpoint.range({ key: Buffer.from('a') }, 20_000)
+      await until('etcd answers', () => answers(endpoint), 20_000)
+    } catch (error) {
+      await this.kill()
+      throw error
     } finally {
       endpoint.close()
     }
@@ -58,6 +77,6 @@ export class Etcd {
 
   async remove(): Promise<void> {
     await this.kill()
-    rmSync(this.#dir, { recursive: true, force: true })
+    rmSync(this.dir, { recursive: true, force: true })
   }
 }

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ledgerContract } from '../../src/ledger/contract.ts'
-import { EtcdLedger, versionIsRight } from '../../src/ledger/etcd.ts'
+import { EtcdLedger } from '../../src/ledger/etcd.ts'
+import { versionIsRight } from '../../src/ledger/etcd-version.ts'
 import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { Etcd } from './etcd.ts'
 

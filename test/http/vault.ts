@@ -91,6 +91,7 @@ export class Vault {
       const file = writeConfig(folder, options)
       const config = parseConfig(readFileSync(file, 'utf8'), file)
       const node = await startNode(config, { log: { error: log, warn: log, info: log } })
+      await node.ready
       return new Vault(folder, node, logs, options)
     } catch (error) {
       rmSync(folder, { recursive: true, force: true })

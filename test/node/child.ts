@@ -76,6 +76,26 @@ export class Vault {
     }
   }
 
+  /** Starts it, and waits for nothing but that it listens: it needs a port that is known. */
+  async begin(): Promise<void> {
+    this.start().catch(() => undefined)
+    for (const deadline = Date.now() + START_MS; Date.now() < deadline; ) {
+      if (
+        await this.call('/health').then(
+          () => true,
+          () => false,
+        )
+      )
+        return
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    throw new Error('the node does not listen')
+  }
+
+  async text(path: string): Promise<string> {
+    return (await fetch(new URL(path, this.#url))).text()
+  }
+
   /** Sends the signal and waits for the end of the process. */
   async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const child = this.#child

@@ -17,4 +17,7 @@ node.failed.then((error) => {
   console.error(error)
   process.exit(1)
 })
-console.log(node.url)
+node.ready.then(
+  () => console.log(node.url),
+  () => undefined, // `failed` tells it
+)

@@ -15,6 +15,7 @@ import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { type Fault, MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
+import { found } from './genesis.ts'
 import { History } from './laws.ts'
 import { type Random, seeded } from './seed.ts'
 
@@ -47,12 +48,12 @@ class World {
     const replica = await Replica.open({
       path: join(this.#root, dir),
       ledger: new CheckedLedger(this.ledger),
-      identity: 'e'.repeat(32),
       boot: Buffer.from(systemClock.random(16)).toString('hex'),
       clock: systemClock,
       fatal: (error) => this.fatal.push(error),
-      events: { lost() {}, recovered() {}, caughtUp() {}, rebuilt() {}, epoch() {}, applied() {} },
+      events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },
     })
+    replica.follow()
     return { dir, replica, tokens: new TokenService(replica, () => this.#keyring, systemClock) }
   }
 
@@ -156,6 +157,7 @@ test('three nodes over a ledger that misbehaves keep all laws', async (t) => {
   t.diagnostic(`COFFER_SEED=${random.seed}`)
   const world = new World(random)
   try {
+    await found(world.ledger)
     for (const dir of ['n1', 'n2', 'n3']) world.nodes.push(await world.open(dir))
     for (const owner of OWNERS) await world.nodes[0].tokens.openFirst(owner)
     for (let round = 0; round < 3; round++) {

@@ -1,0 +1,57 @@
+// The files of three nodes, as `coffer init DIR --nodes 3` writes them, with API keys and ports that are known here.
+import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { dirname, join } from 'node:path'
+import { configText, LAST_PORT, portOf } from '../src/cli/config-text.ts'
+import { systemClock } from '../src/clock.ts'
+import { Keyring } from '../src/crypto/keyring.ts'
+import { createAuthority, issueCertificate } from '../src/node/certificates.ts'
+import { type Config, readConfig } from '../src/node/config.ts'
+import { writePrivateFile } from '../src/node/private.ts'
+import { apiKey } from './vault.ts'
+
+export const NODES = ['n1', 'n2', 'n3']
+
+/** Below what the system gives to outgoing connections: a node that is away finds its ports again. */
+const PORTS = { first: 20_000, last: 32_000 }
+
+/** Returns the configuration of each node. */
+export async function writeClusterFiles(dir: string, owners: readonly string[]): Promise<Config[]> {
+  const first = await freePorts()
+  const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
+  const cluster = { nodes, token: `bench-${Buffer.from(systemClock.random(16)).toString('hex')}` }
+  const keys = owners.map((owner) => [owner, apiKey(owner)] as const)
+  const authority = await createAuthority(systemClock)
+  const write = (name: string, text: string): void => {
+    const path = join(dir, name)
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
+    writePrivateFile(path, text)
+  }
+  write('keyring.json', Keyring.create(systemClock).serialize())
+  write('tls/ca.crt', authority.cert)
+  for (const { node, port } of nodes) {
+    const { cert, key } = await issueCertificate(authority, { node }, systemClock)
+    write(`tls/${node}.crt`, cert)
+    write(`tls/${node}.key`, key)
+    write(`${node}.yaml`, configText({ node, port, keys, fields: [], cluster }))
+  }
+  return NODES.map((node) => readConfig(join(dir, `${node}.yaml`)))
+}
+
+/** The first of the ports of a cluster, none of which is in use. */
+async function freePorts(): Promise<number> {
+  for (let first = PORTS.first + (process.pid % 100) * 40; first < PORTS.last; first += LAST_PORT + 8) {
+    const all = Array.from({ length: LAST_PORT + 1 }, (_, i) => first + i)
+    const free = await Promise.all(all.map(isFree))
+    if (free.every(Boolean)) return first
+  }
+  throw new Error(`there are no ${LAST_PORT + 1} free ports from ${PORTS.first} to ${PORTS.last}`)
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+  })
+}

@@ -1,0 +1,105 @@
+// coffer backup: the live entries of a ledger in one file, as they are sealed, at one revision. The node may run.
+import { constants, existsSync, rmSync } from 'node:fs'
+import { open, rename } from 'node:fs/promises'
+import { constants as system } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { systemClock } from '../clock.ts'
+import { readConfig } from '../node/config.ts'
+import { Failure } from './failure.ts'
+import { Progress } from './progress.ts'
+import { running } from './running.ts'
+import { DEFAULT_CONFIG } from './start.ts'
+import { counted, note, print, printJson, table } from './terminal.ts'
+
+type Options = {
+  readonly out: string
+  readonly config: string
+  readonly force?: boolean
+  readonly json?: boolean
+}
+
+export function registerBackup(program: Command): void {
+  program
+    .command('backup')
+    .description('write the entries of the ledger into one file, as they are sealed')
+    .requiredOption('-o, --out <file>', 'the file to write')
+    .option('--config <file>', "a node's configuration", DEFAULT_CONFIG)
+    .option('--force', 'overwrite the file, where there is one')
+    .option('--json', 'print {"file","revision","entries","mappings","bytes","digest","identity"}')
+    .addHelpText(
+      'after',
+      `
+The node may run, or not: the backup is of one revision all the same. It takes memory for the index
+of all tokens, as a node does. It needs no key and holds none in clear: keep keyring.json too, in
+another place, since nobody can read the backup without it.
+
+The file has mode 0600, and takes its name when it is whole and on the disk.
+
+Example:
+  $ coffer backup -o vault.backup --config ./vault/n1.yaml
+  $ coffer restore vault.backup --config ./other/n1.yaml`,
+    )
+    .action(backup)
+}
+
+async function backup({ out, config: file, force, json }: Options): Promise<void> {
+  const config = readConfig(file)
+  const path = resolve(out)
+  if (existsSync(path) && !force)
+    throw new Failure(`${path} is there already: name another file, or overwrite it with --force`)
+  const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
+    import('../opening.ts'),
+    import('../replica/backup.ts'),
+  ])
+  const ledger = await openLedgerToRead(config, running(config) !== undefined)
+  const progress = new Progress((entries) => `backing up: ${entries} entries`)
+  try {
+    const { foreign, revision, entries, mappings, bytes, digest, identity } = await writeWhole(path, (sink) =>
+      writeBackup({ ledger, sink, clock: systemClock, progress: (done) => progress.show(done) }),
+    )
+    progress.clear()
+    if (foreign > 0) note(`left out: ${counted(foreign, 'key')} that are not Coffer's`)
+    const result = { revision, entries, mappings, bytes, digest, identity }
+    if (json) return printJson({ file: path, ...result })
+    print(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))
+    note('keep it, and keyring.json in another place: without that nobody can read it')
+  } finally {
+    progress.clear()
+    await ledger.close()
+  }
+}
+
+/** Under another name until it is whole and durable. */
+async function writeWhole<T>(
+  path: string,
+  write: (sink: (bytes: Uint8Array) => Promise<void>) => Promise<T>,
+): Promise<T> {
+  const temporary = `${path}.new`
+  const remove = (): void => rmSync(temporary, { force: true })
+  remove()
+  const file = await open(temporary, 'wx', 0o600)
+  const interrupted = (signal: NodeJS.Signals): never => {
+    remove()
+    process.exit(128 + system.signals[signal])
+  }
+  process.on('SIGINT', interrupted).on('SIGTERM', interrupted)
+  try {
+    const result = await write((bytes) => file.writeFile(bytes))
+    await file.sync()
+    await rename(temporary, path)
+    await syncDirectory(dirname(path))
+    return result
+  } catch (error) {
+    remove()
+    throw error
+  } finally {
+    process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+    await file.close()
+  }
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, constants.O_RDONLY)
+  await directory.sync().finally(() => directory.close())
+}

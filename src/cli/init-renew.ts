@@ -1,0 +1,67 @@
+// coffer init --renew: new certificates for nodes that are there, signed by the authority that made the old ones.
+import { X509Certificate } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { systemClock } from '../clock.ts'
+import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
+import type { Config, EtcdConfig } from '../node/config.ts'
+import { readPrivateFile, writePrivateFile } from '../node/private.ts'
+import { nodesOf } from './cluster-nodes.ts'
+import { Failure } from './failure.ts'
+import { note, print, printJson, table } from './terminal.ts'
+
+type Tls = NonNullable<EtcdConfig['tls']>
+type Renewed = { readonly node: string; readonly tls: Tls; readonly issued: Issued }
+
+/** Every certificate is made before the first one is replaced. Throws Failure, ConfigError, PrivateFileError. */
+export async function renew(dir: string, json: boolean): Promise<void> {
+  const renewed: Renewed[] = []
+  for (const config of nodesOf(dir)) {
+    const tls = config.ledger.kind === 'etcd' ? config.ledger.tls : undefined
+    if (tls) renewed.push({ node: config.node, tls, issued: await issue(config, tls) })
+  }
+  if (renewed.length === 0)
+    throw new Failure(`no node of ${resolve(dir)} has certificates: only those of \`--nodes 3\` have`)
+  for (const { tls, issued } of renewed) {
+    writePrivateFile(tls.key, issued.key)
+    writePrivateFile(tls.cert, issued.cert)
+  }
+  if (json) printJson({ renewed: renewed.map(({ node }) => node) })
+  else tell(renewed)
+  note('The nodes take them up when they are restarted: one after the other, so that the others go on.')
+}
+
+function tell(renewed: readonly Renewed[]): void {
+  const rows = renewed.map(({ node, tls, issued }) => {
+    const until = new Date(new X509Certificate(issued.cert).validTo).toISOString()
+    return [node, tls.cert, until]
+  })
+  print(table([['node', 'certificate', 'until'], ...rows]))
+}
+
+async function issue({ node, ledger }: Config, { ca }: Tls): Promise<Issued> {
+  const authority = readAuthority(ca)
+  const member = ledger.kind === 'etcd' ? ledger.member : undefined
+  // A member may have moved to an address of its own since `init`.
+  const urls = member ? [member.client, member.peer] : []
+  const hosts = urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, ''))
+  try {
+    return await issueCertificate(authority, { node, hosts }, systemClock)
+  } catch (error) {
+    if (!(error instanceof CertificateError)) throw error
+    throw new Failure(`the authority ${ca} cannot sign: ${error.message}`)
+  }
+}
+
+/** The key stands beside the certificate, as `coffer init` has put it there. */
+function readAuthority(ca: string): Issued {
+  const key = join(dirname(ca), 'ca.key')
+  for (const file of [ca, key]) {
+    if (!existsSync(file)) {
+      throw new Failure(
+        `${file} is missing: only the authority that made the certificates can renew them; put it back from where it is kept`,
+      )
+    }
+  }
+  return { cert: readFileSync(ca, 'utf8'), key: readPrivateFile(key) }
+}

@@ -1,0 +1,165 @@
+// coffer restore: a backup into an empty ledger, which gets an identity of its own. The nodes are stopped meanwhile.
+import { createReadStream, existsSync, mkdirSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import type { Command } from 'commander'
+import { systemClock } from '../clock.ts'
+import { Keyring } from '../crypto/keyring.ts'
+import { type Config, readConfig } from '../node/config.ts'
+import { readPrivateFile } from '../node/private.ts'
+import type { Verified } from '../replica/backup.ts'
+import { Failure, USED_WRONGLY } from './failure.ts'
+import { Members } from './members.ts'
+import { Progress } from './progress.ts'
+import { holdStopped } from './running.ts'
+import { note, print, printJson, table } from './terminal.ts'
+
+type Options = { readonly config: readonly string[]; readonly json?: boolean }
+
+export function registerRestore(program: Command): void {
+  program
+    .command('restore')
+    .description('put a backup into an empty ledger')
+    .argument('<file>', 'the backup, as `coffer backup` writes it')
+    .requiredOption('--config <file...>', 'the configuration of a stopped node')
+    .option('--json', 'print {"file","entries","mappings","digest","identity"}')
+    .addHelpText(
+      'after',
+      `
+The backup is read through first: one that is damaged or cut off is refused, and so is a keyring
+that cannot open it (copy keyring.json from the vault that the backup was made of). Then the ledger
+must be empty. It gets a new identity; tokens stay what they are. A restore that was interrupted
+leaves a ledger that no node starts with: the same restore again finishes it.
+
+With an etcd member in every node, the configurations of the other nodes are found beside the one
+that is named, NODE.yaml. Their members run in this command, and stop with it.
+
+Example:
+  $ coffer init ./other --owner clinic-a
+  $ cp ./vault/keyring.json ./other/keyring.json
+  $ coffer restore vault.backup --config ./other/n1.yaml
+  $ coffer start --config ./other/n1.yaml`,
+    )
+    .action(restore)
+}
+
+async function restore(name: string, { config: names, json }: Options): Promise<void> {
+  const file = resolve(name)
+  const nodes = nodesOf(names.map(readConfig))
+  const holds: { release(): void }[] = []
+  try {
+    for (const node of nodes) {
+      mkdirSync(node.data, { recursive: true, mode: 0o700 })
+      holds.push(holdStopped(node))
+    }
+    const backup = await verified(file)
+    await checkKeyrings(nodes, backup)
+    const identity = await put(file, backup, nodes)
+    const { entries, mappings, digest } = backup
+    const result = { entries, mappings, digest, identity }
+    if (json) printJson({ file, ...result })
+    else print(table([['restored', file], ...Object.entries(result).map(([what, is]) => [what, String(is)])]))
+    tellNext(nodes)
+  } finally {
+    for (const hold of holds) hold.release()
+  }
+}
+
+/** All nodes of one ledger; those that are named, and those found beside them. Throws Failure, ConfigError. */
+function nodesOf(named: readonly Config[]): Config[] {
+  const [{ ledger: first }] = named
+  const nodes = new Map(named.map((config) => [config.node, config]))
+  if (nodes.size < named.length)
+    throw new Failure('--config names one node twice: name each once', USED_WRONGLY)
+  if (first.kind === 'embedded' && named.length > 1)
+    throw new Failure('a node with ledger.kind embedded has a ledger of its own: name one', USED_WRONGLY)
+  for (const { file, ledger } of named) {
+    if (ledger.kind === 'embedded') continue
+    for (const name of Object.keys(ledger.member?.cluster ?? {})) {
+      const sibling = join(dirname(file), `${name}.yaml`)
+      if (!nodes.has(name) && existsSync(sibling)) nodes.set(name, readConfig(sibling))
+    }
+  }
+  for (const { file, ledger } of nodes.values()) {
+    if (ledgerName(ledger) !== ledgerName(first))
+      throw new Failure(`${file} has another ledger than ${named[0].file}: restore them one after the other`)
+  }
+  return [...nodes.values()]
+}
+
+/** What nodes of one ledger have in common. */
+function ledgerName(ledger: Config['ledger']): string {
+  return ledger.kind === 'etcd'
+    ? [...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
+    : ledger.kind
+}
+
+/** Throws DamagedBackup, BackupError. */
+async function verified(file: string): Promise<Verified> {
+  const { verifyBackup } = await import('../replica/backup.ts')
+  const progress = new Progress((entries) => `checking the backup: ${entries} entries`)
+  try {
+    return await verifyBackup(createReadStream(file), (entries) => progress.show(entries))
+  } catch (error) {
+    if (error instanceof Error && error.name === 'DamagedBackup')
+      throw new Failure(`${file}: ${error.message}`)
+    throw error
+  } finally {
+    progress.clear()
+  }
+}
+
+/** Throws Failure before anything is written. */
+async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): Promise<void> {
+  const { refusal } = await import('../opening.ts')
+  for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
+    if (refusal(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
+    throw new Failure(
+      `${path} cannot open the backup: copy keyring.json from the vault that it was made of, and restore again`,
+    )
+  }
+}
+
+/** Returns the ledger's new identity. */
+async function put(file: string, backup: Verified, nodes: readonly Config[]): Promise<string> {
+  const [{ openLedger }, { NotEmpty, restore: restoreInto }] = await Promise.all([
+    import('../opening.ts'),
+    import('../replica/restore.ts'),
+  ])
+  const members = Members.start(nodes)
+  const progress = new Progress((done) => `restoring: ${done} of ${backup.entries} entries`)
+  try {
+    const ledger = await openLedger(nodes[0])
+    try {
+      return await restoreInto({
+        ledger,
+        open: () => createReadStream(file),
+        backup,
+        clock: systemClock,
+        progress: (done) => progress.show(done),
+      })
+    } finally {
+      await ledger.close()
+    }
+  } catch (error) {
+    progress.clear()
+    for (const problem of members.problems) note(problem)
+    throw error instanceof NotEmpty ? new Failure(`${error.message}: ${wayOut(nodes[0])}`) : error
+  } finally {
+    progress.clear()
+    await members.stop()
+  }
+}
+
+function wayOut({ ledger, data }: Config): string {
+  return ledger.kind === 'etcd'
+    ? 'restore into a new cluster, as `coffer init DIR --nodes 3` makes it'
+    : `if it is not needed any more, move ${join(data, 'ledger')} to another place, and restore again`
+}
+
+function tellNext(nodes: readonly Config[]): void {
+  for (const { node, data, file } of nodes) {
+    if (existsSync(join(data, 'replica')))
+      note(`node ${node} has a replica of another ledger: coffer replica reset --config ${file}`)
+  }
+  note(nodes.length === 1 ? `next: coffer start --config ${nodes[0].file}` : 'next: start the nodes')
+}

@@ -1,0 +1,199 @@
+// The members of an etcd cluster: which one is asked, what each connection is looked at for before it is believed, and
+// what they say of themselves.
+import {
+  EtcdEndpoint,
+  EtcdError,
+  type Header,
+  type MemberEntry,
+  type RangeResponse,
+  type StatusResponse,
+  type Tls,
+} from './etcd-client.ts'
+import { fromEtcd, keyBytes, live } from './etcd-messages.ts'
+import { RIGHT_VERSIONS, versionIsRight } from './etcd-version.ts'
+import { type Health, LedgerUnavailable, type Reader } from './ledger.ts'
+
+const READY_MS = 700
+const CHECK_MS = 1000
+const STATUS_MS = 1000
+/** A member that failed is asked after all others for so long: then the first in the list may come first again. */
+const AVOID_MS = 10_000
+/** What etcd takes where it is told nothing, and 3.5 does not say what it was told. */
+const DEFAULT_QUOTA = 2 * 1024 ** 3
+
+type Member = {
+  readonly endpoint: EtcdEndpoint
+  /** The connection that was looked at and is believed. */
+  checked: number
+  checking: Promise<void> | undefined
+  avoidUntil: number
+}
+
+export class EtcdMembers {
+  readonly #members: readonly Member[]
+  readonly #closing = new AbortController()
+  #check: ((reader: Reader) => Promise<void>) | undefined
+  #entries: readonly MemberEntry[] = []
+
+  constructor(urls: readonly string[], tls?: Tls) {
+    this.#members = urls.map((url) => ({
+      endpoint: new EtcdEndpoint(url, tls),
+      checked: -1,
+      checking: undefined,
+      avoidUntil: 0,
+    }))
+  }
+
+  get count(): number {
+    return this.#members.length
+  }
+
+  get closing(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  set check(check: (reader: Reader) => Promise<void>) {
+    this.#check = check
+    for (const member of this.#members) member.checked = -1
+  }
+
+  /**
+   * A member to ask: the first in the list that is well, connected, of a version that keeps its promises, and of the
+   * ledger that is followed. Throws LedgerUnavailable.
+   */
+  async use(): Promise<EtcdEndpoint> {
+    let told: LedgerUnavailable | undefined
+    for (const member of this.#inOrder()) {
+      if (this.closing.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
+      try {
+        await this.#open(member)
+        return member.endpoint
+      } catch (error) {
+        if (!(error instanceof EtcdError) && !(error instanceof LedgerUnavailable)) throw error
+        this.leave(member.endpoint)
+        // That one is not the ledger tells more than that another one is away.
+        if (error instanceof LedgerUnavailable && told?.reason !== 'ledger-changed') told = error
+      }
+    }
+    throw told ?? new LedgerUnavailable('no-quorum', 'no member of the ledger can be reached')
+  }
+
+  #inOrder(now = performance.now()): Member[] {
+    const from = ({ avoidUntil }: Member): number => (avoidUntil <= now ? 0 : avoidUntil)
+    return [...this.#members].sort((a, b) => from(a) - from(b))
+  }
+
+  /** The others are asked first for a while. */
+  leave(endpoint: EtcdEndpoint): void {
+    const member = this.#members.find((each) => each.endpoint === endpoint)
+    if (member) member.avoidUntil = performance.now() + AVOID_MS
+  }
+
+  async #open(member: Member): Promise<void> {
+    await member.endpoint.ready(READY_MS)
+    if (member.checked === member.endpoint.connections) return
+    member.checking ??= this.#look(member).finally(() => {
+      member.checking = undefined
+    })
+    await member.checking
+  }
+
+  async #look(member: Member): Promise<void> {
+    const { endpoint } = member
+    const connection = endpoint.connections
+    const { version } = await endpoint.status(CHECK_MS)
+    if (!versionIsRight(version))
+      throw new LedgerUnavailable(
+        'no-quorum',
+        `etcd ${version} can answer stale reads: use ${RIGHT_VERSIONS}`,
+      )
+    await this.#check?.(readerOf(endpoint))
+    member.checked = connection
+  }
+
+  /** Asks all members at once. `head` is a linearizable read that is under way. */
+  async health(head: Promise<unknown>): Promise<Health> {
+    const failure = head.then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    const asked = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.status(STATUS_MS)))
+    const listed = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.members(STATUS_MS)))
+    const statuses = (await Promise.all(asked)).filter((each) => each !== undefined)
+    const entries = (await Promise.all(listed)).find((each) => each !== undefined)
+    if (entries) this.#entries = entries.members
+    return this.#judge(statuses, await failure)
+  }
+
+  #judge(statuses: readonly StatusResponse[], failure: unknown): Health {
+    const name = (id: string): string | undefined => this.#entries.find(({ ID }) => ID === id)?.name
+    const newest = [...statuses].sort((a, b) => Number(b.header.raft_term) - Number(a.header.raft_term))[0]
+    const problems = new Set<string>()
+    if (failure !== undefined)
+      problems.add(failure instanceof Error ? failure.message : 'the ledger cannot be asked')
+    for (const alarm of statuses.flatMap(({ errors }) => errors))
+      problems.add(/NOSPACE/.test(alarm) ? 'the ledger has no room left' : `the ledger tells: ${alarm}`)
+    const well = new Set(
+      statuses
+        .filter(({ leader, isLearner }) => leader !== '0' && !isLearner)
+        .map(({ header }) => header.member_id),
+    )
+    return {
+      problems: [...problems],
+      quorum: failure === undefined,
+      leader: failure === undefined && newest ? name(newest.leader) : undefined,
+      members: this.#entries.map(({ ID, name: node, peerURLs }) => ({
+        node: node || peerURLs.join(' '),
+        ready: well.has(ID),
+      })),
+      used: Math.max(0, ...statuses.map(usedOf)),
+    }
+  }
+
+  close(): void {
+    this.#closing.abort()
+    for (const { endpoint } of this.#members) endpoint.close()
+  }
+}
+
+async function ask<T>(endpoint: EtcdEndpoint, call: () => Promise<T>): Promise<T | undefined> {
+  try {
+    await endpoint.ready(STATUS_MS)
+    return await call()
+  } catch (error) {
+    if (error instanceof EtcdError) return undefined
+    throw error
+  }
+}
+
+function usedOf({ dbSize, dbSizeQuota }: StatusResponse): number {
+  return Number(dbSize) / (Number(dbSizeQuota) || DEFAULT_QUOTA)
+}
+
+/** Reads over one connection, for its own check: what it says is not believed yet. */
+function readerOf(endpoint: EtcdEndpoint): Reader {
+  const range = async (query: object): Promise<RangeResponse> => {
+    try {
+      return await endpoint.range(query, CHECK_MS)
+    } catch (error) {
+      throw unavailable(error)
+    }
+  }
+  return {
+    head: async () => headOf(await range(HEAD)),
+    read: async (key) => {
+      const { kvs } = await range({ key: keyBytes(key) })
+      return kvs.length === 0 ? { key, revision: 0, value: null } : { key, ...live(kvs[0]) }
+    },
+  }
+}
+
+/** The cheapest linearizable read: a key that is not there. */
+export const HEAD = { key: Buffer.of(0), keys_only: true }
+
+export const headOf = ({ header }: { readonly header: Header }): number => fromEtcd(header.revision)
+
+/** A call that certainly changed nothing, as a reading one. */
+export function unavailable(error: unknown): unknown {
+  return error instanceof EtcdError ? new LedgerUnavailable('no-quorum', error.message) : error
+}

@@ -1,0 +1,109 @@
+// Between the ledger's words and etcd's: commits as Txns, answers as results, watch responses as whole revisions.
+// etcd counts revisions from 1 for an empty store; the ledger from 0.
+import type { KeyValue, ResponseOp, TxnResponse, WatchResponse } from './etcd-client.ts'
+import {
+  type Commit,
+  type CommitResult,
+  Compacted,
+  type Found,
+  type LedgerPut,
+  LedgerUnavailable,
+  type Revision,
+} from './ledger.ts'
+
+/** Every key. */
+export const ALL = { key: Buffer.of(0), range_end: Buffer.of(0) }
+
+export const fromEtcd = (revision: string): number => Number(revision) - 1
+export const toEtcd = (revision: number): string => String(revision + 1)
+export const keyBytes = (key: string): Buffer => Buffer.from(key, 'latin1')
+export const keyText = (key: Buffer): string => key.toString('latin1')
+
+export function live(kv: KeyValue): { revision: number; value: Uint8Array } {
+  return { revision: fromEtcd(kv.mod_revision), value: kv.value }
+}
+
+function txnOf({ if: guards, put }: Commit): object {
+  return {
+    compare: guards.map(({ key, revision }) => ({
+      result: 'EQUAL',
+      target: 'MOD',
+      key: keyBytes(key),
+      mod_revision: revision === 0 ? '0' : toEtcd(revision),
+    })),
+    success: put.map(({ key, value }: LedgerPut) =>
+      value === null
+        ? { request_delete_range: { key: keyBytes(key) } }
+        : { request_put: { key: keyBytes(key), value } },
+    ),
+    failure: guards.map(({ key }) => ({ request_range: { key: keyBytes(key) } })),
+  }
+}
+
+/** One commit as it is, several as nested Txns under no condition: they share a revision. */
+export function txnRequest(commits: readonly Commit[]): object {
+  if (commits.length === 1) return txnOf(commits[0])
+  return { compare: [], success: commits.map((commit) => ({ request_txn: txnOf(commit) })), failure: [] }
+}
+
+/** What became of each commit of a request. */
+export function txnResults(response: TxnResponse, commits: readonly Commit[]): CommitResult[] {
+  const revision = fromEtcd(response.header.revision)
+  const txns = commits.length === 1 ? [response] : response.responses.map((each) => each.response_txn)
+  return commits.map((commit, i): CommitResult => {
+    const txn = txns[i]
+    if (txn?.succeeded) return { ok: true, revision }
+    return { ok: false, revision, found: commit.if.map(({ key }, j) => foundOf(key, txn?.responses[j])) }
+  })
+}
+
+function foundOf(key: string, response: ResponseOp | undefined): Found {
+  const kv = response?.response_range?.kvs[0]
+  return kv ? { key, ...live(kv) } : { key, revision: 0, value: null }
+}
+
+/** Puts a watch's responses together to revisions, dense from `after` on. */
+export class Revisions {
+  #last: number
+  #events: WatchResponse['events'][number][] = []
+
+  constructor(after: number) {
+    this.#last = after
+  }
+
+  /** The last revision that was given out. */
+  get last(): number {
+    return this.#last
+  }
+
+  /**
+   * The revisions that this response completes. A lower one was there already. A jump means that events were lost:
+   * only a snapshot helps then. Throws Compacted, LedgerUnavailable.
+   */
+  add(response: WatchResponse): readonly Revision[] {
+    if (Number(response.compact_revision) > 0) throw new Compacted('the revisions asked for are gone')
+    if (response.canceled)
+      throw new LedgerUnavailable('no-quorum', response.cancel_reason || 'the watch was cancelled')
+    this.#events.push(...response.events)
+    if (response.fragment) return []
+    const events = this.#events
+    this.#events = []
+    const whole: Revision[] = []
+    for (let from = 0; from < events.length; ) {
+      const revision = fromEtcd(events[from].kv.mod_revision)
+      let to = from
+      while (to < events.length && fromEtcd(events[to].kv.mod_revision) === revision) to++
+      if (revision > this.#last + 1) throw new Compacted(`revisions after ${this.#last} were lost`)
+      if (revision === this.#last + 1) {
+        whole.push({ revision, puts: events.slice(from, to).map(putOf) })
+        this.#last = revision
+      }
+      from = to
+    }
+    return whole
+  }
+}
+
+function putOf({ type, kv }: WatchResponse['events'][number]): LedgerPut {
+  return { key: keyText(kv.key), value: type === 'PUT' ? kv.value : null }
+}

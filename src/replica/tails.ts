@@ -1,0 +1,63 @@
+// Which segments are here, boot by boot: how many up to the cursor, and the last one's number. A boot's numbers grow, but
+// its commits may be accepted in another order; so the last number alone does not say that all before it are here. The
+// count does: where the ledger has just as many up to that number, a snapshot can leave them out.
+import type { Known } from '../ledger/ledger.ts'
+import { segmentKey } from '../state/keys.ts'
+import type { Segment } from '../state/segment.ts'
+import type { StoredTail } from './store.ts'
+
+type Place = Pick<Segment, 'boot' | 'n'>
+
+export class Tails {
+  readonly #tails: Map<string, StoredTail>
+  /** Segments of a snapshot that is not whole yet: applied, but not counted as of the cursor. */
+  readonly #ahead: Map<string, Place>
+  readonly #changed = new Set<string>()
+
+  constructor(tails: Iterable<StoredTail> = [], ahead: Iterable<readonly [string, Place]> = []) {
+    this.#tails = new Map([...tails].map((tail) => [tail.boot, tail]))
+    this.#ahead = new Map(ahead)
+  }
+
+  copy(): Tails {
+    return new Tails(this.#tails.values(), this.#ahead)
+  }
+
+  /** Takes in a segment that comes in order, or `ahead` of the cursor. False: it is here already. */
+  add({ boot, n }: Place, ahead: boolean): boolean {
+    const key = segmentKey(boot, n)
+    const here = this.#ahead.has(key)
+    if (ahead) {
+      if (!here) this.#ahead.set(key, { boot, n })
+      return !here
+    }
+    this.#ahead.delete(key)
+    this.#count({ boot, n })
+    return !here
+  }
+
+  /** The snapshot is whole: what came ahead is within the cursor now. */
+  catchUp(): void {
+    for (const place of this.#ahead.values()) this.#count(place)
+    this.#ahead.clear()
+  }
+
+  #count({ boot, n }: Place): void {
+    const { last, count } = this.#tails.get(boot) ?? { last: 0, count: 0 }
+    this.#tails.set(boot, { boot, last: Math.max(last, n), count: count + 1 })
+    this.#changed.add(boot)
+  }
+
+  /** Those that were counted since the copy was made. */
+  changed(): StoredTail[] {
+    return [...this.#tails.values()].filter(({ boot }) => this.#changed.has(boot))
+  }
+
+  known(): Known[] {
+    return [...this.#tails.values()].map(({ boot, last, count }) => ({
+      from: segmentKey(boot, 0),
+      to: segmentKey(boot, last),
+      count,
+    }))
+  }
+}

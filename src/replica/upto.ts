@@ -1,0 +1,77 @@
+// A ledger that ends at a revision, for reading.
+import {
+  type Found,
+  type Known,
+  type Ledger,
+  LedgerUnavailable,
+  type Reader,
+  type Revision,
+  type SnapshotEntry,
+} from '../ledger/ledger.ts'
+
+export class UpTo implements Ledger {
+  readonly kind: Ledger['kind']
+  readonly full = false
+  /** The last revision; it moves where a snapshot was needed, which is of a later one. */
+  end: number
+  readonly #ledger: Ledger
+  readonly #checks: ((reader: Reader) => Promise<void>)[] = []
+  #moved = Promise.withResolvers<void>()
+
+  constructor(ledger: Ledger, end: number) {
+    this.kind = ledger.kind
+    this.end = end
+    this.#ledger = ledger
+  }
+
+  async head(): Promise<number> {
+    return this.end
+  }
+
+  read(key: string): Promise<Found> {
+    return this.#ledger.read(key)
+  }
+
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    const aborted = new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve()))
+    for (let last = after; !signal?.aborted; ) {
+      if (last >= this.end) {
+        await Promise.race([this.#moved.promise, aborted])
+        continue
+      }
+      for await (const revision of this.#ledger.follow(last, signal)) {
+        yield revision
+        last = revision.revision
+        if (last >= this.end) break
+      }
+    }
+  }
+
+  async snapshot(
+    known: readonly Known[] = [],
+  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+    const taken = await this.#ledger.snapshot(known)
+    this.end = Math.max(this.end, taken.revision)
+    this.#moved.resolve()
+    this.#moved = Promise.withResolvers()
+    return taken
+  }
+
+  /** Several may follow. */
+  checkConnections(check: (reader: Reader) => Promise<void>): void {
+    this.#checks.push(check)
+    this.#ledger.checkConnections(async (reader) => {
+      for (const each of this.#checks) await each(reader)
+    })
+  }
+
+  commit(): Promise<never> {
+    return Promise.reject(new LedgerUnavailable('closed', 'the ledger is only read here'))
+  }
+
+  health(): Promise<never> {
+    return this.commit()
+  }
+
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,149 @@
+// Backup and restore of a vault of three nodes: from one node and back to one, and what interrupts it. And the replica
+// of a node beside others that go on writing.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { copyFileSync, cpSync, existsSync, readdirSync } from 'node:fs'
+import { after, before, describe, test } from 'node:test'
+import { Coffer } from '../../src/client/index.ts'
+import { coffer, Folder, fine, init, isAlive, NodeProcess, refused, spawnCoffer, until } from '../cli/cli.ts'
+import { Cluster } from './cluster.ts'
+
+const LONG = { ms: 120_000 }
+const VALUES = Array.from({ length: 20_000 }, (_, i) => `value ${i}`)
+
+/** What a command that must succeed prints as JSON. */
+async function json(...args: string[]): Promise<Record<string, unknown>> {
+  return JSON.parse(await fine([...args, '--json'], LONG))
+}
+
+describe('a vault moves from one node to three', () => {
+  const folder = new Folder()
+  const one = folder.file('one', 'n1.yaml')
+  const backup = folder.file('one.backup')
+  let cluster: Cluster
+  let told: Record<string, unknown> = {}
+  let tokens: string[] = []
+
+  before(async () => {
+    const { a: key } = await init(folder.file('one'), '--owner', 'a', '--owner', 'b', '--port', '0')
+    await using node = await NodeProcess.start(one)
+    const client = new Coffer({ urls: node.url, key })
+    tokens = (await client.tokenize(VALUES)).tokens.map(String)
+    client.close()
+    told = await json('backup', '-o', backup, '--config', one)
+    await node.stop()
+    cluster = await Cluster.init()
+    copyFileSync(folder.file('one', 'keyring.json'), cluster.folder.file('v', 'keyring.json'))
+  })
+  after(async () => {
+    await cluster?.[Symbol.asyncDispose]()
+    folder[Symbol.dispose]()
+  })
+
+  const pids = (): number[] => {
+    const run = cluster.folder.file('v', 'run')
+    const files = existsSync(run) ? readdirSync(run).filter((name) => name.endsWith('.etcd.pid')) : []
+    return files.length < 3 ? [] : cluster.nodes.map(({ memberPid }) => memberPid)
+  }
+
+  test('a restore that is interrupted takes its members with it', async () => {
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      const child = spawnCoffer(['restore', backup, '--config', cluster.configs[1]])
+      const ended = once(child, 'exit')
+      const look = (): number[] | undefined => {
+        assert.equal(child.exitCode, null)
+        const found = pids()
+        return found.length === 3 ? found : undefined
+      }
+      const members = await until('three members', look, 30_000)
+      for (const pid of members) assert.ok(isAlive(pid))
+      child.kill(signal)
+      const [code] = await ended
+      assert.equal(code, signal === 'SIGINT' ? 130 : null)
+      await until('the members are gone', () => members.every((pid) => !isAlive(pid)))
+    }
+  })
+
+  test('the same restore again; then all three nodes have the tokens', async () => {
+    const restored = await json('restore', backup, '--config', cluster.configs[1])
+    assert.deepEqual([restored.digest, restored.entries], [told.digest, told.entries])
+    assert.notEqual(restored.identity, told.identity)
+    assert.deepEqual(pids(), [])
+    assert.match(
+      await refused(1, ['restore', backup, '--config', ...cluster.configs], LONG),
+      /not empty.*new cluster/,
+    )
+    await cluster.startAll()
+    assert.deepEqual([...(await cluster.digests())], [told.digest])
+    for (const node of cluster.nodes) {
+      assert.equal((await node.status()).ledger.identity, restored.identity)
+      assert.deepEqual(await node.detokenize(tokens), { values: VALUES, not_found: [] })
+      assert.deepEqual((await node.tokenize(VALUES.slice(0, 100))).tokens, tokens.slice(0, 100))
+    }
+  })
+
+  test('while nodes run, nothing is restored; a backup is made, and one node has it all', async () => {
+    assert.match(await refused(1, ['restore', backup, '--config', cluster.configs[0]]), /stop node n1 first/)
+    const [first, second] = cluster.nodes
+    const { tokens: newer } = await first.tokenize(['newer'])
+    let done = false
+    const load = (async () => {
+      for (let i = 0; !done; i++) await second.tokenize([`load ${i}`])
+    })()
+    const made = await json('backup', '-o', folder.file('three.backup'), '--config', cluster.configs[2])
+    done = true
+    await load
+    await init(folder.file('again'), '--owner', 'a', '--owner', 'b', '--port', '0')
+    copyFileSync(folder.file('one', 'keyring.json'), folder.file('again', 'keyring.json'))
+    const again = folder.file('again', 'n1.yaml')
+    const restored = await json('restore', folder.file('three.backup'), '--config', again)
+    assert.equal(restored.digest, made.digest)
+    const { key } = JSON.parse(await fine(['keys', 'add', '--config', again, '--owner', 'a', '--json']))
+    await using node = await NodeProcess.start(again)
+    const client = new Coffer({ urls: node.url, key })
+    assert.deepEqual((await client.detokenize([...tokens, ...newer])).values, [...VALUES, 'newer'])
+    assert.deepEqual((await client.ready()).reasons, [])
+    client.close()
+    await node.stop()
+  })
+
+  test('replica verify, while the others write; reset, and it is built again', async () => {
+    const [first, , third] = cluster.nodes
+    const verify = ['replica', 'verify', '--config', third.config]
+    assert.match(await refused(1, verify), /stop node n3 first/)
+    const last = await third.tokenize(['before n3 stops'])
+    await third.process?.stop()
+    let done = false
+    const load = (async () => {
+      for (let i = 0; !done; i++) await first.tokenize([`while n3 is away ${i}`])
+    })()
+    const verified = await json(...verify)
+    assert.deepEqual([verified.kind, verified.same, verified.rebuilt], ['compared', true, verified.digest])
+    await fine(['replica', 'reset', '--config', third.config])
+    assert.ok(!existsSync(third.config.replace('.yaml', '/replica')))
+    assert.match(await fine(verify), /there is no replica/)
+    done = true
+    await load
+    await third.start()
+    assert.equal((await cluster.digests()).size, 1)
+    assert.deepEqual(await third.detokenize(last.tokens), { values: ['before n3 stops'], not_found: [] })
+    assert.deepEqual(
+      readdirSync(third.config.replace('.yaml', '')).filter((name) => name.startsWith('verify')),
+      [],
+    )
+  })
+
+  test('verify finds a replica that is not of this ledger', async () => {
+    const [, , third] = cluster.nodes
+    await third.process?.stop()
+    const replica = third.config.replace('.yaml', '/replica')
+    await fine(['replica', 'reset', '--config', third.config])
+    cpSync(folder.file('one', 'n1', 'replica'), replica, { recursive: true })
+    const { code, stdout } = await coffer(['replica', 'verify', '--config', third.config])
+    assert.equal(code, 1)
+    assert.match(stdout, /the replica is damaged: the ledger is [0-9a-f]{32}, and the replica follows/)
+    await fine(['replica', 'reset', '--config', third.config])
+    await third.start()
+    assert.equal((await cluster.digests()).size, 1)
+  })
+})

@@ -1,0 +1,149 @@
+// What only the etcd driver can run into: a stream that hangs, history that goes while it is read, a store that fills.
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { EtcdLedger } from '../../src/ledger/etcd.ts'
+import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
+import { Compacted, LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { until } from '../cli/cli.ts'
+import { Vault } from '../node/child.ts'
+import { Etcd } from './etcd.ts'
+import { Relay } from './relay.ts'
+
+const put = (key: string, bytes = 10): Parameters<EtcdLedger['commit']>[0] => ({
+  if: [{ key, revision: 0 }],
+  put: [{ key, value: new Uint8Array(bytes) }],
+})
+
+describe('the etcd driver', () => {
+  let etcd: Etcd
+  before(async () => {
+    etcd = await Etcd.start()
+  })
+  after(() => etcd.remove())
+
+  test('a snapshot leaves out what is known, by one count', async () => {
+    const ledger = new EtcdLedger([etcd.url])
+    try {
+      for (const key of ['a', 's/1', 's/2', 's/4', 'z']) await ledger.commit(put(key))
+      const { entries } = await ledger.snapshot([{ from: 's/1', to: 's/2', count: 2 }])
+      const keys: string[] = []
+      for await (const { key } of entries) keys.push(key)
+      assert.deepEqual(keys, ['a', 's/4', 'z'])
+    } finally {
+      await ledger.close()
+    }
+  })
+
+  test('history that is compacted while a snapshot is read: Compacted, and another one is whole', async () => {
+    const ledger = new EtcdLedger([etcd.url])
+    const endpoint = new EtcdEndpoint(etcd.url)
+    try {
+      for (let i = 0; i < 250; i++) await ledger.commit(put(`large/${i}`, 100_000))
+      const read = async (compact: boolean): Promise<number> => {
+        let count = 0
+        for await (const _ of (await ledger.snapshot()).entries) {
+          if (count++ > 0 || !compact) continue
+          const { revision } = await ledger.commit(put(`after/${Math.random()}`))
+          await endpoint.compact(revision + 1, 3000)
+        }
+        return count
+      }
+      await assert.rejects(read(true), Compacted)
+      assert.ok((await read(false)) > 250)
+      await assert.rejects(async () => {
+        for await (const _ of ledger.follow(1)) assert.fail('that revision is gone')
+      }, Compacted)
+    } finally {
+      endpoint.close()
+      await ledger.close()
+    }
+  })
+
+  test('more than 10,000 revisions behind is no matter for a watch', async () => {
+    const ledger = new EtcdLedger([etcd.url])
+    const endpoint = new EtcdEndpoint(etcd.url)
+    try {
+      const from = await ledger.head()
+      const key = Buffer.from('many')
+      const worker = async (): Promise<void> => {
+        const request = { compare: [], success: [{ request_put: { key, value: key } }], failure: [] }
+        for (let i = 0; i < 170; i++) await endpoint.txn(request, 3000)
+      }
+      await Promise.all(Array.from({ length: 60 }, worker))
+      const head = await ledger.head()
+      assert.ok(head - from > 10_000)
+      await assert.rejects(async () => {
+        for await (const _ of ledger.follow(from)) break
+      }, Compacted)
+      for await (const { revision } of ledger.follow(head - 9_000)) {
+        assert.equal(revision, head - 8_999)
+        break
+      }
+    } finally {
+      endpoint.close()
+      await ledger.close()
+    }
+  })
+
+  test('a stream that hangs is left for another member, when the head is seen to be ahead', async () => {
+    const relay = await Relay.before(etcd.url)
+    const ledger = new EtcdLedger([relay.url, etcd.url])
+    const other = new EtcdLedger([etcd.url])
+    const seen: number[] = []
+    const told: string[] = []
+    const stop = new AbortController()
+    let last = await ledger.head()
+    const following = (async () => {
+      while (!stop.signal.aborted) {
+        try {
+          for await (const { revision } of ledger.follow(last, stop.signal)) {
+            last = revision
+            seen.push(revision)
+          }
+        } catch (error) {
+          assert.ok(error instanceof LedgerUnavailable)
+          told.push(error.message)
+        }
+      }
+    })()
+    try {
+      await other.commit(put('before'))
+      await until('the stream runs', () => seen.length === 1)
+      relay.silent = true
+      const { revision } = await other.commit(put('behind'))
+      assert.equal(await ledger.head(), revision, 'a read goes to the other member')
+      await until('so does the stream', () => seen.includes(revision), 15_000)
+      assert.deepEqual(told, ['the stream of revisions hung'])
+    } finally {
+      stop.abort()
+      await ledger.close()
+      await following
+      await other.close()
+      relay.close()
+    }
+  })
+})
+
+test('a ledger that fills: new tokens are refused, known ones, epochs and all else go on', async () => {
+  const etcd = await Etcd.start({ 'quota-backend-bytes': String(24 * 1024 * 1024) })
+  const vault = new Vault(undefined, { ledger: `{ kind: etcd, endpoints: ['${etcd.url}'] }` })
+  const ledger = new EtcdLedger([etcd.url])
+  try {
+    await vault.start()
+    const { tokens } = await vault.tokenize(['before'])
+    for (let i = 0; i < 28; i++) await ledger.commit(put(`filler/${i}`, 700_000))
+    await until('it is seen', async () =>
+      /the ledger is \d+ % full/.test(String((await vault.call('/ready')).json.reasons)),
+    )
+    const { status, json } = await vault.call('/tokenize', { values: ['new'] })
+    assert.deepEqual([status, json.type], [503, '/problems/ledger-full'])
+    assert.deepEqual((await vault.tokenize(['before'])).tokens, tokens)
+    assert.deepEqual((await vault.detokenize(tokens)).values, ['before'])
+    assert.deepEqual((await vault.call('/rotate-epoch', { to: 2 })).json, { epoch: 2, rotated: true })
+    assert.match(await vault.text('/metrics'), /^coffer_ledger_used_ratio 0\.[789]/m)
+  } finally {
+    await vault.remove()
+    await ledger.close()
+    await etcd.remove()
+  }
+})

@@ -1,0 +1,47 @@
+// A TCP relay in front of an etcd, that can swallow what comes through without closing anything.
+import { once } from 'node:events'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+
+export class Relay {
+  /** True: bytes are read and thrown away, in both directions. */
+  silent = false
+  readonly url: string
+  readonly #server: Server
+  readonly #sockets: Set<Socket>
+
+  private constructor(server: Server, url: string, sockets: Set<Socket>) {
+    this.#server = server
+    this.url = url
+    this.#sockets = sockets
+  }
+
+  static async before(target: string): Promise<Relay> {
+    const { hostname, port } = new URL(target)
+    const sockets = new Set<Socket>()
+    const server = createServer((near) => {
+      const far = connect(Number(port), hostname)
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ]) {
+        sockets.add(from)
+        from.on('data', (bytes: Buffer) => relay.silent || to.write(bytes))
+        from.on('error', () => to.destroy())
+        from.on('close', () => {
+          sockets.delete(from)
+          to.destroy()
+        })
+      }
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    if (address === null || typeof address === 'string') throw new Error('the relay has no port')
+    const relay = new Relay(server, `http://127.0.0.1:${address.port}`, sockets)
+    return relay
+  }
+
+  close(): void {
+    this.#server.close()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+}

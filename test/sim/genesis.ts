@@ -1,0 +1,19 @@
+// A ledger as a node finds it: one that begins with a genesis.
+import { systemClock } from '../../src/clock.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import type { Ledger } from '../../src/ledger/ledger.ts'
+import { encodeEntry, LEDGER_FORMAT } from '../../src/state/entries.ts'
+import { GENESIS } from '../../src/state/keys.ts'
+
+export const IDENTITY = 'e'.repeat(32)
+
+/** Puts the genesis: revision 1 of an empty ledger. */
+export async function found(ledger: Ledger, keyring = Keyring.create(systemClock)): Promise<void> {
+  const receiptKey = keyring.wrap(systemClock.random(32), ['receipts'], systemClock)
+  const writer = { boot: '0'.repeat(32), commit: 0 }
+  const value = encodeEntry(
+    { kind: 'genesis', identity: IDENTITY, format: LEDGER_FORMAT, receiptKey },
+    writer,
+  )
+  await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
+}
