@@ -59,7 +59,7 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
       writeBackup({ ledger, sink, clock: systemClock, progress: (done) => progress.show(done) }),
     )
     progress.clear()
-    if (foreign > 0) note(`left out: ${counted(foreign, 'key')} that are not Coffer's`)
+    if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of somebody else`)
     const result = { revision, entries, mappings, bytes, digest, identity }
     if (json) return printJson({ file: path, ...result })
     print(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))

@@ -16,6 +16,7 @@ import { type Health, LedgerUnavailable, type Reader } from './ledger.ts'
 const READY_MS = 700
 const CHECK_MS = 1000
 const STATUS_MS = 1000
+const LED_MS = 300
 /** A member that failed is asked after all others for so long: then the first in the list may come first again. */
 const AVOID_MS = 10_000
 /** What etcd takes where it is told nothing, and 3.5 does not say what it was told. */
@@ -111,6 +112,13 @@ export class EtcdMembers {
     member.checked = connection
   }
 
+  /** Headers of those members that have a leader now. */
+  async led(): Promise<readonly Header[]> {
+    const asked = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.status(LED_MS), LED_MS))
+    const statuses = await Promise.all(asked)
+    return statuses.flatMap((each) => (each && each.leader !== '0' ? [each.header] : []))
+  }
+
   /** Asks all members at once. `head` is a linearizable read that is under way. */
   async health(head: Promise<unknown>): Promise<Health> {
     const failure = head.then(
@@ -156,9 +164,13 @@ export class EtcdMembers {
   }
 }
 
-async function ask<T>(endpoint: EtcdEndpoint, call: () => Promise<T>): Promise<T | undefined> {
+async function ask<T>(
+  endpoint: EtcdEndpoint,
+  call: () => Promise<T>,
+  ms = STATUS_MS,
+): Promise<T | undefined> {
   try {
-    await endpoint.ready(STATUS_MS)
+    await endpoint.ready(ms)
     return await call()
   } catch (error) {
     if (error instanceof EtcdError) return undefined

@@ -46,6 +46,9 @@ const WRITE_COMMITS = 64
 /** Writes on their way at once. */
 const IN_FLIGHT = 4
 const WRITE_MS = 2500
+/** A write that takes longer may wait for a leader that is gone: the members are asked whether there is another. */
+const SLOW_MS = 300
+const ASK_TERM_MS = 200
 const READ_MS = 1000
 const PAGE_MS = 10_000
 /** A page of a snapshot: entries are from 200 bytes to 768 KiB. */
@@ -71,7 +74,9 @@ export class EtcdLedger implements Ledger {
   full = false
   readonly #members: EtcdMembers
   #waiting: Waiting[] = []
-  #inFlight = 0
+  /** When each write that is on its way was sent. */
+  readonly #sent = new Set<{ readonly at: number }>()
+  #askingTerm: NodeJS.Timeout | undefined
   #cluster = ''
   #term = 0n
   /** Aborted when a newer term is seen: what was sent in the older one may wait for a leader that is gone. */
@@ -98,14 +103,28 @@ export class EtcdLedger implements Ledger {
   }
 
   #send(): void {
-    while (this.#inFlight < IN_FLIGHT) {
+    while (this.#sent.size < IN_FLIGHT) {
       const batch = this.#takeBatch()
       if (batch.length === 0) return
-      this.#inFlight++
+      const write = { at: performance.now() }
+      this.#sent.add(write)
+      this.#askingTerm ??= setInterval(() => void this.#askTerm(), ASK_TERM_MS)
       this.#write(batch).finally(() => {
-        this.#inFlight--
+        this.#sent.delete(write)
         this.#send()
+        if (this.#sent.size > 0) return
+        clearInterval(this.#askingTerm)
+        this.#askingTerm = undefined
       })
+    }
+  }
+
+  async #askTerm(): Promise<void> {
+    const before = performance.now() - SLOW_MS
+    if (![...this.#sent].some(({ at }) => at < before)) return
+    for (const header of await this.#members.led()) {
+      if (header.cluster_id === this.#cluster && BigInt(header.raft_term) > this.#term)
+        this.#learnTerm(header)
     }
   }
 

@@ -142,7 +142,7 @@ async function readFrame(bytes: Bytes, number: number): Promise<{ kind: number; 
     throw new DamagedBackup(`the backup is damaged: ${where} has a bad kind or length`)
   }
   const expected = head.readUInt32BE(5)
-  const first = Buffer.from(head)
+  const first = Buffer.from(head) // outlives the next call
   const body = await bytes.take(length)
   if (!body) throw cutOff(bytes.at)
   if (checksum(first, body, number) !== expected) {
@@ -205,7 +205,7 @@ class Bytes {
     this.#source = source[Symbol.asyncIterator]()
   }
 
-  /** The next bytes; undefined where the source ends before, and then `at` is where. */
+  /** The next bytes, valid until the next call; undefined where the source ends before, and then `at` is where. */
   async take(length: number): Promise<Buffer | undefined> {
     const parts: Uint8Array[] = []
     let missing = length

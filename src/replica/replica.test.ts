@@ -132,15 +132,20 @@ test('after the barrier everything acknowledged before it is there', () =>
 test('a barrier is never joined once it has been sent', () =>
   withReplica(async ({ ledger, open }) => {
     const replica = await open()
+    await replica.barrier()
+    let asked = 0
+    const head = ledger.head.bind(ledger)
+    ledger.head = () => {
+      asked++
+      return head()
+    }
     const first = replica.barrier()
     await putSegment(ledger, 1, 10)
-    const second = replica.barrier()
-    const third = replica.barrier()
-    assert.notEqual(first, second)
-    assert.equal(second, third)
+    const [second, third] = [replica.barrier(), replica.barrier()]
     await second
     assertFinds(replica, 1, 10)
-    await first
+    await Promise.all([first, third])
+    assert.equal(asked, 2, 'the third shares the second one, which was not sent yet')
   }))
 
 test('equal mappings are ignored and counted; the digest does not know in which order things came', () =>
@@ -383,4 +388,30 @@ test('a broken invariant while applying ends the node; it is not taken for a ful
     await putEpoch(ledger, 'o', 1)
     await assert.rejects(replica.waitApplied(2), /an invariant broke/)
     assert.deepEqual(told, ['fatal an invariant broke'])
+  }))
+
+test('a node does not run ahead of its own replica without end: commits wait until it has applied some', () =>
+  withReplica(async ({ ledger, open }) => {
+    const gate = Promise.withResolvers<void>()
+    const follow = ledger.follow.bind(ledger)
+    ledger.follow = async function* (after, signal) {
+      await gate.promise
+      yield* follow(after, signal)
+    }
+    const replica = await open()
+    let done = 0
+    const commits = Array.from({ length: 40 }, async (_, i) => {
+      const boot = String(i).padStart(32, '0')
+      const writer = replica.nextWriter()
+      const value = encodeEntry({ kind: 'boot', boot, node: 'n'.repeat(100_000) }, writer)
+      for (; done < i; ) await new Promise((resolve) => setImmediate(resolve)) // one after the other
+      const key = bootKey(boot)
+      const result = await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
+      done++
+      return result.ok
+    })
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    assert.ok(done > 10 && done < 25, `${done} commits of 100 KB ahead of the replica`)
+    gate.resolve()
+    assert.ok((await Promise.all(commits)).every(Boolean))
   }))

@@ -25,6 +25,11 @@ import type { TokenTable } from './table.ts'
 const RETRY_MS = 100
 /** A request without quorum is answered within 5 s; what waits for the ledger gives up before. */
 const WAIT_MS = 4000
+/**
+ * Bytes that this node may have committed and not applied. Acknowledgements do not wait for replicas; without a bound a
+ * long load would leave them so far behind that a barrier takes longer than a request may.
+ */
+const AHEAD_BYTES = 2 * 1024 * 1024
 
 export type ReplicaEvents = {
   lost(reason: string): void
@@ -63,6 +68,8 @@ export class Replica {
   readonly #events: ReplicaEvents
   readonly #fatal: (error: Error) => void
   #commits = 0
+  #ahead = 0
+  #lessAhead = Promise.withResolvers<void>()
   #waiters: Waiter[] = []
   #barrier: Promise<void> | undefined
   #nextBarrier: Promise<void> | undefined
@@ -221,10 +228,12 @@ export class Replica {
     const left = (): number => deadline - this.#clock.monotonic()
     const unreached = (): Error => new LedgerUnavailable('no-quorum', 'the ledger cannot be reached')
     await beforeLate(this.#recognize(), left(), unreached)
+    while (this.#ahead > AHEAD_BYTES) await beforeLate(this.#lessAhead.promise, left(), () => this.#late())
     for (let unknown = false; ; ) {
       try {
         const result = await beforeLate(this.#ledger.commit(commit), left(), noAnswer)
         this.#follower.head = Math.max(this.#follower.head, result.revision)
+        if (result.ok) this.#countAhead(result.revision, value.length)
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'the immutable key is guarded')
@@ -237,6 +246,18 @@ export class Replica {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
       }
     }
+  }
+
+  #countAhead(revision: number, bytes: number): void {
+    this.#ahead += bytes
+    this.waitApplied(revision).then(
+      () => {
+        this.#ahead -= bytes
+        this.#lessAhead.resolve()
+        this.#lessAhead = Promise.withResolvers()
+      },
+      () => undefined, // the replica is closed: nothing is committed any more
+    )
   }
 
   // ---- reading

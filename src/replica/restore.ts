@@ -63,8 +63,9 @@ export async function restore(options: Restoring): Promise<string> {
 
 /** Empty is a ledger with no key of ours, and one that has nothing but entries of this backup, without its genesis. */
 async function refuseUnlessEmpty({ ledger, open, clock }: Restoring): Promise<void> {
+  const genesis = await patiently(clock, () => ledger.read(GENESIS))
+  if (genesis.value !== null) throw new NotEmpty(GENESIS)
   const there = await patiently(clock, () => keysOf(ledger))
-  if (there.has(GENESIS)) throw new NotEmpty(GENESIS)
   if (there.size === 0) return
   for await (const part of readBackup(open())) if (part.kind === 'entry') there.delete(part.key)
   for (const key of there) throw new NotEmpty(key)
