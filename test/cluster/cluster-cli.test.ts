@@ -1,38 +1,16 @@
 // Three nodes with their members, run by `coffer cluster`, through the death of one of them and a restart of all.
 import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { test } from 'node:test'
 import type { NodeState } from '../../src/cli/cluster-status.ts'
 import { stopNodes } from '../../src/cli/cluster-stop.ts'
 import { Coffer } from '../../src/client/index.ts'
 import { readConfig } from '../../src/node/config.ts'
 import { coffer, Folder, fine, init, isAlive, until } from '../cli/cli.ts'
+import { freeCluster } from './cluster.ts'
 
 const NODES = ['n1', 'n2', 'n3']
 const LONG = { ms: 150_000 }
-
-async function isFree(port: number): Promise<boolean> {
-  const server = createServer()
-  const free = await new Promise<boolean>((resolve) => {
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => resolve(true))
-  })
-  await new Promise<void>((resolve) => server.close(() => resolve()))
-  return free
-}
-
-/**
- * The first of the nine ports of `init --nodes 3`, of which none is in use; below those that the system gives to
- * connections, which come and go.
- */
-async function freeCluster(): Promise<number> {
-  const ports = (first: number): number[] => [0, 10, 20].flatMap((i) => [0, 1, 2].map((j) => first + i + j))
-  return until('nine free ports', async () => {
-    const first = 10_000 + Math.floor(Math.random() * 20_000)
-    return (await Promise.all(ports(first).map(isFree))).every(Boolean) ? first : undefined
-  })
-}
 
 class Cluster implements AsyncDisposable {
   readonly #folder = new Folder()
