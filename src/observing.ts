@@ -1,5 +1,7 @@
 // What a node tells of itself: /ready, /status, metrics, the events of its ledger. It asks the ledger once a second.
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { Clock } from './clock.ts'
 import type { Keyring } from './crypto/keyring.ts'
 import type { EventLog } from './events/log.ts'
 import type { Log } from './http/app.ts'
@@ -15,6 +17,9 @@ import type { TokenService } from './tokens/tokens.ts'
 export const VERSION = '0.1.0'
 const PROBE_MS = 1000
 const RECORDS_BEFORE_WARNING = 100
+const DAY_MS = 24 * 60 * 60 * 1000
+/** Certificates that end sooner are warned of, once a day. */
+const ENDING_MS = 30 * DAY_MS
 /** From this part of its room on the ledger is told to be filling. */
 const FILLING = 0.6
 
@@ -24,6 +29,7 @@ export type Observed = {
   readonly config: Config
   readonly events: EventLog
   readonly log: Log
+  readonly clock: Clock
   readonly calls: TokenCalls
   readonly keyring: () => Keyring
   readonly ledger: () => Ledger | undefined
@@ -41,7 +47,7 @@ export class Observer {
   readonly #observed: Observed
   #health: Health = UNKNOWN
   #leader: string | undefined
-  #warned = { unmatched: false, filling: false }
+  #warned = { unmatched: false, filling: false, certificatesAt: Number.NEGATIVE_INFINITY }
   #probing: Promise<void> | undefined
   readonly #timer: NodeJS.Timeout
 
@@ -66,6 +72,7 @@ export class Observer {
   async #probe(): Promise<void> {
     const { ledger, log, events } = this.#observed
     this.#warnUnmatched()
+    this.#warnCertificates()
     const health = await ledger()?.health()
     if (!health || this.stopping) return
     this.#health = health
@@ -86,10 +93,10 @@ export class Observer {
     const { vault, config, member } = this.#observed
     const replica = vault()?.replica
     if (forReads && replica) return []
-    if (this.waitingFor !== '')
-      return [this.waitingFor, ...(member()?.problem ? [`${member()?.problem}`] : [])]
     const { problems } = this.#health
-    const own = problems.length > 0 && member()?.problem ? [`${member()?.problem}`] : []
+    const why = member()?.problem
+    const own = why !== undefined && problems.length > 0 ? [why] : []
+    if (this.waitingFor !== '') return [...new Set([this.waitingFor, ...problems, ...own])]
     const agreed = replica ? disagreements(config.node, replica.state.nodes) : []
     return [...new Set([...problems, ...(replica?.problems ?? []), ...own, ...agreed])]
   }
@@ -136,6 +143,13 @@ export class Observer {
     }
   }
 
+  #warnCertificates(): void {
+    const { clock, config, log } = this.#observed
+    if (clock.monotonic() - this.#warned.certificatesAt < DAY_MS) return
+    this.#warned.certificatesAt = clock.monotonic()
+    for (const { file, why } of endingCertificates(config, clock.now())) log.warn({ file }, why)
+  }
+
   /** A configured field that matches nothing is probably misspelt: its values stay in clear. Told once. */
   #warnUnmatched(): void {
     const { calls, log } = this.#observed
@@ -145,6 +159,25 @@ export class Observer {
       log.warn({ field, records: calls.records }, 'a configured field has matched nothing in any record')
     }
   }
+}
+
+/** Of the certificates that the node shows others, those that end within 30 days of `now`, or cannot be read. */
+export function endingCertificates(
+  { tls, ledger }: Pick<Config, 'tls' | 'ledger'>,
+  now: number,
+): { readonly file: string; readonly why: string }[] {
+  const files = [tls?.cert, ledger.kind === 'etcd' ? ledger.tls?.cert : undefined]
+  return files.flatMap((file) => {
+    if (file === undefined) return []
+    try {
+      const { validTo } = new X509Certificate(readFileSync(file))
+      const ends = Date.parse(validTo)
+      if (ends > now + ENDING_MS) return []
+      return [{ file, why: `a certificate ends at ${new Date(ends).toISOString()}: renew it` }]
+    } catch {
+      return [{ file, why: 'a certificate cannot be read' }]
+    }
+  })
 }
 
 /** Nodes of one vault must have the same. */

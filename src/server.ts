@@ -136,6 +136,7 @@ class Starting {
       config,
       events: this.#events,
       log: this.#log,
+      clock: this.#clock,
       calls,
       keyring: () => this.#keyring,
       ledger: () => this.#ledger,

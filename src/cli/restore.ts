@@ -159,7 +159,7 @@ function wayOut({ ledger, data }: Config): string {
 function tellNext(nodes: readonly Config[]): void {
   for (const { node, data, file } of nodes) {
     if (existsSync(join(data, 'replica')))
-      note(`node ${node} has a replica of another ledger: coffer replica reset --config ${file}`)
+      note(`node ${node} has a replica from before: coffer replica reset --config ${file}`)
   }
   note(nodes.length === 1 ? `next: coffer start --config ${nodes[0].file}` : 'next: start the nodes')
 }

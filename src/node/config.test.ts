@@ -272,7 +272,7 @@ test('the ledger: what belongs to its kind', () => {
   ])
   assert.deepEqual(ledger('{ kind: etcd }'), ['ledger.endpoints'])
   assert.deepEqual(ledger('{ kind: etcd, endpoints: [] }'), ['ledger.endpoints'])
-  const url = 'https://127.0.0.1:8201'
+  const url = 'http://127.0.0.1:8201'
   for (const text of [
     'a:1',
     'ftp://a:1',
@@ -292,6 +292,10 @@ test('the ledger: what belongs to its kind', () => {
   assert.deepEqual(ledger(`{ kind: etcd, endpoints: [${url}, ${url}/] }`), ['ledger.endpoints[1]'])
   const tls = 'tls: { ca: a, cert: b }, member: []'
   assert.deepEqual(ledger(`{ kind: etcd, endpoints: [${url}], ${tls} }`), ['ledger.tls.key', 'ledger.member'])
+  const open = (text: string, ...more: string[]) => pathsOf(`ledger: { kind: etcd, ${text} }`, ...more)
+  assert.deepEqual(open('endpoints: [https://127.0.0.1:8201]'), ['ledger.endpoints'])
+  assert.deepEqual(open('endpoints: [http://10.0.0.1:8201]'), ['ledger.endpoints'])
+  parse('ledger: { kind: etcd, endpoints: [http://10.0.0.1:8201] }', 'insecure: true')
   const member = (text: string) => ledger(`{ kind: etcd, endpoints: [${url}], member: { ${text} } }`)
   const peer = 'peer: https://127.0.0.1:8202'
   const cluster = 'cluster: { n1: https://127.0.0.1:8202 }, token: 0123-4567'

@@ -168,7 +168,7 @@ function readRoot(root: Place, file: string): Config {
     owners: readOwners(at.owners),
     fields: fields?.given ? readFields(fields) : [],
     limits: at.limits.given ? readLimits(at.limits) : DEFAULT_LIMITS,
-    ledger: readLedger(at.ledger, folder, node),
+    ledger: readLedger(at.ledger, { folder, node, insecure }),
   }
 }
 
@@ -281,7 +281,9 @@ function readLimits(place: Place): Limits {
   return limits
 }
 
-function readLedger(place: Place, folder: string, node: string): Config['ledger'] {
+type LedgerPlace = { readonly folder: string; readonly node: string; readonly insecure: boolean }
+
+function readLedger(place: Place, { folder, node, insecure }: LedgerPlace): Config['ledger'] {
   const at = place.members('kind', 'endpoints', 'tls', 'member')
   const kind = at.kind.text('`embedded` or `etcd`', (text) => text === 'embedded' || text === 'etcd')
   if (kind !== 'etcd') {
@@ -291,12 +293,29 @@ function readLedger(place: Place, folder: string, node: string): Config['ledger'
     return { kind: 'embedded' }
   }
   const endpoints = readEndpoints(at.endpoints)
+  checkSecured(at.endpoints, endpoints, { tls: at.tls.given, insecure })
   return {
     kind,
     endpoints,
     ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
     ...(at.member.given ? { member: readMember(at.member, { folder, node, endpoints }) } : {}),
   }
+}
+
+/** What goes to an etcd is sealed, but whoever reaches it can delete it: certificates keep others out. */
+function checkSecured(
+  place: Place,
+  endpoints: readonly string[],
+  { tls, insecure }: { readonly tls: boolean; readonly insecure: boolean },
+): void {
+  const urls = endpoints.filter((origin) => origin !== '').map((origin) => new URL(origin))
+  if (!tls && urls.some(({ protocol }) => protocol === 'https:'))
+    place.fault('https needs `tls: {ca, cert, key}` beside it')
+  const open = urls.some(
+    ({ protocol, hostname }) => protocol === 'http:' && !isLoopback(hostname.replace(/^\[|\]$/g, '')),
+  )
+  if (open && !insecure)
+    place.fault('beyond loopback an etcd needs https and `tls`, or `insecure: true` to do without')
 }
 
 type MemberPlace = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }

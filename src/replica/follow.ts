@@ -130,6 +130,7 @@ export class Follower {
       if (this.#queueBytes >= GATHER_BYTES) this.#hurried.resolve()
       while (this.#queueBytes > QUEUE_BYTES && !this.#stopped) await this.#room.promise
     }
+    if (!this.#stopped) throw new LedgerUnavailable('closed', 'the stream of revisions has ended')
   }
 
   /** One event stands for a whole catch-up. */

@@ -44,6 +44,7 @@ export class UpTo implements Ledger {
         last = revision.revision
         if (last >= this.end) break
       }
+      if (last < this.end) return // the ledger is closed
     }
   }
 

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from './clock.ts'
+import { createAuthority, issueCertificate } from './node/certificates.ts'
+import { endingCertificates } from './observing.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+
+test('certificates that end within 30 days are named, and those that cannot be read', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-observing-'))
+  try {
+    const cert = join(dir, 'n1.crt')
+    writeFileSync(
+      cert,
+      (await issueCertificate(await createAuthority(systemClock), { node: 'n1' }, systemClock)).cert,
+    )
+    const none = join(dir, 'none.crt')
+    const config = {
+      tls: { cert: none, key: '' },
+      ledger: { kind: 'etcd', endpoints: [], tls: { ca: '', cert, key: '' } },
+    } as const
+    const named = (days: number): (readonly [string, boolean])[] =>
+      endingCertificates(config, systemClock.now() + days * DAY_MS).map(({ file, why }) => [
+        file,
+        /ends at \d{4}-/.test(why),
+      ])
+    assert.deepEqual(named(0), [[none, false]])
+    assert.deepEqual(named(2 * 365 - 20), [
+      [none, false],
+      [cert, true],
+    ])
+    assert.deepEqual(endingCertificates({ ledger: { kind: 'embedded' } }, 0), [])
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
