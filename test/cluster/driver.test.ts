@@ -1,6 +1,10 @@
 // What only the etcd driver can run into: a stream that hangs, history that goes while it is read, a store that fills.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { systemClock } from '../../src/clock.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
 import { Compacted, LedgerUnavailable } from '../../src/ledger/ledger.ts'
@@ -144,6 +148,46 @@ test('a ledger that fills: new tokens are refused, known ones, epochs and all el
   } finally {
     await vault.remove()
     await ledger.close()
+    await etcd.remove()
+  }
+})
+
+test('a node that is cut off: what it holds is answered, the rest is 503 within 5 s, and it is told everywhere', async () => {
+  const etcd = await Etcd.start()
+  const relay = await Relay.before(etcd.url)
+  const keyring = Keyring.create(systemClock).serialize()
+  const ledger = (url: string): string => `{ kind: etcd, endpoints: ['${url}'] }`
+  const cut = new Vault(undefined, { keyring, node: 'n1', ledger: ledger(relay.url) })
+  const other = new Vault(undefined, { keyring, node: 'n2', ledger: ledger(etcd.url) })
+  try {
+    for (const node of [cut, other]) await node.start()
+    const { tokens } = await cut.tokenize(['held'])
+    await cut.digest()
+    relay.silent = true
+    const asked = performance.now()
+    const answers = await Promise.all([
+      cut.call('/tokenize', { values: ['new'] }),
+      cut.call('/tokenize', { values: ['held'] }),
+      cut.call('/epochs'),
+    ])
+    assert.ok(performance.now() - asked < 5000)
+    for (const { status, json } of answers)
+      assert.deepEqual([status, json.type], [503, '/problems/no-quorum'])
+    assert.deepEqual((await cut.detokenize(tokens)).values, ['held'])
+    await until('not ready', async () => (await cut.call('/ready')).status === 503, 5000)
+    assert.equal((await cut.call('/status')).json.quorum, false)
+    assert.match(await cut.text('/metrics'), /^coffer_quorum 0$/m)
+    const { tokens: newer } = await other.tokenize(['meanwhile'])
+    relay.silent = false
+    await until('ready again', async () => (await cut.call('/ready')).status === 200, 20_000)
+    assert.deepEqual((await cut.detokenize(newer)).values, ['meanwhile'])
+    const events = (): string => readFileSync(join(cut.data, 'events.ndjson'), 'utf8')
+    for (const event of ['ledger.lost', 'ledger.recovered'])
+      await until(event, () => events().includes(`"event":"${event}"`))
+    assert.match(events(), /"event":"request.refused"[^\n]*"reason":"no-quorum"/)
+  } finally {
+    for (const node of [cut, other]) await node.remove()
+    relay.close()
     await etcd.remove()
   }
 })
