@@ -118,9 +118,10 @@ describe('failures', () => {
       await until('writes', () => load.writes.length > 100)
       const killed = now()
       await leader.kill()
-      // Those under way may still be answered: what counts is a write that nobody had begun.
-      await until('writes go on', () => load.writes.some(({ sent }) => sent > killed + 50), 20_000)
-      gaps.push(gapAfter(load, killed + 50))
+      // What was sent before the member was gone may still be answered by it.
+      const gone = now()
+      await until('writes go on', () => load.writes.some(({ sent }) => sent > gone), 20_000)
+      gaps.push(gapAfter(load, gone) + gone - killed)
       const before = load.writes.length
       await until('many writes', () => load.writes.length > before + 200, 20_000)
       await leader.start()
