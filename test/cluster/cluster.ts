@@ -79,6 +79,13 @@ export class ClusterNode {
     return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0
   }
 
+  /** Never to process 0, which would be the test's whole group. */
+  signalMember(signal: NodeJS.Signals): void {
+    const pid = this.memberPid
+    assert.ok(pid > 0, `${this.name} has no member`)
+    process.kill(pid, signal)
+  }
+
   /** kill -9 of the vault's process alone; resolves when it and its member are gone. */
   async kill(): Promise<void> {
     const node = this.process

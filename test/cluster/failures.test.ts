@@ -197,6 +197,10 @@ describe('failures', () => {
     load.start(cluster)
     const leader = await cluster.leader()
     const pids = [leader.process?.pid ?? 0, leader.memberPid]
+    assert.ok(
+      pids.every((pid) => pid > 0),
+      'the node and its member run',
+    )
     await until('writes', () => load.writes.length > 100)
     for (const pid of pids) process.kill(pid, 'SIGSTOP')
     const stopped = now()

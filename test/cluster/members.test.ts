@@ -21,7 +21,7 @@ describe('members and nodes', () => {
   test('a member that dies alone is started again by its node', async () => {
     const [, node] = nodes
     const { memberPid } = node
-    process.kill(memberPid, 'SIGKILL')
+    node.signalMember('SIGKILL')
     await until(
       'another one runs',
       () => node.memberPid > 0 && node.memberPid !== memberPid && isAlive(node.memberPid),
@@ -38,7 +38,7 @@ describe('members and nodes', () => {
     const [one, two] = nodes
     const leader = await cluster.leader()
     const node = leader === one ? two : one
-    process.kill(node.memberPid, 'SIGSTOP')
+    node.signalMember('SIGSTOP')
     try {
       const { tokens } = await until('writes go on', async () => {
         const { status, json } = await node.ask('/tokenize', { values: ['without its own member'] })
@@ -50,7 +50,7 @@ describe('members and nodes', () => {
         return members.some((member) => member.node === node.name && !member.ready)
       })
     } finally {
-      process.kill(node.memberPid, 'SIGCONT')
+      node.signalMember('SIGCONT')
     }
     await until('all are ready', async () => (await node.status()).members.every(({ ready }) => ready))
   })
