@@ -165,6 +165,7 @@ export class EtcdEndpoint {
   async ready(ms: number): Promise<void> {
     const until = deadline(ms)
     for (;;) {
+      if (this.#closed) throw new EtcdError(`${this.url} is not asked any more`, 'no')
       const state = this.#channel.getConnectivityState(true)
       if (state === connectivityState.READY) return
       if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN)

@@ -144,6 +144,8 @@ class RunningMember implements Member {
       changed?.(this.#pid)
       log.info({ pid: this.#pid, version: etcd.version }, 'the member runs')
       return await ended(shell)
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error) // no process at all: it is tried again
     } finally {
       this.#pid = undefined
       changed?.(undefined)
