@@ -10,9 +10,8 @@ import type { TokenCalls } from './http/tokens.ts'
 import type { Health, Ledger } from './ledger/ledger.ts'
 import type { Config } from './node/config.ts'
 import type { Member } from './node/member.ts'
-import type { Replica } from './replica/replica.ts'
 import { disagreements } from './state/agreement.ts'
-import type { TokenService } from './tokens/tokens.ts'
+import type { Vault } from './vault.ts'
 
 export const VERSION = '0.1.0'
 const PROBE_MS = 1000
@@ -22,8 +21,6 @@ const DAY_MS = 24 * 60 * 60 * 1000
 const ENDING_MS = 30 * DAY_MS
 /** From this part of its room on the ledger is told to be filling. */
 const FILLING = 0.6
-
-export type Vault = { readonly replica: Replica; readonly tokens: TokenService }
 
 export type Observed = {
   readonly config: Config
@@ -123,13 +120,14 @@ export class Observer {
 
   numbers(): NodeNumbers {
     const { config, keyring, vault, calls, events } = this.#observed
-    const { replica, tokens } = vault() ?? {}
+    const { replica, wrapped } = vault() ?? {}
     const { quorum, leader, members, used } = this.#health
     const ring = keyring()
     return {
       revision: replica?.applied ?? 0,
       head: replica?.head ?? 0,
-      ...(replica?.counts ?? { mappings: 0, segments: 0, ignoredDuplicates: 0, foreignKeys: 0 }),
+      ...(replica?.contents ?? { mappings: 0, secrets: 0, secretVersions: 0 }),
+      ...(replica?.counts ?? { segments: 0, ignoredDuplicates: 0, foreignKeys: 0 }),
       eventsDropped: events.dropped,
       ready: this.notReady(false).length === 0,
       quorum,
@@ -139,7 +137,7 @@ export class Observer {
       fieldMatches: config.fields.map((field, i) => [field, calls.fieldMatches[i]]),
       records: calls.records,
       rootKeys: ring.ids.map((id) => ({ id, active: id === ring.active })),
-      wrappedKeys: tokens?.wrappedKeys() ?? new Map(),
+      wrappedKeys: wrapped?.counts() ?? new Map(),
     }
   }
 

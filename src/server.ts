@@ -10,6 +10,7 @@ import { EventLog } from './events/log.ts'
 import { buildApp, type Log } from './http/app.ts'
 import { ApiKeys } from './http/auth.ts'
 import { Metrics } from './http/metrics.ts'
+import { SecretCalls } from './http/secrets.ts'
 import { TokenCalls } from './http/tokens.ts'
 import { type Ledger, LedgerUnavailable, UnknownOutcome } from './ledger/ledger.ts'
 import { isEcho } from './ledger/settled.ts'
@@ -18,12 +19,13 @@ import { findEtcd } from './node/etcd.ts'
 import { lockDirectory } from './node/lock.ts'
 import { type Member, startMember } from './node/member.ts'
 import { readPrivateFile } from './node/private.ts'
-import { fieldsHash, Observer, type Vault, VERSION } from './observing.ts'
+import { fieldsHash, Observer, VERSION } from './observing.ts'
 import { meetLedger, openLedger, openReplica, refusal, StartError, strangeLedger } from './opening.ts'
 import type { Replica, ReplicaOptions } from './replica/replica.ts'
 import { encodeEntry, type Genesis, type NodeEntry } from './state/entries.ts'
 import { bootKey, nodeKey } from './state/keys.ts'
-import { TokenService } from './tokens/tokens.ts'
+import type { TokenService } from './tokens/tokens.ts'
+import { lateSecrets, lateTokens, makeVault, rewrapAll, sweepReceipts, type Vault } from './vault.ts'
 
 const RETRY_MS = 500
 const LOCK_MS = 500
@@ -125,13 +127,15 @@ class Starting {
   /** From here on the node is alive, and says what it waits for. */
   async #listen(): Promise<void> {
     const config = this.#config
-    const service = (): TokenService => {
-      if (this.#vault) return this.#vault.tokens
+    const vault = (): Vault => {
+      if (this.#vault) return this.#vault
       throw new Problem('not-ready', 'the node is starting', { reasons: this.#observer.notReady(false) })
     }
     this.#keys = new ApiKeys(config.owners)
-    const calls = new TokenCalls(lateBound(service), config.fields, config.limits)
+    const calls = new TokenCalls(lateTokens(vault), config.fields, config.limits)
+    const secrets = new SecretCalls(lateSecrets(vault), config.limits)
     this.#closers.push(() => calls.close())
+    this.#closers.push(() => secrets.close())
     const observer = new Observer({
       config,
       events: this.#events,
@@ -148,6 +152,7 @@ class Starting {
     this.#app = await buildApp({
       keys: this.#keys,
       tokens: calls,
+      secrets,
       node: { notReady: (reads) => observer.notReady(reads), status: () => observer.status() },
       events: this.#events,
       metrics: new Metrics(() => observer.numbers()),
@@ -190,14 +195,14 @@ class Starting {
   async #becomeReady(): Promise<void> {
     const opened = performance.now()
     const { replica, setAside } = await this.#openReplica()
-    const tokens = new TokenService(replica, () => this.#keyring, this.#clock)
+    const vault = makeVault(replica, () => this.#keyring, this.#clock)
     this.#waitFor('the ledger is asked')
     // A replica that has followed a ledger knows it again by itself, and serves what it knows before that is reached.
     if (replica.identity === undefined) await this.#untilTaken(() => this.#meet())
-    this.#serve({ replica, tokens })
+    this.#serve(vault)
     replica.follow()
     await this.#untilTaken(() => this.#catchUp(replica))
-    this.#serve({ replica, tokens })
+    this.#serve(vault)
     this.#events.emit('ledger.connected', { reason: this.#config.ledger.kind })
     if (setAside !== undefined) {
       const ms = Math.round(performance.now() - opened)
@@ -205,13 +210,14 @@ class Starting {
     }
     await this.#untilTaken(async () => {
       await this.#commitBoot(replica)
-      await openEpochs(tokens, this.#config)
+      await openEpochs(vault.tokens, this.#config)
     })
     await this.#observer.probe()
     this.#waitFor('')
     this.#events.emit('node.ready', { revision: replica.applied })
     this.#log.info({ url: urlOf(this.#app, this.#config), revision: replica.applied }, 'ready')
-    if (this.#keyring.rewrap) rewrapAll(tokens, this.#log)
+    this.#closers.push(sweepReceipts(vault, this.#clock, this.#log, this.#failed.resolve))
+    if (this.#keyring.rewrap) void rewrapAll(vault, this.#log)
   }
 
   async #openReplica(): ReturnType<typeof openReplica> {
@@ -290,7 +296,7 @@ class Starting {
       await openEpochs(vault.tokens, config)
     })
     this.#log.info({ owners: config.owners.length }, 'owners and keyring re-read')
-    if (keyring.rewrap) await rewrapAll(vault.tokens, this.#log)
+    if (keyring.rewrap) await rewrapAll(vault, this.#log)
   }
 
   /**
@@ -336,17 +342,6 @@ function readTls({ tls }: Config): { tls?: { cert: Buffer; key: Buffer } } {
   return tls ? { tls: { cert: readFileSync(tls.cert), key: readFileSync(tls.key) } } : {}
 }
 
-/** The service once it is there; until then every call throws Problem `not-ready`. */
-function lateBound(service: () => TokenService): ConstructorParameters<typeof TokenCalls>[0] {
-  return {
-    tokenize: async (...args) => service().tokenize(...args),
-    detokenize: async (...args) => service().detokenize(...args),
-    retokenize: async (...args) => service().retokenize(...args),
-    rotate: async (...args) => service().rotate(...args),
-    epochs: async (...args) => service().epochs(...args),
-  }
-}
-
 /** What a reload takes over. Throws ConfigError, PrivateFileError, KeyringError. */
 function reread(
   { file, keyring: path }: Config,
@@ -357,15 +352,6 @@ function reread(
   const why = genesis && refusal(keyring, genesis)
   if (why !== undefined) throw new KeyringError(why)
   return { config, keyring }
-}
-
-/** As the keyring file asks. A failure is told and changes nothing else: the next reload or start tries again. */
-async function rewrapAll(tokens: TokenService, log: Logger): Promise<void> {
-  try {
-    log.info(await tokens.rewrap(), 'keys wrapped by the active root key')
-  } catch (error) {
-    log.warn({ error: error instanceof Error ? error.message : String(error) }, 'rewrapping has failed')
-  }
 }
 
 function nodeEntry(config: Config, keyring: Keyring): NodeEntry {

@@ -1,4 +1,4 @@
-// The client of a vault: tokens in, values out, over one node or several.
+// The client of a vault: tokens and secrets, over one node or several.
 //
 //   const coffer = new Coffer({ urls: 'http://127.0.0.1:8200', key: process.env.COFFER_KEY ?? '' })
 //   const { tokens } = await coffer.tokenize(['123-45-6789'])
@@ -8,6 +8,7 @@
 // Every method throws CofferError and nothing else, but TypeError for arguments that are no JSON. A node that
 // fails or says 503 is left for the next one; all of that ends with the deadline. JSON here is JavaScript's:
 // a number beyond 2^53 in a record loses digits, and NaN in a record becomes null, before anything is sent.
+import { randomUUID } from 'node:crypto'
 import { CofferError } from './error.ts'
 import { type Call, Nodes } from './nodes.ts'
 import { Transport } from './transport.ts'
@@ -62,6 +63,24 @@ export type Epoch = {
 export type Epochs = { readonly active: number; readonly epochs: readonly Epoch[] }
 /** `rotated` is false where the epoch was open already, be it by an earlier try of the same call. */
 export type Rotated = { readonly epoch: number; readonly rotated: boolean }
+/** One version of a secret, as written. `valid_from` is RFC 3339. */
+export type WrittenSecret = { readonly name: string; readonly version: number; readonly valid_from: string }
+/** Valid from `valid_from` until before `valid_to`; null: no later version was known. */
+export type Secret = WrittenSecret & { readonly value: string; readonly valid_to: string | null }
+export type SecretHistory = {
+  readonly name: string
+  /** Oldest first. */
+  readonly versions: readonly {
+    readonly version: number
+    readonly valid_from: string
+    readonly valid_to: string | null
+    /** The API key and the request that wrote it. */
+    readonly key_id: string
+    readonly request_id: string
+  }[]
+}
+/** A call under the same key again gets the first success again; without one every call has a key of its own. */
+export type WriteOptions = { readonly idempotencyKey?: string }
 export type Ready = { readonly ready: boolean; readonly reasons: readonly string[] }
 export type NodeStatus = {
   readonly node: string
@@ -155,6 +174,67 @@ export class Coffer {
     return this.#json({ method: 'GET', path: '/epochs' })
   }
 
+  /** Throws `secret-exists`. */
+  async createSecret(name: string, value: string, options: WriteOptions = {}): Promise<WrittenSecret> {
+    return this.#write('POST', '/secrets', { name, value }, options)
+  }
+
+  /** All or none, in the order given. Throws `secret-exists` with all such names in `members.names`. */
+  async createSecrets(
+    secrets: readonly { readonly name: string; readonly value: string }[],
+    options: WriteOptions = {},
+  ): Promise<readonly WrittenSecret[]> {
+    type Answer = { secrets: WrittenSecret[] }
+    const body = { secrets: secrets.map(({ name, value }) => ({ name, value })) }
+    return (await this.#write<Answer>('POST', '/secrets', body, options)).secrets
+  }
+
+  /**
+   * The next version. `ifVersion`: only where that is the latest one, else throws `version-conflict` with the latest in
+   * `members.version`. Throws `not-found`.
+   */
+  async updateSecret(
+    name: string,
+    value: string,
+    options: WriteOptions & { readonly ifVersion?: number } = {},
+  ): Promise<WrittenSecret> {
+    return this.#write('PUT', secretPath(name), { value }, options, options.ifVersion)
+  }
+
+  /**
+   * The latest version; or the one of a number, or the one that was valid at an instant (RFC 3339). Throws `not-found`.
+   */
+  async secret(
+    name: string,
+    which: { readonly version?: number; readonly at?: string } = {},
+  ): Promise<Secret> {
+    return this.#json({ method: 'GET', path: `${secretPath(name)}${query(which)}` })
+  }
+
+  async secretHistory(name: string): Promise<SecretHistory> {
+    return this.#json({ method: 'GET', path: `${secretPath(name)}/history` })
+  }
+
+  /** Names in byte order, 100 of them unless `limit` says otherwise; `next` is the `after` of the next page, or null. */
+  async secretNames(
+    page: { readonly prefix?: string; readonly limit?: number; readonly after?: string } = {},
+  ): Promise<{ readonly names: readonly string[]; readonly next: string | null }> {
+    return this.#json({ method: 'GET', path: `/secrets${query(page)}` })
+  }
+
+  /**
+   * The values of references, `coffer://<name>` or `coffer://<name>@<version>`; `at` is for those without a version.
+   * Throws `refs-not-found` with all of those in `members.missing`.
+   */
+  async resolveSecrets(
+    refs: readonly string[],
+    options: { readonly at?: string } = {},
+  ): Promise<readonly string[]> {
+    const { at } = options
+    const body = { refs, ...(at === undefined ? {} : { at }) }
+    return (await this.#post<{ values: string[] }>('/secrets/resolve', body)).values
+  }
+
   /** Of the first node that answers. Like `ready` and `health` it tells of now, and so is not tried again. */
   async status(): Promise<NodeStatus> {
     return this.#json({ method: 'GET', path: '/status', once: true })
@@ -183,6 +263,23 @@ export class Coffer {
     this.#transport.close()
   }
 
+  #write<T>(
+    method: 'POST' | 'PUT',
+    path: string,
+    body: object,
+    { idempotencyKey = randomUUID() }: WriteOptions,
+    ifVersion?: number,
+  ): Promise<T> {
+    if (!/^[\x20-\x7e]{1,128}$/.test(idempotencyKey))
+      throw new TypeError('idempotencyKey must be 1 to 128 printable ASCII characters')
+    // In quotes, so that spaces and quotes at its ends stay.
+    const headers = {
+      'idempotency-key': `"${idempotencyKey}"`,
+      ...(ifVersion === undefined ? {} : { 'if-match': `"${ifVersion}"` }),
+    }
+    return this.#json({ method, path, headers, body: Buffer.from(JSON.stringify(body), 'utf8') })
+  }
+
   #post<T>(path: string, body: object): Promise<T> {
     return this.#json({ method: 'POST', path, body: Buffer.from(JSON.stringify(body), 'utf8') })
   }
@@ -200,6 +297,17 @@ export class Coffer {
 
 function allow(options: TokenizeOptions): { allow_tokens?: true } {
   return options.allowTokens ? { allow_tokens: true } : {}
+}
+
+function secretPath(name: string): string {
+  return `/secrets/${encodeURIComponent(name.toWellFormed())}`
+}
+
+function query(parameters: Readonly<Record<string, string | number | undefined>>): string {
+  const given = new URLSearchParams()
+  for (const [name, value] of Object.entries(parameters))
+    if (value !== undefined) given.set(name, String(value))
+  return given.size === 0 ? '' : `?${given}`
 }
 
 /** JSON would make a null of these in silence, and a null has no token. Throws TypeError. */

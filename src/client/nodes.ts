@@ -2,7 +2,8 @@
 // deadline.
 //
 // Every call that is sent here may be sent again (docs/api.md): tokens are the same for the same values,
-// reads read, and a rotation names the epoch that it opens. A call that is not so must not come here.
+// reads read, a rotation names the epoch that it opens, and what writes secrets has an Idempotency-Key. A call that is
+// not so must not come here.
 import { CofferError, errorOf } from './error.ts'
 import { type Answer, NoAnswer, type Request, type Target, type Transport, targetOf } from './transport.ts'
 
@@ -13,8 +14,9 @@ const CONNECT_MS = 2_000
 const STALE_TRIES = 3
 
 export type Call = {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'PUT'
   readonly path: string
+  readonly headers?: Readonly<Record<string, string>>
   readonly body?: Buffer
   /** Every node is asked at most once, without a pause: for questions about the nodes themselves. */
   readonly once?: boolean

@@ -4,8 +4,10 @@ import https from 'node:https'
 import type { Socket } from 'node:net'
 
 export type Request = {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'PUT'
   readonly path: string
+  /** Beside those of every request. */
+  readonly headers?: Readonly<Record<string, string>>
   /** JSON; sent as `application/json`. */
   readonly body?: Buffer
   /** Of the whole exchange. */
@@ -74,7 +76,7 @@ export class Transport {
   /** Throws NoAnswer. */
   send({ secure, hostname, port }: Target, request: Request): Promise<Answer> {
     const { method, path, body } = request
-    const headers: Record<string, string | number> = { ...this.#headers }
+    const headers: Record<string, string | number> = { ...this.#headers, ...request.headers }
     if (body) {
       headers['content-type'] = 'application/json'
       headers['content-length'] = body.length

@@ -87,7 +87,7 @@ export class Keyring {
     const id = Buffer.from(root.id, 'latin1')
     const nonce = clock.random(NONCE_BYTES)
     const cipher = createCipheriv('aes-256-gcm', root.key, nonce)
-    cipher.setAAD(associatedData(root.id, place))
+    cipher.setAAD(associatedData([root.id, ...place]))
     const sealed = Buffer.concat([cipher.update(secret), cipher.final()])
     return Buffer.concat([Uint8Array.of(WRAP_VERSION, id.length), id, nonce, sealed, cipher.getAuthTag()])
   }
@@ -102,7 +102,7 @@ export class Keyring {
     const tagAt = wrapped.length - TAG_BYTES
     if (tagAt < sealedAt) throw new UnwrapError('the wrapped key is too short')
     const decipher = createDecipheriv('aes-256-gcm', root.key, wrapped.subarray(nonceAt, sealedAt))
-    decipher.setAAD(associatedData(id, place))
+    decipher.setAAD(associatedData([id, ...place]))
     decipher.setAuthTag(wrapped.subarray(tagAt))
     try {
       const head = decipher.update(wrapped.subarray(sealedAt, tagAt))
@@ -158,10 +158,10 @@ export function wrappedBy(wrapped: Uint8Array): string {
 }
 
 /** Length-prefixed, so that no two lists of parts give the same bytes. */
-function associatedData(rootKey: string, place: readonly string[]): Uint8Array {
-  const parts = [`coffer/${WRAP_VERSION}`, rootKey, ...place].map((part) => Buffer.from(part, 'utf8'))
+export function associatedData(parts: readonly string[]): Uint8Array {
   return Buffer.concat(
-    parts.flatMap((part) => {
+    ['coffer/1', ...parts].flatMap((text) => {
+      const part = Buffer.from(text, 'utf8')
       const length = Buffer.alloc(4)
       length.writeUInt32BE(part.length)
       return [length, part]

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
@@ -11,6 +11,9 @@ import { badRequest } from './form.ts'
 import type { Metrics } from './metrics.ts'
 import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
 import { isFatal, problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
+import { checkQuery, pathOf } from './query.ts'
+import { json, secretRoutes } from './secret-routes.ts'
+import type { SecretCalls } from './secrets.ts'
 import type { TokenCalls, Told } from './tokens.ts'
 
 export type NodeStatus = {
@@ -28,6 +31,7 @@ export type Log = {
 export type AppOptions = {
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
+  readonly secrets: SecretCalls
   readonly node: NodeStatus
   readonly events: EventLog
   readonly metrics: Metrics
@@ -97,7 +101,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
       throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
     }
-    if (DOCS.test(path)) checkQuery(request, {})
+    if (DOCS.test(path)) checkQuery(request)
   })
   app.addHook('onResponse', async (request, reply) => {
     options.metrics.request(
@@ -113,17 +117,21 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     throw new MethodNotAllowed(allowed)
   })
 
+  const caller = (request: FastifyRequest): Identity => {
+    const identity = identities.get(request)
+    if (!identity) throw unauthorized()
+    if (closing()) throw new Problem('stopping', 'the node is stopping')
+    return identity
+  }
   const call = (
     url: string,
     work: (owner: string, body: Uint8Array) => Promise<Told>,
     event: 'issued' | 'resolved' | 'rotated',
   ) =>
     app.post(url, async (request, reply) => {
-      const identity = identities.get(request)
-      if (!identity) throw unauthorized()
-      if (closing()) throw new Problem('stopping', 'the node is stopping')
+      const identity = caller(request)
       const started = performance.now()
-      checkQuery(request, {})
+      checkQuery(request)
       const told = await body.with(request.raw, (bytes) => work(identity.owner, bytes))
       tell(options, { identity, request, event, told, ms: performance.now() - started })
       return reply.header('content-type', 'application/json').send(told.answer)
@@ -134,9 +142,10 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   call('/retokenize', (owner, bytes) => tokens.retokenize(owner, bytes), 'issued')
   call('/rotate-epoch', (owner, bytes) => tokens.rotate(owner, bytes), 'rotated')
   app.get('/epochs', async (request, reply) => {
-    checkQuery(request, {})
-    return json(reply, await tokens.epochs(identities.get(request)?.owner ?? ''))
+    checkQuery(request)
+    return json(reply, await tokens.epochs(caller(request).owner))
   })
+  secretRoutes(app, { ...options, body, caller })
   nodeRoutes(app, options)
   return app
 }
@@ -212,68 +221,33 @@ function nodeRoutes(app: FastifyInstance, options: AppOptions): void {
     if (error instanceof MethodNotAllowed) reply.header('allow', error.allow.join(', '))
   })
   app.get('/health', async (request, reply) => {
-    checkQuery(request, {})
+    checkQuery(request)
     return json(reply, '{"status":"ok"}')
   })
   app.get('/ready', async (request, reply) => {
-    const query = checkQuery(request, { for: ['reads'] })
+    const query = checkQuery(request, { for: { is: /^reads$/, expected: 'reads' } })
     const reasons = options.node.notReady(query.for === 'reads')
     if (reasons.length === 0) return json(reply, '{"status":"ready"}')
     throw new Problem('not-ready', 'the node is not ready', { reasons })
   })
   app.get('/status', async (request, reply) => {
-    checkQuery(request, {})
+    checkQuery(request)
     return json(reply, JSON.stringify(options.node.status()))
   })
   app.get('/metrics', async (request, reply) => {
-    checkQuery(request, {})
+    checkQuery(request)
     return reply.header('content-type', options.metrics.contentType).send(await options.metrics.text())
   })
   app.get('/openapi.json', async (request, reply) => {
-    checkQuery(request, {})
+    checkQuery(request)
     return json(reply, JSON.stringify(app.swagger()))
   })
   app.get<{ Params: { slug: string } }>('/problems/:slug', async (request, reply) => {
-    checkQuery(request, {})
+    checkQuery(request)
     const page = problemPage(request.params.slug)
     if (page === undefined) throw new Problem('not-found', 'there is no such problem')
     return json(reply, page)
   })
-}
-
-function json(reply: FastifyReply, body: string | Buffer): FastifyReply {
-  return reply
-    .header('content-type', 'application/json')
-    .send(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
-}
-
-function pathOf(request: FastifyRequest): string {
-  const at = queryAt(request)
-  return at < 0 ? request.url : request.url.slice(0, at)
-}
-
-/** The router takes a `#` for the end of the path too. */
-function queryAt(request: FastifyRequest): number {
-  return request.url.search(/[?#]/)
-}
-
-/** Throws Problem invalid-request for an unknown, repeated or senseless query parameter. */
-function checkQuery(
-  request: FastifyRequest,
-  known: Readonly<Record<string, readonly string[]>>,
-): Record<string, string> {
-  const at = queryAt(request)
-  if (at < 0) return {}
-  const result: Record<string, string> = {}
-  for (const [name, value] of new URLSearchParams(request.url.slice(at + 1))) {
-    const path = name.slice(0, 100)
-    if (!Object.hasOwn(known, name)) throw badRequest(path, 'no such parameter', 'unknown query parameter')
-    if (Object.hasOwn(result, name)) throw badRequest(path, 'the parameter once', 'repeated query parameter')
-    if (!known[name].includes(value))
-      throw badRequest(path, known[name].join(' or '), 'senseless query parameter')
-    result[name] = value
-  }
-  return result
 }
 
 /** True for the paths that need no key. */

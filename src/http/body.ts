@@ -27,19 +27,56 @@ export class BodyReader {
    * too-large, overloaded, invalid-json.
    */
   async with<T>(request: IncomingMessage, work: (body: Uint8Array) => Promise<T>): Promise<T> {
-    const gzip = checkHeaders(request.headers)
-    const announced = Number(request.headers['content-length'] ?? 0)
-    if (announced > this.#bodyBytes) throw this.#tooLarge()
+    return this.#share(async (share) => work(await this.#read(request, share)))
+  }
+
+  /**
+   * As `with`, where the refusal of a body has to wait: `work` gets it beside as much of the body as there is, and
+   * throws it when it comes to it. Throws Problem `overloaded`.
+   */
+  async withAny<T>(
+    request: IncomingMessage,
+    work: (body: Uint8Array, refusal: Problem | undefined) => Promise<T>,
+  ): Promise<T> {
+    return this.#share(async (share) => {
+      const got: { bytes: Uint8Array } = { bytes: new Uint8Array(0) }
+      let refusal: Problem | undefined
+      try {
+        await this.#read(request, share, got)
+      } catch (error) {
+        if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
+        refusal = error
+        // A wrong media type says nothing of the bytes.
+        if (error.slug === 'unsupported-media-type')
+          got.bytes = await this.#receive(request, share).catch(() => got.bytes)
+      }
+      return work(got.bytes, refusal)
+    })
+  }
+
+  async #share<T>(work: (share: Share) => Promise<T>): Promise<T> {
     const share = new Share(this)
     try {
-      const received = await this.#receive(request, share)
-      const body = gzip ? await this.#inflate(received, share) : received
-      if (body.length === 0) throw invalid('the body is empty', 'a JSON object')
-      if (!isUtf8(body)) throw invalid('the body is not UTF-8', 'UTF-8')
-      return await work(body)
+      return await work(share)
     } finally {
       share.release()
     }
+  }
+
+  /** `got` is told what has been read so far. */
+  async #read(
+    request: IncomingMessage,
+    share: Share,
+    got: { bytes: Uint8Array } = { bytes: new Uint8Array(0) },
+  ): Promise<Uint8Array> {
+    const gzip = checkHeaders(request.headers)
+    const announced = Number(request.headers['content-length'] ?? 0)
+    if (announced > this.#bodyBytes) throw this.#tooLarge()
+    got.bytes = await this.#receive(request, share)
+    if (gzip) got.bytes = await this.#inflate(got.bytes, share)
+    if (got.bytes.length === 0) throw invalid('the body is empty', 'a JSON object')
+    if (!isUtf8(got.bytes)) throw invalid('the body is not UTF-8', 'UTF-8')
+    return got.bytes
   }
 
   /** Throws Problem `overloaded` where too much would be in work. */
@@ -66,7 +103,7 @@ export class BodyReader {
     return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size)
   }
 
-  async #inflate(body: Buffer, share: Share): Promise<Buffer> {
+  async #inflate(body: Uint8Array, share: Share): Promise<Buffer> {
     // Before it is inflated nobody knows its size: the share becomes that of the largest one, later that of this one.
     // (No more than that: the room for all may be the room for one.)
     share.take(this.#bodyBytes - body.length)

@@ -7,6 +7,8 @@ export type NodeNumbers = {
   readonly head: number
   readonly mappings: number
   readonly segments: number
+  readonly secrets: number
+  readonly secretVersions: number
   readonly ignoredDuplicates: number
   readonly foreignKeys: number
   readonly eventsDropped: number
@@ -32,6 +34,7 @@ export class Metrics {
   readonly #fresh: Counter
   readonly #resolved: Counter
   readonly #missing: Counter
+  readonly #secrets: Counter<'event'>
   readonly contentType: string
 
   constructor(numbers: () => NodeNumbers) {
@@ -50,6 +53,12 @@ export class Metrics {
     this.#fresh = counter('coffer_mappings_new_total', 'Mappings that this node committed')
     this.#resolved = counter('coffer_tokens_resolved_total', 'Tokens answered with a value')
     this.#missing = counter('coffer_tokens_missing_total', 'Tokens that were not found')
+    this.#secrets = new Counter({
+      name: 'coffer_secrets_total',
+      help: 'Versions of secrets created, updated and read at this node',
+      labelNames: ['event'],
+      registers,
+    })
     const gauge = (name: string, help: string, read: (now: NodeNumbers) => number): Gauge =>
       new Gauge({
         name,
@@ -66,6 +75,8 @@ export class Metrics {
     gauge('coffer_replica_revision', 'The last revision applied', (now) => now.revision)
     gauge('coffer_replica_mappings', 'Mappings in the token table', (now) => now.mappings)
     gauge('coffer_replica_segments_applied', 'Segments applied since the start', (now) => now.segments)
+    gauge('coffer_replica_secrets', 'Secrets', (now) => now.secrets)
+    gauge('coffer_replica_secret_versions', 'Versions of secrets', (now) => now.secretVersions)
     gauge(
       'coffer_replica_ignored_duplicates',
       'Equal mappings ignored since the start',
@@ -158,6 +169,10 @@ export class Metrics {
     else this.#resolved.inc(count - missing)
     this.#fresh.inc(fresh)
     this.#missing.inc(missing)
+  }
+
+  secrets(event: 'created' | 'updated' | 'read', count: number): void {
+    this.#secrets.inc({ event }, count)
   }
 
   text(): Promise<string> {

@@ -2,6 +2,7 @@
 // are checked by the scan, whose errors name the place.
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import { PROBLEMS } from '../errors.ts'
+import { REFS_A_REQUEST, SECRETS_A_REQUEST } from '../wire.ts'
 
 /** Paths that need no API key. */
 export const OPEN_PATHS: readonly RegExp[] = [
@@ -18,6 +19,10 @@ export const ALLOWED: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^\/(tokenize|detokenize|retokenize|rotate-epoch)$/, ['POST']],
   [/^\/(epochs|health|ready|status|metrics|openapi\.json|docs)$/, ['GET', 'HEAD']],
   [/^\/problems\/[^/]+$/, ['GET', 'HEAD']],
+  [/^\/secrets$/, ['GET', 'HEAD', 'POST']],
+  [/^\/secrets\/resolve$/, ['GET', 'HEAD', 'POST', 'PUT']],
+  [/^\/secrets\/[^/]+$/, ['GET', 'HEAD', 'PUT']],
+  [/^\/secrets\/[^/]+\/history$/, ['GET', 'HEAD']],
 ]
 
 export function describe(version: string): NonNullable<FastifyDynamicSwaggerOptions['openapi']> {
@@ -69,7 +74,15 @@ type RouteSchema = Record<string, unknown>
 function route(
   summary: string,
   tag: string,
-  parts: { body?: unknown; answer: unknown; query?: unknown; open?: boolean },
+  parts: {
+    body?: unknown
+    answer: unknown
+    query?: unknown
+    params?: unknown
+    headers?: unknown
+    open?: boolean
+    status?: number
+  },
 ): RouteSchema {
   const problem = {
     description: 'A problem',
@@ -80,9 +93,14 @@ function route(
     tags: [tag],
     ...(parts.body ? { body: parts.body, consumes: ['application/json'] } : {}),
     ...(parts.query ? { querystring: parts.query } : {}),
+    ...(parts.params ? { params: parts.params } : {}),
+    ...(parts.headers ? { headers: parts.headers } : {}),
     ...(parts.open ? { security: [] } : {}),
     response: {
-      200: { description: 'Done', content: { 'application/json': { schema: parts.answer } } },
+      [parts.status ?? 200]: {
+        description: 'Done',
+        content: { 'application/json': { schema: parts.answer } },
+      },
       '4xx': problem,
       '5xx': problem,
     },
@@ -93,6 +111,17 @@ const NOT_FOUND_PLACES = {
   type: 'array',
   items: object({ record: { type: 'integer' }, path: { type: 'string' } }),
 }
+
+const SECRET_NAME = { type: 'string', pattern: '^[A-Za-z0-9_.\\-/]{1,256}$' }
+const SECRET_VALUE = { type: 'string', description: 'At most 64 KiB of UTF-8' }
+const INSTANT = { type: 'string', format: 'date-time' }
+const OPEN_END = { type: ['string', 'null'], format: 'date-time' }
+const NEW_SECRET = object({ name: SECRET_NAME, value: SECRET_VALUE })
+const WRITTEN = object({ name: SECRET_NAME, version: { type: 'integer', minimum: 1 }, valid_from: INSTANT })
+const NAME_IN_PATH = object({ name: SECRET_NAME })
+const NAME_PART = { type: 'string', pattern: '^[A-Za-z0-9_.\\-/]{0,256}$' }
+const VERSION = { type: 'integer', minimum: 1 }
+const ONCE = { 'Idempotency-Key': { type: 'string', minLength: 1, maxLength: 128 } }
 
 /** Schemas of the routes by method and path. */
 export const SCHEMAS: Readonly<Record<string, RouteSchema>> = {
@@ -143,6 +172,64 @@ export const SCHEMAS: Readonly<Record<string, RouteSchema>> = {
         }),
       },
     }),
+  }),
+  'POST /secrets': route('Create one secret, or several: all or none', 'secrets', {
+    body: {
+      oneOf: [
+        NEW_SECRET,
+        object({ secrets: { type: 'array', items: NEW_SECRET, maxItems: SECRETS_A_REQUEST } }),
+      ],
+    },
+    headers: object(ONCE, []),
+    answer: { oneOf: [WRITTEN, object({ secrets: { type: 'array', items: WRITTEN } })] },
+    status: 201,
+  }),
+  'PUT /secrets/:name': route('The next version of a secret', 'secrets', {
+    params: NAME_IN_PATH,
+    body: object({ value: SECRET_VALUE }),
+    headers: object({ ...ONCE, 'If-Match': { type: 'string' } }, []),
+    answer: WRITTEN,
+  }),
+  'GET /secrets/:name': route('A version of a secret: the latest, by number, or at an instant', 'secrets', {
+    params: NAME_IN_PATH,
+    query: object({ version: VERSION, at: INSTANT }, []),
+    answer: object({
+      name: SECRET_NAME,
+      value: SECRET_VALUE,
+      version: VERSION,
+      valid_from: INSTANT,
+      valid_to: OPEN_END,
+    }),
+  }),
+  'GET /secrets/:name/history': route('The versions of a secret, without values', 'secrets', {
+    params: NAME_IN_PATH,
+    answer: object({
+      name: SECRET_NAME,
+      versions: {
+        type: 'array',
+        items: object({
+          version: VERSION,
+          valid_from: INSTANT,
+          valid_to: OPEN_END,
+          key_id: { type: 'string' },
+          request_id: { type: 'string' },
+        }),
+      },
+    }),
+  }),
+  'GET /secrets': route('Names of secrets, in byte order', 'secrets', {
+    query: object(
+      { prefix: NAME_PART, after: NAME_PART, limit: { type: 'integer', minimum: 1, maximum: 1000 } },
+      [],
+    ),
+    answer: object({ names: { type: 'array', items: SECRET_NAME }, next: { type: ['string', 'null'] } }),
+  }),
+  'POST /secrets/resolve': route('The values of references: all or none', 'secrets', {
+    body: object(
+      { refs: { type: 'array', items: { type: 'string' }, maxItems: REFS_A_REQUEST }, at: INSTANT },
+      ['refs'],
+    ),
+    answer: object({ values: { type: 'array', items: SECRET_VALUE } }),
   }),
   'GET /health': route('Whether the process lives', 'node', {
     answer: object({ status: { const: 'ok' } }),

@@ -51,7 +51,7 @@ const SLOW_MS = 300
 const ASK_TERM_MS = 200
 const READ_MS = 1000
 const PAGE_MS = 10_000
-/** A page of a snapshot: entries are from 200 bytes to 768 KiB. */
+/** A page of a snapshot: entries are from 200 bytes to 1 MiB. */
 const PAGE_BYTES = 4 * 1024 * 1024
 const PAGE_ENTRIES = { first: 64, least: 16, most: 8192 }
 /** Further back a watch would make the member read all of the history at once, in its store's lock. */

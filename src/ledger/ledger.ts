@@ -40,7 +40,7 @@ export type Health = {
 export const FULL = 0.75
 
 /** Nothing of a commit is larger, in any driver; checked before anything is sent. */
-export const COMMIT_BYTES = 768 * 1024
+export const COMMIT_BYTES = 1024 * 1024
 export const KEY_BYTES = 512
 
 export type Ledger = {

@@ -296,7 +296,7 @@ function memberFlags(config: Config, version: string, state: 'new' | 'existing')
     'initial-cluster-state': state,
     ...secured(''),
     ...secured('peer-'),
-    // Entries are up to 768 KiB and stay in memory until the next snapshot: the default of 10,000 would be gigabytes.
+    // Writes are up to 1 MiB and stay in memory until the next snapshot: the default of 10,000 would be gigabytes.
     'snapshot-count': 2000,
     'quota-backend-bytes': 8 * GIB,
     'max-txn-ops': 4096,

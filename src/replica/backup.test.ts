@@ -8,7 +8,14 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type Clock, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { type Commit, type CommitResult, Compacted, commitBytes, type Ledger } from '../ledger/ledger.ts'
+import {
+  COMMIT_BYTES,
+  type Commit,
+  type CommitResult,
+  Compacted,
+  commitBytes,
+  type Ledger,
+} from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
@@ -163,7 +170,7 @@ test('the genesis is put last, in commits of bounded size', async () => {
   }
   await restored((await backupOf(large)).bytes, second)
   assert.ok(commits.length < 12)
-  for (const one of commits) assert.ok(commitBytes(one) <= 768 * 1024)
+  for (const one of commits) assert.ok(commitBytes(one) <= COMMIT_BYTES)
 })
 
 test('equal mappings count once, as in a replica', async () => {

@@ -5,7 +5,7 @@ import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { Known, Reader } from '../ledger/ledger.ts'
 import { decodeEntry, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS } from '../state/keys.ts'
+import { GENESIS, RECEIPTS } from '../state/keys.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
 import { CorruptEntry } from '../state/writer.ts'
@@ -17,7 +17,6 @@ import {
   type Meta,
   REPLICA_FORMAT,
   type ReplicaStore,
-  type StoredEntry,
   type StoredTable,
 } from './store.ts'
 import { Tables } from './tables.ts'
@@ -25,6 +24,8 @@ import { Tails } from './tails.ts'
 
 /** New mappings since the last checkpoint that make a new one worth its writing. */
 const CHECKPOINT_MAPPINGS = 1_000_000
+/** Above every key of a receipt. */
+const RECEIPTS_END = `${RECEIPTS}\x7f`
 /** Pages read in one turn of the event loop, and in one read transaction. */
 const PAGES_A_TURN = 10_000
 
@@ -35,6 +36,8 @@ const PAGES_A_TURN = 10_000
 export type Step = {
   readonly revision: number
   readonly decoded: readonly Decoded[]
+  /** Keys of entries that are no longer there. */
+  readonly removed: readonly string[]
   readonly bytes: number
   readonly whole?: boolean
 }
@@ -88,6 +91,7 @@ export class Fold {
     for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
     this.#tails = new Tails(this.#store.tails())
     for (const { key, revision, value } of this.#store.entries()) {
+      if (key.startsWith(RECEIPTS)) continue // read when they are asked for
       const entry = decodeEntry(key, value)
       assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
       this.state.apply(revision, key, entry)
@@ -156,12 +160,13 @@ export class Fold {
 
   #prepare(steps: readonly Step[]): { batch: Batch; firstPages: Map<Segment, number>; tails: Tails } {
     const pages: { number: number; page: Buffer }[] = []
-    const entries: StoredEntry[] = []
+    const entries: Batch['entries'][number][] = []
     const tables = new Map<string, StoredTable>()
     const firstPages = new Map<Segment, number>()
     const tails = this.#tails.copy()
     let next = this.#meta.pages
-    for (const { decoded, revision: cursor, whole } of steps) {
+    for (const { decoded, removed, revision: cursor, whole } of steps) {
+      for (const key of removed) entries.push({ key, value: null })
       const ahead = cursor === this.applied && !whole
       for (const { key, entry, value, revision } of decoded) {
         if (entry.kind !== 'segment') {
@@ -221,6 +226,11 @@ export class Fold {
     this.segments++
     this.ignoredDuplicates += segment.count - fresh
     this.#sinceCheckpoint += fresh
+  }
+
+  /** Keys of receipts from `after` on (exclusive), in byte order. */
+  receipts(after: string): Iterable<string> {
+    return this.#store.keys(`${after || RECEIPTS}\0`, RECEIPTS_END)
   }
 
   /** Begins a checkpoint in the background when enough is new; one at a time. */

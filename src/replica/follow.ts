@@ -1,6 +1,7 @@
 // The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
 // stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
+import { RECEIPTS } from '../state/keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import type { Fold, Step } from './fold.ts'
 import { WriteFailed } from './store.ts'
@@ -120,11 +121,11 @@ export class Follower {
     for await (const { revision, puts } of this.#ledger.follow(this.#read, this.#stop.signal)) {
       if (this.#stopped) return
       this.head = Math.max(this.head, revision)
-      const { decoded, foreign } = decodePuts(revision, puts)
+      const { decoded, removed, foreign } = decodePuts(revision, puts)
       this.foreignKeys += foreign
       const bytes = puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 0)
       this.#read = revision
-      this.#queue.push({ revision, decoded, bytes })
+      this.#queue.push({ revision, decoded, removed, bytes })
       this.#queueBytes += bytes
       this.#arrived.resolve()
       if (this.#queueBytes >= GATHER_BYTES) this.#hurried.resolve()
@@ -219,19 +220,23 @@ export class Follower {
     this.#tellWhenCaughtUp(from, revision)
     let decoded: Decoded[] = []
     let bytes = 0
+    const receipts = new Set<string>()
     for await (const entry of entries) {
       if (this.#stopped) return
+      if (entry.key.startsWith(RECEIPTS)) receipts.add(entry.key)
       if (entry.revision <= from) continue
       const one = decodePuts(entry.revision, [entry])
       this.foreignKeys += one.foreign
       decoded.push(...one.decoded)
       bytes += entry.value.length
       if (bytes < QUEUE_BYTES) continue
-      await this.#apply([{ revision: from, decoded, bytes }]) // the cursor stays until all is there
+      await this.#apply([{ revision: from, decoded, removed: [], bytes }]) // the cursor stays until all is there
       decoded = []
       bytes = 0
     }
-    await this.#apply([{ revision, decoded, bytes, whole: true }])
+    // No other kind of entry is ever removed.
+    const removed = [...this.#fold.receipts('')].filter((key) => !receipts.has(key))
+    await this.#apply([{ revision, decoded, removed, bytes, whole: true }])
     this.#read = revision
   }
 

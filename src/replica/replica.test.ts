@@ -126,7 +126,7 @@ test('after the barrier everything acknowledged before it is there', () =>
       await replica.barrier()
       assertFinds(replica, seed, 50)
     }
-    assert.equal(replica.counts.mappings, 1000)
+    assert.equal(replica.contents.mappings, 1000)
   }))
 
 test('a barrier is never joined once it has been sent', () =>

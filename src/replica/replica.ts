@@ -8,19 +8,22 @@ import type { Clock } from '../clock.ts'
 import {
   type Commit,
   type CommitResult,
+  commitBytes,
   type Ledger,
   LedgerUnavailable,
   UnknownOutcome,
 } from '../ledger/ledger.ts'
-import { parseKey } from '../state/keys.ts'
+import { parseKey, secretKey } from '../state/keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { Fold } from './fold.ts'
 import { Follower } from './follow.ts'
 import { pageIsWhole } from './page.ts'
 import { PageReader } from './reader.ts'
-import { DamagedReplica, ReplicaStore } from './store.ts'
+import { DamagedReplica, ReplicaStore, type StoredEntry } from './store.ts'
 import type { TokenTable } from './table.ts'
+
+export type { CommitResult, Found, Guard, LedgerPut } from '../ledger/ledger.ts'
 
 const RETRY_MS = 100
 /** A request without quorum is answered within 5 s; what waits for the ledger gives up before. */
@@ -233,7 +236,7 @@ export class Replica {
       try {
         const result = await beforeLate(this.#ledger.commit(commit), left(), noAnswer)
         this.#follower.head = Math.max(this.#follower.head, result.revision)
-        if (result.ok) this.#countAhead(result.revision, value.length)
+        if (result.ok) this.#countAhead(result.revision, commitBytes(commit))
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'the immutable key is guarded')
@@ -245,6 +248,25 @@ export class Replica {
         if (left() <= RETRY_MS) throw noAnswer()
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
       }
+    }
+  }
+
+  /**
+   * Removes receipts that nobody will ask for any more, unless one of them has been put anew. False where nothing is
+   * known to be removed: it may be tried again at any time.
+   */
+  async removeReceipts(
+    receipts: readonly { readonly key: string; readonly revision: number }[],
+  ): Promise<boolean> {
+    const put = receipts.map(({ key }) => ({ key, value: null }))
+    try {
+      await this.#recognize()
+      const result = await this.#ledger.commit({ if: receipts, put })
+      this.#follower.head = Math.max(this.#follower.head, result.revision)
+      return result.ok
+    } catch (error) {
+      if (error instanceof LedgerUnavailable || error instanceof UnknownOutcome) return false
+      throw error
     }
   }
 
@@ -272,6 +294,28 @@ export class Replica {
 
   tokens(owner: string, epoch: number): TokenTable | undefined {
     return this.#fold.tables.get(owner, epoch)?.tokens
+  }
+
+  /** An entry that is no segment, as of what has been applied here. Throws DamagedReplica. */
+  entry(key: string): StoredEntry | undefined {
+    return this.#store.entry(key)
+  }
+
+  /** Names of secrets in byte order: those that begin with `prefix`, after `after`, at most `limit`. */
+  secretNames(owner: string, prefix: string, after: string, limit: number): string[] {
+    const start = secretKey(owner, '')
+    const from = after > prefix ? `${after}\0` : prefix
+    const names: string[] = []
+    for (const key of this.#store.keys(start + from, `${start}${prefix}\x7f`)) {
+      if (names.length === limit) break
+      names.push(key.slice(start.length))
+    }
+    return names
+  }
+
+  /** Keys of receipts after the one named, in byte order. */
+  receipts(after: string): Iterable<string> {
+    return this.#fold.receipts(after)
   }
 
   /** For one turn of the event loop. */
@@ -322,10 +366,17 @@ export class Replica {
     return stalled === undefined ? [] : [`the replica cannot be written: ${stalled}`]
   }
 
-  /** Mappings known; and, since the start: segments applied, equal mappings ignored, keys that are not ours. */
-  get counts(): { mappings: number; segments: number; ignoredDuplicates: number; foreignKeys: number } {
-    const { tables, segments, ignoredDuplicates } = this.#fold
-    return { mappings: tables.mappings, segments, ignoredDuplicates, foreignKeys: this.#follower.foreignKeys }
+  /** Mappings, secrets and their versions known. */
+  get contents(): { mappings: number; secrets: number; secretVersions: number } {
+    const { tables, state } = this.#fold
+    const secretVersions = [...state.dataKeys.values()].reduce((sum, count) => sum + count, 0)
+    return { mappings: tables.mappings, secrets: state.secrets, secretVersions }
+  }
+
+  /** Since the start: segments applied, equal mappings ignored, keys that are not ours. */
+  get counts(): { segments: number; ignoredDuplicates: number; foreignKeys: number } {
+    const { segments, ignoredDuplicates } = this.#fold
+    return { segments, ignoredDuplicates, foreignKeys: this.#follower.foreignKeys }
   }
 
   /** Ends following, writes a checkpoint where anything is new, and closes the file. */

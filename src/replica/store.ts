@@ -30,7 +30,7 @@ export type Meta = {
   readonly checkpoint: string
 }
 
-export const REPLICA_FORMAT = 2
+export const REPLICA_FORMAT = 3
 
 export type StoredEntry = { readonly key: string; readonly revision: number; readonly value: Uint8Array }
 /** Of the segments of one boot: how many there are up to the cursor, and the last one's number. */
@@ -40,7 +40,8 @@ export type StoredTable = { readonly id: number; readonly owner: string; readonl
 /** What one transaction writes. */
 export type Batch = {
   readonly pages: readonly { readonly number: number; readonly page: Buffer }[]
-  readonly entries: readonly StoredEntry[]
+  /** In order; `value` is null for an entry that goes. */
+  readonly entries: readonly (StoredEntry | { readonly key: string; readonly value: null })[]
   readonly tables: readonly StoredTable[]
   readonly tails: readonly StoredTail[]
   readonly meta: Meta
@@ -73,9 +74,14 @@ export class ReplicaStore {
   async write(batch: Batch): Promise<void> {
     const puts: Promise<boolean>[] = []
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
-    for (const { key, revision, value } of batch.entries) {
+    for (const entry of batch.entries) {
+      const { key, value } = entry
+      if (value === null) {
+        puts.push(this.#entries.remove(key))
+        continue
+      }
       const bytes = Buffer.alloc(8 + value.length)
-      bytes.writeDoubleBE(revision)
+      bytes.writeDoubleBE(entry.revision)
       bytes.set(value, 8)
       puts.push(this.#entries.put(key, seal(key, bytes)))
     }
@@ -115,10 +121,18 @@ export class ReplicaStore {
   }
 
   *entries(): Iterable<StoredEntry> {
-    for (const { key, value } of this.#entries.getRange({ snapshot: false })) {
-      const bytes = unseal(key, value)
-      yield { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
-    }
+    for (const { key, value } of this.#entries.getRange({ snapshot: false })) yield readEntry(key, value)
+  }
+
+  /** As of the last transaction that was written. */
+  entry(key: string): StoredEntry | undefined {
+    const record = this.#entries.get(key)
+    return record && readEntry(key, record)
+  }
+
+  /** Keys of entries in byte order, from `start` up to `end` (exclusive). */
+  keys(start: string, end: string): Iterable<string> {
+    return this.#entries.getKeys({ start, end, snapshot: false })
   }
 
   *tables(): Iterable<StoredTable> {
@@ -163,6 +177,11 @@ function seal(key: string, value: Buffer): Buffer {
   bytes.set(value, 4)
   bytes.writeUInt32BE(crc32(value, crc32(key)), 0)
   return bytes
+}
+
+function readEntry(key: string, record: Buffer): StoredEntry {
+  const bytes = unseal(key, record)
+  return { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
 }
 
 function unseal(key: string, record: Buffer): Buffer {

@@ -76,7 +76,7 @@ test('what encoding never writes is refused', () => {
     }
   }
   assert.throws(() => decodePuts(1, [{ key: epochKey('a'), value: null }]), CorruptEntry)
-  assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null }]), { decoded: [], foreign: 1 })
+  assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null }]), { decoded: [], removed: [], foreign: 1 })
 })
 
 function mappings(sizes: number[]): Mappings {

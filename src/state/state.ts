@@ -1,6 +1,8 @@
 // The fold of the ledger: what all nodes agree on at a revision. Pure and deterministic; it is a function of the
 // set of live entries, not of the order in which they were learnt.
 import { createHash } from 'node:crypto'
+import { unreachable } from '../assert.ts'
+import { wrappedBy } from '../crypto/keyring.ts'
 import {
   type ActiveEpoch,
   decodeEntry,
@@ -8,10 +10,12 @@ import {
   type Genesis,
   LEDGER_FORMAT,
   type NodeEntry,
+  type SecretHead,
   type WrappedEpochKey,
 } from './entries.ts'
 import { parseKey } from './keys.ts'
 import type { Segment } from './segment.ts'
+import type { SecretVersion } from './version.ts'
 import { CorruptEntry } from './writer.ts'
 
 /** One key of a revision with the bytes put under it; null where it was removed. */
@@ -34,14 +38,40 @@ export type OwnerState = {
   readonly keys: Map<number, WrappedEpochKey>
   /** Revisions of the wrapped keys: what rewrapping is guarded by. */
   readonly keyRevisions: Map<number, number>
+  readonly secrets: Map<string, SecretState>
+  /** The latest `valid_from` of any of its secrets, milliseconds since 1970; 0 where there is none. */
+  latest: number
+}
+
+/** What is kept in memory of a secret; its sealed versions are in the store. */
+export type SecretState = {
+  /** The latest version; 0 until the head is learnt. */
+  version: number
+  /** Revision of the head: what updates are guarded by. */
+  revision: number
+  /** Version v at v - 1. While a snapshot is being read some may be missing. */
+  readonly versions: (VersionState | undefined)[]
+}
+
+export type VersionState = {
+  /** Milliseconds since 1970. */
+  readonly validFrom: number
+  /** Of the entry: what rewrapping is guarded by. */
+  readonly revision: number
+  /** Id of the root key that wraps its data key. */
+  readonly rootKey: string
 }
 
 /**
  * Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry, also for a genesis of a format above
  * ours: what follows it may mean something else.
  */
-export function decodePuts(revision: number, puts: readonly Put[]): { decoded: Decoded[]; foreign: number } {
+export function decodePuts(
+  revision: number,
+  puts: readonly Put[],
+): { decoded: Decoded[]; removed: string[]; foreign: number } {
   const decoded: Decoded[] = []
+  const removed: string[] = []
   let foreign = 0
   for (const { key, value } of puts) {
     if (value !== null) {
@@ -54,9 +84,10 @@ export function decodePuts(revision: number, puts: readonly Put[]): { decoded: D
     }
     const name = parseKey(key)
     if (name === undefined) foreign++
+    else if (name.kind === 'receipt') removed.push(key)
     else throw new CorruptEntry(`the entry ${key} was removed, and entries of its kind never are`)
   }
-  return { decoded, foreign }
+  return { decoded, removed, foreign }
 }
 
 export class State {
@@ -73,12 +104,21 @@ export class State {
   readonly #nodeRevisions = new Map<string, number>()
   /** Sum modulo 2^256 of the hashes of every entry but mappings, as four 64-bit parts. */
   readonly #sum = new BigUint64Array(4)
-  readonly #hashes = new Map<string, BigUint64Array>()
+  secrets = 0
+  /** How many data keys of secrets each root key wraps. */
+  readonly dataKeys = new Map<string, number>()
 
   owner(owner: string): OwnerState {
     let state = this.owners.get(owner)
     if (!state) {
-      state = { active: 0, revision: 0, keys: new Map(), keyRevisions: new Map() }
+      state = {
+        active: 0,
+        revision: 0,
+        keys: new Map(),
+        keyRevisions: new Map(),
+        secrets: new Map(),
+        latest: 0,
+      }
       this.owners.set(owner, state)
     }
     return state
@@ -107,21 +147,70 @@ export class State {
       case 'key': {
         const owner = this.owner(entry.owner)
         if (revision <= (owner.keyRevisions.get(entry.epoch) ?? 0)) return
+        const before = owner.keys.get(entry.epoch)
         owner.keys.set(entry.epoch, entry)
         owner.keyRevisions.set(entry.epoch, revision)
         this.wrappedChanges++
-        this.#account(key, `opened_at ${entry.openedAt}`)
+        this.#account(key, `opened_at ${entry.openedAt}`, before && `opened_at ${before.openedAt}`)
         return
       }
+      case 'secret':
+        this.#applyHead(revision, key, entry)
+        return
+      case 'version':
+        this.#applyVersion(revision, key, entry)
+        return
+      case 'receipt':
+        return // read from the store
+      default:
+        unreachable(entry)
     }
   }
 
   #applyEpoch(revision: number, key: string, entry: ActiveEpoch): void {
     const owner = this.owner(entry.owner)
     if (revision <= owner.revision) return // learnt out of order: the newer one counts
+    this.#account(key, `active ${entry.active}`, owner.revision > 0 ? `active ${owner.active}` : undefined)
     owner.active = entry.active
     owner.revision = revision
-    this.#account(key, `active ${entry.active}`)
+  }
+
+  #applyHead(revision: number, key: string, { owner, name, version }: SecretHead): void {
+    const secret = this.#secret(owner, name)
+    if (revision <= secret.revision) return
+    const before = secret.version > 0 ? `version ${secret.version}` : undefined
+    this.#account(key, `version ${version}`, before)
+    if (before === undefined) this.secrets++
+    secret.version = version
+    secret.revision = revision
+  }
+
+  #applyVersion(revision: number, key: string, entry: SecretVersion): void {
+    const { versions } = this.#secret(entry.owner, entry.name)
+    const before = versions[entry.version - 1]
+    if (before && revision <= before.revision) return
+    const { validFrom } = entry
+    const rootKey = wrappedBy(entry.wrapped)
+    versions[entry.version - 1] = { validFrom, revision, rootKey }
+    this.dataKeys.set(rootKey, (this.dataKeys.get(rootKey) ?? 0) + 1)
+    if (before) {
+      // The same version under another root key.
+      this.dataKeys.set(before.rootKey, (this.dataKeys.get(before.rootKey) ?? 0) - 1)
+      return
+    }
+    const owner = this.owner(entry.owner)
+    owner.latest = Math.max(owner.latest, validFrom)
+    this.#account(key, Buffer.concat([Buffer.from(told(entry), 'latin1'), entry.sealed]))
+  }
+
+  #secret(owner: string, name: string): SecretState {
+    const { secrets } = this.owner(owner)
+    let secret = secrets.get(name)
+    if (!secret) {
+      secret = { version: 0, revision: 0, versions: [] }
+      secrets.set(name, secret)
+    }
+    return secret
   }
 
   /** Revision of a node's entry; 0 where there is none. */
@@ -129,15 +218,13 @@ export class State {
     return this.#nodeRevisions.get(node) ?? 0
   }
 
-  /** Genesis, boots, nodes, wrapped keys and receipts are left out: they differ after a restore or a rewrap. */
-  #account(key: string, content: string): void {
-    const before = this.#hashes.get(key)
-    const bytes = createHash('sha256').update(`${key}\0${content}`).digest()
-    const hash = new BigUint64Array(4)
-    for (let i = 0; i < 4; i++) hash[i] = bytes.readBigUInt64LE(i * 8)
-    if (before) addWide(this.#sum, before, true)
-    addWide(this.#sum, hash, false)
-    this.#hashes.set(key, hash)
+  /**
+   * Genesis, boots, nodes, wrapped keys and receipts are left out: they differ after a restore or a rewrap. `before` is
+   * the content that this one takes the place of.
+   */
+  #account(key: string, content: string | Uint8Array, before?: string): void {
+    if (before !== undefined) addWide(this.#sum, hashOf(key, before), true)
+    addWide(this.#sum, hashOf(key, content), false)
   }
 
   /**
@@ -161,6 +248,17 @@ export type MappingSum = {
   readonly count: number
   /** Hex. */
   readonly sum: string
+}
+
+function told({ validFrom, keyId, requestId }: SecretVersion): string {
+  return `${validFrom} ${keyId} ${requestId}\0`
+}
+
+function hashOf(key: string, content: string | Uint8Array): BigUint64Array {
+  const bytes = createHash('sha256').update(`${key}\0`).update(content).digest()
+  const hash = new BigUint64Array(4)
+  for (let i = 0; i < 4; i++) hash[i] = bytes.readBigUInt64LE(i * 8)
+  return hash
 }
 
 function addWide(sum: BigUint64Array, part: BigUint64Array, negative: boolean): void {

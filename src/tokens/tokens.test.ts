@@ -87,7 +87,7 @@ test('what waits leaves together: many requests at once are few segments', () =>
     await Promise.all(Array.from({ length: 500 }, (_, i) => tokens.tokenize('o', valuesOf(`v${i}`), false)))
     assert.ok((await ledger.head()) - before <= 5, `${(await ledger.head()) - before} segments`)
     await replica.barrier()
-    assert.equal(replica.counts.mappings, 500)
+    assert.equal(replica.contents.mappings, 500)
   }))
 
 test('where commits are slow, callers that have just been answered share the next one', () =>
@@ -123,7 +123,7 @@ test('duplicates in one request, and in requests at the same time, are one mappi
       assert.deepEqual(texts(each), texts(all[0]))
     }
     await replica.barrier()
-    assert.equal(replica.counts.mappings, 2)
+    assert.equal(replica.contents.mappings, 2)
     assert.equal(replica.counts.ignoredDuplicates, 0)
   }))
 

@@ -10,7 +10,6 @@ import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { epochKey, wrappedKey } from '../state/keys.ts'
 import { EpochMoved, Issuer } from './issue.ts'
-import { countWrapped, type Rewrapped, rewrapKeys } from './rewrap.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
 const CHUNK = 20_000
@@ -57,7 +56,6 @@ export class TokenService {
   readonly #issuer: Issuer
   readonly #keys = new Map<string, EpochKey>()
   #turn: Promise<void> = Promise.resolve()
-  #wrapped: { readonly changes: number; readonly counts: ReadonlyMap<string, number> } | undefined
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -190,22 +188,6 @@ export class TokenService {
       })
     }
     return { active: state?.active ?? 0, epochs }
-  }
-
-  /**
-   * Has the active root key wrap whatever another one wraps. Tokens and the digest stay as they are. Throws
-   * UnwrapError, LedgerUnavailable, UnknownOutcome; what was done by then is done, and calling again does the rest.
-   */
-  rewrap(): Promise<Rewrapped> {
-    return rewrapKeys(this.#replica, this.#keyring, this.#clock)
-  }
-
-  /** How many keys of the ledger each root key wraps, as of what has been applied here. */
-  wrappedKeys(): ReadonlyMap<string, number> {
-    const { state } = this.#replica
-    if (this.#wrapped?.changes !== state.wrappedChanges)
-      this.#wrapped = { changes: state.wrappedChanges, counts: countWrapped(state) }
-    return this.#wrapped.counts
   }
 
   /** For one request: whether the owner has an epoch. The ledger is asked once, however many are not here. */

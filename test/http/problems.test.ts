@@ -11,6 +11,7 @@ import { EventLog } from '../../src/events/log.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { ApiKeys, hashKey } from '../../src/http/auth.ts'
 import { Metrics } from '../../src/http/metrics.ts'
+import { SecretCalls } from '../../src/http/secrets.ts'
 import { TokenCalls } from '../../src/http/tokens.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
@@ -37,10 +38,13 @@ async function over(
     throw error
   }
   const service = { tokenize: fails, detokenize: fails, retokenize: fails, rotate: fails, epochs: fails }
+  const writes = { create: fails, update: fails, once: fails }
+  const secrets = { ...writes, read: fails, history: fails, names: fails, resolve: fails }
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
     tokens: new TokenCalls(service, [], DEFAULT_LIMITS),
+    secrets: new SecretCalls(secrets, DEFAULT_LIMITS),
     node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}) },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),

@@ -1,0 +1,280 @@
+// The calls of secrets: bodies in, names and values to the service, JSON out.
+
+import type { AskedRequest } from '../crypto/receipt.ts'
+import { Problem } from '../errors.ts'
+import type { Claim, Receipts, Written } from '../secrets/receipts.ts'
+import type { Caller, NewSecret, SecretService, Which } from '../secrets/secrets.ts'
+import {
+  isSecretName,
+  parseInstant,
+  parseReference,
+  REFS_A_REQUEST,
+  type Reference,
+  SECRET_NAME_RULE,
+  SECRET_VALUE_BYTES,
+  SECRETS_A_REQUEST,
+  SECRETS_BYTES_A_REQUEST,
+} from '../wire.ts'
+import { badRequest } from './form.ts'
+import { Scanner } from './large.ts'
+import { memberPath, Paths } from './scan.ts'
+
+export type SecretCallsService = Pick<
+  SecretService,
+  'create' | 'update' | 'read' | 'history' | 'names' | 'resolve'
+> &
+  Pick<Receipts, 'once'>
+
+/** A request that writes. */
+export type Writing = {
+  readonly caller: Caller
+  readonly idempotencyKey: string | undefined
+  readonly asked: AskedRequest
+  /** Throws what is wrong with the request before its body is looked at. */
+  readonly check: () => void
+}
+
+/** What a write is answered with. */
+export type WriteAnswer = {
+  readonly body: string
+  readonly etag: string | undefined
+  readonly written: Written
+  /** Versions that were written. */
+  readonly count: number
+}
+
+const NO_PATHS = new Paths([])
+const ANY_PLACES = { leaf: 0, places: Number.POSITIVE_INFINITY }
+
+type Parsed = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
+type Json = Readonly<Record<string, unknown>>
+
+export class SecretCalls {
+  readonly #service: SecretCallsService
+  readonly #answerBytes: number
+  readonly #scanner = new Scanner()
+
+  constructor(service: SecretCallsService, limits: { readonly answer_bytes: number }) {
+    this.#service = service
+    this.#answerBytes = limits.answer_bytes
+  }
+
+  async create(writing: Writing): Promise<WriteAnswer> {
+    const parsed = new Once(async () => newSecrets(await this.#json(writing.asked.body)))
+    const written = await this.#write(writing, async (claim) => {
+      const { secrets } = await parsed.value()
+      return this.#service.create(writing.caller, secrets, claim)
+    })
+    const { secrets, many } = await parsed.value()
+    const answers = secrets.map(({ name }) => told(name, written))
+    const body = JSON.stringify(many ? { secrets: answers } : answers[0])
+    return { body, etag: many ? undefined : etag(written.version), written, count: secrets.length }
+  }
+
+  async update(
+    writing: Writing,
+    name: string,
+    matches: () => (version: number) => boolean,
+  ): Promise<WriteAnswer> {
+    const written = await this.#write(writing, async (claim) => {
+      checkName(name, 'name')
+      const precondition = matches()
+      const json = await this.#json(writing.asked.body)
+      checkMembers(json, '', ['value'])
+      const value = secretValue(json.value, 'value')
+      return this.#service.update(writing.caller, { name, value }, precondition, claim)
+    })
+    return { body: JSON.stringify(told(name, written)), etag: etag(written.version), written, count: 1 }
+  }
+
+  #write(writing: Writing, work: (claim?: Claim) => Promise<Written>): Promise<Written> {
+    const { caller, idempotencyKey, asked, check } = writing
+    const checked = async (claim?: Claim): Promise<Written> => {
+      check()
+      return work(claim)
+    }
+    if (idempotencyKey === undefined) return checked()
+    return this.#service.once(caller.owner, idempotencyKey, asked, checked)
+  }
+
+  async read(owner: string, name: string, query: Json): Promise<{ body: string; etag: string }> {
+    checkName(name, 'name')
+    const which = whichOf(query)
+    const { value, ...interval } = await this.#service.read(owner, name, which)
+    const { version } = interval
+    const times = { valid_from: text(interval.validFrom), valid_to: text(interval.validTo) }
+    return {
+      body: JSON.stringify({ name, value: value.toString('utf8'), version, ...times }),
+      etag: etag(version),
+    }
+  }
+
+  async history(owner: string, name: string): Promise<string> {
+    checkName(name, 'name')
+    const lines = await this.#service.history(owner, name)
+    const versions = lines.map(({ version, validFrom, validTo, keyId, requestId }) => ({
+      version,
+      valid_from: text(validFrom),
+      valid_to: text(validTo),
+      key_id: keyId,
+      request_id: requestId,
+    }))
+    return this.#bounded(JSON.stringify({ name, versions }))
+  }
+
+  async list(
+    owner: string,
+    { prefix = '', after = '', limit = '100' }: Record<string, string>,
+  ): Promise<string> {
+    const most = Number(limit)
+    const names = await this.#service.names(owner, prefix, after, most + 1)
+    const next = names.length > most ? names[most - 1] : null
+    return JSON.stringify({ names: names.slice(0, most), next })
+  }
+
+  /** Throws Problem refs-not-found with all that are missing. */
+  async resolve(owner: string, body: Uint8Array): Promise<{ body: string; count: number }> {
+    const json = await this.#json(body)
+    checkMembers(json, '', ['refs'], ['at'])
+    const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
+    const refs = texts.map((ref, i): Reference => {
+      const parsed = typeof ref === 'string' ? parseReference(ref) : undefined
+      if (!parsed)
+        throw badRequest(`refs[${i}]`, 'coffer://<name> or coffer://<name>@<version>', 'no reference')
+      return parsed
+    })
+    const at = json.at === undefined ? undefined : instantOf(json.at)
+    const { values, missing } = await this.#service.resolve(owner, refs, at, this.#answerBytes)
+    if (missing.length > 0) {
+      const names = [...new Set(missing.map((i) => texts[i]))]
+      throw new Problem('refs-not-found', `${names.length} of the references are not found`, {
+        missing: names,
+      })
+    }
+    const answer = JSON.stringify({ values: values.map((value) => value.toString('utf8')) })
+    return { body: this.#bounded(answer), count: values.length }
+  }
+
+  /** The scan refuses what JSON.parse lets through: a member twice, bottomless nesting. */
+  async #json(body: Uint8Array): Promise<Json> {
+    await this.#scanner.scan(body, NO_PATHS, ANY_PLACES)
+    const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
+    return objectOf(json, '')
+  }
+
+  #bounded(answer: string): string {
+    if (Buffer.byteLength(answer) <= this.#answerBytes) return answer
+    throw new Problem('answer-too-large', `the answer is larger than ${this.#answerBytes} bytes`)
+  }
+
+  close(): Promise<void> {
+    return this.#scanner.close()
+  }
+}
+
+/** Computed when it is first needed. */
+class Once<T> {
+  readonly #compute: () => Promise<T>
+  #value: Promise<T> | undefined
+
+  constructor(compute: () => Promise<T>) {
+    this.#compute = compute
+  }
+
+  value(): Promise<T> {
+    this.#value ??= this.#compute()
+    return this.#value
+  }
+}
+
+function told(name: string, { version, validFrom }: Written): Json {
+  return { name, version, valid_from: text(validFrom) }
+}
+
+function etag(version: number): string {
+  return `"${version}"`
+}
+
+function text(instant: number): string
+function text(instant: number | null): string | null
+function text(instant: number | null): string | null {
+  return instant === null ? null : new Date(instant).toISOString()
+}
+
+function newSecrets(json: Json): Parsed {
+  if (json.secrets === undefined) return { secrets: [newSecret(json, '')], many: false }
+  checkMembers(json, '', ['secrets'])
+  const list = listOf(json.secrets, 'secrets', SECRETS_A_REQUEST, 'secrets')
+  const secrets = list.map((each, i) => newSecret(objectOf(each, `secrets[${i}]`), `secrets[${i}]`))
+  const bytes = secrets.reduce((sum, { name, value }) => sum + name.length + value.length, 0)
+  if (bytes > SECRETS_BYTES_A_REQUEST) {
+    const detail = `names and values together are larger than ${SECRETS_BYTES_A_REQUEST} bytes`
+    throw new Problem('too-large', detail)
+  }
+  return { secrets, many: true }
+}
+
+function newSecret(json: Json, path: string): NewSecret {
+  checkMembers(json, path, ['name', 'value'])
+  const { name } = json
+  const at = memberPath(path, 'name')
+  if (typeof name !== 'string') throw badRequest(at, SECRET_NAME_RULE, 'a name is a string')
+  checkName(name, at)
+  return { name, value: secretValue(json.value, memberPath(path, 'value')) }
+}
+
+function checkName(name: string, path: string): void {
+  if (!isSecretName(name)) throw badRequest(path, SECRET_NAME_RULE, 'this is no name of a secret')
+}
+
+function secretValue(value: unknown, path: string): Buffer {
+  if (typeof value !== 'string') throw badRequest(path, 'a string', 'a value is a string')
+  const wrong = (reason: string): Problem => new Problem('invalid-value', reason, { path, reason })
+  if (!value.isWellFormed()) throw wrong('the string is not well-formed Unicode')
+  const bytes = Buffer.from(value, 'utf8')
+  if (bytes.length > SECRET_VALUE_BYTES) throw wrong(`the string is longer than ${SECRET_VALUE_BYTES} bytes`)
+  return bytes
+}
+
+function objectOf(json: unknown, path: string): Json {
+  if (typeof json !== 'object' || json === null || Array.isArray(json))
+    throw badRequest(path, 'an object', 'this is no object')
+  return json as Json // just checked
+}
+
+function listOf(json: unknown, path: string, most: number, what: string): readonly unknown[] {
+  if (!Array.isArray(json)) throw badRequest(path, 'an array', `${path} is no array`)
+  if (json.length > most) throw new Problem('too-many-values', `more than ${most} ${what} in one request`)
+  return json
+}
+
+/** All of `needed` are there, and nothing beside them and `others`. */
+function checkMembers(
+  json: Json,
+  path: string,
+  needed: readonly string[],
+  others: readonly string[] = [],
+): void {
+  const known = [...needed, ...others]
+  const unknown = Object.keys(json).find((name) => !known.includes(name))
+  if (unknown !== undefined)
+    throw badRequest(memberPath(path, unknown), `one of ${known.join(', ')}`, 'unknown member')
+  const missing = needed.find((name) => !Object.hasOwn(json, name))
+  if (missing !== undefined)
+    throw badRequest(memberPath(path, missing), 'the member', `${missing} is missing`)
+}
+
+function instantOf(value: unknown): number {
+  const instant = typeof value === 'string' ? parseInstant(value) : undefined
+  if (instant === undefined)
+    throw badRequest('at', 'an instant, like 2026-01-31T12:00:00Z', '`at` is no instant')
+  return instant
+}
+
+function whichOf({ version, at }: Json): Which {
+  if (version !== undefined && at !== undefined)
+    throw badRequest('at', 'either version or at', 'version and at exclude each other')
+  if (version !== undefined) return { version: Number(version) }
+  // In a query an unescaped `+` reads as a space.
+  return at === undefined ? {} : { at: instantOf(String(at).replace(/ (?=\d\d:\d\d$)/, '+')) }
+}

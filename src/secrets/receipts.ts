@@ -1,0 +1,162 @@
+// Receipts: what an Idempotency-Key got. A receipt is put in the same commit as the effect that it tells of, under the
+// guard that there is none: so of several requests under one key, on whatever nodes, at most one has an effect.
+import type { Clock } from '../clock.ts'
+import type { Keyring } from '../crypto/keyring.ts'
+import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
+import { Problem } from '../errors.ts'
+import type { Found, Guard, LedgerPut, Replica } from '../replica/replica.ts'
+import { decodeEntry, encodeEntry } from '../state/entries.ts'
+import { receiptKey } from '../state/keys.ts'
+import type { Writer } from '../state/writer.ts'
+
+/** Receipts are kept for longer than the day that callers are promised, by whatever clock. */
+export const KEPT_MS = 48 * 3600_000
+/** An etcd counts operations: by itself it takes 128. */
+const REMOVED_TOGETHER = 64
+/** Receipts read in one turn of the event loop. */
+const READ_A_TURN = 500
+
+/** What a write has done. With it and the request itself its answer can be given again. */
+export type Written = {
+  readonly version: number
+  /** Milliseconds since 1970. */
+  readonly validFrom: number
+  /** 0 where it was done before. */
+  readonly revision: number
+  /** By an earlier request under the same Idempotency-Key. */
+  readonly replayed: boolean
+}
+
+/** One request under an Idempotency-Key. */
+export class Claim {
+  readonly #owner: string
+  readonly #hash: string
+  readonly #mac: Uint8Array
+
+  constructor(owner: string, hash: string, mac: Uint8Array) {
+    this.#owner = owner
+    this.#hash = hash
+    this.#mac = mac
+  }
+
+  get key(): string {
+    return receiptKey(this.#owner, this.#hash)
+  }
+
+  /** For the commit that has the effect. */
+  guard(): Guard {
+    return { key: this.key, revision: 0 }
+  }
+
+  put(writer: Writer, version: number, validFrom: number, now: number): LedgerPut {
+    const times = { at: new Date(now).toISOString(), validFrom: new Date(validFrom).toISOString() }
+    const about = { owner: this.#owner, hash: this.#hash, mac: this.#mac }
+    return { key: this.key, value: encodeEntry({ kind: 'receipt', ...about, version, ...times }, writer) }
+  }
+
+  /** What stood in the way of a commit, if it was a receipt. Throws Problem idempotency-key-reused. */
+  amongFound(found: readonly Found[]): Written | undefined {
+    const value = found.find(({ key }) => key === this.key)?.value
+    return value ? this.read(value) : undefined
+  }
+
+  /** Throws Problem idempotency-key-reused where the receipt is another request's. */
+  read(value: Uint8Array): Written {
+    const receipt = decodeEntry(this.key, value)
+    if (receipt?.kind !== 'receipt' || !sameMac(receipt.mac, this.#mac))
+      throw new Problem('idempotency-key-reused', 'this Idempotency-Key belongs to another request')
+    const { version, validFrom } = receipt
+    return { version, validFrom: Date.parse(validFrom), revision: 0, replayed: true }
+  }
+}
+
+export class Receipts {
+  readonly #replica: Replica
+  readonly #keyring: () => Keyring
+  readonly #clock: Clock
+  readonly #running = new Set<string>()
+  #key: { readonly wrapped: Uint8Array; readonly key: Uint8Array } | undefined
+
+  constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
+    this.#replica = replica
+    this.#keyring = keyring
+    this.#clock = clock
+  }
+
+  /**
+   * Does `work`, or gives what the same request has got before. `work` puts the claim into its commit. Its refusals
+   * are only believed where, by then, nobody has had success under the key. Throws Problem idempotency-in-progress,
+   * idempotency-key-reused, and what `work` throws.
+   */
+  async once<T>(
+    owner: string,
+    idempotencyKey: string,
+    request: AskedRequest,
+    work: (claim: Claim) => Promise<T>,
+  ): Promise<T | Written> {
+    const key = this.#macKey()
+    const claim = new Claim(owner, receiptHash(key, owner, idempotencyKey), requestMac(key, request))
+    if (this.#running.has(claim.key))
+      throw new Problem('idempotency-in-progress', 'the first request with this key is still running')
+    this.#running.add(claim.key)
+    try {
+      const before = this.#find(claim)
+      if (before) return before
+      try {
+        return await work(claim)
+      } catch (error) {
+        if (!(error instanceof Problem) || error.status >= 500) throw error
+        await this.#replica.barrier()
+        const meanwhile = this.#find(claim)
+        if (!meanwhile) throw error
+        return meanwhile
+      }
+    } finally {
+      this.#running.delete(claim.key)
+    }
+  }
+
+  #find(claim: Claim): Written | undefined {
+    const entry = this.#replica.entry(claim.key)
+    return entry && claim.read(entry.value)
+  }
+
+  #macKey(): Uint8Array {
+    const wrapped = this.#replica.state.genesis?.receiptKey
+    if (!wrapped)
+      throw new Problem('not-ready', 'the ledger has not been seen yet', { reasons: ['starting'] })
+    if (this.#key?.wrapped !== wrapped)
+      this.#key = { wrapped, key: this.#keyring().unwrap(wrapped, ['receipts']) }
+    return this.#key.key
+  }
+
+  /**
+   * Removes receipts that are old enough; every node may. One that was put anew meanwhile stays, and what cannot be
+   * removed now is old enough the next time. Returns how many are gone. Throws DamagedReplica.
+   */
+  async sweep(): Promise<number> {
+    let gone = 0
+    let old: { key: string; revision: number }[] = []
+    const remove = async (): Promise<void> => {
+      if (await this.#replica.removeReceipts(old)) gone += old.length
+      old = []
+    }
+    const before = new Date(this.#clock.now() - KEPT_MS).toISOString()
+    for (let after = '', more = true; more; ) {
+      more = false
+      let read = 0
+      for (const key of this.#replica.receipts(after)) {
+        after = key
+        const entry = this.#replica.entry(key)
+        const receipt = entry && decodeEntry(key, entry.value)
+        if (receipt?.kind === 'receipt' && receipt.at < before)
+          old.push({ key, revision: entry?.revision ?? 0 })
+        more = ++read === READ_A_TURN || old.length === REMOVED_TOGETHER
+        if (more) break
+      }
+      if (old.length === REMOVED_TOGETHER || (!more && old.length > 0)) await remove()
+      else await new Promise((resolve) => setImmediate(resolve))
+    }
+    return gone
+  }
+}

@@ -1,0 +1,331 @@
+// Secrets: created once, updated in versions. Head and version are one commit, guarded; so are several secrets at once,
+// and the receipt of the request. A secret is never removed: that it exists is certain for ever.
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { openSecret, SEAL_BYTES, sealSecret } from '../crypto/secret.ts'
+import { Problem } from '../errors.ts'
+import type { CommitResult, Guard, LedgerPut, Replica } from '../replica/replica.ts'
+import { decodeEntry, encodeEntry } from '../state/entries.ts'
+import { secretKey, versionKey } from '../state/keys.ts'
+import type { SecretState } from '../state/state.ts'
+import type { SecretVersion } from '../state/version.ts'
+import type { Writer } from '../state/writer.ts'
+import type { Reference } from '../wire.ts'
+import { type Head, Heads } from './heads.ts'
+import type { Claim, Written } from './receipts.ts'
+
+/** Versions of a history that are read in one turn of the event loop. */
+const READ_A_TURN = 500
+
+/** Who asks, and by which request: both stand in the version that is written. */
+export type Caller = { readonly owner: string; readonly keyId: string; readonly request: string }
+export type NewSecret = { readonly name: string; readonly value: Uint8Array }
+
+export type Interval = {
+  readonly version: number
+  /** Milliseconds since 1970; half-open. */
+  readonly validFrom: number
+  /** null: no later version is known here. */
+  readonly validTo: number | null
+}
+export type SecretRead = Interval & { readonly value: Buffer }
+export type HistoryLine = Interval & { readonly keyId: string; readonly requestId: string }
+
+/** The latest version, the one of a number, or the one of an instant (milliseconds since 1970). */
+export type Which = { readonly version?: number; readonly at?: number }
+
+export class SecretService {
+  readonly #replica: Replica
+  readonly #keyring: () => Keyring
+  readonly #clock: Clock
+  readonly #heads: Heads
+  /** Updates of one secret at this node, one after the other. */
+  readonly #turns = new Map<string, Promise<unknown>>()
+
+  constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
+    this.#replica = replica
+    this.#keyring = keyring
+    this.#clock = clock
+    this.#heads = new Heads(replica)
+  }
+
+  /**
+   * Version 1 of every secret, or nothing. Throws Problem secret-exists with all names that exist or stand twice,
+   * idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   */
+  async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<Written> {
+    const { owner } = caller
+    const names = secrets.map(({ name }) => name)
+    const twice = new Set(names.filter((name, i) => names.indexOf(name) < i))
+    const stands = (name: string): boolean => this.#heads.exists(owner, name)
+    if (twice.size > 0 || names.some(stands)) {
+      if (names.length > 1) await this.#replica.barrier()
+      throw exist(names.filter((name) => twice.has(name) || stands(name)))
+    }
+    const validFrom = this.#nextInstant(owner, 0)
+    const writer = this.#replica.nextWriter()
+    const guards = names.map((name): Guard => ({ key: secretKey(owner, name), revision: 0 }))
+    const puts = secrets.flatMap((secret) => this.#puts(caller, secret, 1, validFrom, writer))
+    const immutable = names.length > 0 ? versionKey(owner, names[0], 1) : undefined
+    const result = await this.#commit(guards, puts, immutable, { claim, writer, version: 1, validFrom })
+    if (result === undefined) return { version: 1, validFrom, revision: 0, replayed: false }
+    if (result.ok) {
+      this.#heads.accepted(owner, names, { version: 1, validFrom, revision: result.revision })
+      return { version: 1, validFrom, revision: result.revision, replayed: false }
+    }
+    const before = claim?.amongFound(result.found)
+    if (before) return before
+    const found = new Set(result.found.filter(({ revision }) => revision > 0).map(({ key }) => key))
+    throw exist(names.filter((name) => found.has(secretKey(owner, name))))
+  }
+
+  /**
+   * The next version, where `matches` holds for the latest one. Throws Problem not-found, version-conflict,
+   * idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   */
+  async update(
+    caller: Caller,
+    secret: NewSecret,
+    matches: (version: number) => boolean,
+    claim?: Claim,
+  ): Promise<Written> {
+    const key = secretKey(caller.owner, secret.name)
+    const before = this.#turns.get(key) ?? Promise.resolve()
+    const turn = before.then(() => this.#update(caller, secret, matches, claim))
+    const settled = turn.catch(() => undefined)
+    this.#turns.set(key, settled)
+    try {
+      return await turn
+    } finally {
+      if (this.#turns.get(key) === settled) this.#turns.delete(key)
+    }
+  }
+
+  async #update(
+    caller: Caller,
+    secret: NewSecret,
+    matches: (version: number) => boolean,
+    claim: Claim | undefined,
+  ): Promise<Written> {
+    const { owner } = caller
+    const { name } = secret
+    for (;;) {
+      const head = await this.#headThat(owner, name, matches)
+      const version = head.version + 1
+      const validFrom = this.#nextInstant(owner, head.validFrom + 1)
+      const writer = this.#replica.nextWriter()
+      const guards: Guard[] = [{ key: secretKey(owner, name), revision: head.revision }]
+      const puts = this.#puts(caller, secret, version, validFrom, writer)
+      const written = { claim, writer, version, validFrom }
+      const result = await this.#commit(guards, puts, versionKey(owner, name, version), written)
+      assert(result, 'an update puts a version')
+      if (result.ok) {
+        this.#heads.accepted(owner, [name], { version, validFrom, revision: result.revision })
+        return { version, validFrom, revision: result.revision, replayed: false }
+      }
+      const before = claim?.amongFound(result.found)
+      if (before) return before
+      await this.#replica.barrier() // somebody else was first: what is the latest one now?
+    }
+  }
+
+  /** What is here may be old: a refusal needs a barrier, a commit has its guard. */
+  async #headThat(owner: string, name: string, matches: (version: number) => boolean): Promise<Head> {
+    const here = this.#heads.of(owner, name)
+    if (here && matches(here.version)) return here
+    await this.#replica.barrier()
+    const head = this.#heads.of(owner, name)
+    if (!head) throw absent()
+    if (matches(head.version)) return head
+    throw new Problem('version-conflict', `the latest version is ${head.version}`, { version: head.version })
+  }
+
+  /** Later than `least` allows, and than whatever this replica knows of the owner: clocks may differ. */
+  #nextInstant(owner: string, least: number): number {
+    const latest = this.#replica.owner(owner)?.latest ?? 0
+    return Math.max(this.#clock.now(), least, latest)
+  }
+
+  #puts(
+    { owner, keyId, request }: Caller,
+    { name, value }: NewSecret,
+    version: number,
+    validFrom: number,
+    writer: Writer,
+  ): LedgerPut[] {
+    const sealed = sealSecret(this.#keyring(), { owner, name, version }, value, this.#clock)
+    const about = { owner, name, version, validFrom, keyId, requestId: request }
+    const head = encodeEntry({ kind: 'secret', owner, name, version }, writer)
+    return [
+      { key: secretKey(owner, name), value: head },
+      {
+        key: versionKey(owner, name, version),
+        value: encodeEntry({ kind: 'version', ...about, ...sealed }, writer),
+      },
+    ]
+  }
+
+  /** Undefined where there is nothing to put. */
+  async #commit(
+    guards: readonly Guard[],
+    puts: readonly LedgerPut[],
+    version: string | undefined,
+    told: { claim: Claim | undefined; writer: Writer; version: number; validFrom: number },
+  ): Promise<CommitResult | undefined> {
+    const { claim, writer, validFrom } = told
+    const receipt = claim && [claim.put(writer, told.version, validFrom, this.#clock.now())]
+    const immutable = version ?? claim?.key
+    if (immutable === undefined) return undefined
+    const commit = {
+      if: [
+        ...guards,
+        ...(version === undefined ? [] : [{ key: version, revision: 0 }]),
+        ...(claim ? [claim.guard()] : []),
+      ],
+      put: [...puts, ...(receipt ?? [])],
+    }
+    return this.#replica.commit(commit, immutable)
+  }
+
+  // ---- reading
+
+  /** Throws Problem not-found, invalid-request (`at` is yet to come), unknown-root-key; LedgerUnavailable. */
+  async read(owner: string, name: string, which: Which): Promise<SecretRead> {
+    if (which.version !== undefined && !this.#secret(owner, name)?.versions[which.version - 1])
+      await this.#replica.barrier()
+    if (which.version === undefined) await this.#replica.barrier()
+    const secret = this.#secret(owner, name)
+    if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
+    const interval = secret && intervalOf(secret, which)
+    if (!interval) throw absent()
+    return { ...interval, value: this.#open(owner, name, interval.version) }
+  }
+
+  /** Oldest first. Throws Problem not-found, LedgerUnavailable. */
+  async history(owner: string, name: string): Promise<HistoryLine[]> {
+    await this.#replica.barrier()
+    const secret = this.#secret(owner, name)
+    if (!secret?.version) throw absent()
+    const lines: HistoryLine[] = []
+    const last = secret.version
+    for (let version = 1; version <= last; version++) {
+      const interval = intervalOf(secret, { version })
+      assert(interval, 'a secret has all versions up to its latest one')
+      const { keyId, requestId } = this.#entry(owner, name, version)
+      lines.push({ ...interval, ...(version === last ? { validTo: null } : {}), keyId, requestId })
+      if (version % READ_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    return lines
+  }
+
+  /** In byte order. Throws LedgerUnavailable. */
+  async names(owner: string, prefix: string, after: string, limit: number): Promise<string[]> {
+    await this.#replica.barrier()
+    return this.#replica.secretNames(owner, prefix, after, limit)
+  }
+
+  /**
+   * The values of all references; `at` is for those without a version. Throws Problem refs-not-found with the indices
+   * of all that are missing, invalid-request (`at` is yet to come), answer-too-large where the values alone are more
+   * than `mostBytes`, unknown-root-key; LedgerUnavailable.
+   */
+  async resolve(
+    owner: string,
+    refs: readonly Reference[],
+    at: number | undefined,
+    mostBytes: number,
+  ): Promise<{ readonly values: Buffer[]; readonly missing: number[] }> {
+    const here = ({ name, version }: Reference): boolean =>
+      version !== undefined && this.#secret(owner, name)?.versions[version - 1] !== undefined
+    if (!refs.every(here)) await this.#replica.barrier()
+    const secrets = refs.map(({ name }) => this.#secret(owner, name))
+    if (at !== undefined)
+      this.#refuseFuture(
+        at,
+        secrets.filter((_, i) => refs[i].version === undefined),
+      )
+    const intervals = refs.map(({ version }, i) => {
+      const secret = secrets[i]
+      return (
+        secret &&
+        intervalOf(secret, version === undefined ? { ...(at === undefined ? {} : { at }) } : { version })
+      )
+    })
+    const missing = [...intervals.keys()].filter((i) => !intervals[i])
+    if (missing.length > 0) return { values: [], missing }
+    let room = mostBytes
+    const values = intervals.map((interval, i) => {
+      const value = this.#open(owner, refs[i].name, interval?.version ?? 0)
+      room -= value.length
+      if (room < 0) throw new Problem('answer-too-large', 'the values are more than an answer may hold')
+      return value
+    })
+    return { values, missing }
+  }
+
+  #secret(owner: string, name: string): SecretState | undefined {
+    return this.#replica.owner(owner)?.secrets.get(name)
+  }
+
+  /** What will be valid then is not settled yet. */
+  #refuseFuture(at: number, secrets: readonly (SecretState | undefined)[]): void {
+    const last = secrets.map((secret) => secret?.versions.at(-1)?.validFrom ?? 0)
+    if (at <= Math.max(this.#clock.now(), ...last)) return
+    const expected = 'an instant that has been'
+    throw new Problem('invalid-request', '`at` is yet to come', { path: 'at', expected })
+  }
+
+  #entry(owner: string, name: string, version: number): SecretVersion {
+    const key = versionKey(owner, name, version)
+    const stored = this.#replica.entry(key)
+    const entry = stored && decodeEntry(key, stored.value)
+    assert(entry?.kind === 'version', 'a version that is known is stored')
+    return entry
+  }
+
+  #open(owner: string, name: string, version: number): Buffer {
+    const entry = this.#entry(owner, name, version)
+    assert(entry.sealed.length >= SEAL_BYTES, 'a sealed value has nonce and tag')
+    try {
+      return openSecret(this.#keyring(), entry, entry)
+    } catch (error) {
+      if (!(error instanceof UnknownRootKey)) throw error
+      throw new Problem('unknown-root-key', 'the secret is wrapped by a root key that this node lacks')
+    }
+  }
+}
+
+function absent(): Problem {
+  return new Problem('not-found', 'there is no such secret or version')
+}
+
+function exist(names: readonly string[]): Problem {
+  const unique = [...new Set(names)]
+  return new Problem('secret-exists', 'secrets exist already, or are named twice; nothing was stored', {
+    names: unique,
+  })
+}
+
+/** Of the version asked for; undefined where there is none. */
+function intervalOf(
+  { version: latest, versions }: SecretState,
+  { version, at }: Which,
+): Interval | undefined {
+  let wanted = version ?? latest
+  if (at !== undefined) wanted = versionAt(versions, at)
+  const found = versions[wanted - 1]
+  if (!found) return undefined
+  return { version: wanted, validFrom: found.validFrom, validTo: versions[wanted]?.validFrom ?? null }
+}
+
+/** The last one that begins at `at` or before; 0 where none does. Their beginnings only grow. */
+function versionAt(versions: SecretState['versions'], at: number): number {
+  let [from, to] = [0, versions.length]
+  while (from < to) {
+    const middle = (from + to) >>> 1
+    if ((versions[middle]?.validFrom ?? Number.POSITIVE_INFINITY) <= at) from = middle + 1
+    else to = middle
+  }
+  return from
+}
