@@ -28,6 +28,8 @@ export type Floors = {
   smallCommits: Map<number, number>
   /** Small puts of a bare etcd cluster, by puts in flight. */
   etcdPuts: Map<number, number>
+  /** Transactions of a bare etcd cluster that put what a secret puts. */
+  etcdSecrets?: number
   /** Bytes a second in large puts of a bare etcd cluster. */
   etcdBytes?: number
 }

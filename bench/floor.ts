@@ -143,8 +143,16 @@ export class Pipeline {
       }
       const encoded = encodePages(segment, 0, pages).map((page, i) => ({ number: pages + i, page }))
       pages += encoded.length
-      const meta = { format: REPLICA_FORMAT, ledger: '', cursor: n, pages, witness: '', checkpoint: '' }
-      await store.write({ pages: encoded, entries: [], tables: [], tails: [], meta })
+      const meta = {
+        format: REPLICA_FORMAT,
+        ledger: '',
+        cursor: n,
+        pages,
+        records: 0,
+        witness: '',
+        checkpoint: '',
+      }
+      await store.write({ pages: encoded, entries: [], tables: [], records: [], tails: [], meta })
     }
     return new Opener(this.#key, table, store, Buffer.concat(this.#texts))
   }

@@ -39,7 +39,7 @@ export class Body {
   }
 }
 
-/** One connection. Everything that is no 200 with a length is an error. */
+/** One connection. Everything that has not the status that is due, or no length, is an error. */
 class Connection {
   readonly body = new Body()
   readonly #host: string
@@ -48,6 +48,7 @@ class Connection {
   #used = 0
   #bodyAt = 0
   #end = 0
+  #ok = ''
   #answered: PromiseWithResolvers<Buffer> | undefined
   #broken: Error | undefined
 
@@ -60,20 +61,22 @@ class Connection {
     this.#socket.on('close', () => this.#fail(new Error('the node has closed the connection')))
   }
 
-  /** Sends `body`; the answer's bytes are valid until the next call. */
-  send(path: string, key: string): Promise<Buffer> {
+  /** Sends request n of `work`; the answer's bytes are valid until the next call. */
+  send(work: Work, n: number): Promise<Buffer> {
     if (this.#broken) return Promise.reject(this.#broken)
     this.#used = 0
     this.#bodyAt = 0
     this.#answered = Promise.withResolvers()
-    this.#socket.write(this.body.request(this.#head(path, key)))
+    this.#ok = `HTTP/1.1 ${work.status ?? 200} `
+    this.#socket.write(this.body.request(this.#head(work, n)))
     return this.#answered.promise
   }
 
-  #head(path: string, key: string): string {
+  #head({ path, method = 'POST', headers, key }: Work, n: number): string {
+    const target = typeof path === 'string' ? path : path(n)
     return (
-      `POST ${path} HTTP/1.1\r\nHost: ${this.#host}\r\nAuthorization: Bearer ${key}\r\n` +
-      'Content-Type: application/json\r\nContent-Length: '
+      `${method} ${target} HTTP/1.1\r\nHost: ${this.#host}\r\nAuthorization: Bearer ${key(n)}\r\n` +
+      `${headers?.(n) ?? ''}Content-Type: application/json\r\nContent-Length: `
     )
   }
 
@@ -98,7 +101,7 @@ class Connection {
     if (at < 0) return
     const head = this.#input.toString('latin1', 0, at)
     const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
-    if (!head.startsWith('HTTP/1.1 200 ') || length === undefined) {
+    if (!head.startsWith(this.#ok) || length === undefined) {
       this.#fail(
         new Error(`an answer that is none: ${this.#input.toString('latin1', 0, Math.min(this.#used, 1000))}`),
       )
@@ -121,7 +124,12 @@ class Connection {
 
 /** Requests of one kind, numbered from 0. */
 export type Work = {
-  readonly path: string
+  readonly path: string | ((n: number) => string)
+  /** POST and 200 where it does not say. */
+  readonly method?: 'POST' | 'PUT' | 'GET'
+  readonly status?: number
+  /** More headers, each with its line end. */
+  headers?(n: number): string
   readonly requests: number
   /** Values or tokens in each request. */
   readonly batch: number
@@ -182,7 +190,7 @@ export class Client {
         connection.body.clear()
         work.write(n, connection.body)
         const sent = performance.now()
-        const answer = await connection.send(work.path, work.key(n))
+        const answer = await connection.send(work, n)
         latencies.push(performance.now() - sent)
         work.check(n, answer)
       }

@@ -16,6 +16,7 @@ import { measureOwners } from './owners.ts'
 import { measureBulk, measureFloors, measureSingle } from './parts.ts'
 import { plot } from './plot.ts'
 import { measureEtcd } from './raw-etcd.ts'
+import { measureSecrets } from './secrets.ts'
 import { isMet, resultTable } from './table.ts'
 
 type Suite = {
@@ -49,6 +50,10 @@ in batches of 100, 4,700/s single; a bare Fastify echo 30,000 requests/s (wrk).`
     comparison: `For comparison, measured elsewhere: OpenBao with three nodes, on such a machine: 1,500 writes/s; 13.7 s from kill -9
 of its leader to the next write.`,
   },
+  secrets: {
+    parts: { etcd: measureEtcd, secrets: measureSecrets },
+    comparison: `For comparison, measured elsewhere: OpenBao with three nodes, on such a machine: 1,500 writes/s, 5,700 reads/s.`,
+  },
 }
 
 const partsOf = (suite: string): string => Object.keys(SUITES[suite].parts).join(', ')
@@ -56,7 +61,8 @@ const partsOf = (suite: string): string => Object.keys(SUITES[suite].parts).join
 const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUITES).join(', ')}
   --quick        small sizes: a minute or two
   --only PARTS   with commas between; of embedded: ${partsOf('embedded')};
-                 of cluster: ${partsOf('cluster')}
+                 of cluster: ${partsOf('cluster')};
+                 of secrets: ${partsOf('secrets')}
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})
   --largest N    end the growth there: ${SIZES.join(', ')}

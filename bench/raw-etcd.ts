@@ -17,11 +17,13 @@ const CALL_MS = 10_000
 const START_MS = 30_000
 /** A segment of one mapping is about as large. */
 export const SMALL_BYTES = 250
+/** Head, version and receipt of a secret of 32 bytes. */
+const SECRET_BYTES = [38, 260, 165]
 const LARGE_BYTES = 128 * 1024
 export const IN_FLIGHT = 64
 
 /** Three members without nodes. */
-class Members {
+export class Members {
   readonly endpoints: readonly EtcdEndpoint[]
   readonly #pids = new Map<string, number>()
   readonly #members: readonly { stop(): Promise<void> }[]
@@ -68,23 +70,26 @@ class Members {
   }
 }
 
-type Puts = { readonly bytes: number; readonly inFlight: number; readonly seconds: number }
+/** `bytes`: of the values that each write puts. */
+type Puts = { readonly bytes: readonly number[]; readonly inFlight: number; readonly seconds: number }
 type Put = Pick<Measured, 'perSecond' | 'p50' | 'p99' | 'clientCpu' | 'othersCpu'> & {
   readonly etcdCpu: number
 }
 
-/** Transactions of one put each, the members in turn. */
+/** Transactions, the members in turn. */
 async function puts(members: Members, { bytes, inFlight, seconds }: Puts): Promise<Put> {
-  const value = randomBytes(bytes)
+  const values = bytes.map((size) => randomBytes(size))
   const latencies: number[] = []
   let next = 0
   const before = { etcd: members.cpuSeconds(), machine: machineSeconds(), client: cpuUsage() }
   const started = performance.now()
   const worker = async (endpoint: EtcdEndpoint): Promise<void> => {
     while (performance.now() - started < seconds * 1000) {
-      const key = Buffer.from(`seg/${bytes}-${inFlight}-${started}/${String(++next).padStart(10, '0')}`)
+      const number = String(++next).padStart(10, '0')
+      const keys = values.map((_, i) => Buffer.from(`seg/${inFlight}-${started}/${number}/${i}`))
+      const success = keys.map((key, i) => ({ request_put: { key, value: values[i] } }))
       const sent = performance.now()
-      const { succeeded } = await endpoint.txn({ success: [{ request_put: { key, value } }] }, CALL_MS)
+      const { succeeded } = await endpoint.txn({ success }, CALL_MS)
       if (!succeeded) throw new Error('a put of the floor was refused')
       latencies.push(performance.now() - sent)
     }
@@ -115,16 +120,22 @@ export async function measureEtcd(bench: Bench): Promise<void> {
   const seconds = quick ? 2 : 10
   try {
     await members.ready()
-    await puts(members, { bytes: SMALL_BYTES, inFlight: IN_FLIGHT, seconds: seconds / 4 })
+    await puts(members, { bytes: [SMALL_BYTES], inFlight: IN_FLIGHT, seconds: seconds / 4 })
     for (const inFlight of [1, IN_FLIGHT]) {
       bench.say(`floor: etcd alone, ${SMALL_BYTES} bytes, ${inFlight} in flight`)
-      const { perSecond: value, ...more } = await puts(members, { bytes: SMALL_BYTES, inFlight, seconds })
+      const { perSecond: value, ...more } = await puts(members, { bytes: [SMALL_BYTES], inFlight, seconds })
       const what = `floor: etcd × 3, puts of ${SMALL_BYTES} B, ${inFlight} in flight`
       rows.push({ what, value, unit: '/s', ...more })
       floors.etcdPuts.set(inFlight, value)
     }
+    bench.say('floor: etcd alone, what a secret puts, 64 in flight')
+    const secret = await puts(members, { bytes: SECRET_BYTES, inFlight: IN_FLIGHT, seconds })
+    const { perSecond: writes, ...about } = secret
+    const what = `floor: etcd × 3, ${SECRET_BYTES.join(' + ')} B, ${IN_FLIGHT} in flight`
+    rows.push({ what, value: writes, unit: '/s', ...about })
+    floors.etcdSecrets = writes
     bench.say(`floor: etcd alone, ${LARGE_BYTES} bytes, 4 in flight`)
-    const { perSecond, ...more } = await puts(members, { bytes: LARGE_BYTES, inFlight: 4, seconds })
+    const { perSecond, ...more } = await puts(members, { bytes: [LARGE_BYTES], inFlight: 4, seconds })
     floors.etcdBytes = perSecond * LARGE_BYTES
     const value = floors.etcdBytes / 1e6
     rows.push({ what: 'floor: etcd × 3, puts of 128 KiB, 4 in flight', value, unit: 'MB/s', ...more })

@@ -1,6 +1,6 @@
 // The seam for time and randomness: one object, handed in. No room of the server calls Date.now or randomBytes itself
 // (test/tidy.test.ts lists the exceptions).
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 
 export type Clock = {
   /** Wall time, milliseconds since 1970. May jump. */
@@ -14,5 +14,22 @@ export type Clock = {
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  random: (length) => randomBytes(length),
+  random: (length) => fresh(length),
+}
+
+/** To ask the system costs as much for a few bytes as for some thousand. What is given out is not kept here. */
+const POOL_BYTES = 4096
+const pool = new Uint8Array(POOL_BYTES)
+let used = POOL_BYTES
+
+function fresh(length: number): Uint8Array {
+  if (length > POOL_BYTES) return randomFillSync(new Uint8Array(length))
+  if (used + length > POOL_BYTES) {
+    randomFillSync(pool)
+    used = 0
+  }
+  const bytes = pool.slice(used, used + length)
+  pool.fill(0, used, used + length)
+  used += length
+  return bytes
 }

@@ -141,7 +141,7 @@ const table = {
     status: 503,
     title: 'The ledger cannot be reached',
     about:
-      'The answer needs a majority of the ledger, and there is none. `outcome` is `not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request again is always safe.',
+      'The answer needs a majority of the ledger, and there is none. `outcome` is `not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request again is always safe; a secret is written once where the same request comes again under its Idempotency-Key.',
     members: ['outcome'],
     retryAfter: 1,
   },
@@ -192,7 +192,7 @@ const table = {
     status: 503,
     title: 'A root key is missing on this node',
     about:
-      "The owner's key is wrapped by a root key that this node's keyring lacks. Add the root key to the keyring and send the node SIGHUP.",
+      "A key of the owner's data is wrapped by a root key that this node's keyring lacks. Add the root key to the keyring and send the node SIGHUP.",
     members: [],
     retryAfter: 60,
   },

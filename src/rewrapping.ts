@@ -41,10 +41,9 @@ function* wrappedKeysOf(state: State): Iterable<Wrapped> {
 
 function* dataKeysOf(state: State): Iterable<Wrapped> {
   for (const [owner, { secrets }] of state.owners) {
-    for (const [name, { versions }] of secrets) {
-      for (const [i, version] of versions.entries()) {
-        if (version) yield { kind: 'version', owner, name, version: i + 1, ...version }
-      }
+    for (const [name, versions] of secrets) {
+      for (const [i, version] of versions.entries())
+        yield { kind: 'version', owner, name, version: i + 1, ...version }
     }
   }
 }
@@ -129,7 +128,7 @@ function anew(
     }
     case 'version': {
       const key = versionKey(old.owner, old.name, old.version)
-      const stored = replica.entry(key)
+      const stored = replica.version(old.owner, old.name, old.version)
       const entry = stored && decodeEntry(key, stored.value)
       assert(stored && entry?.kind === 'version', 'a version that is known is stored')
       // Its writer stays: whoever put the version and does not know yet whether it is there knows it by that.

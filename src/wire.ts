@@ -15,12 +15,12 @@ export const SECRET_NAME_RULE =
   '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, none that is . or ..'
 export const REFERENCE_SCHEME = 'coffer://'
 
-const NAME = /^[A-Za-z0-9_.\-/]{1,256}$/
+const SEGMENT = '(?!\\.\\.?(?:/|$))[A-Za-z0-9_.-]+'
+const NAME = new RegExp(`^(?=.{1,${SECRET_NAME_LENGTH}}$)${SEGMENT}(?:/${SEGMENT})*$`)
 const REFERENCE = /^coffer:\/\/([^@]*)(?:@([1-9][0-9]{0,9}))?$/
 
 export function isSecretName(text: string): boolean {
-  if (!NAME.test(text)) return false
-  return text.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..')
+  return NAME.test(text)
 }
 
 /** `version` undefined: the latest one. */

@@ -9,10 +9,13 @@ import { describe, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { Command } from 'commander'
 import { open } from 'lmdb'
+import { readEnvFile } from '../src/cli/env-file.ts'
+import { toReferences, toValues } from '../src/cli/env-replace.ts'
 import { Values } from '../src/crypto/canonical.ts'
 import { deriveKey, EpochKey } from '../src/crypto/epochkey.ts'
 import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
 import { tokenText } from '../src/crypto/token.ts'
+import { PROBLEMS, type Slug } from '../src/errors.ts'
 import { EVENT_NAMES } from '../src/events/log.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
 import { ConfigError, DEFAULT_LIMITS, type Limits, parseConfig } from '../src/node/config.ts'
@@ -22,9 +25,16 @@ import { Contents } from '../src/replica/contents.ts'
 import { encodePages } from '../src/replica/page.ts'
 import { ReplicaStore } from '../src/replica/store.ts'
 import { TokenTable } from '../src/replica/table.ts'
-import { encodeEntry } from '../src/state/entries.ts'
+import { decodeEntry, encodeEntry } from '../src/state/entries.ts'
 import { decodeSegment, encodeSegment } from '../src/state/segment.ts'
 import { State } from '../src/state/state.ts'
+import {
+  REFS_A_REQUEST,
+  SECRET_NAME_LENGTH,
+  SECRET_VALUE_BYTES,
+  SECRETS_A_REQUEST,
+  SECRETS_BYTES_A_REQUEST,
+} from '../src/wire.ts'
 import { KEY_A, KEY_B, Vault } from './http/vault.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -91,7 +101,7 @@ function words(command: string, variables: ReadonlyMap<string, string>): string[
 type Call = { method: string; url: string; headers: Record<string, string>; body?: string; head: boolean }
 
 function parseCurl([, ...args]: readonly string[]): Call {
-  const call: Call = { method: 'GET', url: '', headers: { authorization: '' }, head: false }
+  const call: Call = { method: '', url: '', headers: { authorization: '' }, head: false }
   while (args.length > 0) {
     const word = args.shift() ?? ''
     if (word === '-H') {
@@ -99,50 +109,60 @@ function parseCurl([, ...args]: readonly string[]): Call {
       call.headers[name.toLowerCase()] = value
     } else if (word === '-d') {
       call.body = args.shift() ?? ''
-      call.method = 'POST'
     } else if (word === '-X') call.method = args.shift() ?? ''
     else if (/^-s?i?$/.test(word)) call.head = word.includes('i')
     else if (word.startsWith('http')) call.url = word
     else assert.fail(`an example uses curl ${word}`)
   }
+  call.method ||= call.body === undefined ? 'GET' : 'POST'
   return call
 }
 
 /** JSON without its insignificant white space. */
 const tight = (json: string): string => json.replace(/("(?:[^"\\]|\\.)*")|[ \t\r\n]+/g, '$1')
 
-/** Tokens by what a document calls them: `tok_1_ab…` is one and the same token all over a document. */
+const INSTANT = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/
+
+/**
+ * What differs from run to run, by what a document calls it: `tok_1_ab…` is one and the same token all over a document,
+ * and an instant to the millisecond one and the same instant; their order is that of those that are meant.
+ */
 class Names {
   readonly #tokens = new Map<string, string>()
+  readonly #instants = new Map<string, string>()
 
   fill(text: string): string {
-    return text.replace(
-      /tok_\d+_\w*…/g,
-      (name) => this.#tokens.get(name) ?? assert.fail(`${name} is not known`),
-    )
+    return text
+      .replace(/tok_\d+_\w*…/g, (name) => this.#tokens.get(name) ?? assert.fail(`${name} is not known`))
+      .replace(new RegExp(INSTANT, 'g'), (name) => this.#instants.get(name) ?? name)
   }
 
   /** Compares; `…` stands for anything. Binds the names that are new. */
   match(expected: string, actual: string, what: string): void {
     const names: string[] = []
     const pattern = expected
-      .split(/(tok_\d+_\w+…|…)/)
+      .split(new RegExp(`(tok_\\d+_\\w+…|…|${INSTANT.source})`))
       .map((part, i) => {
         if (i % 2 === 0) return RegExp.escape(part)
         if (part === '…') return '.*?'
         names.push(part)
-        return `(${/^tok_\d+_/.exec(part)?.[0]}[0-9a-hjkmnp-tv-z]{32})`
+        const token = /^tok_\d+_/.exec(part)
+        return `(${token ? `${token[0]}[0-9a-hjkmnp-tv-z]{32}` : INSTANT.source})`
       })
       .join('')
     const found = new RegExp(`^${pattern}$`, 's').exec(actual)
     assert.ok(found, `${what}\n  documented ${expected}\n  answered   ${actual}`)
     for (const [i, name] of names.entries()) {
-      const token: string = found[i + 1]
-      const known = this.#tokens.get(name)
-      if (known !== undefined) assert.equal(token, known, `${name} is one token in all of the document`)
-      else assert.ok(![...this.#tokens.values()].includes(token), `${name} has two names`)
-      this.#tokens.set(name, token)
+      const meant: string = found[i + 1]
+      const all = INSTANT.test(name) ? this.#instants : this.#tokens
+      const known = all.get(name)
+      if (known !== undefined)
+        assert.equal(meant, known, `${name} is one and the same in all of the document`)
+      else if (all === this.#tokens) assert.ok(![...all.values()].includes(meant), `${name} has two names`)
+      all.set(name, meant)
     }
+    const meant = [...this.#instants].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, instant]) => instant)
+    assert.deepEqual(meant, meant.toSorted(), `${what}: the order of the instants`)
   }
 }
 
@@ -177,7 +197,7 @@ async function runCurl(call: Call, { vault, names, output }: Setting): Promise<v
   const type = call.body === undefined ? {} : { 'content-type': 'application/x-www-form-urlencoded' }
   const headers = { ...type, ...call.headers, authorization: call.headers.authorization || undefined }
   const body = call.body === undefined ? undefined : names.fill(call.body)
-  const answer = await vault.call(call.method, pathname + search, body, headers)
+  const answer = await vault.call(call.method, names.fill(pathname + search), body, headers)
   const what = `${call.method} ${pathname}`
   if (!call.head) return names.match(tight(output), tight(answer.text), what)
   const [head, rest = assert.fail(`${what}: no empty line after the headers`)] = output.split('\n\n')
@@ -192,7 +212,8 @@ async function runCurl(call: Call, { vault, names, output }: Setting): Promise<v
 
 for (const [file, least] of [
   ['README.md', 3],
-  ['docs/api.md', 20],
+  ['docs/api.md', 30],
+  ['docs/secrets.md', 10],
 ] as const) {
   test(`the examples of ${file} run, and answer what stands there`, async () => {
     await using vault = await Vault.start({ fields: ['patient.ssn', 'contacts[].phone'] })
@@ -201,7 +222,52 @@ for (const [file, least] of [
   })
 }
 
+describe('docs/env.md', () => {
+  const [[text], [expected]] = ['before', 'after'].map((language) => blocks('docs/env.md', language))
+
+  test('the example: there, and back', () => {
+    const { secrets, text: encrypted } = toReferences(readEnvFile(Buffer.from(text), '.env'), 'app/prod/')
+    assert.equal(encrypted, expected)
+    assert.equal(secrets.length, 4)
+    const values = new Map(secrets.map(({ name, value }) => [`coffer://${name}`, value]))
+    values.set('coffer://shared/token@3', 'coffer://shared/token@3')
+    assert.equal(toValues(readEnvFile(Buffer.from(encrypted), '.env'), values), text)
+  })
+
+  test('what is refused is refused', () => {
+    const faults = rows(section('docs/env.md', '## What is refused')).map(([, example]) => code(example))
+    const given = faults.filter((lines) => lines.length > 0)
+    assert.ok(given.length >= 7)
+    for (const lines of given) {
+      const file = (): unknown =>
+        toReferences(readEnvFile(Buffer.from(`OK=1\n${lines.join('\n')}\nZ=9\n`), '.env'), '')
+      assert.throws(file, { name: 'Failure' }, lines.join('\n'))
+    }
+  })
+})
+
 // ---- tables
+
+test('docs/secrets.md: limits, and problems with their statuses', () => {
+  const limits = rows(section('docs/secrets.md', '## Limits'))
+  assert.deepEqual(
+    limits.slice(0, 5).map(([, limit]) => limit),
+    [
+      String(SECRET_NAME_LENGTH),
+      `${SECRET_VALUE_BYTES / 1024} KiB`,
+      String(SECRETS_A_REQUEST),
+      `${SECRETS_BYTES_A_REQUEST / 1024} KiB`,
+      REFS_A_REQUEST.toLocaleString('en-US'),
+    ],
+  )
+  const problems = rows(section('docs/secrets.md', '## Errors')).map(([status, slug]) => [
+    code(slug)[0],
+    status,
+  ])
+  const beyond = limits.map(([, , answer]) => [code(answer)[0], answer.split(' ')[0]])
+  for (const [slug, status] of [...problems, ...beyond])
+    assert.equal(String(PROBLEMS[slug as Slug]?.status), status, slug) // undefined where the table has no such slug
+})
 
 test('the rooms of docs/architecture.md are those that tidy checks', () => {
   const table = /MAY_IMPORT[^{]*\{([\s\S]*?)^\}/m.exec(textOf('test/tidy.test.ts'))?.[1] ?? ''
@@ -329,7 +395,7 @@ test('links within the documents lead to headings that are there', () => {
 test('docs/cli.md has every command with every option', async () => {
   const program = new Command()
   for (const file of globSync('src/cli/*.ts', { cwd: ROOT })) {
-    if (file.endsWith('main.ts')) continue // it runs when it is imported
+    if (/(main|\.test)\.ts$/.test(file)) continue // they run when they are imported
     const module: Record<string, unknown> = await import(pathToFileURL(join(ROOT, file)).href)
     for (const [name, register] of Object.entries(module)) {
       if (name.startsWith('register') && typeof register === 'function') register(program)
@@ -427,6 +493,32 @@ function keyringParts(): Record<string, string> {
   }
 }
 
+/** The first ones of test/vectors/secrets.json, which test/vectors.test.ts compares with the code. */
+function secretParts(): Record<string, string> {
+  const { versions, receipts } = JSON.parse(textOf('test/vectors/secrets.json'))
+  const [version, receipt]: Record<string, string>[] = [versions[0], receipts[0]]
+  const state = new State()
+  for (const [key, bytes] of [
+    [version.key, version.entry],
+    [receipt.key, receipt.entry],
+  ]) {
+    const entry = decodeEntry(key, Buffer.from(bytes, 'hex'))
+    assert.ok(entry && entry.kind !== 'segment')
+    state.apply(3, key, entry)
+  }
+  return {
+    'data key': version.data_key,
+    'secret sealed': version.sealed,
+    'data key wrapped': version.wrapped,
+    'version key': version.key,
+    'version entry': version.entry,
+    'secret digest': state.digest([]),
+    'receipt key': receipt.key,
+    'request mac': receipt.mac,
+    'receipt entry': receipt.entry,
+  }
+}
+
 async function recordParts(dir: string): Promise<Record<string, string>> {
   const parts: Record<string, string> = {}
   const ledger = new LmdbLedger(join(dir, 'ledger'))
@@ -438,11 +530,12 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
   await ledger.commit({ if: [], put: second })
   await ledger.close()
   const store = new ReplicaStore(join(dir, 'replica'))
-  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, witness: '', checkpoint: '' }
+  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, records: 0, witness: '', checkpoint: '' }
   await store.write({
     pages: [],
     entries: [],
     tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }],
+    records: [],
     tails: [],
     meta,
   })
@@ -465,11 +558,12 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
 }
 
 test('the worked example of docs/format.md is what the code makes', async () => {
-  const [block] = blocks('docs/format.md', 'vector')
-  const told = [...block.matchAll(/^(.*?) {2,}(.*)$/gm)].map(([, name, value]) => [name, value])
+  const told = ['vector', 'secret']
+    .flatMap((language) => blocks('docs/format.md', language))
+    .flatMap((block) => [...block.matchAll(/^(.*?) {2,}(.*)$/gm)].map(([, name, value]) => [name, value]))
   const dir = mkdtempSync(join(tmpdir(), 'coffer-docs-'))
   try {
-    const made = { ...tokenParts(), ...keyringParts(), ...(await recordParts(dir)) }
+    const made = { ...tokenParts(), ...keyringParts(), ...secretParts(), ...(await recordParts(dir)) }
     assert.deepEqual(Object.fromEntries(told), made)
     assert.ok(textOf('docs/tokens.md').includes(made.token), 'docs/tokens.md shows the same token')
     const { vectors } = JSON.parse(textOf('test/vectors/tokens.json'))

@@ -1,6 +1,6 @@
 // Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are
 // seen by every user of the machine, and stay in the shell's history.
-import { Coffer } from '../client/index.ts'
+import { Coffer, CofferError } from '../client/index.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 
 export const DEFAULT_URL = 'http://127.0.0.1:8200'
@@ -47,4 +47,13 @@ export async function withClient<T>(work: (coffer: Coffer) => Promise<T>): Promi
   } finally {
     coffer.close()
   }
+}
+
+/** What a node says of an instant that was given as `--at` is about how the command is used. */
+export function explainAt(error: unknown): unknown {
+  if (!(error instanceof CofferError) || error.members.path !== 'at') return error
+  return new Failure(
+    `--at: ${error.detail}; it must be one like 2026-01-31T12:00:00Z, not in the future`,
+    USED_WRONGLY,
+  )
 }

@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander'
 import { registerBackup } from './backup.ts'
 import { registerCluster } from './cluster.ts'
 import { registerDemo } from './demo.ts'
+import { registerEnv } from './env.ts'
 import { registerEpoch } from './epoch.ts'
 import { explain, USED_WRONGLY } from './failure.ts'
 import { registerInit } from './init.ts'
@@ -13,6 +14,7 @@ import { registerKeys } from './keys.ts'
 import { registerMember } from './member.ts'
 import { registerReplica } from './replica.ts'
 import { registerRestore } from './restore.ts'
+import { registerSecret } from './secret.ts'
 import { registerStart } from './start.ts'
 import { registerStatus } from './status.ts'
 import { note } from './terminal.ts'
@@ -25,7 +27,7 @@ function version(): string {
 
 function build(): Command {
   const program = new Command('coffer')
-    .description('A vault for tokens that stand for sensitive values.')
+    .description('A vault for tokens that stand for sensitive values, and for secrets with a history.')
     .version(version(), '-V, --version', 'print the version')
     .exitOverride() // subcommands made from this one inherit it, and the next two
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coffer: ')) })
@@ -47,13 +49,16 @@ Example:
   registerKeys(program)
   registerKeyring(program)
   registerEpoch(program)
+  registerSecret(program)
+  registerEnv(program)
   registerStatus(program)
   registerBackup(program)
   registerRestore(program)
   registerReplica(program)
   registerMember(program)
   registerDemo(program)
-  return program
+  // Behind a command its own options are meant: `secret get --version 2`. Set last, so that no command inherits it.
+  return program.enablePositionalOptions()
 }
 
 /** Returns the exit code. */

@@ -1,6 +1,6 @@
 // Root keys: what wraps epoch keys and data keys. A keyring has several, one of them active; new keys are wrapped
 // by the active one. To change it: add on every node, activate, rewrap, remove.
-import { createCipheriv, createDecipheriv, createHash } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 
@@ -36,9 +36,12 @@ export class Keyring {
   /** True where the operator asks that the active root key wrap whatever another one wraps. */
   readonly rewrap: boolean
   readonly #keys: ReadonlyMap<string, RootKey>
+  /** What a cipher takes four times faster than bytes. */
+  readonly #objects: ReadonlyMap<string, KeyObject>
 
   constructor(keys: readonly RootKey[], active: string, rewrap = false) {
     this.#keys = new Map(keys.map((key) => [key.id, key]))
+    this.#objects = new Map(keys.map(({ id, key }) => [id, createSecretKey(key)]))
     if (this.#keys.size !== keys.length) throw new KeyringError('two root keys have the same id')
     if (!this.#keys.has(active)) throw new KeyringError(`the active root key ${active} is not in the keyring`)
     this.active = active
@@ -82,12 +85,12 @@ export class Keyring {
 
   /** AES-256-GCM under the active root key, bound to `place` (what the key is for) and the root key's id. */
   wrap(secret: Uint8Array, place: readonly string[], clock: Clock): Uint8Array {
-    const root = this.#keys.get(this.active)
+    const root = this.#objects.get(this.active)
     assert(root, 'the active root key is there')
-    const id = Buffer.from(root.id, 'latin1')
+    const id = Buffer.from(this.active, 'latin1')
     const nonce = clock.random(NONCE_BYTES)
-    const cipher = createCipheriv('aes-256-gcm', root.key, nonce)
-    cipher.setAAD(associatedData([root.id, ...place]))
+    const cipher = createCipheriv('aes-256-gcm', root, nonce)
+    cipher.setAAD(associatedData([this.active, ...place]))
     const sealed = Buffer.concat([cipher.update(secret), cipher.final()])
     return Buffer.concat([Uint8Array.of(WRAP_VERSION, id.length), id, nonce, sealed, cipher.getAuthTag()])
   }
@@ -95,13 +98,13 @@ export class Keyring {
   /** Throws UnknownRootKey or UnwrapError. */
   unwrap(wrapped: Uint8Array, place: readonly string[]): Uint8Array {
     const id = wrappedBy(wrapped)
-    const root = this.#keys.get(id)
+    const root = this.#objects.get(id)
     if (!root) throw new UnknownRootKey(id)
     const nonceAt = 2 + wrapped[1]
     const sealedAt = nonceAt + NONCE_BYTES
     const tagAt = wrapped.length - TAG_BYTES
     if (tagAt < sealedAt) throw new UnwrapError('the wrapped key is too short')
-    const decipher = createDecipheriv('aes-256-gcm', root.key, wrapped.subarray(nonceAt, sealedAt))
+    const decipher = createDecipheriv('aes-256-gcm', root, wrapped.subarray(nonceAt, sealedAt))
     decipher.setAAD(associatedData([id, ...place]))
     decipher.setAuthTag(wrapped.subarray(tagAt))
     try {
@@ -159,14 +162,14 @@ export function wrappedBy(wrapped: Uint8Array): string {
 
 /** Length-prefixed, so that no two lists of parts give the same bytes. */
 export function associatedData(parts: readonly string[]): Uint8Array {
-  return Buffer.concat(
-    ['coffer/1', ...parts].flatMap((text) => {
-      const part = Buffer.from(text, 'utf8')
-      const length = Buffer.alloc(4)
-      length.writeUInt32BE(part.length)
-      return [length, part]
-    }),
-  )
+  const texts = ['coffer/1', ...parts]
+  const out = Buffer.allocUnsafe(texts.reduce((size, text) => size + 4 + Buffer.byteLength(text), 0))
+  let at = 0
+  for (const text of texts) {
+    const length = out.write(text, at + 4, 'utf8')
+    at = out.writeUInt32BE(length, at) + length
+  }
+  return out
 }
 
 function parseRootKey(entry: unknown, index: number): RootKey {

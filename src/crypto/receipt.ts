@@ -1,6 +1,6 @@
 // The keyed hashes of receipts: one names an Idempotency-Key, one the request that it came with. Keyed, since a bare hash
 // would let whoever reads the ledger try out bodies.
-import { createHmac, timingSafeEqual } from 'node:crypto'
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
 
 export type AskedRequest = {
   readonly method: string
@@ -11,12 +11,12 @@ export type AskedRequest = {
 }
 
 /** 64 hex digits. */
-export function receiptHash(key: Uint8Array, owner: string, idempotencyKey: string): string {
+export function receiptHash(key: KeyObject, owner: string, idempotencyKey: string): string {
   return createHmac('sha256', key).update(`key\0${owner}\0${idempotencyKey}`).digest('hex')
 }
 
 /** 32 bytes. */
-export function requestMac(key: Uint8Array, { method, path, ifMatch, body }: AskedRequest): Uint8Array {
+export function requestMac(key: KeyObject, { method, path, ifMatch, body }: AskedRequest): Uint8Array {
   // None of these has a zero byte; an If-Match that is empty is another than none.
   const head = `request\0${method}\0${path}\0${ifMatch === undefined ? '' : `=${ifMatch}`}\0`
   return createHmac('sha256', key).update(head, 'utf8').update(body).digest()

@@ -1,6 +1,6 @@
 // Sealing one version of a secret: AES-256-GCM under a data key of its own, which the keyring wraps. Both are bound to
 // owner, name and version, so that neither opens in another place.
-import { createCipheriv, createDecipheriv } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createSecretKey } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { associatedData, type Keyring, UnwrapError } from './keyring.ts'
 
@@ -23,7 +23,7 @@ export function sealSecret(ring: Keyring, where: SecretPlace, value: Uint8Array,
   const random = clock.random(KEY_BYTES + NONCE_BYTES)
   const key = random.subarray(0, KEY_BYTES)
   const nonce = random.subarray(KEY_BYTES)
-  const cipher = createCipheriv('aes-256-gcm', key, nonce)
+  const cipher = createCipheriv('aes-256-gcm', createSecretKey(key), nonce)
   cipher.setAAD(associatedData(dataKeyPlace(where)))
   const sealed = Buffer.concat([nonce, cipher.update(value), cipher.final(), cipher.getAuthTag()])
   return { wrapped: ring.wrap(key, dataKeyPlace(where), clock), sealed }
@@ -31,7 +31,7 @@ export function sealSecret(ring: Keyring, where: SecretPlace, value: Uint8Array,
 
 /** Throws UnknownRootKey, UnwrapError. */
 export function openSecret(ring: Keyring, where: SecretPlace, { wrapped, sealed }: SealedSecret): Buffer {
-  const key = ring.unwrap(wrapped, dataKeyPlace(where))
+  const key = createSecretKey(ring.unwrap(wrapped, dataKeyPlace(where)))
   const tagAt = sealed.length - TAG_BYTES
   const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES))
   decipher.setAAD(associatedData(dataKeyPlace(where)))

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { badRequest } from './form.ts'
 
 /** One element of the list, with what separates it from the next. Empty elements are allowed. */
-const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|$)/y
+const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|$)/y
 
 /**
  * Whether a version is one of those that `If-Match` names; every version where there is no such header. Comparison is

@@ -31,7 +31,8 @@ export function describe(version: string): NonNullable<FastifyDynamicSwaggerOpti
     info: {
       title: 'Coffer',
       version,
-      description: 'A vault for tokens that stand for sensitive values. The API key alone decides the owner.',
+      description:
+        'A vault for tokens that stand for sensitive values, and for secrets with a history. The API key alone decides the owner.',
     },
     components: {
       securitySchemes: { apiKey: { type: 'http', scheme: 'bearer', description: 'The API key of an owner' } },

@@ -106,7 +106,7 @@ export class EtcdError extends Error {
 
 /** What etcd refuses before it proposes anything. All else may have happened, a full database included. */
 const REFUSED =
-  /etcdserver: (no leader|too many requests|request is too large|rpc not supported for learner)|required revision has been compacted/
+  /etcdserver: (no leader|too many requests|request is too large|too many operations|rpc not supported for learner)|required revision has been compacted/
 
 export const isCompacted = (error: unknown): boolean =>
   error instanceof EtcdError && /required revision has been compacted/.test(error.message)

@@ -45,6 +45,13 @@ const WRITE_BYTES = 1024 * 1024
 const WRITE_COMMITS = 64
 /** Writes on their way at once. */
 const IN_FLIGHT = 4
+/** Commits that are less than this together share one write instead of having one each: a second one waits. */
+const SMALL_BYTES = 64 * 1024
+/**
+ * What a write has answered is soon followed by more of the same callers: the next small one waits for as many, as long as
+ * the last one took, and not at all where that is less than a timer can measure.
+ */
+const GATHER_MS = { least: 2, most: 10 }
 const WRITE_MS = 2500
 /** A write that takes longer may wait for a leader that is gone: the members are asked whether there is another. */
 const SLOW_MS = 300
@@ -67,6 +74,13 @@ type Waiting = {
   readonly reject: (error: Error) => void
 }
 
+/** A write that is on its way. */
+type Write = {
+  /** When it was sent, by `performance.now()`. */
+  readonly at: number
+  readonly small: boolean
+}
+
 type Answer = { readonly header: Header }
 
 export class EtcdLedger implements Ledger {
@@ -74,8 +88,10 @@ export class EtcdLedger implements Ledger {
   full = false
   readonly #members: EtcdMembers
   #waiting: Waiting[] = []
-  /** When each write that is on its way was sent. */
-  readonly #sent = new Set<{ readonly at: number }>()
+  #waitingBytes = 0
+  readonly #sent = new Set<Write>()
+  /** The next small write is put off until so many commits wait, or the timer ends. */
+  #gathering: { readonly commits: number; readonly timer: NodeJS.Timeout } | undefined
   #askingTerm: NodeJS.Timeout | undefined
   #cluster = ''
   #term = 0n
@@ -97,26 +113,56 @@ export class EtcdLedger implements Ledger {
   commit(commit: Commit): Promise<CommitResult> {
     return new Promise((resolve, reject) => {
       const keys = new Set([...commit.put.map((put) => put.key), ...commit.if.map((guard) => guard.key)])
-      this.#waiting.push({ commit, keys, bytes: commitBytes(commit), resolve, reject })
+      const bytes = commitBytes(commit)
+      this.#waiting.push({ commit, keys, bytes, resolve, reject })
+      this.#waitingBytes += bytes
       queueMicrotask(() => this.#send())
     })
   }
 
   #send(): void {
-    while (this.#sent.size < IN_FLIGHT) {
+    while (this.#waiting.length > 0 && this.#sent.size < IN_FLIGHT && !this.#mayGrow()) {
+      this.#gathered()
       const batch = this.#takeBatch()
-      if (batch.length === 0) return
-      const write = { at: performance.now() }
+      const bytes = batch.reduce((sum, each) => sum + each.bytes, 0)
+      const write = { at: performance.now(), small: bytes < SMALL_BYTES }
       this.#sent.add(write)
       this.#askingTerm ??= setInterval(() => void this.#askTerm(), ASK_TERM_MS)
       this.#write(batch).finally(() => {
         this.#sent.delete(write)
+        if (write.small) this.#gather(batch.length, performance.now() - write.at)
         this.#send()
         if (this.#sent.size > 0) return
         clearInterval(this.#askingTerm)
         this.#askingTerm = undefined
       })
     }
+  }
+
+  /** What waits is small, and one like it is on its way, or others are expected to join. */
+  #mayGrow(): boolean {
+    if (this.#waitingBytes >= SMALL_BYTES || this.#waiting.length >= WRITE_COMMITS) return false
+    if ([...this.#sent].some(({ small }) => small)) return true
+    return this.#waiting.length < (this.#gathering?.commits ?? 0)
+  }
+
+  #gather(answered: number, took: number): void {
+    const commits = answered + this.#waiting.length
+    if (took < GATHER_MS.least || commits < 2) return
+    this.#gathered()
+    const timer = setTimeout(
+      () => {
+        this.#gathered()
+        this.#send()
+      },
+      Math.min(GATHER_MS.most, took),
+    )
+    this.#gathering = { commits, timer }
+  }
+
+  #gathered(): void {
+    clearTimeout(this.#gathering?.timer)
+    this.#gathering = undefined
   }
 
   async #askTerm(): Promise<void> {
@@ -146,6 +192,7 @@ export class EtcdLedger implements Ledger {
       batch.push(next)
       this.#waiting.shift()
     }
+    this.#waitingBytes -= bytes
     return batch
   }
 
@@ -316,6 +363,7 @@ export class EtcdLedger implements Ledger {
   }
 
   async close(): Promise<void> {
+    this.#gathered()
     for (const each of this.#waiting.splice(0))
       each.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
     this.#members.close()

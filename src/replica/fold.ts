@@ -4,19 +4,22 @@ import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { Known, Reader } from '../ledger/ledger.ts'
-import { decodeEntry, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS, RECEIPTS } from '../state/keys.ts'
+import { decodeEntry, type Entry, LEDGER_FORMAT } from '../state/entries.ts'
+import { GENESIS } from '../state/keys.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
+import type { SecretVersion } from '../state/version.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
+import { ReceiptIndex, Records } from './records.ts'
 import {
   type Batch,
   DamagedReplica,
   type Meta,
   REPLICA_FORMAT,
   type ReplicaStore,
+  type StoredEntry,
   type StoredTable,
 } from './store.ts'
 import { Tables } from './tables.ts'
@@ -24,8 +27,6 @@ import { Tails } from './tails.ts'
 
 /** New mappings since the last checkpoint that make a new one worth its writing. */
 const CHECKPOINT_MAPPINGS = 1_000_000
-/** Above every key of a receipt. */
-const RECEIPTS_END = `${RECEIPTS}\x7f`
 /** Pages read in one turn of the event loop, and in one read transaction. */
 const PAGES_A_TURN = 10_000
 
@@ -45,6 +46,8 @@ export type Step = {
 export class Fold {
   readonly state = new State()
   readonly tables = new Tables()
+  /** The record of every receipt. */
+  readonly receipts = new ReceiptIndex()
   /** The last revision whose effects can be read here. */
   applied: number
   /** Since the start: segments applied, and mappings in them that were there already. */
@@ -65,6 +68,7 @@ export class Fold {
       ledger: '',
       cursor: 0,
       pages: 0,
+      records: 0,
       witness: '',
       checkpoint: '',
     }
@@ -91,10 +95,15 @@ export class Fold {
     for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
     this.#tails = new Tails(this.#store.tails())
     for (const { key, revision, value } of this.#store.entries()) {
-      if (key.startsWith(RECEIPTS)) continue // read when they are asked for
       const entry = decodeEntry(key, value)
       assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
       this.state.apply(revision, key, entry)
+    }
+    for (const { number, key, revision, value } of this.#store.records()) {
+      const entry = decodeEntry(key, value)
+      assert(entry?.kind === 'version' || entry?.kind === 'receipt', 'others are stored by their keys')
+      if (entry.kind === 'receipt') this.receipts.set(key, number)
+      else this.state.apply(revision, key, entry, number)
     }
     await this.#loadPages(await this.#loadCheckpoint())
   }
@@ -141,34 +150,43 @@ export class Fold {
    * nothing applied.
    */
   async apply(steps: readonly Step[], tell: (put: Decoded) => void): Promise<void> {
-    const { batch, firstPages, tails } = this.#prepare(steps)
+    const { batch, places, tails } = this.#prepare(steps)
     await this.#store.write(batch)
     this.#meta = batch.meta
     this.#tails = tails
     for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
-    for (const { revision, decoded } of steps) {
+    for (const { revision, decoded, removed } of steps) {
+      for (const key of removed) this.receipts.delete(key)
       for (const put of decoded) {
-        const firstPage = put.entry.kind === 'segment' ? firstPages.get(put.entry) : undefined
-        if (put.entry.kind === 'segment') {
-          if (firstPage !== undefined) this.#insert(put.entry, firstPage)
-        } else this.state.apply(put.revision, put.key, put.entry)
+        const { entry, key } = put
+        const place = places.get(entry)
+        if (entry.kind === 'segment') {
+          if (place !== undefined) this.#insert(entry, place)
+        } else if (entry.kind === 'receipt') this.receipts.set(key, place ?? 0)
+        else this.state.apply(put.revision, key, entry, place)
         tell(put)
       }
       this.applied = revision
     }
   }
 
-  #prepare(steps: readonly Step[]): { batch: Batch; firstPages: Map<Segment, number>; tails: Tails } {
+  /** `places`: the first page of a segment, the record of a version or a receipt. */
+  #prepare(steps: readonly Step[]): { batch: Batch; places: Map<Entry, number>; tails: Tails } {
     const pages: { number: number; page: Buffer }[] = []
-    const entries: Batch['entries'][number][] = []
+    const entries: StoredEntry[] = []
+    const records = new Records(this.#meta.records, (key, entry) => this.#recordOf(key, entry))
     const tables = new Map<string, StoredTable>()
-    const firstPages = new Map<Segment, number>()
+    const places = new Map<Entry, number>()
     const tails = this.#tails.copy()
     let next = this.#meta.pages
     for (const { decoded, removed, revision: cursor, whole } of steps) {
-      for (const key of removed) entries.push({ key, value: null })
+      for (const key of removed) records.remove(key)
       const ahead = cursor === this.applied && !whole
       for (const { key, entry, value, revision } of decoded) {
+        if (entry.kind === 'version' || entry.kind === 'receipt') {
+          places.set(entry, records.put({ key, revision, value }, entry))
+          continue
+        }
         if (entry.kind !== 'segment') {
           entries.push({ key, revision, value })
           continue
@@ -181,15 +199,28 @@ export class Fold {
           table = { id: this.tables.nextId + tables.size, owner, epoch }
           tables.set(name, table)
         }
-        firstPages.set(entry, next)
+        places.set(entry, next)
         for (const page of encodePages(entry, table.id, next)) pages.push({ number: next++, page })
       }
       if (whole) tails.catchUp()
     }
     const cursor = steps[steps.length - 1].revision
-    const meta = { ...this.#meta, cursor, pages: next, witness: witnessOf(steps) ?? this.#meta.witness }
-    const batch = { pages, entries, tables: [...tables.values()], tails: tails.changed(), meta }
-    return { batch, firstPages, tails }
+    const meta = {
+      ...this.#meta,
+      cursor,
+      pages: next,
+      records: records.next,
+      witness: witnessOf(steps) ?? this.#meta.witness,
+    }
+    const batch = {
+      pages,
+      entries,
+      records: records.list,
+      tables: [...tables.values()],
+      tails: tails.changed(),
+      meta,
+    }
+    return { batch, places, tails }
   }
 
   /**
@@ -228,9 +259,14 @@ export class Fold {
     this.#sinceCheckpoint += fresh
   }
 
-  /** Keys of receipts from `after` on (exclusive), in byte order. */
-  receipts(after: string): Iterable<string> {
-    return this.#store.keys(`${after || RECEIPTS}\0`, RECEIPTS_END)
+  /** Of all receipts. Throws DamagedReplica. */
+  receiptKeys(): string[] {
+    return [...this.receipts.numbers()].flatMap((number) => this.#store.record(number)?.key ?? [])
+  }
+
+  #recordOf(key: string, entry?: SecretVersion): number | undefined {
+    if (!entry) return this.receipts.get(key)
+    return this.state.owners.get(entry.owner)?.secrets.get(entry.name)?.[entry.version - 1]?.place
   }
 
   /** Begins a checkpoint in the background when enough is new; one at a time. */

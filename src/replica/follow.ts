@@ -11,7 +11,7 @@ const QUEUE_BYTES = 8 * 1024 * 1024
 const RETRY_MS = 200
 /** Commits smaller than this together wait so long for more, unless somebody waits for them. */
 const GATHER_BYTES = 256 * 1024
-const GATHER_MS = 5
+const GATHER_MS = 25
 
 export type FollowEvents = {
   lost(reason: string): void
@@ -235,7 +235,7 @@ export class Follower {
       bytes = 0
     }
     // No other kind of entry is ever removed.
-    const removed = [...this.#fold.receipts('')].filter((key) => !receipts.has(key))
+    const removed = this.#fold.receiptKeys().filter((key) => !receipts.has(key))
     await this.#apply([{ revision, decoded, removed, bytes, whole: true }])
     this.#read = revision
   }

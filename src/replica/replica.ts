@@ -13,17 +13,19 @@ import {
   LedgerUnavailable,
   UnknownOutcome,
 } from '../ledger/ledger.ts'
-import { parseKey, secretKey } from '../state/keys.ts'
+import { parseKey } from '../state/keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { Fold } from './fold.ts'
 import { Follower } from './follow.ts'
+import { Names } from './names.ts'
 import { pageIsWhole } from './page.ts'
 import { PageReader } from './reader.ts'
 import { DamagedReplica, ReplicaStore, type StoredEntry } from './store.ts'
 import type { TokenTable } from './table.ts'
 
 export type { CommitResult, Found, Guard, LedgerPut } from '../ledger/ledger.ts'
+export type { StoredEntry } from './store.ts'
 
 const RETRY_MS = 100
 /** A request without quorum is answered within 5 s; what waits for the ledger gives up before. */
@@ -70,7 +72,10 @@ export class Replica {
   readonly #clock: Clock
   readonly #events: ReplicaEvents
   readonly #fatal: (error: Error) => void
+  readonly #names = new Names()
   #commits = 0
+  /** The last commit of another node that an event was written for: one stands for all of its entries. */
+  #told: Writer = { boot: '', commit: 0 }
   #ahead = 0
   #lessAhead = Promise.withResolvers<void>()
   #waiters: Waiter[] = []
@@ -126,8 +131,10 @@ export class Replica {
   #tell({ entry, value, revision }: Parameters<Parameters<Fold['apply']>[1]>[0]): void {
     if (this.#follower.catchingUp) return // one event stands for all of it
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
-    const { boot } = decodeWriter(value)
-    const node = boot === this.#boot ? undefined : this.state.boots.get(boot)
+    const writer = decodeWriter(value)
+    if (writer.boot === this.#boot || sameWriter(writer, this.#told)) return
+    this.#told = writer
+    const node = this.state.boots.get(writer.boot)
     if (node !== undefined) this.#events.applied(node, revision)
   }
 
@@ -259,9 +266,10 @@ export class Replica {
     receipts: readonly { readonly key: string; readonly revision: number }[],
   ): Promise<boolean> {
     const put = receipts.map(({ key }) => ({ key, value: null }))
+    const guards = receipts.map(({ key, revision }) => ({ key, revision }))
     try {
       await this.#recognize()
-      const result = await this.#ledger.commit({ if: receipts, put })
+      const result = await this.#ledger.commit({ if: guards, put })
       this.#follower.head = Math.max(this.#follower.head, result.revision)
       return result.ok
     } catch (error) {
@@ -296,26 +304,30 @@ export class Replica {
     return this.#fold.tables.get(owner, epoch)?.tokens
   }
 
-  /** An entry that is no segment, as of what has been applied here. Throws DamagedReplica. */
-  entry(key: string): StoredEntry | undefined {
-    return this.#store.entry(key)
+  /** A version as it is stored, as of what has been applied here. Throws DamagedReplica. */
+  version(owner: string, name: string, version: number): StoredEntry | undefined {
+    const known = this.owner(owner)?.secrets.get(name)?.[version - 1]
+    return known && this.#store.record(known.place)
+  }
+
+  /** As `version`. */
+  receipt(key: string): StoredEntry | undefined {
+    const number = this.#fold.receipts.get(key)
+    return number === undefined ? undefined : this.#store.record(number)
+  }
+
+  /** Oldest first, each as of when it is taken. Throws DamagedReplica. */
+  *receipts(): Iterable<StoredEntry> {
+    for (const number of this.#fold.receipts.numbers()) {
+      const stored = this.#store.record(number)
+      if (stored) yield stored
+    }
   }
 
   /** Names of secrets in byte order: those that begin with `prefix`, after `after`, at most `limit`. */
   secretNames(owner: string, prefix: string, after: string, limit: number): string[] {
-    const start = secretKey(owner, '')
-    const from = after > prefix ? `${after}\0` : prefix
-    const names: string[] = []
-    for (const key of this.#store.keys(start + from, `${start}${prefix}\x7f`)) {
-      if (names.length === limit) break
-      names.push(key.slice(start.length))
-    }
-    return names
-  }
-
-  /** Keys of receipts after the one named, in byte order. */
-  receipts(after: string): Iterable<string> {
-    return this.#fold.receipts(after)
+    const state = this.owner(owner)
+    return state ? this.#names.page(state, prefix, after, limit) : []
   }
 
   /** For one turn of the event loop. */
@@ -370,7 +382,8 @@ export class Replica {
   get contents(): { mappings: number; secrets: number; secretVersions: number } {
     const { tables, state } = this.#fold
     const secretVersions = [...state.dataKeys.values()].reduce((sum, count) => sum + count, 0)
-    return { mappings: tables.mappings, secrets: state.secrets, secretVersions }
+    const secrets = [...state.owners.values()].reduce((sum, owner) => sum + owner.secrets.size, 0)
+    return { mappings: tables.mappings, secrets, secretVersions }
   }
 
   /** Since the start: segments applied, equal mappings ignored, keys that are not ours. */

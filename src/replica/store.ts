@@ -1,5 +1,6 @@
-// The replica's LMDB file: pages, entries, the numbers of tables, and the cursor, which is written in the same
-// transaction as the data it stands for. Every record has a checksum over key and value. The file is disposable.
+// The replica's LMDB file: pages, records (versions of secrets, receipts), other entries, the numbers of tables, and the
+// cursor, which is written in the same transaction as the data it stands for. Pages and records are numbered as they
+// come: to add at the end costs a fraction of what it costs to put between others. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { settled } from '../ledger/settled.ts'
@@ -22,13 +23,16 @@ export type Meta = {
   readonly ledger: string
   /** Every revision up to this one has been applied. */
   readonly cursor: number
-  /** The next page's number. */
+  /** The next page's number, and the next record's. */
   readonly pages: number
+  readonly records: number
   /** The last immutable entry applied: key, revision and checksum, by which the ledger is known again; '' before. */
   readonly witness: string
   /** The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none. */
   readonly checkpoint: string
 }
+
+const RECORD_HEAD = 14
 
 export const REPLICA_FORMAT = 3
 
@@ -40,8 +44,9 @@ export type StoredTable = { readonly id: number; readonly owner: string; readonl
 /** What one transaction writes. */
 export type Batch = {
   readonly pages: readonly { readonly number: number; readonly page: Buffer }[]
-  /** In order; `value` is null for an entry that goes. */
-  readonly entries: readonly (StoredEntry | { readonly key: string; readonly value: null })[]
+  readonly entries: readonly StoredEntry[]
+  /** In order; without an entry: the record goes. */
+  readonly records: readonly { readonly number: number; readonly entry: StoredEntry | undefined }[]
   readonly tables: readonly StoredTable[]
   readonly tails: readonly StoredTail[]
   readonly meta: Meta
@@ -51,6 +56,7 @@ export class ReplicaStore {
   readonly #env: RootDatabase
   readonly #pages: Database<Buffer, number>
   readonly #entries: Database<Buffer, string>
+  readonly #records: Database<Buffer, number>
   readonly #tables: Database<Buffer, number>
   readonly #tails: Database<Buffer, string>
   readonly #meta: Database<Buffer, string>
@@ -59,6 +65,7 @@ export class ReplicaStore {
     this.#env = open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly })
     this.#pages = this.#env.openDB({ name: 'pages', encoding: 'binary', keyEncoding: 'uint32' })
     this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
+    this.#records = this.#env.openDB({ name: 'records', encoding: 'binary', keyEncoding: 'uint32' })
     this.#tables = this.#env.openDB({ name: 'tables', encoding: 'binary', keyEncoding: 'uint32' })
     this.#tails = this.#env.openDB({ name: 'tails', encoding: 'binary' })
     this.#meta = this.#env.openDB({ name: 'meta', encoding: 'binary' })
@@ -74,17 +81,14 @@ export class ReplicaStore {
   async write(batch: Batch): Promise<void> {
     const puts: Promise<boolean>[] = []
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
-    for (const entry of batch.entries) {
-      const { key, value } = entry
-      if (value === null) {
-        puts.push(this.#entries.remove(key))
-        continue
-      }
+    for (const { key, revision, value } of batch.entries) {
       const bytes = Buffer.alloc(8 + value.length)
-      bytes.writeDoubleBE(entry.revision)
+      bytes.writeDoubleBE(revision)
       bytes.set(value, 8)
       puts.push(this.#entries.put(key, seal(key, bytes)))
     }
+    for (const { number, entry } of batch.records)
+      puts.push(entry ? this.#records.put(number, encodeRecord(number, entry)) : this.#records.remove(number))
     for (const { id, owner, epoch } of batch.tables) {
       puts.push(this.#tables.put(id, seal(String(id), Buffer.from(`${owner}@${epoch}`))))
     }
@@ -100,7 +104,7 @@ export class ReplicaStore {
   }
 
   async writeMeta(meta: Meta): Promise<void> {
-    await this.write({ pages: [], entries: [], tables: [], tails: [], meta })
+    await this.write({ pages: [], entries: [], records: [], tables: [], tails: [], meta })
   }
 
   /** Resolves when all that was written is durable. */
@@ -121,18 +125,22 @@ export class ReplicaStore {
   }
 
   *entries(): Iterable<StoredEntry> {
-    for (const { key, value } of this.#entries.getRange({ snapshot: false })) yield readEntry(key, value)
+    for (const { key, value } of this.#entries.getRange({ snapshot: false })) {
+      const bytes = unseal(key, value)
+      yield { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
+    }
   }
 
-  /** As of the last transaction that was written. */
-  entry(key: string): StoredEntry | undefined {
-    const record = this.#entries.get(key)
-    return record && readEntry(key, record)
+  /** In the order of their numbers. */
+  *records(): Iterable<StoredEntry & { readonly number: number }> {
+    for (const { key, value } of this.#records.getRange({ snapshot: false }))
+      yield { number: key, ...decodeRecord(key, value) }
   }
 
-  /** Keys of entries in byte order, from `start` up to `end` (exclusive). */
-  keys(start: string, end: string): Iterable<string> {
-    return this.#entries.getKeys({ start, end, snapshot: false })
+  /** As of the last transaction that was written. Throws DamagedReplica. */
+  record(number: number): StoredEntry | undefined {
+    const record = this.#records.get(number)
+    return record && decodeRecord(number, record)
   }
 
   *tables(): Iterable<StoredTable> {
@@ -162,6 +170,7 @@ export class ReplicaStore {
     if (pages !== (meta?.pages ?? 0)) throw new DamagedReplica('pages are missing at the end')
     let entries = 0
     for (const _ of this.entries()) entries++
+    for (const _ of this.records()) entries++
     for (const _ of this.tables()) entries++
     for (const _ of this.tails()) entries++
     return { pages, entries }
@@ -179,9 +188,23 @@ function seal(key: string, value: Buffer): Buffer {
   return bytes
 }
 
-function readEntry(key: string, record: Buffer): StoredEntry {
-  const bytes = unseal(key, record)
-  return { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
+/** checksum u32 · revision f64 · length of the key u16 · key · value */
+function encodeRecord(number: number, { key, revision, value }: StoredEntry): Buffer {
+  const record = Buffer.allocUnsafe(RECORD_HEAD + key.length + value.length)
+  record.writeDoubleBE(revision, 4)
+  record.writeUInt16BE(key.length, 12)
+  record.write(key, RECORD_HEAD, 'latin1')
+  record.set(value, RECORD_HEAD + key.length)
+  record.writeUInt32BE(crc32(record.subarray(4), number), 0)
+  return record
+}
+
+function decodeRecord(number: number, record: Buffer): StoredEntry {
+  if (record.length < RECORD_HEAD || record.readUInt32BE(0) !== crc32(record.subarray(4), number))
+    throw new DamagedReplica(`record ${number} does not match its checksum`)
+  const end = RECORD_HEAD + record.readUInt16BE(12)
+  const key = record.toString('latin1', RECORD_HEAD, end)
+  return { key, revision: record.readDoubleBE(4), value: Uint8Array.from(record.subarray(end)) }
 }
 
 function unseal(key: string, record: Buffer): Buffer {

@@ -1,10 +1,11 @@
 // Receipts: what an Idempotency-Key got. A receipt is put in the same commit as the effect that it tells of, under the
 // guard that there is none: so of several requests under one key, on whatever nodes, at most one has an effect.
+import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { Clock } from '../clock.ts'
-import type { Keyring } from '../crypto/keyring.ts'
+import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
-import type { Found, Guard, LedgerPut, Replica } from '../replica/replica.ts'
+import type { Found, Guard, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { receiptKey } from '../state/keys.ts'
 import type { Writer } from '../state/writer.ts'
@@ -29,6 +30,8 @@ export type Written = {
 
 /** One request under an Idempotency-Key. */
 export class Claim {
+  /** Of the receipt. */
+  readonly key: string
   readonly #owner: string
   readonly #hash: string
   readonly #mac: Uint8Array
@@ -37,10 +40,7 @@ export class Claim {
     this.#owner = owner
     this.#hash = hash
     this.#mac = mac
-  }
-
-  get key(): string {
-    return receiptKey(this.#owner, this.#hash)
+    this.key = receiptKey(owner, hash)
   }
 
   /** For the commit that has the effect. */
@@ -49,9 +49,11 @@ export class Claim {
   }
 
   put(writer: Writer, version: number, validFrom: number, now: number): LedgerPut {
-    const times = { at: new Date(now).toISOString(), validFrom: new Date(validFrom).toISOString() }
     const about = { owner: this.#owner, hash: this.#hash, mac: this.#mac }
-    return { key: this.key, value: encodeEntry({ kind: 'receipt', ...about, version, ...times }, writer) }
+    return {
+      key: this.key,
+      value: encodeEntry({ kind: 'receipt', ...about, at: now, version, validFrom }, writer),
+    }
   }
 
   /** What stood in the way of a commit, if it was a receipt. Throws Problem idempotency-key-reused. */
@@ -66,7 +68,7 @@ export class Claim {
     if (receipt?.kind !== 'receipt' || !sameMac(receipt.mac, this.#mac))
       throw new Problem('idempotency-key-reused', 'this Idempotency-Key belongs to another request')
     const { version, validFrom } = receipt
-    return { version, validFrom: Date.parse(validFrom), revision: 0, replayed: true }
+    return { version, validFrom, revision: 0, replayed: true }
   }
 }
 
@@ -75,7 +77,7 @@ export class Receipts {
   readonly #keyring: () => Keyring
   readonly #clock: Clock
   readonly #running = new Set<string>()
-  #key: { readonly wrapped: Uint8Array; readonly key: Uint8Array } | undefined
+  #key: { readonly wrapped: Uint8Array; readonly key: KeyObject } | undefined
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -117,17 +119,22 @@ export class Receipts {
   }
 
   #find(claim: Claim): Written | undefined {
-    const entry = this.#replica.entry(claim.key)
+    const entry = this.#replica.receipt(claim.key)
     return entry && claim.read(entry.value)
   }
 
-  #macKey(): Uint8Array {
+  #macKey(): KeyObject {
     const wrapped = this.#replica.state.genesis?.receiptKey
     if (!wrapped)
       throw new Problem('not-ready', 'the ledger has not been seen yet', { reasons: ['starting'] })
-    if (this.#key?.wrapped !== wrapped)
-      this.#key = { wrapped, key: this.#keyring().unwrap(wrapped, ['receipts']) }
-    return this.#key.key
+    if (this.#key?.wrapped === wrapped) return this.#key.key
+    try {
+      this.#key = { wrapped, key: createSecretKey(this.#keyring().unwrap(wrapped, ['receipts'])) }
+      return this.#key.key
+    } catch (error) {
+      if (!(error instanceof UnknownRootKey)) throw error
+      throw new Problem('unknown-root-key', "the receipts' key is wrapped by a root key that this node lacks")
+    }
   }
 
   /**
@@ -135,28 +142,21 @@ export class Receipts {
    * removed now is old enough the next time. Returns how many are gone. Throws DamagedReplica.
    */
   async sweep(): Promise<number> {
+    const before = this.#clock.now() - KEPT_MS
     let gone = 0
-    let old: { key: string; revision: number }[] = []
+    let read = 0
+    let old: StoredEntry[] = []
     const remove = async (): Promise<void> => {
       if (await this.#replica.removeReceipts(old)) gone += old.length
       old = []
     }
-    const before = new Date(this.#clock.now() - KEPT_MS).toISOString()
-    for (let after = '', more = true; more; ) {
-      more = false
-      let read = 0
-      for (const key of this.#replica.receipts(after)) {
-        after = key
-        const entry = this.#replica.entry(key)
-        const receipt = entry && decodeEntry(key, entry.value)
-        if (receipt?.kind === 'receipt' && receipt.at < before)
-          old.push({ key, revision: entry?.revision ?? 0 })
-        more = ++read === READ_A_TURN || old.length === REMOVED_TOGETHER
-        if (more) break
-      }
-      if (old.length === REMOVED_TOGETHER || (!more && old.length > 0)) await remove()
-      else await new Promise((resolve) => setImmediate(resolve))
+    for (const stored of this.#replica.receipts()) {
+      const receipt = decodeEntry(stored.key, stored.value)
+      if (receipt?.kind === 'receipt' && receipt.at < before) old.push(stored)
+      if (old.length === REMOVED_TOGETHER) await remove()
+      if (++read % READ_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
     }
+    if (old.length > 0) await remove()
     return gone
   }
 }

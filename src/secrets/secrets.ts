@@ -1,14 +1,15 @@
-// Secrets: created once, updated in versions. Head and version are one commit, guarded; so are several secrets at once,
-// and the receipt of the request. A secret is never removed: that it exists is certain for ever.
+// Secrets: created once, updated in versions. A version is put where there is none of its number yet: so versions have no
+// gaps, and of those who put the same one, one succeeds. Several secrets at once are one commit, with the receipt of the
+// request. A version is never removed: that it exists is certain for ever.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { openSecret, SEAL_BYTES, sealSecret } from '../crypto/secret.ts'
 import { Problem } from '../errors.ts'
-import type { CommitResult, Guard, LedgerPut, Replica } from '../replica/replica.ts'
+import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { secretKey, versionKey } from '../state/keys.ts'
-import type { SecretState } from '../state/state.ts'
+import { versionKey } from '../state/keys.ts'
+import type { VersionState } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Writer } from '../state/writer.ts'
 import type { Reference } from '../wire.ts'
@@ -58,26 +59,24 @@ export class SecretService {
     const { owner } = caller
     const names = secrets.map(({ name }) => name)
     const twice = new Set(names.filter((name, i) => names.indexOf(name) < i))
-    const stands = (name: string): boolean => this.#heads.exists(owner, name)
+    const stands = (name: string): boolean => this.#heads.of(owner, name) !== undefined
     if (twice.size > 0 || names.some(stands)) {
       if (names.length > 1) await this.#replica.barrier()
       throw exist(names.filter((name) => twice.has(name) || stands(name)))
     }
     const validFrom = this.#nextInstant(owner, 0)
     const writer = this.#replica.nextWriter()
-    const guards = names.map((name): Guard => ({ key: secretKey(owner, name), revision: 0 }))
-    const puts = secrets.flatMap((secret) => this.#puts(caller, secret, 1, validFrom, writer))
-    const immutable = names.length > 0 ? versionKey(owner, names[0], 1) : undefined
-    const result = await this.#commit(guards, puts, immutable, { claim, writer, version: 1, validFrom })
+    const puts = secrets.map((secret) => this.#put(caller, secret, 1, validFrom, writer))
+    const result = await this.#commit(puts, claim?.put(writer, 1, validFrom, this.#clock.now()))
     if (result === undefined) return { version: 1, validFrom, revision: 0, replayed: false }
     if (result.ok) {
-      this.#heads.accepted(owner, names, { version: 1, validFrom, revision: result.revision })
+      this.#heads.accepted(owner, names, { version: 1, validFrom }, result.revision)
       return { version: 1, validFrom, revision: result.revision, replayed: false }
     }
     const before = claim?.amongFound(result.found)
     if (before) return before
     const found = new Set(result.found.filter(({ revision }) => revision > 0).map(({ key }) => key))
-    throw exist(names.filter((name) => found.has(secretKey(owner, name))))
+    throw exist(names.filter((name) => found.has(versionKey(owner, name, 1))))
   }
 
   /**
@@ -90,7 +89,7 @@ export class SecretService {
     matches: (version: number) => boolean,
     claim?: Claim,
   ): Promise<Written> {
-    const key = secretKey(caller.owner, secret.name)
+    const key = `${caller.owner}/${secret.name}`
     const before = this.#turns.get(key) ?? Promise.resolve()
     const turn = before.then(() => this.#update(caller, secret, matches, claim))
     const settled = turn.catch(() => undefined)
@@ -115,13 +114,11 @@ export class SecretService {
       const version = head.version + 1
       const validFrom = this.#nextInstant(owner, head.validFrom + 1)
       const writer = this.#replica.nextWriter()
-      const guards: Guard[] = [{ key: secretKey(owner, name), revision: head.revision }]
-      const puts = this.#puts(caller, secret, version, validFrom, writer)
-      const written = { claim, writer, version, validFrom }
-      const result = await this.#commit(guards, puts, versionKey(owner, name, version), written)
+      const put = this.#put(caller, secret, version, validFrom, writer)
+      const result = await this.#commit([put], claim?.put(writer, version, validFrom, this.#clock.now()))
       assert(result, 'an update puts a version')
       if (result.ok) {
-        this.#heads.accepted(owner, [name], { version, validFrom, revision: result.revision })
+        this.#heads.accepted(owner, [name], { version, validFrom }, result.revision)
         return { version, validFrom, revision: result.revision, replayed: false }
       }
       const before = claim?.amongFound(result.found)
@@ -147,68 +144,53 @@ export class SecretService {
     return Math.max(this.#clock.now(), least, latest)
   }
 
-  #puts(
+  #put(
     { owner, keyId, request }: Caller,
     { name, value }: NewSecret,
     version: number,
     validFrom: number,
     writer: Writer,
-  ): LedgerPut[] {
+  ): LedgerPut {
     const sealed = sealSecret(this.#keyring(), { owner, name, version }, value, this.#clock)
     const about = { owner, name, version, validFrom, keyId, requestId: request }
-    const head = encodeEntry({ kind: 'secret', owner, name, version }, writer)
-    return [
-      { key: secretKey(owner, name), value: head },
-      {
-        key: versionKey(owner, name, version),
-        value: encodeEntry({ kind: 'version', ...about, ...sealed }, writer),
-      },
-    ]
+    const entry = encodeEntry({ kind: 'version', ...about, ...sealed }, writer)
+    return { key: versionKey(owner, name, version), value: entry }
   }
 
-  /** Undefined where there is nothing to put. */
+  /** Everything under the guard that it is not there. Undefined where there is nothing to put. */
   async #commit(
-    guards: readonly Guard[],
-    puts: readonly LedgerPut[],
-    version: string | undefined,
-    told: { claim: Claim | undefined; writer: Writer; version: number; validFrom: number },
+    versions: readonly LedgerPut[],
+    receipt: LedgerPut | undefined,
   ): Promise<CommitResult | undefined> {
-    const { claim, writer, validFrom } = told
-    const receipt = claim && [claim.put(writer, told.version, validFrom, this.#clock.now())]
-    const immutable = version ?? claim?.key
-    if (immutable === undefined) return undefined
-    const commit = {
-      if: [
-        ...guards,
-        ...(version === undefined ? [] : [{ key: version, revision: 0 }]),
-        ...(claim ? [claim.guard()] : []),
-      ],
-      put: [...puts, ...(receipt ?? [])],
-    }
-    return this.#replica.commit(commit, immutable)
+    const put = receipt ? [...versions, receipt] : versions
+    if (put.length === 0) return undefined
+    return this.#replica.commit({ if: put.map(({ key }) => ({ key, revision: 0 })), put }, put[0].key)
   }
 
   // ---- reading
 
   /** Throws Problem not-found, invalid-request (`at` is yet to come), unknown-root-key; LedgerUnavailable. */
   async read(owner: string, name: string, which: Which): Promise<SecretRead> {
-    if (which.version !== undefined && !this.#secret(owner, name)?.versions[which.version - 1])
+    if (which.version !== undefined && !this.#secret(owner, name)?.[which.version - 1])
       await this.#replica.barrier()
     if (which.version === undefined) await this.#replica.barrier()
     const secret = this.#secret(owner, name)
     if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
     const interval = secret && intervalOf(secret, which)
     if (!interval) throw absent()
-    return { ...interval, value: this.#open(owner, name, interval.version) }
+    const value = this.#open(owner, name, interval.version)
+    if (which.version === undefined || interval.validTo !== null) return { ...interval, value }
+    // No barrier was passed, and a later one may be known by its acceptance only.
+    return { ...interval, validTo: this.#heads.validFrom(owner, name, which.version + 1) ?? null, value }
   }
 
   /** Oldest first. Throws Problem not-found, LedgerUnavailable. */
   async history(owner: string, name: string): Promise<HistoryLine[]> {
     await this.#replica.barrier()
     const secret = this.#secret(owner, name)
-    if (!secret?.version) throw absent()
+    if (!secret) throw absent()
     const lines: HistoryLine[] = []
-    const last = secret.version
+    const last = secret.length
     for (let version = 1; version <= last; version++) {
       const interval = intervalOf(secret, { version })
       assert(interval, 'a secret has all versions up to its latest one')
@@ -237,7 +219,7 @@ export class SecretService {
     mostBytes: number,
   ): Promise<{ readonly values: Buffer[]; readonly missing: number[] }> {
     const here = ({ name, version }: Reference): boolean =>
-      version !== undefined && this.#secret(owner, name)?.versions[version - 1] !== undefined
+      version !== undefined && this.#secret(owner, name)?.[version - 1] !== undefined
     if (!refs.every(here)) await this.#replica.barrier()
     const secrets = refs.map(({ name }) => this.#secret(owner, name))
     if (at !== undefined)
@@ -264,13 +246,13 @@ export class SecretService {
     return { values, missing }
   }
 
-  #secret(owner: string, name: string): SecretState | undefined {
+  #secret(owner: string, name: string): readonly VersionState[] | undefined {
     return this.#replica.owner(owner)?.secrets.get(name)
   }
 
   /** What will be valid then is not settled yet. */
-  #refuseFuture(at: number, secrets: readonly (SecretState | undefined)[]): void {
-    const last = secrets.map((secret) => secret?.versions.at(-1)?.validFrom ?? 0)
+  #refuseFuture(at: number, secrets: readonly (readonly VersionState[] | undefined)[]): void {
+    const last = secrets.map((secret) => secret?.at(-1)?.validFrom ?? 0)
     if (at <= Math.max(this.#clock.now(), ...last)) return
     const expected = 'an instant that has been'
     throw new Problem('invalid-request', '`at` is yet to come', { path: 'at', expected })
@@ -278,7 +260,7 @@ export class SecretService {
 
   #entry(owner: string, name: string, version: number): SecretVersion {
     const key = versionKey(owner, name, version)
-    const stored = this.#replica.entry(key)
+    const stored = this.#replica.version(owner, name, version)
     const entry = stored && decodeEntry(key, stored.value)
     assert(entry?.kind === 'version', 'a version that is known is stored')
     return entry
@@ -308,11 +290,8 @@ function exist(names: readonly string[]): Problem {
 }
 
 /** Of the version asked for; undefined where there is none. */
-function intervalOf(
-  { version: latest, versions }: SecretState,
-  { version, at }: Which,
-): Interval | undefined {
-  let wanted = version ?? latest
+function intervalOf(versions: readonly VersionState[], { version, at }: Which): Interval | undefined {
+  let wanted = version ?? versions.length
   if (at !== undefined) wanted = versionAt(versions, at)
   const found = versions[wanted - 1]
   if (!found) return undefined
@@ -320,11 +299,11 @@ function intervalOf(
 }
 
 /** The last one that begins at `at` or before; 0 where none does. Their beginnings only grow. */
-function versionAt(versions: SecretState['versions'], at: number): number {
+function versionAt(versions: readonly VersionState[], at: number): number {
   let [from, to] = [0, versions.length]
   while (from < to) {
     const middle = (from + to) >>> 1
-    if ((versions[middle]?.validFrom ?? Number.POSITIVE_INFINITY) <= at) from = middle + 1
+    if (versions[middle].validFrom <= at) from = middle + 1
     else to = middle
   }
   return from

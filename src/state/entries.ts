@@ -1,8 +1,9 @@
 // The ledger's entries and their bytes. Every entry begins with a version byte and its writer (boot and commit
-// number), so that an unknown outcome can be told from another's write. Then: segments and versions of secrets in binary
-// (segment.ts, version.ts), all else as JSON with exactly the members listed here. Decoding refuses what encoding never writes.
+// number), so that an unknown outcome can be told from another's write. Then: segments, versions of secrets and receipts
+// in binary (segment.ts, version.ts, receipt.ts), all else as JSON with exactly the members listed here. Decoding refuses what encoding never writes.
 import { unreachable } from '../assert.ts'
 import { type LedgerKey, parseKey } from './keys.ts'
+import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'
 import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
@@ -38,34 +39,12 @@ export type WrappedEpochKey = {
   /** RFC 3339, by the clock of the node that opened the epoch. */
   readonly openedAt: string
 }
-/** The latest version of a secret: what updates are guarded by. */
-export type SecretHead = {
-  readonly kind: 'secret'
-  readonly owner: string
-  readonly name: string
-  readonly version: number
-}
-/** What an Idempotency-Key got. The answer is this and what the same request says again: it holds no name, no value. */
-export type Receipt = {
-  readonly kind: 'receipt'
-  readonly owner: string
-  /** Keyed hash of the Idempotency-Key, 64 hex digits. */
-  readonly hash: string
-  /** Keyed hash of method, path, `If-Match` and body. */
-  readonly mac: Uint8Array
-  /** When it was made, by the clock of its node: RFC 3339. */
-  readonly at: string
-  /** Of what the request wrote; RFC 3339. */
-  readonly version: number
-  readonly validFrom: string
-}
 export type Entry =
   | Genesis
   | Boot
   | NodeEntry
   | ActiveEpoch
   | WrappedEpochKey
-  | SecretHead
   | SecretVersion
   | Receipt
   | Segment
@@ -73,13 +52,14 @@ export type Entry =
 /** Bytes of every entry but a segment (segment.ts packs those). */
 export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
   if (entry.kind === 'version') return encodeVersion(entry, writer)
+  if (entry.kind === 'receipt') return encodeReceipt(entry, writer)
   const text = Buffer.from(JSON.stringify(body(entry)), 'utf8')
   const bytes = encodeWriter(writer, text.length)
   bytes.set(text, WRITER_BYTES)
   return bytes
 }
 
-function body(entry: Exclude<Entry, Segment | SecretVersion>): Record<string, unknown> {
+function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<string, unknown> {
   switch (entry.kind) {
     case 'genesis':
       return { identity: entry.identity, format: entry.format, receipt_key: base64(entry.receiptKey) }
@@ -91,12 +71,6 @@ function body(entry: Exclude<Entry, Segment | SecretVersion>): Record<string, un
       return { active: entry.active }
     case 'key':
       return { wrapped: base64(entry.wrapped), opened_at: entry.openedAt }
-    case 'secret':
-      return { version: entry.version }
-    case 'receipt': {
-      const { mac, at, version, validFrom } = entry
-      return { mac: base64(mac), at, version, valid_from: validFrom }
-    }
     default:
       return unreachable(entry)
   }
@@ -109,10 +83,11 @@ export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
   decodeWriter(bytes)
   if (name.kind === 'segment') return decodeSegment(bytes, name.boot, name.n)
   if (name.kind === 'version') return decodeVersion(bytes, name)
+  if (name.kind === 'receipt') return decodeReceipt(bytes, name)
   return decodeJson(name, bytes, key)
 }
 
-type JsonKey = Exclude<LedgerKey, { kind: 'segment' | 'version' }>
+type JsonKey = Exclude<LedgerKey, { kind: 'segment' | 'version' | 'receipt' }>
 
 function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
   let json: unknown
@@ -162,23 +137,6 @@ function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
       read.end(2)
       return entry
     }
-    case 'secret': {
-      const entry: SecretHead = { ...name, version: read.integer('version') }
-      read.end(1)
-      return entry
-    }
-    case 'receipt': {
-      const [mac, at] = [read.bytes('mac'), read.time('at')]
-      const entry: Receipt = {
-        ...name,
-        mac,
-        at,
-        version: read.integer('version'),
-        validFrom: read.time('valid_from'),
-      }
-      read.end(4)
-      return entry
-    }
     default:
       return unreachable(name)
   }
@@ -214,14 +172,6 @@ class Members {
     const bytes = Buffer.from(text, 'base64')
     if (bytes.toString('base64') !== text) throw this.#bad(name)
     return new Uint8Array(bytes)
-  }
-
-  /** RFC 3339 as `toISOString` writes it. */
-  time(name: string): string {
-    const text = this.text(name)
-    const ms = Date.parse(text)
-    if (Number.isNaN(ms) || new Date(ms).toISOString() !== text) throw this.#bad(name)
-    return text
   }
 
   end(count: number): void {

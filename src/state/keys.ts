@@ -12,7 +12,6 @@ export type LedgerKey =
   | { readonly kind: 'epoch'; readonly owner: string }
   | { readonly kind: 'key'; readonly owner: string; readonly epoch: number }
   | { readonly kind: 'segment'; readonly boot: string; readonly n: number }
-  | { readonly kind: 'secret'; readonly owner: string; readonly name: string }
   | { readonly kind: 'version'; readonly owner: string; readonly name: string; readonly version: number }
   | { readonly kind: 'receipt'; readonly owner: string; readonly hash: string }
 
@@ -26,8 +25,6 @@ export const bootKey = (boot: string): string => `boot/${boot}`
 export const epochKey = (owner: string): string => `epoch/${owner}`
 export const wrappedKey = (owner: string, epoch: number): string => `key/${owner}@${fixed(epoch)}`
 export const segmentKey = (boot: string, n: number): string => `seg/${boot}/${fixed(n)}`
-/** The head of a secret. `secretKey(owner, prefix)` is where the keys of names with that prefix begin. */
-export const secretKey = (owner: string, name: string): string => `secret/${owner}/${name}`
 export const versionKey = (owner: string, name: string, version: number): string =>
   `version/${owner}/${name}@${fixed(version)}`
 export const RECEIPTS = 'receipt/'
@@ -38,20 +35,18 @@ const NODE = /^node\/([a-z0-9][a-z0-9._-]{0,63})$/
 const EPOCH = /^epoch\/([a-z0-9][a-z0-9._-]{0,63})$/
 const KEY = /^key\/([a-z0-9][a-z0-9._-]{0,63})@([0-9]{10})$/
 const SEGMENT = /^seg\/([0-9a-f]{32})\/([0-9]{10})$/
-const SECRET = /^secret\/([a-z0-9][a-z0-9._-]{0,63})\/(.+)$/
 const VERSION = /^version\/([a-z0-9][a-z0-9._-]{0,63})\/(.+)@([0-9]{10})$/
 const RECEIPT = /^receipt\/([a-z0-9][a-z0-9._-]{0,63})\/([0-9a-f]{64})$/
 
 /** What a key names; undefined where it is none of ours (such a key is skipped, counted and shown). */
 export function parseKey(key: string): LedgerKey | undefined {
   if (key === GENESIS) return { kind: 'genesis' }
+  // What there is most of comes first.
   let match = SEGMENT.exec(key)
   if (match) return { kind: 'segment', boot: match[1], n: Number(match[2]) }
   match = VERSION.exec(key)
   if (match && isSecretName(match[2]))
     return { kind: 'version', owner: match[1], name: match[2], version: Number(match[3]) }
-  match = SECRET.exec(key)
-  if (match && isSecretName(match[2])) return { kind: 'secret', owner: match[1], name: match[2] }
   match = RECEIPT.exec(key)
   if (match) return { kind: 'receipt', owner: match[1], hash: match[2] }
   match = EPOCH.exec(key)

@@ -1,6 +1,6 @@
 // The fold of the ledger: what all nodes agree on at a revision. Pure and deterministic; it is a function of the
 // set of live entries, not of the order in which they were learnt.
-import { createHash } from 'node:crypto'
+import { createHash, hash as hashOnce } from 'node:crypto'
 import { unreachable } from '../assert.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
 import {
@@ -10,13 +10,15 @@ import {
   type Genesis,
   LEDGER_FORMAT,
   type NodeEntry,
-  type SecretHead,
   type WrappedEpochKey,
 } from './entries.ts'
 import { parseKey } from './keys.ts'
 import type { Segment } from './segment.ts'
 import type { SecretVersion } from './version.ts'
 import { CorruptEntry } from './writer.ts'
+
+/** Words of 32 bits in a sum of hashes. */
+const WORDS = 8
 
 /** One key of a revision with the bytes put under it; null where it was removed. */
 export type Put = { readonly key: string; readonly value: Uint8Array | null }
@@ -38,21 +40,13 @@ export type OwnerState = {
   readonly keys: Map<number, WrappedEpochKey>
   /** Revisions of the wrapped keys: what rewrapping is guarded by. */
   readonly keyRevisions: Map<number, number>
-  readonly secrets: Map<string, SecretState>
+  /** Versions of each secret: version v at v - 1. */
+  readonly secrets: Map<string, VersionState[]>
   /** The latest `valid_from` of any of its secrets, milliseconds since 1970; 0 where there is none. */
   latest: number
 }
 
-/** What is kept in memory of a secret; its sealed versions are in the store. */
-export type SecretState = {
-  /** The latest version; 0 until the head is learnt. */
-  version: number
-  /** Revision of the head: what updates are guarded by. */
-  revision: number
-  /** Version v at v - 1. While a snapshot is being read some may be missing. */
-  readonly versions: (VersionState | undefined)[]
-}
-
+/** What is kept in memory of a version; what it holds is in the store. */
 export type VersionState = {
   /** Milliseconds since 1970. */
   readonly validFrom: number
@@ -60,6 +54,8 @@ export type VersionState = {
   readonly revision: number
   /** Id of the root key that wraps its data key. */
   readonly rootKey: string
+  /** Where the store has it. */
+  readonly place: number
 }
 
 /**
@@ -102,9 +98,8 @@ export class State {
   /** What each node has read last. */
   readonly nodes = new Map<string, NodeEntry>()
   readonly #nodeRevisions = new Map<string, number>()
-  /** Sum modulo 2^256 of the hashes of every entry but mappings, as four 64-bit parts. */
-  readonly #sum = new BigUint64Array(4)
-  secrets = 0
+  /** Sum modulo 2^256 of the hashes of every entry but mappings, the least word first. */
+  readonly #sum = new Uint32Array(WORDS)
   /** How many data keys of secrets each root key wraps. */
   readonly dataKeys = new Map<string, number>()
 
@@ -124,8 +119,11 @@ export class State {
     return state
   }
 
-  /** Applies one decoded entry that is no segment; segments go to the index of mappings. */
-  apply(revision: number, key: string, entry: Exclude<Entry, Segment>): void {
+  /**
+   * Applies one decoded entry that is no segment; segments go to the index of mappings. `place`: where the store has a
+   * version.
+   */
+  apply(revision: number, key: string, entry: Exclude<Entry, Segment>, place = 0): void {
     switch (entry.kind) {
       case 'genesis':
         if (revision <= this.genesisRevision) return
@@ -154,11 +152,8 @@ export class State {
         this.#account(key, `opened_at ${entry.openedAt}`, before && `opened_at ${before.openedAt}`)
         return
       }
-      case 'secret':
-        this.#applyHead(revision, key, entry)
-        return
       case 'version':
-        this.#applyVersion(revision, key, entry)
+        this.#applyVersion(revision, key, entry, place)
         return
       case 'receipt':
         return // read from the store
@@ -175,42 +170,23 @@ export class State {
     owner.revision = revision
   }
 
-  #applyHead(revision: number, key: string, { owner, name, version }: SecretHead): void {
-    const secret = this.#secret(owner, name)
-    if (revision <= secret.revision) return
-    const before = secret.version > 0 ? `version ${secret.version}` : undefined
-    this.#account(key, `version ${version}`, before)
-    if (before === undefined) this.secrets++
-    secret.version = version
-    secret.revision = revision
-  }
-
-  #applyVersion(revision: number, key: string, entry: SecretVersion): void {
-    const { versions } = this.#secret(entry.owner, entry.name)
+  #applyVersion(revision: number, key: string, entry: SecretVersion, place: number): void {
+    const owner = this.owner(entry.owner)
+    const versions = owner.secrets.get(entry.name) ?? []
     const before = versions[entry.version - 1]
     if (before && revision <= before.revision) return
     const { validFrom } = entry
     const rootKey = wrappedBy(entry.wrapped)
-    versions[entry.version - 1] = { validFrom, revision, rootKey }
+    versions[entry.version - 1] = { validFrom, revision, rootKey, place }
     this.dataKeys.set(rootKey, (this.dataKeys.get(rootKey) ?? 0) + 1)
     if (before) {
       // The same version under another root key.
       this.dataKeys.set(before.rootKey, (this.dataKeys.get(before.rootKey) ?? 0) - 1)
       return
     }
-    const owner = this.owner(entry.owner)
+    if (!owner.secrets.has(entry.name)) owner.secrets.set(entry.name, versions)
     owner.latest = Math.max(owner.latest, validFrom)
     this.#account(key, Buffer.concat([Buffer.from(told(entry), 'latin1'), entry.sealed]))
-  }
-
-  #secret(owner: string, name: string): SecretState {
-    const { secrets } = this.owner(owner)
-    let secret = secrets.get(name)
-    if (!secret) {
-      secret = { version: 0, revision: 0, versions: [] }
-      secrets.set(name, secret)
-    }
-    return secret
   }
 
   /** Revision of a node's entry; 0 where there is none. */
@@ -254,18 +230,21 @@ function told({ validFrom, keyId, requestId }: SecretVersion): string {
   return `${validFrom} ${keyId} ${requestId}\0`
 }
 
-function hashOf(key: string, content: string | Uint8Array): BigUint64Array {
-  const bytes = createHash('sha256').update(`${key}\0`).update(content).digest()
-  const hash = new BigUint64Array(4)
-  for (let i = 0; i < 4; i++) hash[i] = bytes.readBigUInt64LE(i * 8)
-  return hash
+function hashOf(key: string, content: string | Uint8Array): Uint32Array {
+  const head = Buffer.from(`${key}\0`, 'latin1')
+  const bytes = hashOnce(
+    'sha256',
+    Buffer.concat([head, typeof content === 'string' ? Buffer.from(content) : content]),
+    'buffer',
+  )
+  return Uint32Array.from({ length: WORDS }, (_, i) => bytes.readUInt32LE(i * 4))
 }
 
-function addWide(sum: BigUint64Array, part: BigUint64Array, negative: boolean): void {
-  let carry = negative ? 1n : 0n
-  for (let i = 0; i < 4; i++) {
-    const total = sum[i] + (negative ? ~part[i] & 0xffff_ffff_ffff_ffffn : part[i]) + carry
-    sum[i] = total & 0xffff_ffff_ffff_ffffn
-    carry = total >> 64n
+function addWide(sum: Uint32Array, part: Uint32Array, negative: boolean): void {
+  let carry = negative ? 1 : 0
+  for (let i = 0; i < WORDS; i++) {
+    const total = sum[i] + (negative ? ~part[i] >>> 0 : part[i]) + carry
+    sum[i] = total
+    carry = total > 0xffff_ffff ? 1 : 0
   }
 }

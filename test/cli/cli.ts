@@ -19,20 +19,25 @@ export type Result = { readonly code: number | null; readonly stdout: string; re
 export type Options = {
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
+  /** What it reads from stdin; nothing without it. */
+  readonly input?: string | Uint8Array
   /** A command that has not ended by then is killed; 30 s without it. */
   readonly ms?: number
 }
 
 /** A child that runs the command line; what the environment says of Coffer and of this test is left out. */
-export function spawnCoffer(args: readonly string[], { cwd, env = {} }: Options = {}): ChildProcess {
+export function spawnCoffer(args: readonly string[], { cwd, env = {}, input }: Options = {}): ChildProcess {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(COFFER_|NODE_TEST_CONTEXT|FORCE_COLOR)/.test(name),
   )
-  return spawn(process.execPath, [MAIN, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     env: { ...Object.fromEntries(own), NODE_COMPILE_CACHE: CACHE, ...env },
     ...(cwd === undefined ? {} : { cwd }),
   })
+  // A command may end without having read all of it.
+  child.stdin?.on('error', () => {}).end(input)
+  return child
 }
 
 /** Runs a command to its end. */

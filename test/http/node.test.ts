@@ -125,13 +125,20 @@ test('/openapi.json: every call of the contract, with its body, its answer and i
     ['get', '/status', false],
     ['get', '/health', true],
     ['get', '/ready', true],
+    ['post', '/secrets', false],
+    ['get', '/secrets', false],
+    ['get', '/secrets/{name}', false],
+    ['put', '/secrets/{name}', false],
+    ['get', '/secrets/{name}/history', false],
+    ['post', '/secrets/resolve', false],
   ] as const) {
     const operation = member(member(paths, path), method)
     assert.ok(operation.summary, path)
     assert.deepEqual(operation.security, open ? [] : undefined, path)
-    if (method === 'post') assert.ok(member(member(operation, 'requestBody'), 'content')['application/json'])
+    if (method !== 'get') assert.ok(member(member(operation, 'requestBody'), 'content')['application/json'])
     const responses = member(operation, 'responses')
-    assert.ok(member(member(responses, '200'), 'content')['application/json'], path)
+    const done = method === 'post' && path === '/secrets' ? '201' : '200'
+    assert.ok(member(member(responses, done), 'content')['application/json'], path)
     for (const status of ['4XX', '5XX']) {
       const problem = member(member(member(responses, status), 'content'), 'application/problem+json')
       assert.deepEqual(problem.schema, { $ref: '#/components/schemas/Problem' })

@@ -59,8 +59,8 @@ export class Answer {
 /** What can be sent: bytes and text as they are, anything else as JSON. */
 export type Body = string | Buffer | Readonly<Record<string, unknown>> | undefined
 
-/** A header `undefined` is not sent, though it would be by default. */
-export type Headers = Readonly<Record<string, string | undefined>>
+/** A header `undefined` is not sent, though it would be by default; a list is a line each. */
+export type Headers = Readonly<Record<string, string | string[] | undefined>>
 
 export class Vault {
   readonly dir: string

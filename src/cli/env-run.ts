@@ -1,0 +1,71 @@
+// coffer env run: a command whose environment has the values of a file. They are in no argument and in no file.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { constants } from 'node:os'
+import { isatty } from 'node:tty'
+import { type At, resolveFile } from './env-expand.ts'
+import { Failure } from './failure.ts'
+
+const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
+/** A terminal sends these to all processes that it shows, and so to the child itself. */
+const OF_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
+
+/** As shells say it. */
+const NOT_EXECUTABLE = 126
+const NOT_FOUND = 127
+
+export async function runCommand(file: string, command: readonly string[], options: At): Promise<void> {
+  const values = await valuesIn(file, options)
+  const { COFFER_KEY: _key, ...inherited } = process.env
+  process.exitCode = await run(command, { ...inherited, ...values })
+}
+
+/** Throws Failure. */
+async function valuesIn(file: string, options: At): Promise<Readonly<Record<string, string>>> {
+  const { env, resolved } = await resolveFile(file, options)
+  const values = env.entries.map(({ key, line, value }) => ({
+    key,
+    line,
+    value: resolved.get(value) ?? value,
+  }))
+  for (const { key, line, value } of values) {
+    if (value.includes('\0'))
+      env.faults.add(
+        line,
+        `the value of ${key} has a NUL character, which no environment can hold: change the secret`,
+      )
+  }
+  env.faults.check()
+  return Object.fromEntries(values.map(({ key, value }) => [key, value]))
+}
+
+/** The exit code that is passed on. Throws Failure where the command cannot be started. */
+async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
+  let child: ChildProcess | undefined
+  const passOn = (signal: NodeJS.Signals): void => {
+    if (!OF_TERMINAL.has(signal) || !isatty(0)) child?.kill(signal)
+  }
+  // Before the child is there: from here on this process ends when it does.
+  for (const signal of PASSED_ON) process.on(signal, passOn)
+  try {
+    return await new Promise((resolve, reject) => {
+      child = spawn(name, args, { stdio: 'inherit', env })
+      // One that runs can fail to take a signal.
+      child.on('error', (error) => child?.pid === undefined && reject(error))
+      child.once('exit', (code, signal) =>
+        resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),
+      )
+    })
+  } catch (error) {
+    throw cannotStart(name, error)
+  } finally {
+    for (const signal of PASSED_ON) process.off(signal, passOn)
+  }
+}
+
+/** Only the code of the error is told: some of Node's messages repeat the environment. */
+function cannotStart(name: string, error: unknown): Failure {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'failed'
+  if (code === 'ENOENT' || name === '') return new Failure(`there is no command ${name}`, NOT_FOUND)
+  if (code === 'EACCES') return new Failure(`${name} cannot be executed`, NOT_EXECUTABLE)
+  return new Failure(`${name} cannot be started (${code})`)
+}

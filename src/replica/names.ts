@@ -1,0 +1,51 @@
+// Names of secrets in byte order. They are asked for seldom, and sorted then.
+import type { OwnerState } from '../state/state.ts'
+
+export class Names {
+  readonly #sorted = new WeakMap<OwnerState, readonly string[]>()
+
+  /** Those that begin with `prefix`, after `after`, at most `limit`. */
+  page(owner: OwnerState, prefix: string, after: string, limit: number): string[] {
+    const names = this.#of(owner)
+    const from = after >= prefix && after !== '' ? firstFrom(names, `${after}\0`) : firstFrom(names, prefix)
+    const page: string[] = []
+    for (let i = from; i < names.length && page.length < limit; i++) {
+      if (!names[i].startsWith(prefix)) break
+      page.push(names[i])
+    }
+    return page
+  }
+
+  /** A secret never goes, and a Map keeps the order in which they came: only what is new has to be sorted in. */
+  #of(owner: OwnerState): readonly string[] {
+    const before = this.#sorted.get(owner) ?? []
+    if (before.length === owner.secrets.size) return before
+    // The order of UTF-16 units: names are ASCII.
+    const fresh = [...owner.secrets.keys()].slice(before.length).sort()
+    const merged = merge(before, fresh)
+    this.#sorted.set(owner, merged)
+    return merged
+  }
+}
+
+function merge(a: readonly string[], b: readonly string[]): string[] {
+  const merged: string[] = []
+  let j = 0
+  for (const each of a) {
+    while (j < b.length && b[j] < each) merged.push(b[j++])
+    merged.push(each)
+  }
+  while (j < b.length) merged.push(b[j++])
+  return merged
+}
+
+/** Index of the first one that is not before `name`. */
+function firstFrom(names: readonly string[], name: string): number {
+  let [from, to] = [0, names.length]
+  while (from < to) {
+    const middle = (from + to) >>> 1
+    if (names[middle] < name) from = middle + 1
+    else to = middle
+  }
+  return from
+}

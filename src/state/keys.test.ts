@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  bootKey,
+  epochKey,
+  nodeKey,
+  parseKey,
+  receiptKey,
+  segmentKey,
+  versionKey,
+  wrappedKey,
+} from './keys.ts'
+
+const HASH = '0123456789abcdef'.repeat(4)
+const LONGEST = 'n'.repeat(256)
+
+test('keys of secrets and receipts are parsed back to what they were made of', () => {
+  for (const owner of ['o', '0', 'clinic-a', 'a.b_c-d', 'o'.repeat(64)]) {
+    for (const name of ['a', 'a/1', 'a/0000000001', '...', '-', 'version/o/a', 'receipt/x', LONGEST]) {
+      for (const version of [1, 17, 9_999_999_999]) {
+        const key = versionKey(owner, name, version)
+        assert.deepEqual(parseKey(key), { kind: 'version', owner, name, version }, key)
+        assert.ok(key.length <= 512)
+      }
+    }
+    assert.deepEqual(parseKey(receiptKey(owner, HASH)), { kind: 'receipt', owner, hash: HASH })
+  }
+})
+
+test('no two keys meet, and the versions of a secret are in their order', () => {
+  const owners = ['a', 'a-', 'a.b', 'a0', 'b']
+  const names = ['a', 'a/1', 'a/0000000001', 'a.0000000001', 'a-0000000001', 'a0000000001', 'b/a', 'a/a']
+  const keys = owners.flatMap((owner) => [
+    ...names.flatMap((name) => [1, 2, 10, 9_999_999_999].map((version) => versionKey(owner, name, version))),
+    ...[1, 2].map((epoch) => wrappedKey(owner, epoch)),
+    ...[epochKey(owner), receiptKey(owner, HASH), nodeKey(owner)],
+  ])
+  keys.push(bootKey('0'.repeat(32)), segmentKey('0'.repeat(32), 1))
+  assert.equal(new Set(keys).size, keys.length)
+  for (const key of keys) assert.ok(parseKey(key), key)
+  const versions = [10, 9, 1, 9_999_999_999, 100, 2].map((version) => versionKey('a', 'a', version))
+  const sorted = versions.toSorted().map((key) => parseKey(key))
+  assert.deepEqual(
+    sorted.map((key) => key?.kind === 'version' && key.version),
+    [1, 2, 9, 10, 100, 9_999_999_999],
+  )
+  // All of them, and nothing else, begin with the secret and its `@`.
+  assert.equal(keys.filter((key) => key.startsWith('version/a/a@')).length, 4)
+})
+
+test('what only looks like one of our keys is foreign', () => {
+  for (const key of [
+    'version/o/a',
+    'version/o/a@',
+    'version/o/a@1',
+    'version/o/a@000000001',
+    'version/o/a@00000000001',
+    'version/o/a@000000000x',
+    'version/o/a@-000000001',
+    'version/o/a@0000000001 ',
+    'version/o/a@0000000001\n',
+    'version/o/a@0000000001@',
+    'version/o/a@b@0000000001',
+    'version/o/a@0000000001@0000000001',
+    'version/o/@0000000001',
+    'version/o/a/@0000000001',
+    'version/o//a@0000000001',
+    'version/o/a//b@0000000001',
+    'version/o/.@0000000001',
+    'version/o/a/../b@0000000001',
+    'version/o/a b@0000000001',
+    'version/o/é@0000000001',
+    `version/o/${LONGEST}n@0000000001`,
+    'version/O/a@0000000001',
+    'version/-o/a@0000000001',
+    'version//a@0000000001',
+    `version/${'o'.repeat(65)}/a@0000000001`,
+    'version/a@0000000001',
+    'Version/o/a@0000000001',
+    'versions/o/a@0000000001',
+    ' version/o/a@0000000001',
+    'x/version/o/a@0000000001',
+    `receipt/o/${HASH.slice(1)}`,
+    `receipt/o/${HASH}0`,
+    `receipt/o/${HASH.toUpperCase()}`,
+    `receipt/o/${HASH.slice(1)}g`,
+    `receipt/o/${HASH}\n`,
+    `receipt/O/${HASH}`,
+    `receipt//${HASH}`,
+    `receipt/${HASH}`,
+    `receipt/o/x/${HASH}`,
+    'receipt/o/',
+    'receipt/',
+  ]) {
+    assert.equal(parseKey(key), undefined, JSON.stringify(key))
+  }
+})

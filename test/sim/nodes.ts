@@ -1,0 +1,252 @@
+// Several nodes' replicas and services over one memory ledger, in one process: each with a clock of its own, and a way to
+// the ledger on which a test can lose, hold back and reorder. And what has to hold at the end of every such test.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Clock, systemClock } from '../../src/clock.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
+import { CheckedLedger } from '../../src/ledger/checked.ts'
+import type { Commit, CommitResult, Known, Ledger, Revision } from '../../src/ledger/ledger.ts'
+import { MemoryLedger } from '../../src/ledger/memory.ts'
+import { Replica } from '../../src/replica/replica.ts'
+import { rewrapKeys } from '../../src/rewrapping.ts'
+import { Receipts, type Written } from '../../src/secrets/receipts.ts'
+import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
+import { found } from './genesis.ts'
+
+export const OWNER = 'o'
+
+/** The system's clock, shifted. */
+export class ShiftedClock implements Clock {
+  /** Of the wall clock and of the monotonic one, in milliseconds. */
+  shift = 0
+  ahead = 0
+  readonly random = systemClock.random
+
+  now(): number {
+    return systemClock.now() + this.shift
+  }
+
+  monotonic(): number {
+    return systemClock.monotonic() + this.ahead
+  }
+}
+
+/** One node's way to the ledger. */
+export class Way implements Ledger {
+  readonly kind = 'memory'
+  readonly full = false
+  /** Takes the place of sending a commit; `send` sends it. */
+  through: ((commit: Commit, send: () => Promise<CommitResult>) => Promise<CommitResult>) | undefined
+  /** Takes the place of asking for the head. */
+  asking: (() => Promise<number>) | undefined
+  /** Commits that were to be sent. */
+  sent = 0
+  readonly #ledger: MemoryLedger
+  #held: Promise<void> | undefined
+
+  constructor(ledger: MemoryLedger) {
+    this.#ledger = ledger
+  }
+
+  /** The node learns of no revision any more, until the function returned is called. */
+  hold(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#held = promise
+    return () => {
+      this.#held = undefined
+      resolve()
+    }
+  }
+
+  commit(commit: Commit): Promise<CommitResult> {
+    this.sent++
+    const send = (): Promise<CommitResult> => this.#ledger.commit(commit)
+    return this.through ? this.through(commit, send) : send()
+  }
+
+  head(): Promise<number> {
+    return this.asking ? this.asking() : this.#ledger.head()
+  }
+
+  read(key: string): ReturnType<Ledger['read']> {
+    return this.#ledger.read(key)
+  }
+
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    for await (const revision of this.#ledger.follow(after, signal)) {
+      await this.#held
+      yield revision
+    }
+  }
+
+  snapshot(known?: readonly Known[]): ReturnType<Ledger['snapshot']> {
+    return this.#ledger.snapshot(known)
+  }
+
+  checkConnections(): void {}
+
+  health(): ReturnType<Ledger['health']> {
+    return this.#ledger.health()
+  }
+
+  async close(): Promise<void> {}
+}
+
+export type SimNode = {
+  readonly name: string
+  readonly replica: Replica
+  readonly secrets: SecretService
+  readonly receipts: Receipts
+  readonly clock: ShiftedClock
+  readonly way: Way
+}
+
+export class World {
+  readonly ledger = new MemoryLedger()
+  readonly nodes: SimNode[] = []
+  readonly fatal: Error[] = []
+  keyring = Keyring.create(systemClock)
+  readonly #root = mkdtempSync(join(tmpdir(), 'coffer-nodes-'))
+
+  static async open(count: number): Promise<World> {
+    const world = new World()
+    await found(world.ledger, world.keyring)
+    for (let i = 1; i <= count; i++) await world.add(`n${i}`)
+    return world
+  }
+
+  /** A node with what is left of an earlier one of that name; `keyring`: one of its own. */
+  async add(
+    name: string,
+    keyring: () => Keyring = () => this.keyring,
+    ledger = this.ledger,
+  ): Promise<SimNode> {
+    const clock = new ShiftedClock()
+    const way = new Way(ledger)
+    const replica = await Replica.open({
+      path: join(this.#root, name),
+      ledger: new CheckedLedger(way),
+      boot: Buffer.from(systemClock.random(16)).toString('hex'),
+      clock,
+      fatal: (error) => this.fatal.push(error),
+      events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },
+    })
+    replica.follow()
+    await replica.barrier()
+    const secrets = new SecretService(replica, keyring, clock)
+    const node = { name, replica, secrets, receipts: new Receipts(replica, keyring, clock), clock, way }
+    this.nodes.push(node)
+    return node
+  }
+
+  async remove(node: SimNode): Promise<void> {
+    await node.replica.close()
+    this.nodes.splice(this.nodes.indexOf(node), 1)
+  }
+
+  async restart(node: SimNode): Promise<SimNode> {
+    await this.remove(node)
+    return this.add(node.name)
+  }
+
+  rewrap(node: SimNode): ReturnType<typeof rewrapKeys> {
+    return rewrapKeys(node.replica, () => this.keyring, node.clock)
+  }
+
+  async close(): Promise<void> {
+    this.ledger.reconnect()
+    for (const { replica } of this.nodes) await replica.close()
+    rmSync(this.#root, { recursive: true })
+  }
+
+  /**
+   * The laws, when everything has arrived: all replicas, one from nothing among them, hold the same; versions are
+   * gapless, their intervals too; every value opens. Gives the histories by name.
+   */
+  async settled(owner = OWNER): Promise<Map<string, HistoryLine[]>> {
+    this.ledger.faults.length = 0
+    this.ledger.reconnect()
+    this.ledger.settle()
+    for (const { way } of this.nodes) way.through = way.asking = undefined
+    const fresh = await this.add(`from-nothing-${systemClock.random(4).join('-')}`)
+    const histories = new Map<string, HistoryLine[]>()
+    for (const { replica } of this.nodes) await replica.barrier()
+    const digests = new Set(this.nodes.map(({ replica }) => JSON.stringify(replica.digest())))
+    assert.equal(digests.size, 1, 'replicas at one revision hold the same')
+    for (const name of await fresh.secrets.names(owner, '', '', 10_000)) {
+      const lines = await fresh.secrets.history(owner, name)
+      checkIntervals(lines)
+      histories.set(name, lines)
+    }
+    for (const { secrets } of this.nodes) {
+      assert.deepEqual(await secrets.names(owner, '', '', 10_000), [...histories.keys()])
+      for (const [name, lines] of histories) assert.deepEqual(await secrets.history(owner, name), lines)
+    }
+    await this.remove(fresh)
+    assert.deepEqual(this.fatal, [])
+    return histories
+  }
+}
+
+export function checkIntervals(lines: readonly HistoryLine[]): void {
+  for (const [i, { version, validFrom, validTo }] of lines.entries()) {
+    assert.equal(version, i + 1, 'versions are gapless')
+    assert.equal(validTo, lines[i + 1]?.validFrom ?? null, 'intervals are gapless')
+    assert.ok(validTo === null || validTo > validFrom, 'intervals grow')
+  }
+}
+
+export async function withWorld(
+  count: number,
+  run: (world: World, ...nodes: SimNode[]) => Promise<void>,
+): Promise<void> {
+  const world = await World.open(count)
+  try {
+    await run(world, ...world.nodes)
+    assert.deepEqual(world.fatal, [])
+  } finally {
+    await world.close()
+  }
+}
+
+// ---- requests
+
+export const caller = (request: string, owner = OWNER): Caller => ({ owner, keyId: 'k1', request })
+export const secret = (name: string, value = `value of ${name}`): NewSecret => ({
+  name,
+  value: Buffer.from(value),
+})
+export const anyVersion = (): boolean => true
+
+/** Creates under an Idempotency-Key, as the HTTP side does; `owner` and the rest of the request may differ. */
+export function createOnce(
+  node: SimNode,
+  key: string,
+  secrets: readonly NewSecret[],
+  owner = OWNER,
+): Promise<Written> {
+  const body = Buffer.from(JSON.stringify(secrets))
+  const asked = { method: 'POST', path: '/secrets', ifMatch: undefined, body }
+  return node.receipts.once(owner, key, asked, (claim) =>
+    node.secrets.create(caller(key, owner), secrets, claim),
+  )
+}
+
+export function updateOnce(
+  node: SimNode,
+  key: string,
+  { name, value }: NewSecret,
+  matches = anyVersion,
+): Promise<Written> {
+  const asked = { method: 'PUT', path: `/secrets/${name}`, ifMatch: String(matches), body: value }
+  return node.receipts.once(OWNER, key, asked, (claim) =>
+    node.secrets.update(caller(key), { name, value }, matches, claim),
+  )
+}
+
+export async function textOf(node: SimNode, name: string, version?: number, owner = OWNER): Promise<string> {
+  const { value } = await node.secrets.read(owner, name, version === undefined ? {} : { version })
+  return value.toString('utf8')
+}
