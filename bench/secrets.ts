@@ -4,7 +4,7 @@ import type { Bench } from './bench.ts'
 import { Cluster } from './cluster.ts'
 import { Client, type Work } from './load.ts'
 import { rowOf } from './table.ts'
-import { atRandom, inOrder, type Order } from './values.ts'
+import { atRandom, type Order } from './values.ts'
 import { apiKey } from './vault.ts'
 
 const OWNER = 'bench'
@@ -39,17 +39,16 @@ function creates(first: number): Work {
 }
 
 /** Each of another secret, in order. */
-function updates(): Work {
-  const order = inOrder(0)
+function updates(first: number, requests: number): Work {
   return {
-    path: (n) => pathOf(order(n)),
+    path: (n) => pathOf(first + n),
     method: 'PUT',
-    requests: MOST,
+    requests,
     batch: 1,
-    headers: once('update'),
+    headers: once(`update-${first}`),
     key,
-    write: (n, body) => body.text(JSON.stringify({ value: secretOf(order(n), 2) })),
-    check: (n, answer) => due(answer, `{"name":"${nameOf(order(n))}","version":2,`),
+    write: (n, body) => body.text(JSON.stringify({ value: secretOf(first + n, 2) })),
+    check: (n, answer) => due(answer, `{"name":"${nameOf(first + n)}","version":2,`),
   }
 }
 
@@ -89,28 +88,28 @@ export async function measureSecrets(bench: Bench): Promise<void> {
   }
   try {
     bench.say('secrets: some of everything, on every node')
-    const warm = await client.run(creates(0), seconds / 3)
-    await client.run(reads(atRandom(warm.requests), 1), seconds / 3)
+    const warm = await client.run(creates(0), seconds)
+    await client.run(updates(0, warm.requests), seconds / 2)
+    await client.run(reads(atRandom(warm.requests), 1, '?version=1'), seconds / 3)
+    const first = warm.requests
     bench.say('secrets: create')
-    const created = await client.run(creates(warm.requests), seconds)
+    const created = await client.run(creates(first), seconds)
     row('create', created, 2000, floor)
     const small = etcdPuts.get(CONNECTIONS)
-    if (small !== undefined)
-      bench.rows.push({
-        what: 'create, against small puts of etcd',
-        batch: 1,
-        value: created.perSecond / small,
-        unit: 'x',
-      })
+    if (small !== undefined) {
+      const times = { value: created.perSecond / small, unit: 'x' }
+      bench.rows.push({ what: 'create, against small puts of etcd', batch: 1, ...times })
+    }
     await cluster.settle()
     bench.say('secrets: update, each another one')
-    const updated = await client.run({ ...updates(), requests: warm.requests + created.requests }, seconds)
+    const updated = await client.run(updates(first, created.requests), seconds)
     row('update', updated, 2000, floor)
     await cluster.settle()
     bench.say('secrets: read')
     const known = atRandom(updated.requests)
-    row('read the latest', await client.run(reads(known, 2), seconds), 4000)
-    row('read version 1', await client.run(reads(known, 1, '?version=1'), seconds), 4000)
+    const order: Order = (n) => first + known(n)
+    row('read the latest', await client.run(reads(order, 2), seconds), 4000)
+    row('read version 1', await client.run(reads(order, 1, '?version=1'), seconds), 4000)
   } finally {
     client.close()
     await cluster.remove()

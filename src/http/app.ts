@@ -90,9 +90,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
 
   const closing = drainOnClose(app)
-  app.addHook('onRequest', async (request, reply) => {
-    reply.header('x-request-id', request.id)
-    const path = pathOf(request)
+  const admit = (request: FastifyRequest): void => {
     if (!isOpen(request)) {
       const identity = options.keys.identify(request.headers.authorization)
       if (!identity) throw unauthorized()
@@ -101,15 +99,26 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
       throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
     }
-    if (DOCS.test(path)) checkQuery(request)
+    if (DOCS.test(pathOf(request))) checkQuery(request)
+  }
+  // Hooks of every request call back: a promise for each would only cost.
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.header('x-request-id', request.id)
+    try {
+      admit(request)
+      done()
+    } catch (error) {
+      done(error as Error) // only Problems are thrown here
+    }
   })
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     options.metrics.request(
       request.routeOptions.url ?? 'none',
       request.method,
       reply.statusCode,
       reply.elapsedTime,
     )
+    done()
   })
   app.setNotFoundHandler((request) => {
     const allowed = ALLOWED.find(([pattern]) => pattern.test(pathOf(request)))?.[1]
@@ -197,8 +206,9 @@ function drainOnClose(app: FastifyInstance): () => boolean {
     const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
     app.server.once('close', () => clearTimeout(cut))
   })
-  app.addHook('onSend', async (_request, reply) => {
+  app.addHook('onSend', (_request, reply, _payload, done) => {
     if (closing) reply.header('connection', 'close')
+    done()
   })
   return () => closing
 }

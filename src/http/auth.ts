@@ -1,6 +1,6 @@
 // API keys: the key alone decides the owner. Only hashes are stored, so a key is found by its hash, and a look-up by
 // a SHA-256 tells nothing of the key by its timing.
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 
 export type Identity = { readonly owner: string; readonly keyId: string }
 
@@ -36,5 +36,5 @@ export class ApiKeys {
 
 /** What the configuration stores of an API key: 64 hex digits. */
 export function hashKey(key: string): string {
-  return createHash('sha256').update(key).digest('hex')
+  return hash('sha256', key, 'hex')
 }

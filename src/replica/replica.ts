@@ -28,6 +28,8 @@ export type { CommitResult, Found, Guard, LedgerPut } from '../ledger/ledger.ts'
 export type { StoredEntry } from './store.ts'
 
 const RETRY_MS = 100
+/** A barrier waits for the callers that the last one has answered: as long as that took, and not for less than a timer can. */
+const GATHER_MS = { least: 2, most: 10 }
 /** A request without quorum is answered within 5 s; what waits for the ledger gives up before. */
 const WAIT_MS = 4000
 /**
@@ -57,6 +59,8 @@ export type ReplicaOptions = {
   readonly fatal: (error: Error) => void
 }
 
+type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }
+
 type Waiter = {
   readonly revision: number
   readonly resolve: () => void
@@ -79,8 +83,11 @@ export class Replica {
   #ahead = 0
   #lessAhead = Promise.withResolvers<void>()
   #waiters: Waiter[] = []
-  #barrier: Promise<void> | undefined
-  #nextBarrier: Promise<void> | undefined
+  #barrierSent = false
+  /** For the next barrier. */
+  #asking: Caller[] = []
+  /** The next barrier is put off until so many ask for it, or the timer ends. */
+  #gathering: { readonly callers: number; readonly timer: NodeJS.Timeout } | undefined
   #closed = false
   #digest: { readonly revision: number; readonly digest: string } | undefined
 
@@ -169,24 +176,57 @@ export class Replica {
     return beforeLate(this.#sharedBarrier(), WAIT_MS, () => this.#late())
   }
 
+  /** Those who come while one is on its way share the next one. */
   #sharedBarrier(): Promise<void> {
-    if (this.#barrier === undefined) {
-      const sent = this.#passBarrier()
-      const done = (): void => {
-        this.#barrier = undefined
-      }
-      this.#barrier = sent
-      sent.then(done, done)
-      return sent
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    this.#asking.push({ resolve, reject })
+    this.#sendBarrier()
+    return promise
+  }
+
+  #sendBarrier(): void {
+    if (
+      this.#barrierSent ||
+      this.#asking.length === 0 ||
+      this.#asking.length < (this.#gathering?.callers ?? 0)
+    )
+      return
+    this.#gathered()
+    const callers = this.#asking.splice(0)
+    const sent = this.#clock.monotonic()
+    this.#barrierSent = true
+    const ended = (answer: (caller: Caller) => void): void => {
+      this.#barrierSent = false
+      for (const caller of callers) answer(caller)
+      this.#gather(callers.length, this.#clock.monotonic() - sent)
+      this.#sendBarrier()
     }
-    if (this.#nextBarrier === undefined) {
-      const begin = (): Promise<void> => {
-        this.#nextBarrier = undefined
-        return this.#sharedBarrier()
-      }
-      this.#nextBarrier = this.#barrier.then(begin, begin)
-    }
-    return this.#nextBarrier
+    this.#passBarrier().then(
+      () => ended(({ resolve }) => resolve()),
+      (error: Error) => ended(({ reject }) => reject(error)),
+    )
+  }
+
+  /**
+   * Callers that have just been answered are soon followed by more of the same: where a barrier takes long, one for all of
+   * them costs less than one for each that comes first.
+   */
+  #gather(answered: number, took: number): void {
+    const callers = answered + this.#asking.length
+    if (took < GATHER_MS.least || callers < 2) return
+    const timer = setTimeout(
+      () => {
+        this.#gathered()
+        this.#sendBarrier()
+      },
+      Math.min(GATHER_MS.most, took),
+    )
+    this.#gathering = { callers, timer }
+  }
+
+  #gathered(): void {
+    clearTimeout(this.#gathering?.timer)
+    this.#gathering = undefined
   }
 
   /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
@@ -397,6 +437,8 @@ export class Replica {
     if (this.#closed) return
     this.#closed = true
     this.#rejectWaiters(new LedgerUnavailable('closed', 'the replica is closed'))
+    this.#gathered()
+    this.#sendBarrier()
     await this.#follower.stop()
     await this.#fold.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
   }

@@ -17,6 +17,7 @@ import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { Problem, type Slug } from '../errors.ts'
 import { COMMIT_BYTES, commitBytes, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
+import type { Fault } from '../ledger/memory.ts'
 import { SECRETS_A_REQUEST, SECRETS_BYTES_A_REQUEST } from '../wire.ts'
 import type { Written } from './receipts.ts'
 
@@ -46,7 +47,7 @@ const update = (
   node: SimNode,
   name: string,
   value = `value of ${name}`,
-  matches = anyVersion,
+  matches: (version: number) => boolean = anyVersion,
 ): Promise<Written> => node.secrets.update(caller('update'), secret(name, value), matches)
 const nothing = async (): Promise<void> => undefined
 
@@ -89,12 +90,14 @@ const WRITES: readonly Write[] = [
   },
 ]
 
-/** Gives up on the next commit as soon as its outcome is unknown: the deadline has passed by this node's clock. */
-function impatient(node: SimNode): void {
-  const { way, clock } = node
+/** Gives up on its next commit as soon as the outcome is unknown: the deadline has passed by this node's clock. */
+function impatient({ way, clock }: SimNode): void {
   way.through = async (_commit, send) => {
-    clock.ahead += 5000
-    return send()
+    try {
+      return await send()
+    } finally {
+      clock.ahead += 5000
+    }
   }
 }
 
@@ -109,27 +112,31 @@ async function checkWritten(world: World, { names, version }: Write, written?: W
   for (const name of names) assert.equal(await textOf(world.nodes[1], name), `value of ${name}`)
 }
 
+const FAULTS: readonly Fault[][] = [
+  ['lost'],
+  ['answer-lost'],
+  ['late'],
+  ['lost', 'answer-lost'],
+  ['answer-lost', 'lost'],
+  ['late', 'late'],
+  ['lost', 'refuse'],
+  ['answer-lost', 'refuse'],
+  ['late', 'lost', 'answer-lost'],
+]
+
 for (const write of WRITES) {
   test(`${write.what}: an unknown outcome is resolved by sending the same bytes again`, async () => {
-    for (const faults of [
-      ['lost'],
-      ['answer-lost'],
-      ['late'],
-      ['lost', 'answer-lost'],
-      ['answer-lost', 'lost'],
-      ['late', 'late'],
-      ['lost', 'refuse'],
-      ['answer-lost', 'refuse'],
-    ] as const) {
-      await withWorld(2, async (world, one) => {
+    const resolved = FAULTS.map((faults) =>
+      withWorld(2, async (world, one) => {
         await write.before(one)
         world.ledger.faults.push(...faults)
         const written = await write.run(one)
         assert.deepEqual([written.replayed, written.version], [false, write.version], faults.join())
         assert.equal(world.ledger.faults.length, 0)
         await checkWritten(world, write, written)
-      })
-    }
+      }),
+    )
+    await Promise.all(resolved)
   })
 
   test(`${write.what}: refused before it was sent, nothing is there; done again, it is done once`, async () => {
@@ -333,7 +340,7 @@ test('an update needs no replica that has seen the one before, and a read by num
   withWorld(2, async (world, one, two) => {
     await create(one, 'a')
     await one.replica.barrier()
-    const release = one.way.hold()
+    one.way.hold()
     const from: number[] = []
     for (let version = 2; version <= 4; version++) {
       const written = await update(one, 'a', `${version}`)
@@ -349,7 +356,7 @@ test('an update needs no replica that has seen the one before, and a read by num
     // Another node has been first meanwhile: known only when it is refused.
     const next = update(two, 'a', 'of two')
     assert.equal((await next).version, 5)
-    release()
+    one.way.release()
     assert.equal((await update(one, 'a', 'last')).version, 6)
     assert.equal((await world.settled()).get('a')?.length, 6)
   }))

@@ -18,6 +18,8 @@ import type { Claim, Written } from './receipts.ts'
 
 /** Versions of a history that are read in one turn of the event loop. */
 const READ_A_TURN = 500
+/** An update has 5 s, and may need most of them itself: so long it may wait behind one that gets no answer. */
+const TURN_MS = 800
 
 /** Who asks, and by which request: both stand in the version that is written. */
 export type Caller = { readonly owner: string; readonly keyId: string; readonly request: string }
@@ -41,8 +43,8 @@ export class SecretService {
   readonly #keyring: () => Keyring
   readonly #clock: Clock
   readonly #heads: Heads
-  /** Updates of one secret at this node, one after the other. */
-  readonly #turns = new Map<string, Promise<unknown>>()
+  /** Updates of one secret at this node, one after the other; false where the ledger gave no answer. */
+  readonly #turns = new Map<string, Promise<boolean>>()
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -81,7 +83,7 @@ export class SecretService {
 
   /**
    * The next version, where `matches` holds for the latest one. Throws Problem not-found, version-conflict,
-   * idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   * idempotency-key-reused, no-quorum; LedgerUnavailable, UnknownOutcome.
    */
   async update(
     caller: Caller,
@@ -90,9 +92,15 @@ export class SecretService {
     claim?: Claim,
   ): Promise<Written> {
     const key = `${caller.owner}/${secret.name}`
-    const before = this.#turns.get(key) ?? Promise.resolve()
-    const turn = before.then(() => this.#update(caller, secret, matches, claim))
-    const settled = turn.catch(() => undefined)
+    const asked = this.#clock.monotonic()
+    const turn = (this.#turns.get(key) ?? Promise.resolve(true)).then((answered) => {
+      if (!answered && this.#clock.monotonic() - asked > TURN_MS) throw noTurn()
+      return this.#update(caller, secret, matches, claim)
+    })
+    const settled = turn.then(
+      () => true,
+      (error) => error instanceof Problem && error.slug !== 'no-quorum',
+    )
     this.#turns.set(key, settled)
     try {
       return await turn
@@ -276,6 +284,10 @@ export class SecretService {
       throw new Problem('unknown-root-key', 'the secret is wrapped by a root key that this node lacks')
     }
   }
+}
+
+function noTurn(): Problem {
+  return new Problem('no-quorum', 'the updates before this one get no answer', { outcome: 'not-applied' })
 }
 
 function absent(): Problem {

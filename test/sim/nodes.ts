@@ -44,20 +44,20 @@ export class Way implements Ledger {
   /** Commits that were to be sent. */
   sent = 0
   readonly #ledger: MemoryLedger
-  #held: Promise<void> | undefined
+  #held: PromiseWithResolvers<void> | undefined
 
   constructor(ledger: MemoryLedger) {
     this.#ledger = ledger
   }
 
-  /** The node learns of no revision any more, until the function returned is called. */
-  hold(): () => void {
-    const { promise, resolve } = Promise.withResolvers<void>()
-    this.#held = promise
-    return () => {
-      this.#held = undefined
-      resolve()
-    }
+  /** The node learns of no revision any more, until `release`. */
+  hold(): void {
+    this.#held = Promise.withResolvers()
+  }
+
+  release(): void {
+    this.#held?.resolve()
+    this.#held = undefined
   }
 
   commit(commit: Commit): Promise<CommitResult> {
@@ -76,7 +76,7 @@ export class Way implements Ledger {
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     for await (const revision of this.#ledger.follow(after, signal)) {
-      await this.#held
+      await this.#held?.promise
       yield revision
     }
   }
@@ -157,7 +157,10 @@ export class World {
 
   async close(): Promise<void> {
     this.ledger.reconnect()
-    for (const { replica } of this.nodes) await replica.close()
+    for (const { way, replica } of this.nodes) {
+      way.release()
+      await replica.close()
+    }
     rmSync(this.#root, { recursive: true })
   }
 
@@ -169,7 +172,10 @@ export class World {
     this.ledger.faults.length = 0
     this.ledger.reconnect()
     this.ledger.settle()
-    for (const { way } of this.nodes) way.through = way.asking = undefined
+    for (const { way } of this.nodes) {
+      way.through = way.asking = undefined
+      way.release()
+    }
     const fresh = await this.add(`from-nothing-${systemClock.random(4).join('-')}`)
     const histories = new Map<string, HistoryLine[]>()
     for (const { replica } of this.nodes) await replica.barrier()
@@ -238,7 +244,7 @@ export function updateOnce(
   node: SimNode,
   key: string,
   { name, value }: NewSecret,
-  matches = anyVersion,
+  matches: (version: number) => boolean = anyVersion,
 ): Promise<Written> {
   const asked = { method: 'PUT', path: `/secrets/${name}`, ifMatch: String(matches), body: value }
   return node.receipts.once(OWNER, key, asked, (claim) =>

@@ -1,0 +1,272 @@
+// What secrets outlive: a replica rebuilt from nothing, other root keys, a backup.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import {
+  anyVersion,
+  caller,
+  createOnce,
+  OWNER,
+  type SimNode,
+  secret,
+  textOf,
+  updateOnce,
+  World,
+  withWorld,
+} from '../../test/sim/nodes.ts'
+import { systemClock } from '../clock.ts'
+import { Keyring, newRootKey } from '../crypto/keyring.ts'
+import { Problem } from '../errors.ts'
+import { CheckedLedger } from '../ledger/checked.ts'
+import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
+import { LmdbLedger } from '../ledger/lmdb.ts'
+import { MemoryLedger } from '../ledger/memory.ts'
+import { verifyBackup, writeBackup } from '../replica/backup.ts'
+import { restore } from '../replica/restore.ts'
+import { WrappedKeys } from '../rewrapping.ts'
+
+const isProblem =
+  (slug: string) =>
+  (error: unknown): boolean =>
+    error instanceof Problem && error.slug === slug
+
+/** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */
+async function fill(node: SimNode): Promise<void> {
+  await createOnce(node, 'k1', [secret('a'), secret('a/1'), secret('a/0000000001')])
+  await createOnce(node, 'k1', [secret('a', 'of p')], 'p')
+  for (let i = 2; i <= 30; i++) await node.secrets.update(caller('x'), secret('a', `a${i}`), anyVersion)
+  await updateOnce(node, 'k2', secret('a/1', 'second'))
+}
+
+async function checkFilled(node: SimNode): Promise<void> {
+  assert.deepEqual(await node.secrets.names(OWNER, '', '', 10), ['a', 'a/0000000001', 'a/1'])
+  for (let i = 2; i <= 30; i++) assert.equal(await textOf(node, 'a', i), `a${i}`)
+  assert.equal(await textOf(node, 'a', 1), 'value of a')
+  assert.equal(await textOf(node, 'a/1', 1), 'value of a/1')
+  assert.equal(await textOf(node, 'a/1'), 'second')
+  assert.equal(await textOf(node, 'a/0000000001'), 'value of a/0000000001')
+  assert.equal(await textOf(node, 'a', undefined, 'p'), 'of p')
+  const first = await createOnce(node, 'k1', [secret('a'), secret('a/1'), secret('a/0000000001')])
+  assert.deepEqual([first.version, first.replayed], [1, true])
+  assert.equal((await updateOnce(node, 'k2', secret('a/1', 'second'))).replayed, true)
+  await assert.rejects(createOnce(node, 'k2', [secret('c')]), isProblem('idempotency-key-reused'))
+}
+
+/** Another root key beside the one there is, active. */
+function anotherRootKey(world: World): { before: string; after: string } {
+  const added = world.keyring.add(newRootKey(systemClock))
+  const before = world.keyring.active
+  const after = added.ids.at(-1) ?? ''
+  world.keyring = added.activate(after)
+  return { before, after }
+}
+
+async function digestOf({ replica }: SimNode): Promise<string> {
+  await replica.barrier()
+  return replica.digest().digest
+}
+
+test('the digest is the same on all replicas, after a restart, from nothing, and over a snapshot', () =>
+  withWorld(3, async (world, one, two, three) => {
+    const empty = await digestOf(one)
+    await fill(one)
+    const digest = await digestOf(one)
+    assert.notEqual(digest, empty)
+    for (const node of [two, three]) assert.equal(await digestOf(node), digest)
+    assert.equal(await digestOf(await world.restart(two)), digest)
+    assert.equal(await digestOf(await world.add('by-log')), digest)
+    world.ledger.compact(await world.ledger.head())
+    const bySnapshot = await world.add('by-snapshot')
+    assert.equal(await digestOf(bySnapshot), digest)
+    await checkFilled(bySnapshot)
+    assert.deepEqual(bySnapshot.replica.contents, { mappings: 0, secrets: 4, secretVersions: 34 })
+    assert.equal((await bySnapshot.secrets.update(caller('x'), secret('a'), anyVersion)).version, 31)
+    assert.notEqual(await digestOf(one), digest)
+    await world.settled()
+  }))
+
+test('rewrapping: everything opens without the old root key, the digest stays, and receipts count', () =>
+  withWorld(2, async (world, one, two) => {
+    await fill(one)
+    const digest = await digestOf(one)
+    const { before, after } = anotherRootKey(world)
+    assert.equal((await one.secrets.update(caller('x'), secret('a/1', 'new'), anyVersion)).version, 3)
+    const between = await digestOf(one)
+    assert.notEqual(between, digest)
+    const keys = new WrappedKeys(two.replica.state)
+    await two.replica.barrier()
+    // 34 data keys of versions and the key of receipts.
+    assert.deepEqual([keys.counts().get(before), keys.counts().get(after)], [35, 1])
+    assert.deepEqual(await world.rewrap(two), { rewrapped: 35, left: 0 })
+    assert.deepEqual(await world.rewrap(one), { rewrapped: 0, left: 0 })
+    await two.replica.barrier()
+    assert.deepEqual([keys.counts().get(before) ?? 0, keys.counts().get(after)], [0, 36])
+    world.keyring = world.keyring.remove(before)
+    const { histories } = { histories: await world.settled() }
+    assert.deepEqual([...histories].map(([name, lines]) => [name, lines.length]), [
+      ['a', 30],
+      ['a/0000000001', 1],
+      ['a/1', 3],
+    ])
+    for (const node of [one, two, await world.add('from-nothing')]) {
+      assert.equal(await digestOf(node), between)
+      assert.equal(await textOf(node, 'a/1'), 'new')
+      assert.equal(await textOf(node, 'a/1', 1), 'value of a/1')
+      for (let i = 2; i <= 30; i++) assert.equal(await textOf(node, 'a', i), `a${i}`)
+      assert.equal((await updateOnce(node, 'k2', secret('a/1', 'second'))).replayed, true)
+    }
+    assert.equal((await one.secrets.update(caller('x'), secret('a'), anyVersion)).version, 31)
+  }))
+
+test('a node that lacks the root key says so, and serves the rest', () =>
+  withWorld(1, async (world, one) => {
+    await one.secrets.create(caller('x'), [secret('old')])
+    const poor = world.keyring
+    anotherRootKey(world)
+    await one.secrets.create(caller('x'), [secret('new')])
+    const two = await world.add('poor', () => poor)
+    assert.equal(await textOf(two, 'old'), 'value of old')
+    await assert.rejects(textOf(two, 'new'), isProblem('unknown-root-key'))
+    const refs = ['old', 'new'].map((name) => ({ name, version: undefined }))
+    await assert.rejects(two.secrets.resolve(OWNER, refs, undefined, 100), isProblem('unknown-root-key'))
+    assert.equal((await two.secrets.history(OWNER, 'new')).length, 1)
+    assert.equal((await two.secrets.update(caller('x'), secret('new', 'by two'), anyVersion)).version, 2)
+    assert.equal(await textOf(two, 'new'), 'by two')
+    assert.equal(await textOf(one, 'new'), 'by two')
+    // It leaves what it cannot open.
+    assert.equal((await world.rewrap(one)).left, 0)
+    await assert.rejects(textOf(two, 'old'), isProblem('unknown-root-key'))
+  }))
+
+test('a rewrap between a commit whose answer was lost and its resolution: the writer still knows it', () =>
+  withWorld(2, async (world, one, two) => {
+    await one.secrets.create(caller('x'), [secret('there')])
+    const { before } = anotherRootKey(world)
+    const lost = (): void => {
+      let first = true
+      one.way.through = async (_commit, send) => {
+        if (!first) return send()
+        first = false
+        await send()
+        // Everything is wrapped anew, also what has just been put and nobody was told of.
+        world.keyring = world.keyring.activate(world.keyring.active === before ? world.keyring.ids[1] : before)
+        assert.ok((await world.rewrap(two)).rewrapped > 0)
+        throw new UnknownOutcome('no answer')
+      }
+    }
+    for (const [what, write, version] of [
+      ['create', () => one.secrets.create(caller('x'), [secret('a'), secret('b')]), 1],
+      ['update', () => one.secrets.update(caller('x'), secret('there', 't2'), (v) => v === 1), 2],
+      ['create once', () => createOnce(one, 'k1', [secret('c')]), 1],
+      ['update once', () => updateOnce(one, 'k2', secret('there', 't3'), (v) => v === 2), 3],
+    ] as const) {
+      lost()
+      const written = await write()
+      assert.deepEqual([written.version, written.replayed], [version, false], what)
+      one.way.through = undefined
+      // The next one of the same node goes on from there.
+      assert.equal((await one.secrets.update(caller('x'), secret(what.startsWith('create') ? (version === 1 && what === 'create' ? 'a' : 'c') : 'b'), anyVersion)).replayed, false)
+    }
+    const histories = await world.settled()
+    assert.equal(histories.get('there')?.length, 3)
+    assert.equal(await textOf(two, 'there'), 't3')
+    assert.equal(await textOf(two, 'b', 1), 'value of b')
+  }))
+
+test('rewraps on two nodes at once, while secrets are written', () =>
+  withWorld(3, async (world, one, two, three) => {
+    await fill(one)
+    const { before } = anotherRootKey(world)
+    const writes = Array.from({ length: 40 }, (_, i) =>
+      three.secrets.update(caller('x'), secret('a/0000000001', `${i}`), anyVersion),
+    )
+    const rewrapped = await Promise.all([world.rewrap(one), world.rewrap(two)])
+    await Promise.all(writes)
+    assert.equal(rewrapped.reduce((sum, each) => sum + each.rewrapped, 0), 35)
+    await world.rewrap(one)
+    world.keyring = world.keyring.remove(before)
+    const histories = await world.settled()
+    assert.equal(histories.get('a/0000000001')?.length, 41)
+    for (const node of world.nodes) {
+      for (const [name, lines] of histories) {
+        for (const { version } of lines) assert.ok(await textOf(node, name, version))
+      }
+    }
+  }))
+
+// ---- backup and restore
+
+async function backedUp(ledger: Ledger): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  const sink = async (chunk: Uint8Array): Promise<void> => void chunks.push(chunk)
+  await writeBackup({ ledger: new CheckedLedger(ledger), sink, clock: systemClock })
+  return Buffer.concat(chunks)
+}
+
+async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 1000) yield bytes.subarray(at, at + 1000)
+}
+
+async function restoreInto(bytes: Uint8Array, ledger: Ledger): Promise<void> {
+  const backup = await verifyBackup(pieces(bytes))
+  await restore({ ledger: new CheckedLedger(ledger), open: () => pieces(bytes), backup, clock: systemClock })
+}
+
+test('a backup restored into an empty ledger has all versions, and the receipts', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-keeping-'))
+  const world = await World.open(1)
+  try {
+    const [one] = world.nodes
+    await fill(one)
+    const { before } = anotherRootKey(world)
+    await one.secrets.create(caller('x'), [secret('by-the-new-key')])
+    const digest = await digestOf(one)
+    const bytes = await backedUp(world.ledger)
+    assert.equal(bytes.indexOf('value of'), -1, 'still sealed')
+    const lmdb = new LmdbLedger(join(dir, 'ledger'))
+    await restoreInto(bytes, lmdb)
+    const memory = new MemoryLedger()
+    await restoreInto(await backedUp(lmdb), memory)
+    await lmdb.close()
+    const other = await world.add('restored', undefined, memory)
+    assert.equal(await digestOf(other), digest)
+    assert.equal(await textOf(other, 'by-the-new-key'), 'value of by-the-new-key')
+    const histories = await Promise.all([one, other].map((node) => node.secrets.history(OWNER, 'a')))
+    assert.deepEqual(histories[1], histories[0])
+    await assert.rejects(checkFilled(other), 'a name has come') // by-the-new-key
+    assert.equal((await updateOnce(other, 'k2', secret('a/1', 'second'))).replayed, true)
+    // It goes on: the next versions, and other root keys.
+    assert.equal((await other.secrets.update(caller('x'), secret('a'), anyVersion)).version, 31)
+    assert.equal((await world.rewrap(other)).left, 0)
+    world.keyring = world.keyring.remove(before)
+    assert.equal(await textOf(other, 'a', 17), 'a17')
+    assert.equal((await createOnce(other, 'k1', [secret('a', 'of p')], 'p')).replayed, true)
+  } finally {
+    await world.close()
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a backup with a version that was changed, moved or left out is refused', () =>
+  withWorld(1, async (world, one) => {
+    await fill(one)
+    const bytes = await backedUp(world.ledger)
+    await verifyBackup(pieces(bytes))
+    const at = bytes.indexOf('version/o/a/1@0000000002')
+    assert.ok(at > 0)
+    for (const offset of [0, 10, 12, 23, 60, 90]) {
+      const damaged = Buffer.from(bytes)
+      damaged[at + offset] ^= 1
+      await assert.rejects(verifyBackup(pieces(damaged)), `${offset}`)
+    }
+    const { entries } = await world.ledger.snapshot()
+    const left = new MemoryLedger()
+    for await (const { key, value } of entries) {
+      if (key !== 'version/o/a@0000000007') await left.commit({ if: [], put: [{ key, value }] })
+    }
+    const other = await world.add('with-a-hole', undefined, left)
+    assert.notEqual(await digestOf(other), await digestOf(one))
+    await world.remove(other)
+  }))
