@@ -16,6 +16,7 @@ import {
 import { parseKey } from '../state/keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
+import { SharedBarrier } from './barrier.ts'
 import { Fold } from './fold.ts'
 import { Follower } from './follow.ts'
 import { Names } from './names.ts'
@@ -28,8 +29,6 @@ export type { CommitResult, Found, Guard, LedgerPut } from '../ledger/ledger.ts'
 export type { StoredEntry } from './store.ts'
 
 const RETRY_MS = 100
-/** A barrier waits for the callers that the last one has answered: as long as that took, and not for less than a timer can. */
-const GATHER_MS = { least: 2, most: 10 }
 /** A request without quorum is answered within 5 s; what waits for the ledger gives up before. */
 const WAIT_MS = 4000
 /**
@@ -59,8 +58,6 @@ export type ReplicaOptions = {
   readonly fatal: (error: Error) => void
 }
 
-type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }
-
 type Waiter = {
   readonly revision: number
   readonly resolve: () => void
@@ -77,17 +74,13 @@ export class Replica {
   readonly #events: ReplicaEvents
   readonly #fatal: (error: Error) => void
   readonly #names = new Names()
+  readonly #barriers: SharedBarrier
   #commits = 0
   /** The last commit of another node that an event was written for: one stands for all of its entries. */
   #told: Writer = { boot: '', commit: 0 }
   #ahead = 0
   #lessAhead = Promise.withResolvers<void>()
   #waiters: Waiter[] = []
-  #barrierSent = false
-  /** For the next barrier. */
-  #asking: Caller[] = []
-  /** The next barrier is put off until so many ask for it, or the timer ends. */
-  #gathering: { readonly callers: number; readonly timer: NodeJS.Timeout } | undefined
   #closed = false
   #digest: { readonly revision: number; readonly digest: string } | undefined
 
@@ -99,6 +92,10 @@ export class Replica {
     this.#clock = options.clock
     this.#events = options.events
     this.#fatal = options.fatal
+    this.#barriers = new SharedBarrier(
+      () => this.#passBarrier(),
+      () => options.clock.monotonic(),
+    )
     const events = {
       lost: options.events.lost,
       recovered: options.events.recovered,
@@ -173,60 +170,7 @@ export class Replica {
    */
   barrier(): Promise<void> {
     // Counted from here: whoever waits for another barrier to end first must not wait twice.
-    return beforeLate(this.#sharedBarrier(), WAIT_MS, () => this.#late())
-  }
-
-  /** Those who come while one is on its way share the next one. */
-  #sharedBarrier(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    this.#asking.push({ resolve, reject })
-    this.#sendBarrier()
-    return promise
-  }
-
-  #sendBarrier(): void {
-    if (
-      this.#barrierSent ||
-      this.#asking.length === 0 ||
-      this.#asking.length < (this.#gathering?.callers ?? 0)
-    )
-      return
-    this.#gathered()
-    const callers = this.#asking.splice(0)
-    const sent = this.#clock.monotonic()
-    this.#barrierSent = true
-    const ended = (answer: (caller: Caller) => void): void => {
-      this.#barrierSent = false
-      for (const caller of callers) answer(caller)
-      this.#gather(callers.length, this.#clock.monotonic() - sent)
-      this.#sendBarrier()
-    }
-    this.#passBarrier().then(
-      () => ended(({ resolve }) => resolve()),
-      (error: Error) => ended(({ reject }) => reject(error)),
-    )
-  }
-
-  /**
-   * Callers that have just been answered are soon followed by more of the same: where a barrier takes long, one for all of
-   * them costs less than one for each that comes first.
-   */
-  #gather(answered: number, took: number): void {
-    const callers = answered + this.#asking.length
-    if (took < GATHER_MS.least || callers < 2) return
-    const timer = setTimeout(
-      () => {
-        this.#gathered()
-        this.#sendBarrier()
-      },
-      Math.min(GATHER_MS.most, took),
-    )
-    this.#gathering = { callers, timer }
-  }
-
-  #gathered(): void {
-    clearTimeout(this.#gathering?.timer)
-    this.#gathering = undefined
+    return beforeLate(this.#barriers.pass(), WAIT_MS, () => this.#late())
   }
 
   /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
@@ -437,8 +381,7 @@ export class Replica {
     if (this.#closed) return
     this.#closed = true
     this.#rejectWaiters(new LedgerUnavailable('closed', 'the replica is closed'))
-    this.#gathered()
-    this.#sendBarrier()
+    this.#barriers.close()
     await this.#follower.stop()
     await this.#fold.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
   }

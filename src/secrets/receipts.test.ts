@@ -68,7 +68,11 @@ const REQUESTS: readonly Request[] = [
 const answerOf = ({ version, validFrom }: Written): unknown => ({ version, validFrom })
 
 /** Exactly one effect, and every answer tells of it. */
-async function checkOne(world: World, { names, version, send }: Request, answers: readonly Written[]): Promise<void> {
+async function checkOne(
+  world: World,
+  { names, version, send }: Request,
+  answers: readonly Written[],
+): Promise<void> {
   const histories = await world.settled()
   assert.deepEqual([...histories.keys()], names)
   for (const lines of histories.values()) {
@@ -89,7 +93,12 @@ async function checkOne(world: World, { names, version, send }: Request, answers
 }
 
 /** Sends it by a node that gives up before it knows what became of it. */
-async function unknown(world: World, request: Request, node: SimNode, fault: 'late' | 'lost' | 'answer-lost'): Promise<void> {
+async function unknown(
+  world: World,
+  request: Request,
+  node: SimNode,
+  fault: 'late' | 'lost' | 'answer-lost',
+): Promise<void> {
   world.ledger.faults.push(fault)
   node.way.through = async (_commit, send) => {
     try {
@@ -199,13 +208,17 @@ test('another request under the key is refused on every node, whether it has lea
       (node: SimNode) => updateOnce(node, 'k', secret('there'), (version) => version === 9),
     ]
     for (const other of others) {
-      for (const node of [one, two, three]) await assert.rejects(other(node), isProblem('idempotency-key-reused'))
+      for (const node of [one, two, three])
+        await assert.rejects(other(node), isProblem('idempotency-key-reused'))
     }
     const histories = await world.settled()
-    assert.deepEqual([...histories].map(([name, lines]) => [name, lines.length]), [
-      ['a', 1],
-      ['there', 1],
-    ])
+    assert.deepEqual(
+      [...histories].map(([name, lines]) => [name, lines.length]),
+      [
+        ['a', 1],
+        ['there', 1],
+      ],
+    )
   }))
 
 test('different requests under one key on three nodes at once: one has an effect, the others are refused', () =>

@@ -41,6 +41,7 @@ describe('three nodes', () => {
   test('the same values on all nodes at once by 48 clients: one token each; duplicates are counted', async () => {
     const ignored = (): Promise<(number | undefined)[]> =>
       Promise.all(nodes.map((node) => node.metric('coffer_replica_ignored_duplicates')))
+    await cluster.digests() // what was written before is applied and counted
     const [before] = await ignored()
     const values = Array.from({ length: 500 }, (_, i) => `shared ${i}`)
     const answers = await Promise.all(Array.from({ length: 48 }, (_, i) => nodes[i % 3].tokenize(values)))
