@@ -105,7 +105,9 @@ async function rewrapOne(replica: Replica, ring: Keyring, clock: Clock, old: Wra
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
   const again = (wrapped: Uint8Array, place: readonly string[]): Uint8Array =>
     ring.wrap(ring.unwrap(wrapped, place), place, clock)
-  const { key, value } = anew(replica, old, again)
+  const put = anew(replica, old, again)
+  if (!put) return false
+  const { key, value } = put
   const result = await replica.commit({ if: [{ key, revision: old.revision }], put: [{ key, value }] }, key)
   return result.ok
 }
@@ -114,7 +116,7 @@ function anew(
   replica: Replica,
   old: Wrapped,
   again: (wrapped: Uint8Array, place: readonly string[]) => Uint8Array,
-): { key: string; value: Uint8Array } {
+): { key: string; value: Uint8Array } | undefined {
   switch (old.kind) {
     case 'genesis': {
       const receiptKey = again(old.entry.receiptKey, ['receipts'])
@@ -129,6 +131,7 @@ function anew(
     case 'version': {
       const key = versionKey(old.owner, old.name, old.version)
       const stored = replica.version(old.owner, old.name, old.version)
+      if (stored && stored.revision !== old.revision) return undefined // put anew meanwhile
       const entry = stored && decodeEntry(key, stored.value)
       assert(stored && entry?.kind === 'version', 'a version that is known is stored')
       // Its writer stays: whoever put the version and does not know yet whether it is there knows it by that.

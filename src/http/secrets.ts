@@ -78,7 +78,12 @@ export class SecretCalls {
   ): Promise<WriteAnswer> {
     const written = await this.#write(writing, async (claim) => {
       checkName(name, 'name')
-      const precondition = matches()
+      // What it says is looked at where there is a version that it could speak of: else 404 comes first.
+      let parsed: ReturnType<typeof matches> | undefined
+      const precondition = (version: number): boolean => {
+        parsed ??= matches()
+        return parsed(version)
+      }
       const json = await this.#json(writing.asked.body)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')

@@ -25,7 +25,7 @@ import { PageReader } from './reader.ts'
 import { DamagedReplica, ReplicaStore, type StoredEntry } from './store.ts'
 import type { TokenTable } from './table.ts'
 
-export type { CommitResult, Found, Guard, LedgerPut } from '../ledger/ledger.ts'
+export type { CommitResult, Found, LedgerPut } from '../ledger/ledger.ts'
 export type { StoredEntry } from './store.ts'
 
 const RETRY_MS = 100
@@ -183,7 +183,7 @@ export class Replica {
 
   async #passBarrier(): Promise<void> {
     await beforeLate(this.#recognize(), WAIT_MS, () => this.#late())
-    const head = await this.#ledger.head()
+    const head = await beforeLate(this.#ledger.head(), WAIT_MS, () => this.#late())
     this.#follower.head = Math.max(this.#follower.head, head)
     if (this.#fold.applied >= head) return
     this.#follower.hurry(head)

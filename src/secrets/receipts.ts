@@ -5,7 +5,7 @@ import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
-import type { Found, Guard, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
+import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { receiptKey } from '../state/keys.ts'
 import type { Writer } from '../state/writer.ts'
@@ -44,10 +44,6 @@ export class Claim {
   }
 
   /** For the commit that has the effect. */
-  guard(): Guard {
-    return { key: this.key, revision: 0 }
-  }
-
   put(writer: Writer, version: number, validFrom: number, now: number): LedgerPut {
     const about = { owner: this.#owner, hash: this.#hash, mac: this.#mac }
     return {
