@@ -76,8 +76,8 @@ export class Replica {
   readonly #names = new Names()
   readonly #barriers: SharedBarrier
   #commits = 0
-  /** The last commit of another node that an event was written for: one stands for all of its entries. */
-  #told: Writer = { boot: '', commit: 0 }
+  /** Of another node, what an event was written for last: one stands for all that it has put in one revision. */
+  #told = { boot: '', revision: 0 }
   #ahead = 0
   #lessAhead = Promise.withResolvers<void>()
   #waiters: Waiter[] = []
@@ -135,10 +135,10 @@ export class Replica {
   #tell({ entry, value, revision }: Parameters<Parameters<Fold['apply']>[1]>[0]): void {
     if (this.#follower.catchingUp) return // one event stands for all of it
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
-    const writer = decodeWriter(value)
-    if (writer.boot === this.#boot || sameWriter(writer, this.#told)) return
-    this.#told = writer
-    const node = this.state.boots.get(writer.boot)
+    const { boot } = decodeWriter(value)
+    if (boot === this.#boot || (boot === this.#told.boot && revision === this.#told.revision)) return
+    this.#told = { boot, revision }
+    const node = this.state.boots.get(boot)
     if (node !== undefined) this.#events.applied(node, revision)
   }
 
