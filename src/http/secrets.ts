@@ -60,12 +60,16 @@ export class SecretCalls {
   }
 
   async create(writing: Writing): Promise<WriteAnswer> {
-    const parsed = new Once(async () => newSecrets(await this.#json(writing.asked.body)))
+    let parsed: Promise<Parsed> | undefined
+    const parse = (): Promise<Parsed> => {
+      parsed ??= this.#json(writing.asked.body).then(newSecrets)
+      return parsed
+    }
     const written = await this.#write(writing, async (claim) => {
-      const { secrets } = await parsed.value()
+      const { secrets } = await parse()
       return this.#service.create(writing.caller, secrets, claim)
     })
-    const { secrets, many } = await parsed.value()
+    const { secrets, many } = await parse()
     const answers = secrets.map(({ name }) => told(name, written))
     const body = JSON.stringify(many ? { secrets: answers } : answers[0])
     return { body, etag: many ? undefined : etag(written.version), written, count: secrets.length }
@@ -174,21 +178,6 @@ export class SecretCalls {
 
   close(): Promise<void> {
     return this.#scanner.close()
-  }
-}
-
-/** Computed when it is first needed. */
-class Once<T> {
-  readonly #compute: () => Promise<T>
-  #value: Promise<T> | undefined
-
-  constructor(compute: () => Promise<T>) {
-    this.#compute = compute
-  }
-
-  value(): Promise<T> {
-    this.#value ??= this.#compute()
-    return this.#value
   }
 }
 

@@ -2,6 +2,7 @@
 //
 // etcd-client.ts has the calls · etcd-members.ts chooses the member that is asked · etcd-messages.ts translates.
 // Independent commits that wait travel together, each with its own guards and its own outcome.
+import { Gathering } from '../gathering.ts'
 import {
   type EtcdEndpoint,
   EtcdError,
@@ -47,11 +48,6 @@ const WRITE_COMMITS = 64
 const IN_FLIGHT = 4
 /** Commits that are less than this together share one write instead of having one each: a second one waits. */
 const SMALL_BYTES = 64 * 1024
-/**
- * What a write has answered is soon followed by more of the same callers: the next small one waits for as many, as long as
- * the last one took, and not at all where that is less than a timer can measure.
- */
-const GATHER_MS = { least: 2, most: 10 }
 const WRITE_MS = 2500
 /** A write that takes longer may wait for a leader that is gone: the members are asked whether there is another. */
 const SLOW_MS = 300
@@ -90,8 +86,7 @@ export class EtcdLedger implements Ledger {
   #waiting: Waiting[] = []
   #waitingBytes = 0
   readonly #sent = new Set<Write>()
-  /** The next small write is put off until so many commits wait, or the timer ends. */
-  #gathering: { readonly commits: number; readonly timer: NodeJS.Timeout } | undefined
+  readonly #gathering = new Gathering(() => this.#send())
   #askingTerm: NodeJS.Timeout | undefined
   #cluster = ''
   #term = 0n
@@ -122,7 +117,7 @@ export class EtcdLedger implements Ledger {
 
   #send(): void {
     while (this.#waiting.length > 0 && this.#sent.size < IN_FLIGHT && !this.#mayGrow()) {
-      this.#gathered()
+      this.#gathering.end()
       const batch = this.#takeBatch()
       const bytes = batch.reduce((sum, each) => sum + each.bytes, 0)
       const write = { at: performance.now(), small: bytes < SMALL_BYTES }
@@ -130,7 +125,8 @@ export class EtcdLedger implements Ledger {
       this.#askingTerm ??= setInterval(() => void this.#askTerm(), ASK_TERM_MS)
       this.#write(batch).finally(() => {
         this.#sent.delete(write)
-        if (write.small) this.#gather(batch.length, performance.now() - write.at)
+        if (write.small)
+          this.#gathering.answered(batch.length, this.#waiting.length, performance.now() - write.at)
         this.#send()
         if (this.#sent.size > 0) return
         clearInterval(this.#askingTerm)
@@ -143,26 +139,7 @@ export class EtcdLedger implements Ledger {
   #mayGrow(): boolean {
     if (this.#waitingBytes >= SMALL_BYTES || this.#waiting.length >= WRITE_COMMITS) return false
     if ([...this.#sent].some(({ small }) => small)) return true
-    return this.#waiting.length < (this.#gathering?.commits ?? 0)
-  }
-
-  #gather(answered: number, took: number): void {
-    const commits = answered + this.#waiting.length
-    if (took < GATHER_MS.least || commits < 2) return
-    this.#gathered()
-    const timer = setTimeout(
-      () => {
-        this.#gathered()
-        this.#send()
-      },
-      Math.min(GATHER_MS.most, took),
-    )
-    this.#gathering = { commits, timer }
-  }
-
-  #gathered(): void {
-    clearTimeout(this.#gathering?.timer)
-    this.#gathering = undefined
+    return this.#gathering.expectsMore(this.#waiting.length)
   }
 
   async #askTerm(): Promise<void> {
@@ -363,7 +340,7 @@ export class EtcdLedger implements Ledger {
   }
 
   async close(): Promise<void> {
-    this.#gathered()
+    this.#gathering.end()
     for (const each of this.#waiting.splice(0))
       each.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
     this.#members.close()

@@ -1,9 +1,5 @@
 // Barriers are shared: those who ask while one is on its way have the next one in common, never one that has been sent.
-// Callers that have just been answered are soon followed by more of the same: where a barrier takes long, one for all of
-// them costs less than one for each that comes first.
-
-/** The next one waits for as many callers as were seen: as long as the last one took, and not for less than a timer can. */
-const GATHER_MS = { least: 2, most: 10 }
+import { Gathering } from '../gathering.ts'
 
 type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
@@ -13,8 +9,7 @@ export class SharedBarrier {
   #sent = false
   /** For the next one. */
   #asking: Caller[] = []
-  /** The next one is put off until so many ask for it, or the timer ends. */
-  #gathering: { readonly callers: number; readonly timer: NodeJS.Timeout } | undefined
+  readonly #gathering = new Gathering(() => this.#sendNext())
 
   /** `send` passes one barrier; `now` is in milliseconds. */
   constructor(send: () => Promise<void>, now: () => number) {
@@ -31,16 +26,15 @@ export class SharedBarrier {
   }
 
   #sendNext(): void {
-    if (this.#sent || this.#asking.length === 0) return
-    if (this.#asking.length < (this.#gathering?.callers ?? 0)) return
-    this.#gathered()
+    if (this.#sent || this.#asking.length === 0 || this.#gathering.expectsMore(this.#asking.length)) return
+    this.#gathering.end()
     const callers = this.#asking.splice(0)
     const started = this.#now()
     this.#sent = true
     const ended = (answer: (caller: Caller) => void): void => {
       this.#sent = false
       for (const caller of callers) answer(caller)
-      this.#gather(callers.length, this.#now() - started)
+      this.#gathering.answered(callers.length, this.#asking.length, this.#now() - started)
       this.#sendNext()
     }
     this.#send().then(
@@ -49,21 +43,9 @@ export class SharedBarrier {
     )
   }
 
-  #gather(answered: number, took: number): void {
-    const callers = answered + this.#asking.length
-    if (took < GATHER_MS.least || callers < 2) return
-    const timer = setTimeout(() => this.close(), Math.min(GATHER_MS.most, took))
-    this.#gathering = { callers, timer }
-  }
-
-  #gathered(): void {
-    clearTimeout(this.#gathering?.timer)
-    this.#gathering = undefined
-  }
-
   /** Nobody else is waited for. */
   close(): void {
-    this.#gathered()
+    this.#gathering.end()
     this.#sendNext()
   }
 }

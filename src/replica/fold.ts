@@ -162,8 +162,10 @@ export class Fold {
         const place = places.get(entry)
         if (entry.kind === 'segment') {
           if (place !== undefined) this.#insert(entry, place)
-        } else if (entry.kind === 'receipt') this.receipts.set(key, place ?? 0)
-        else this.state.apply(put.revision, key, entry, place)
+        } else if (entry.kind === 'receipt') {
+          assert(place !== undefined, 'a receipt is a record')
+          this.receipts.set(key, place)
+        } else this.state.apply(put.revision, key, entry, place)
         tell(put)
       }
       this.applied = revision

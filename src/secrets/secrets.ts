@@ -4,7 +4,7 @@
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
-import { openSecret, SEAL_BYTES, sealSecret } from '../crypto/secret.ts'
+import { openSecret, sealSecret } from '../crypto/secret.ts'
 import { Problem } from '../errors.ts'
 import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
@@ -179,9 +179,8 @@ export class SecretService {
 
   /** Throws Problem not-found, invalid-request (`at` is yet to come), unknown-root-key; LedgerUnavailable. */
   async read(owner: string, name: string, which: Which): Promise<SecretRead> {
-    if (which.version !== undefined && !this.#secret(owner, name)?.[which.version - 1])
-      await this.#replica.barrier()
-    if (which.version === undefined) await this.#replica.barrier()
+    const here = which.version !== undefined && this.#secret(owner, name)?.[which.version - 1]
+    if (!here) await this.#replica.barrier()
     const secret = this.#secret(owner, name)
     if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
     const interval = secret && intervalOf(secret, which)
@@ -276,7 +275,6 @@ export class SecretService {
 
   #open(owner: string, name: string, version: number): Buffer {
     const entry = this.#entry(owner, name, version)
-    assert(entry.sealed.length >= SEAL_BYTES, 'a sealed value has nonce and tag')
     try {
       return openSecret(this.#keyring(), entry, entry)
     } catch (error) {

@@ -2,6 +2,7 @@
 // apart from the sealed value: rewrapping replaces it alone, and keeps the writer, by which whoever put the version
 // knows it again.
 import { wrappedBy } from '../crypto/keyring.ts'
+import { SEAL_BYTES } from '../crypto/secret.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 /** Of the record, and of how its value is sealed: AES-256-GCM (crypto/secret.ts). */
@@ -72,6 +73,6 @@ export function decodeVersion(
   }
   if (name.version < 1) throw corrupt('number')
   const sealed = data.subarray(at)
-  if (sealed.length < 28) throw corrupt('value')
+  if (sealed.length < SEAL_BYTES) throw corrupt('value')
   return { ...name, validFrom, keyId, requestId, wrapped, sealed }
 }

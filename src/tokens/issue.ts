@@ -3,6 +3,7 @@
 
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epochkey.ts'
+import { Gathering } from '../gathering.ts'
 import { PendingMappings } from '../replica/pending.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
@@ -11,14 +12,6 @@ import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes 
 
 /** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */
 const IN_FLIGHT = 4
-
-/**
- * Requests that a commit has just answered are soon followed by the next of the same callers. Where a commit takes long,
- * one for all of them costs less than one for each that comes first: so the next one waits for as many as were seen,
- * for this part of what the last one took, and not at all where that is less than a timer can measure.
- */
-const GATHER_PART = 1
-const GATHER_MS = { least: 2, most: 10 }
 
 /** The epoch was closed before the mappings could be committed under it: start again at the new one. */
 export class EpochMoved extends Error {
@@ -76,8 +69,8 @@ class Group {
   readonly #pending = new PendingMappings<SegmentCommit>()
   readonly #waiting: SegmentCommit[] = []
   #inFlight = 0
-  /** The next commit is put off until so many requests wait for it, or the timer ends. */
-  #gathering: { readonly requests: number; readonly timer: NodeJS.Timeout } | undefined
+  /** Of requests, for the next commit. */
+  readonly #gathering = new Gathering(() => this.#send())
 
   constructor(replica: Replica, key: EpochKey, guard: number) {
     this.#replica = replica
@@ -143,8 +136,8 @@ class Group {
     while (this.#waiting.length > 0) {
       // The last one may still grow: it waits while others are on their way, or while others gather.
       if (this.#inFlight > 0 && (this.#waiting.length === 1 || this.#inFlight >= IN_FLIGHT)) return
-      if (this.#waiting.length === 1 && this.#waiting[0].requests < (this.#gathering?.requests ?? 0)) return
-      this.#gathered()
+      if (this.#waiting.length === 1 && this.#gathering.expectsMore(this.#waiting[0].requests)) return
+      this.#gathering.end()
       const commit = this.#waiting.shift()
       if (!commit) return
       this.#inFlight++
@@ -154,27 +147,12 @@ class Group {
         .catch((error: Error) => commit.fail(error))
         .finally(() => {
           this.#inFlight--
-          if (this.#inFlight === 0) this.#gather(commit.requests, performance.now() - sent)
+          const waiting = this.#waiting.length === 1 ? this.#waiting[0].requests : 0
+          if (this.#inFlight === 0)
+            this.#gathering.answered(commit.requests, waiting, performance.now() - sent)
           this.#send()
         })
     }
-  }
-
-  #gather(answered: number, took: number): void {
-    const ms = Math.min(GATHER_MS.most, took * GATHER_PART)
-    const waiting = this.#waiting.length === 1 ? this.#waiting[0].requests : 0
-    if (ms < GATHER_MS.least || answered + waiting < 2) return
-    this.#gathered()
-    const timer = setTimeout(() => {
-      this.#gathered()
-      this.#send()
-    }, ms)
-    this.#gathering = { requests: answered + waiting, timer }
-  }
-
-  #gathered(): void {
-    clearTimeout(this.#gathering?.timer)
-    this.#gathering = undefined
   }
 
   async #commit(segment: SegmentCommit): Promise<void> {
