@@ -138,7 +138,10 @@ test('a terminal sends its signals to the command itself: they are not passed on
     process.on('SIGINT', () => { if (++count === 1) setTimeout(() => { console.log('got ' + count); process.exit(3) }, 200) })
     setInterval(() => {}, 1e3); console.log('ready')`
   writeFileSync(folder.file('count.cjs'), script)
-  const command = [process.execPath, MAIN, ...run(process.execPath, folder.file('count.cjs'))].join(' ')
+  // exec: a shell that stays between takes the signal as its own and ends by it.
+  const command = ['exec', process.execPath, MAIN, ...run(process.execPath, folder.file('count.cjs'))].join(
+    ' ',
+  )
   const terminal = spawn('script', ['-qec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] })
   let out = ''
   terminal.stdout.setEncoding('utf8').on('data', (text: string) => {
