@@ -16,6 +16,13 @@ import { json, secretRoutes } from './secret-routes.ts'
 import type { SecretCalls } from './secrets.ts'
 import type { TokenCalls, Told } from './tokens.ts'
 
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Who it is from; undefined where the path needs no key. */
+    identity: Identity | undefined
+  }
+}
+
 export type NodeStatus = {
   /** Why requests cannot be served fully; empty when they can. `forReads`: why known tokens cannot be. */
   notReady(forReads: boolean): readonly string[]
@@ -52,12 +59,12 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const app = newServer(options)
   const body = new BodyReader(options.limits)
-  const identities = new WeakMap<FastifyRequest, Identity>()
   options.metrics.watchBodies(() => body.inWork)
+  app.decorateRequest('identity', undefined)
 
   // Before the plugins: what is registered earlier would keep Fastify's own.
   app.setErrorHandler((error, request, reply) => {
-    const identity = identities.get(request)
+    const { identity } = request
     let problem = toProblem(error) ?? fastifyProblem(error)
     if (!problem) {
       options.log.error(
@@ -94,7 +101,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     if (!isOpen(request)) {
       const identity = options.keys.identify(request.headers.authorization)
       if (!identity) throw unauthorized()
-      identities.set(request, identity)
+      request.identity = identity
     }
     if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
       throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
@@ -127,7 +134,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   })
 
   const caller = (request: FastifyRequest): Identity => {
-    const identity = identities.get(request)
+    const { identity } = request
     if (!identity) throw unauthorized()
     if (closing()) throw new Problem('stopping', 'the node is stopping')
     return identity

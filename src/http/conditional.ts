@@ -30,11 +30,12 @@ function notMatchable(): Error {
 
 /** 1 to 128 printable ASCII characters, without the quotes around them. Throws Problem invalid-request. */
 export function idempotencyKey(request: IncomingMessage): string | undefined {
-  const given = request.headersDistinct['idempotency-key']
-  if (given === undefined) return undefined
-  const [text] = given
+  // Node joins several with a comma: only where there is one it matters whether they came apart.
+  const text = request.headers['idempotency-key']
+  if (typeof text !== 'string') return undefined
+  const once = !text.includes(',') || request.headersDistinct['idempotency-key']?.length === 1
   const key = /^".*"$/.test(text) && text.length > 1 ? text.slice(1, -1) : text
-  if (given.length === 1 && /^[\x20-\x7e]{1,128}$/.test(key)) return key
+  if (once && /^[\x20-\x7e]{1,128}$/.test(key)) return key
   throw badRequest(
     'idempotency-key',
     '1 to 128 printable ASCII characters, once',
