@@ -13,6 +13,8 @@ export const SECRET_NAME_LENGTH = 256
 /** What a name is, in words, for errors. */
 export const SECRET_NAME_RULE =
   '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, none that is . or ..'
+/** Where names begin that a list is asked for, or after which: any part of one. */
+export const NAME_PART = new RegExp(`^[A-Za-z0-9_.\\-/]{0,${SECRET_NAME_LENGTH}}$`)
 export const REFERENCE_SCHEME = 'coffer://'
 
 const SEGMENT = '(?!\\.\\.?(?:/|$))[A-Za-z0-9_.-]+'

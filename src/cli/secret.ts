@@ -4,7 +4,7 @@ import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Coffer, CofferError, type ErrorSlug } from '../client/index.ts'
-import { isSecretName, SECRET_NAME_RULE, SECRET_VALUE_BYTES } from '../wire.ts'
+import { isSecretName, NAME_PART, SECRET_NAME_RULE, SECRET_VALUE_BYTES } from '../wire.ts'
 import { ENVIRONMENT, explainAt, withClient } from './connect.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 import { note, print, printJson, table } from './terminal.ts'
@@ -117,8 +117,7 @@ function nameOf(text: string): string {
 
 /** Throws Failure. */
 function prefixOf(text: string): string {
-  if (!/^[A-Za-z0-9_.\-/]{0,256}$/.test(text))
-    throw new Failure('PREFIX has characters that are in no name', USED_WRONGLY)
+  if (!NAME_PART.test(text)) throw new Failure('PREFIX has characters that are in no name', USED_WRONGLY)
   return text
 }
 

@@ -2,7 +2,7 @@
 // are checked by the scan, whose errors name the place.
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import { PROBLEMS } from '../errors.ts'
-import { REFS_A_REQUEST, SECRETS_A_REQUEST } from '../wire.ts'
+import { NAME_PART, REFS_A_REQUEST, SECRETS_A_REQUEST } from '../wire.ts'
 
 /** Paths that need no API key. */
 export const OPEN_PATHS: readonly RegExp[] = [
@@ -120,7 +120,7 @@ const OPEN_END = { type: ['string', 'null'], format: 'date-time' }
 const NEW_SECRET = object({ name: SECRET_NAME, value: SECRET_VALUE })
 const WRITTEN = object({ name: SECRET_NAME, version: { type: 'integer', minimum: 1 }, valid_from: INSTANT })
 const NAME_IN_PATH = object({ name: SECRET_NAME })
-const NAME_PART = { type: 'string', pattern: '^[A-Za-z0-9_.\\-/]{0,256}$' }
+const PART = { type: 'string', pattern: NAME_PART.source }
 const VERSION = { type: 'integer', minimum: 1 }
 const ONCE = { 'Idempotency-Key': { type: 'string', minLength: 1, maxLength: 128 } }
 
@@ -219,10 +219,7 @@ export const SCHEMAS: Readonly<Record<string, RouteSchema>> = {
     }),
   }),
   'GET /secrets': route('Names of secrets, in byte order', 'secrets', {
-    query: object(
-      { prefix: NAME_PART, after: NAME_PART, limit: { type: 'integer', minimum: 1, maximum: 1000 } },
-      [],
-    ),
+    query: object({ prefix: PART, after: PART, limit: { type: 'integer', minimum: 1, maximum: 1000 } }, []),
     answer: object({ names: { type: 'array', items: SECRET_NAME }, next: { type: ['string', 'null'] } }),
   }),
   'POST /secrets/resolve': route('The values of references: all or none', 'secrets', {

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
+import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'
 import type { Identity } from './auth.ts'
 import type { BodyReader } from './body.ts'
 import { idempotencyKey, ifMatch } from './conditional.ts'
@@ -20,13 +21,13 @@ export type SecretRoutes = {
 
 type Named = { Params: { name: string } }
 
-const NAME_PART: Parameter = {
-  is: /^[A-Za-z0-9_.\-/]{0,256}$/,
-  expected: 'characters of a name, at most 256',
+const PART: Parameter = {
+  is: NAME_PART,
+  expected: `characters of a name, at most ${SECRET_NAME_LENGTH}`,
 }
 const LIST: Readonly<Record<string, Parameter>> = {
-  prefix: NAME_PART,
-  after: NAME_PART,
+  prefix: PART,
+  after: PART,
   limit: { is: /^([1-9]\d{0,2}|1000)$/, expected: '1 to 1000' },
 }
 const READ: Readonly<Record<string, Parameter>> = {

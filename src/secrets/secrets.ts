@@ -60,7 +60,8 @@ export class SecretService {
   async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<Written> {
     const { owner } = caller
     const names = secrets.map(({ name }) => name)
-    const twice = new Set(names.filter((name, i) => names.indexOf(name) < i))
+    const met = new Set<string>()
+    const twice = new Set(names.filter((name) => met.size === met.add(name).size))
     const stands = (name: string): boolean => this.#heads.of(owner, name) !== undefined
     if (twice.size > 0 || names.some(stands)) {
       if (names.length > 1) await this.#replica.barrier()

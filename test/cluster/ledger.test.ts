@@ -69,6 +69,21 @@ test('a member that is away: refused before it is sent, and found again', async 
   }
 })
 
+test('more operations than the member takes: refused for certain, not of unknown outcome', async () => {
+  const etcd = await Etcd.start()
+  const ledger = new EtcdLedger([etcd.url])
+  try {
+    const keys = Array.from({ length: 5000 }, (_, i) => `k${i}`)
+    const put = keys.map((key) => ({ key, value: Buffer.of(1) }))
+    const guards = keys.map((key) => ({ key, revision: 0 }))
+    await assert.rejects(ledger.commit({ if: guards, put }), LedgerUnavailable)
+    assert.equal(await ledger.head(), 0)
+  } finally {
+    await ledger.close()
+    await etcd.remove()
+  }
+})
+
 test('releases that can answer stale reads are refused', () => {
   for (const good of ['3.5.33', '3.6.14', '3.7.1', '3.7.3', '3.8.0', '4.0.0'])
     assert.ok(versionIsRight(good), good)
