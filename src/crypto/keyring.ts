@@ -157,7 +157,21 @@ export function wrappedBy(wrapped: Uint8Array): string {
   if (wrapped[0] !== WRAP_VERSION || length === 0 || wrapped.length < 2 + length) {
     throw new UnwrapError('the wrapped key is not of a known form')
   }
-  return Buffer.from(wrapped.subarray(2, 2 + length)).toString('latin1')
+  if (!metAgain(wrapped)) {
+    const bytes = Buffer.from(wrapped.subarray(2, 2 + length))
+    met = { id: bytes.toString('latin1'), bytes }
+  }
+  return met.id
+}
+
+/** The id met last: wrapped keys one after the other are mostly of the same root key, and share one text. */
+let met = { id: '', bytes: Buffer.alloc(0) }
+
+function metAgain(wrapped: Uint8Array): boolean {
+  const { bytes } = met
+  if (wrapped[1] !== bytes.length) return false
+  for (let i = 0; i < bytes.length; i++) if (wrapped[i + 2] !== bytes[i]) return false
+  return true
 }
 
 /** Length-prefixed, so that no two lists of parts give the same bytes. */

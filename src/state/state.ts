@@ -19,6 +19,7 @@ import { CorruptEntry } from './writer.ts'
 
 /** Words of 32 bits in a sum of hashes. */
 const WORDS = 8
+const NOTHING = new Uint8Array(0)
 
 /** One key of a revision with the bytes put under it; null where it was removed. */
 export type Put = { readonly key: string; readonly value: Uint8Array | null }
@@ -149,7 +150,8 @@ export class State {
         owner.keys.set(entry.epoch, entry)
         owner.keyRevisions.set(entry.epoch, revision)
         this.wrappedChanges++
-        this.#account(key, `opened_at ${entry.openedAt}`, before && `opened_at ${before.openedAt}`)
+        if (before) this.#account(key, openedAt(before), -1)
+        this.#account(key, openedAt(entry))
         return
       }
       case 'version':
@@ -165,7 +167,8 @@ export class State {
   #applyEpoch(revision: number, key: string, entry: ActiveEpoch): void {
     const owner = this.owner(entry.owner)
     if (revision <= owner.revision) return // learnt out of order: the newer one counts
-    this.#account(key, `active ${entry.active}`, owner.revision > 0 ? `active ${owner.active}` : undefined)
+    if (owner.revision > 0) this.#account(key, `active ${owner.active}`, -1)
+    this.#account(key, `active ${entry.active}`)
     owner.active = entry.active
     owner.revision = revision
   }
@@ -186,7 +189,7 @@ export class State {
     }
     if (!owner.secrets.has(entry.name)) owner.secrets.set(entry.name, versions)
     owner.latest = Math.max(owner.latest, validFrom)
-    this.#account(key, Buffer.concat([Buffer.from(told(entry), 'latin1'), entry.sealed]))
+    this.#account(key, told(entry), 1, entry.sealed)
   }
 
   /** Revision of a node's entry; 0 where there is none. */
@@ -195,12 +198,15 @@ export class State {
   }
 
   /**
-   * Genesis, boots, nodes, wrapped keys and receipts are left out: they differ after a restore or a rewrap. `before` is
-   * the content that this one takes the place of.
+   * Adds what a key holds to the sum, or takes it away. Genesis, boots, nodes, wrapped keys and receipts are left out:
+   * they differ after a restore or a rewrap. Texts are of ASCII.
    */
-  #account(key: string, content: string | Uint8Array, before?: string): void {
-    if (before !== undefined) addWide(this.#sum, hashOf(key, before), true)
-    addWide(this.#sum, hashOf(key, content), false)
+  #account(key: string, text: string, sign: 1 | -1 = 1, rest: Uint8Array = NOTHING): void {
+    const head = `${key}\0${text}`
+    const content = Buffer.allocUnsafe(head.length + rest.length)
+    content.write(head, 'latin1')
+    content.set(rest, head.length)
+    addWide(this.#sum, hashOnce('sha256', content, 'buffer'), sign)
   }
 
   /**
@@ -230,20 +236,16 @@ function told({ validFrom, keyId, requestId }: SecretVersion): string {
   return `${validFrom} ${keyId} ${requestId}\0`
 }
 
-function hashOf(key: string, content: string | Uint8Array): Uint32Array {
-  const head = Buffer.from(`${key}\0`, 'latin1')
-  const bytes = hashOnce(
-    'sha256',
-    Buffer.concat([head, typeof content === 'string' ? Buffer.from(content) : content]),
-    'buffer',
-  )
-  return Uint32Array.from({ length: WORDS }, (_, i) => bytes.readUInt32LE(i * 4))
+function openedAt({ openedAt: at }: WrappedEpochKey): string {
+  return `opened_at ${at}`
 }
 
-function addWide(sum: Uint32Array, part: Uint32Array, negative: boolean): void {
-  let carry = negative ? 1 : 0
+/** `part`: WORDS words of 32 bits, little-endian. */
+function addWide(sum: Uint32Array, part: Buffer, sign: 1 | -1): void {
+  let carry = sign === 1 ? 0 : 1
   for (let i = 0; i < WORDS; i++) {
-    const total = sum[i] + (negative ? ~part[i] >>> 0 : part[i]) + carry
+    const word = part.readUInt32LE(4 * i)
+    const total = sum[i] + (sign === 1 ? word : ~word >>> 0) + carry
     sum[i] = total
     carry = total > 0xffff_ffff ? 1 : 0
   }
