@@ -4,7 +4,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
-import { totalmem } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
 import type { Config, EtcdConfig, MemberConfig } from './config.ts'
@@ -35,12 +35,19 @@ status=$?
 kill "$guard" 2>/dev/null
 exit "$status"`
 
-const MEMORY_BYTES = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY)
 /**
- * Go collects garbage when the heap has grown to three times what is alive, instead of twice: less work for each write.
- * Where that would be more than half of the memory there is, earlier.
+ * What Go's runtime may take. Half of the cores: its node wants the others, and threads that wake each other up for nothing
+ * cost both. Garbage is collected when the heap has grown to three times what is alive, instead of twice: less work for
+ * each write; earlier where that would be more than half of the memory there is.
  */
-const MEMORY = { GOGC: '200', GOMEMLIMIT: String(Math.floor(MEMORY_BYTES / 2)) }
+function runtimeSettings(): Record<string, string> {
+  const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY)
+  return {
+    GOMAXPROCS: String(Math.max(1, Math.floor(availableParallelism() / 2))),
+    GOGC: '200',
+    GOMEMLIMIT: String(Math.floor(memory / 2)),
+  }
+}
 
 type Log = {
   info(fields: Record<string, unknown>, message: string): void
@@ -141,7 +148,7 @@ class RunningMember implements Member {
       stdio: ['pipe', 'pipe', 'ignore'],
       detached: true,
       // Nothing of the environment but what a program needs: an ETCD_… variable would be one more configuration.
-      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...MEMORY },
+      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...runtimeSettings() },
     })
     shell.stdin.on('error', () => undefined) // nothing is written to it
     const watching = this.#directory.remember(this.#stop.signal)
