@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../client/index.ts'
 import { Failure } from './failure.ts'
@@ -15,6 +16,10 @@ const START_MS = 10_000
 const STOP_MS = 5_000
 /** What a shell takes for an end by Ctrl-C. */
 const INTERRUPTED = 130
+
+const MAIN = fileURLToPath(
+  new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url),
+)
 
 export class Stage implements AsyncDisposable {
   /** The directory with the vault's files. */
@@ -32,12 +37,24 @@ export class Stage implements AsyncDisposable {
     this.made = initDirectory({ dir: join(this.dir, 'vault'), owners, fields, port: 0 })
   }
 
+  /** Runs the command line with an owner's key. `output` is what it has printed, and then what it has told. */
+  async coffer(
+    owner: string,
+    args: readonly string[],
+    { cwd, input }: { readonly cwd: string; readonly input: string },
+  ): Promise<{ readonly code: number | null; readonly output: string }> {
+    const env = { ...process.env, COFFER_URL: this.#url, COFFER_KEY: this.made.owners[owner] }
+    const child = spawn(process.execPath, [...process.execArgv, MAIN, ...args], { cwd, env })
+    const output = Promise.all([text(child.stdout), text(child.stderr)])
+    child.stdin.on('error', () => undefined) // it need not read
+    child.stdin.end(input)
+    const [code] = await once(child, 'close')
+    return { code, output: (await output).join('') }
+  }
+
   /** Starts the node as `coffer start` does, and waits until it is ready. Throws Failure. */
   async start(): Promise<void> {
-    const main = fileURLToPath(
-      new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url),
-    )
-    const args = [...process.execArgv, main, 'start', '--config', this.made.configs[0]]
+    const args = [...process.execArgv, MAIN, 'start', '--config', this.made.configs[0]]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
     const timer = setTimeout(() => child.kill('SIGKILL'), START_MS)

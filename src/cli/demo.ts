@@ -1,251 +1,37 @@
-// coffer demo: a short story that runs for real, and checks everything that it says.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
+// coffer demo: short stories that run for real, and check everything that they say.
 import type { Command } from 'commander'
-import type { Coffer, JsonRecord } from '../client/index.ts'
-import { FIELDS, LAB_RESULTS, REGISTRATIONS } from './demo-records.ts'
-import { Stage } from './demo-stage.ts'
+import { basics } from './demo-basics.ts'
+import { env } from './demo-env.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
-import { bold, print, table } from './terminal.ts'
 
-const CLINIC = 'clinic'
-const PHARMACY = 'pharmacy'
+const SCENARIOS: ReadonlyMap<string, () => Promise<void>> = new Map([
+  ['basics', basics],
+  ['env', env],
+])
 
 export function registerDemo(program: Command): void {
   program
     .command('demo')
     .description('a scenario that runs for real and tells what it does')
-    .argument('[scenario]', 'basics', 'basics')
+    .argument('[scenario]', [...SCENARIOS.keys()].join(' or '), 'basics')
     .addHelpText(
       'after',
       `
+  basics  two files of a clinic: tokenized, joined, read back, rotated, restarted
+  env     the .env file of a project: its values into the vault, references in their place
+
 Runs a node in a temporary directory, on a port that is free, and leaves nothing behind.
 It checks what it says: ends with 1 where anything is not as told.
 
 Example:
-  $ coffer demo`,
+  $ coffer demo env`,
     )
-    .action(async (scenario: string) => {
-      if (scenario !== 'basics')
-        throw new Failure(
-          `there is no scenario ${scenario} in this version: \`coffer demo basics\``,
-          USED_WRONGLY,
-        )
-      await basics()
+    .action(async (name: string) => {
+      const scenario = SCENARIOS.get(name)
+      if (!scenario) {
+        const known = [...SCENARIOS.keys()].map((each) => `\`coffer demo ${each}\``).join(' or ')
+        throw new Failure(`there is no scenario ${name} in this version: ${known}`, USED_WRONGLY)
+      }
+      await scenario()
     })
-}
-
-/** Throws Failure where what the demo says is not so. */
-function claim(holds: boolean, what: string): asserts holds {
-  if (!holds) throw new Failure(`the demo says that ${what}, and that is not so: please report it`)
-}
-
-function chapter(title: string): void {
-  print(`\n${bold(title)}\n`)
-}
-
-/** The value at a dotted path of a record; '' where there is none. */
-function at(record: unknown, path: string): string {
-  let value: unknown = record
-  for (const name of path.split('.')) {
-    // Any object may be asked for any member.
-    value = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined
-  }
-  return typeof value === 'string' || typeof value === 'number' ? String(value) : ''
-}
-
-function show(records: readonly unknown[], paths: readonly string[]): void {
-  print(table([paths, ...records.map((record) => paths.map((path) => at(record, path)))], '  '))
-}
-
-async function basics(): Promise<void> {
-  await using stage = new Stage([CLINIC, PHARMACY], FIELDS)
-  print(`A vault in ${stage.dir}: one node, two owners, ${FIELDS.join(', ')} to become tokens.`)
-  await stage.start()
-  const files = await tokenize(stage.client(CLINIC))
-  join_(files)
-  await lookBack(stage.client(CLINIC), files)
-  await otherOwner(stage.client(PHARMACY), files)
-  const second = await rotate(stage.client(CLINIC), files)
-  await restart(stage, files, second)
-  onDisk(stage.dir)
-  await stage.stop()
-  goOn()
-}
-
-/** The two files after tokenizing. */
-type Files = { readonly registrations: readonly JsonRecord[]; readonly results: readonly JsonRecord[] }
-
-const SSN = 'patient.ssn'
-const ssns = (records: readonly unknown[]): string[] => records.map((record) => at(record, SSN))
-
-async function tokenize(clinic: Coffer): Promise<Files> {
-  chapter('1. Two files of a clinic become safe to hand on')
-  print('registrations, as they come in:')
-  show(REGISTRATIONS, ['visit', 'ward', 'patient.name', SSN])
-  print('\nlab results:')
-  show(LAB_RESULTS, ['sample', SSN])
-  const { records: registrations, replaced } = await clinic.tokenizeRecords(REGISTRATIONS)
-  const { records: results, replaced: more } = await clinic.tokenizeRecords(LAB_RESULTS)
-  print(`\nPOST /tokenize, once for each file: ${replaced + more} values replaced, phone numbers too.`)
-  print('\nregistrations, as they go out:')
-  show(registrations, ['visit', 'ward', 'patient.name', SSN])
-  print('\nlab results:')
-  show(results, ['sample', SSN])
-  const text = JSON.stringify([registrations, results])
-  claim(
-    secrets().every((value) => !text.includes(value)),
-    'no value is left in the files',
-  )
-  claim(
-    ssns([...registrations, ...results]).every((token) => /^tok_1_[0-9a-hjkmnp-tv-z]{32}$/.test(token)),
-    'tokens stand there',
-  )
-  claim(
-    isDeepStrictEqual(
-      results.map((record) => record.results),
-      LAB_RESULTS.map((record) => record.results),
-    ),
-    'the rest is as it was',
-  )
-  return { registrations, results }
-}
-
-/** Every value that must not be seen. */
-function secrets(): string[] {
-  return [...REGISTRATIONS, ...LAB_RESULTS].flatMap(({ patient }) => [
-    patient.ssn,
-    ...('name' in patient ? [patient.name, ...patient.contacts.map(({ phone }) => phone)] : []),
-  ])
-}
-
-/** Pairs of visit and sample that have the same text in the field. */
-function pairs(left: readonly unknown[], right: readonly unknown[]): string[][] {
-  return left.flatMap((one) =>
-    right
-      .filter((two) => at(one, SSN) === at(two, SSN))
-      .map((two) => [at(one, SSN), at(one, 'visit'), at(two, 'sample')]),
-  )
-}
-
-function join_({ registrations, results }: Files): void {
-  chapter('2. The same patient has the same token: the files still join')
-  const joined = pairs(registrations, results)
-  print(table([[SSN, 'visit', 'sample'], ...joined], '  '))
-  const before = pairs(REGISTRATIONS, LAB_RESULTS)
-  const names = (list: readonly string[][]): string[] => list.map(([, visit, sample]) => `${visit} ${sample}`)
-  claim(
-    before.length === 2 && isDeepStrictEqual(names(joined), names(before)),
-    'the same rows join as before',
-  )
-  print(`\nThe same ${joined.length} rows as with the numbers themselves, and nobody has seen a number.`)
-}
-
-async function lookBack(clinic: Coffer, { registrations, results }: Files): Promise<void> {
-  chapter('3. Whoever holds the key gets the records back')
-  const back = await clinic.detokenizeRecords([...registrations, ...results])
-  show(back.records.slice(0, 1), ['visit', 'ward', 'patient.name', SSN])
-  claim(
-    isDeepStrictEqual(back.records, [...REGISTRATIONS, ...LAB_RESULTS]),
-    'every record comes back as it was',
-  )
-  claim(back.notFound.length === 0, 'every token is found')
-  print(`\nPOST /detokenize: all ${back.records.length} records are exactly what they were.`)
-}
-
-async function otherOwner(pharmacy: Coffer, { registrations }: Files): Promise<void> {
-  chapter('4. For another owner the tokens stand for nothing')
-  const [token] = ssns(registrations)
-  const [value] = ssns(REGISTRATIONS)
-  const found = await pharmacy.detokenizeOne(token)
-  claim(found === undefined, 'another owner does not find the token')
-  const { tokens } = await pharmacy.tokenize([value])
-  claim(tokens[0] !== token, 'another owner has another token')
-  print(
-    table(
-      [
-        ['owner', `token of ${value}`, 'resolves for pharmacy'],
-        [CLINIC, token, 'not found'],
-        [PHARMACY, String(tokens[0]), 'yes'],
-      ],
-      '  ',
-    ),
-  )
-  claim((await pharmacy.detokenizeOne(String(tokens[0]))) === value, 'its own token is found')
-  print('\n"Not found" is the same answer for foreign, forged and never issued tokens: it tells nothing.')
-}
-
-/** Returns the tokens of the second epoch. */
-async function rotate(clinic: Coffer, { registrations }: Files): Promise<readonly (string | null)[]> {
-  chapter('5. A new epoch: new tokens from now on, the old ones still resolve')
-  const old = ssns(registrations)
-  const values = ssns(REGISTRATIONS)
-  const { epoch } = await clinic.rotateEpoch(2)
-  const { tokens } = await clinic.tokenize(values)
-  print(
-    table(
-      [[SSN, 'epoch 1', `epoch ${epoch}`], ...values.map((value, i) => [value, old[i], String(tokens[i])])],
-      '  ',
-    ),
-  )
-  claim(
-    tokens.every((token, i) => token !== old[i] && token?.startsWith('tok_2_')),
-    'the new tokens are others',
-  )
-  const both = await clinic.detokenize([...old, ...tokens])
-  claim(isDeepStrictEqual(both.values, [...values, ...values]), 'tokens of both epochs resolve')
-  const moved = await clinic.retokenize(old)
-  claim(isDeepStrictEqual(moved.tokens, tokens), 'retokenize gives the new tokens for the old ones')
-  print(
-    '\nPOST /retokenize has turned the first column into the second; no value has left the vault for that.',
-  )
-  return tokens
-}
-
-async function restart(
-  stage: Stage,
-  { registrations }: Files,
-  second: readonly (string | null)[],
-): Promise<void> {
-  chapter('6. The node is stopped and started again')
-  claim((await stage.stop()) === 0, 'the node ends with 0')
-  await stage.start()
-  const clinic = stage.client(CLINIC)
-  const values = ssns(REGISTRATIONS)
-  const { tokens, epoch } = await clinic.tokenize(values)
-  claim(epoch === 2 && isDeepStrictEqual(tokens, second), 'the same values have the same tokens')
-  const { values: found } = await clinic.detokenize(ssns(registrations))
-  claim(isDeepStrictEqual(found, values), 'tokens of the first epoch resolve')
-  print(`The same values have the same tokens, in epoch ${epoch}; those of epoch 1 resolve as before.`)
-}
-
-function onDisk(dir: string): void {
-  chapter('7. On the disk no value stands in clear')
-  // One that is found nowhere by mistake would prove nothing: the node's own files must be among those
-  // searched.
-  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) =>
-    statSync(join(dir, name)).isFile(),
-  )
-  const found = files.filter((name) => {
-    const bytes = readFileSync(join(dir, name))
-    return secrets().some((value) => bytes.includes(value))
-  })
-  claim(
-    files.some((name) => name.endsWith('data.mdb')),
-    "the vault's files are there",
-  )
-  claim(found.length === 0, 'no value stands in any file')
-  print(`${files.length} files searched for ${secrets().length} values: none found.`)
-}
-
-function goOn(): void {
-  chapter('Now you')
-  print(`  coffer init ./vault --owner ${CLINIC} ${FIELDS.map((field) => `--field '${field}'`).join(' ')}
-  coffer start --config ./vault/n1.yaml
-  curl -s http://127.0.0.1:8200/tokenize -H "Authorization: Bearer $COFFER_KEY" \\
-       -H 'Content-Type: application/json' -d '{"values":["912-40-1187"]}'
-  coffer epoch rotate --to 2
-
-The node explains its API at http://127.0.0.1:8200/docs.`)
 }

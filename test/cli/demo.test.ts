@@ -35,6 +35,16 @@ test('the demo tells the whole story, ends with 0 and leaves nothing', async () 
   assert.ok(!isAlive(demo.pid))
 })
 
+test('the demo of a .env file: every command as it is shown', async () => {
+  using folder = new Folder()
+  const { code, stdout } = await coffer(['demo', 'env'], { env: { TMPDIR: folder.path } })
+  assert.equal(code, 0, stdout)
+  for (let chapter = 1; chapter <= 5; chapter++) assert.match(stdout, new RegExp(`^${chapter}\\. `, 'm'))
+  assert.match(stdout, /DATABASE_PASSWORD="coffer:\/\/shop\/prod\/DATABASE_PASSWORD" {3}# ask Ana/)
+  assert.doesNotMatch(stdout, /cof_|\u001b/, 'no key, and no colour where there is no terminal')
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
 test('Ctrl-C in the midst of it, and a node that dies: nothing is left either', async () => {
   using folder = new Folder()
   const stopped = await begin(folder)

@@ -1,6 +1,7 @@
 // A node and its own member: each can fail alone. And what three nodes must agree on.
 import assert from 'node:assert/strict'
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
@@ -17,6 +18,17 @@ describe('members and nodes', () => {
     nodes = cluster.nodes
   })
   after(() => cluster[Symbol.asyncDispose]())
+
+  test('a member has half of the machine, and of the environment only what a program needs', () => {
+    const variables = readFileSync(`/proc/${nodes[0].memberPid}/environ`, 'utf8').split('\0').filter(Boolean)
+    const env = Object.fromEntries(variables.map((text) => text.split(/=(.*)/s)))
+    const byShell = ['PWD', 'OLDPWD', 'SHLVL', '_']
+    const others = Object.keys(env).filter((name) => !byShell.includes(name))
+    assert.deepEqual(others.sort(), ['GOGC', 'GOMAXPROCS', 'GOMEMLIMIT', 'HOME', 'PATH'])
+    assert.equal(env.GOGC, '200')
+    assert.equal(Number(env.GOMAXPROCS), Math.max(1, Math.floor(availableParallelism() / 2)))
+    assert.ok(Number(env.GOMEMLIMIT) > 0 && Number(env.GOMEMLIMIT) <= totalmem() / 2, env.GOMEMLIMIT)
+  })
 
   test('a member that dies alone is started again by its node', async () => {
     const [, node] = nodes

@@ -1,0 +1,154 @@
+// coffer demo env: the .env file of a project. Every command in it is run as it is shown.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { Stage } from './demo-stage.ts'
+import { chapter, claim, nowhereIn } from './demo-story.ts'
+import { print } from './terminal.ts'
+
+const SHOP = 'shop'
+const STRANGER = 'stranger'
+const PREFIX = 'shop/prod/'
+
+const PASSWORD = "p@ss 'w0rd' #7"
+const NEW_PASSWORD = 'correct horse battery staple'
+const VALUES: Readonly<Record<string, string>> = {
+  DATABASE_URL: 'postgres://shop:x7Kq2mVb@db.internal/shop',
+  DATABASE_PASSWORD: PASSWORD,
+  STRIPE_KEY: 'sk_live_9fX2bQ7LrT4w',
+}
+const FILE = `# the shop, production
+DATABASE_URL=${VALUES.DATABASE_URL}
+DATABASE_PASSWORD="${PASSWORD}"   # ask Ana before you change it
+
+export STRIPE_KEY='${VALUES.STRIPE_KEY}'
+`
+/** What the project runs: it tells how its passwords look, as programs should not. */
+const APP = 'console.log(process.env.DATABASE_PASSWORD, "and", process.env.STRIPE_KEY)'
+
+export async function env(): Promise<void> {
+  await using stage = new Stage([SHOP, STRANGER], [])
+  const project = new Project(stage)
+  print(`A project in ${project.dir}, and a vault beside it: one node, two owners.`)
+  await stage.start()
+  await encrypt(project)
+  await run(project)
+  await update(project)
+  await refuse(project)
+  chapter('5. On the disk no value stands in clear')
+  nowhereIn(stage.dir, [...Object.values(VALUES), NEW_PASSWORD])
+  await stage.stop()
+  goOn()
+}
+
+/** The directory of the project, and the commands that are run in it. */
+class Project {
+  readonly dir: string
+  readonly #stage: Stage
+
+  constructor(stage: Stage) {
+    this.#stage = stage
+    this.dir = join(stage.dir, 'project')
+    mkdirSync(this.dir)
+    this.write(FILE)
+    writeFileSync(join(this.dir, 'app.mjs'), APP)
+  }
+
+  write(text: string): void {
+    writeFileSync(join(this.dir, '.env'), text, { mode: 0o600 })
+  }
+
+  /** The .env file. */
+  read(): string {
+    return readFileSync(join(this.dir, '.env'), 'utf8')
+  }
+
+  /** Shows a command and what it prints, which it returns; `code` is what it is said to end with. */
+  async run(
+    args: readonly string[],
+    { owner = SHOP, code = 0, input = '' }: { owner?: string; code?: number; input?: string } = {},
+  ): Promise<string> {
+    const from = input === '' ? '' : `echo -n '${input}' | `
+    print(`  ${from}coffer ${args.join(' ')}${owner === SHOP ? '' : `     # with the key of ${owner}`}`)
+    const ended = await this.#stage.coffer(owner, args, { cwd: this.dir, input })
+    for (const line of ended.output.trimEnd().split('\n')) print(`    ${line}`)
+    claim(ended.code === code, `\`coffer ${args.join(' ')}\` ends with ${code}`)
+    return ended.output
+  }
+
+  show(): void {
+    for (const line of this.read().trimEnd().split('\n')) print(`    ${line}`)
+  }
+}
+
+async function encrypt(project: Project): Promise<void> {
+  chapter('1. The values of a .env file become secrets')
+  print('  .env, as it is:')
+  project.show()
+  print('')
+  await project.run(['env', 'encrypt', '.env', '--prefix', PREFIX])
+  print('\n  .env, as it is now, fit to be committed:')
+  project.show()
+  const expected = Object.entries(VALUES).reduce(
+    (text, [key, value]) => text.replace(value, () => `coffer://${PREFIX}${key}`),
+    FILE,
+  )
+  claim(project.read() === expected, 'the values are references, and all else is as it was')
+  print('\nComments, quotes and blank lines are what they were; the values are in the vault.')
+}
+
+async function run(project: Project): Promise<void> {
+  chapter('2. A program gets the values in its environment, and nowhere else')
+  const output = await project.run(['env', 'run', '.env', '--', 'node', 'app.mjs'])
+  claim(output === `${PASSWORD} and ${VALUES.STRIPE_KEY}\n`, 'the program gets the values as they were')
+  print('\nNo file with values was written for that, and no argument has one.')
+}
+
+async function update(project: Project): Promise<void> {
+  chapter('3. A password changes; the file does not')
+  const before = project.read()
+  const name = `${PREFIX}DATABASE_PASSWORD`
+  await project.run(['secret', 'update', name, '--value-from', '-'], { input: NEW_PASSWORD })
+  const now = await project.run(['env', 'run', '.env', '--', 'node', 'app.mjs'])
+  claim(now.startsWith(`${NEW_PASSWORD} and `), 'the program gets the new value')
+  const history = await project.run(['secret', 'history', name])
+  const first = /^ *1 +(\S+)/m.exec(history)?.[1] ?? ''
+  const then = await project.run(['env', 'run', '.env', '--at', first, '--', 'node', 'app.mjs'])
+  claim(then.startsWith(`${PASSWORD} and `), 'the values of an earlier instant are still there')
+  claim(project.read() === before, 'the file has stayed as it was')
+  print('\nEvery version has the time from which it was valid: what ran yesterday can be run again.')
+}
+
+async function refuse(project: Project): Promise<void> {
+  chapter('4. What must not be is refused, and nothing is half done')
+  const references = project.read()
+  const clash = `SMTP_HOST=mail.internal\nSTRIPE_KEY=another\n`
+  project.write(clash)
+  print('  .env, of somebody who does not know of the vault:')
+  project.show()
+  print('')
+  const exists = await project.run(['env', 'encrypt', '.env', '--prefix', PREFIX], { code: 1 })
+  claim(exists.includes(`${PREFIX}STRIPE_KEY`), 'the secret that exists is named')
+  claim(project.read() === clash, 'the file has stayed as it was')
+  const names = await project.run(['secret', 'list', PREFIX])
+  const expected = Object.keys(VALUES).map((key) => `${PREFIX}${key}`)
+  claim(isDeepStrictEqual(names.trim().split('\n'), expected.sort()), 'nothing was created beside')
+  project.write(references)
+  print('')
+  const foreign = await project.run(['env', 'expand', '.env'], { owner: STRANGER, code: 1 })
+  claim(
+    Object.keys(VALUES).every((key) => foreign.includes(key)),
+    'for another owner no secret is there',
+  )
+  print('\nOne name that exists, and none is created. A key that is not the owner’s finds nothing at all.')
+}
+
+function goOn(): void {
+  chapter('Now you')
+  print(`  coffer init ./vault --owner ${SHOP}
+  coffer start --config ./vault/n1.yaml
+  coffer env encrypt .env --prefix ${PREFIX}
+  coffer env run .env -- npm start
+
+\`coffer env --help\` has the rest.`)
+}
