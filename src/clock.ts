@@ -2,6 +2,9 @@
 // (test/tidy.test.ts lists the exceptions).
 import { randomFillSync } from 'node:crypto'
 
+/** The last instant that a Date can hold, milliseconds since 1970. */
+export const LAST_TIME = 8.64e15
+
 export type Clock = {
   /** Wall time, milliseconds since 1970. May jump. */
   now(): number

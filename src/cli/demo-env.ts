@@ -140,7 +140,7 @@ async function refuse(project: Project): Promise<void> {
     Object.keys(VALUES).every((key) => foreign.includes(key)),
     'for another owner no secret is there',
   )
-  print('\nOne name that exists, and none is created. A key that is not the owner’s finds nothing at all.')
+  print("\nOne name that exists, and none is created. A key that is not the owner's finds nothing at all.")
 }
 
 function goOn(): void {

@@ -8,6 +8,7 @@ import {
   anyVersion,
   caller,
   createOnce,
+  isProblem,
   OWNER,
   type SimNode,
   secret,
@@ -18,7 +19,6 @@ import {
 } from '../../test/sim/nodes.ts'
 import { systemClock } from '../clock.ts'
 import { newRootKey } from '../crypto/keyring.ts'
-import { Problem } from '../errors.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
@@ -27,11 +27,6 @@ import { verifyBackup, writeBackup } from '../replica/backup.ts'
 import { restore } from '../replica/restore.ts'
 import { rewrapKeys, WrappedKeys } from '../rewrapping.ts'
 import type { Written } from './receipts.ts'
-
-const isProblem =
-  (slug: string) =>
-  (error: unknown): boolean =>
-    error instanceof Problem && error.slug === slug
 
 /** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */
 async function fill(node: SimNode): Promise<void> {

@@ -6,6 +6,7 @@ import {
   anyVersion,
   caller,
   createOnce,
+  isProblem,
   OWNER,
   type SimNode,
   secret,
@@ -14,16 +15,10 @@ import {
   type World,
   withWorld,
 } from '../../test/sim/nodes.ts'
-import { Problem } from '../errors.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { KEPT_MS, type Written } from './receipts.ts'
 
 const HOUR_MS = 3600_000
-
-const isProblem =
-  (slug: string) =>
-  (error: unknown): boolean =>
-    error instanceof Problem && error.slug === slug
 
 /** A request under one key, and what there is afterwards. */
 type Request = {

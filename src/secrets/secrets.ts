@@ -60,8 +60,8 @@ export class SecretService {
   async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<Written> {
     const { owner } = caller
     const names = secrets.map(({ name }) => name)
-    const met = new Set<string>()
-    const twice = new Set(names.filter((name) => met.size === met.add(name).size))
+    const [met, twice] = [new Set<string>(), new Set<string>()]
+    for (const name of names) (met.has(name) ? twice : met).add(name)
     const stands = (name: string): boolean => this.#heads.of(owner, name) !== undefined
     if (twice.size > 0 || names.some(stands)) {
       if (names.length > 1) await this.#replica.barrier()

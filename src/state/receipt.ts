@@ -1,12 +1,11 @@
 // What an Idempotency-Key got. The answer is this and what the same request says again: a receipt holds no name and no
 // value.
+import { LAST_TIME } from '../clock.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 const RECORD_FORMAT = 1
 const MAC_BYTES = 32
 const RECORD_BYTES = 1 + MAC_BYTES + 3 * 8
-/** The last instant that a Date can hold. */
-const MAX_TIME = 8.64e15
 
 export type Receipt = {
   readonly kind: 'receipt'
@@ -37,7 +36,7 @@ export function decodeReceipt(bytes: Uint8Array, name: Pick<Receipt, 'kind' | 'o
   if (record.length !== RECORD_BYTES || record[0] !== RECORD_FORMAT)
     throw new CorruptEntry('a receipt has no valid form')
   const [at, version, validFrom] = [0, 1, 2].map((i) => Number(record.readBigUInt64BE(1 + MAC_BYTES + 8 * i)))
-  if (at > MAX_TIME || validFrom > MAX_TIME || version < 1)
+  if (at > LAST_TIME || validFrom > LAST_TIME || version < 1)
     throw new CorruptEntry('a receipt has no valid numbers')
   return { ...name, mac: record.subarray(1, 1 + MAC_BYTES), at, version, validFrom }
 }

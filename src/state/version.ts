@@ -1,6 +1,7 @@
 // One version of a secret as it is stored: in binary, since hundreds of them share a commit. The wrapped data key stands
 // apart from the sealed value: rewrapping replaces it alone, and keeps the writer, by which whoever put the version
 // knows it again.
+import { LAST_TIME } from '../clock.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
 import { SEAL_BYTES } from '../crypto/secret.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
@@ -9,8 +10,6 @@ import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.
 const RECORD_FORMAT = 1
 const ALGORITHM = 1
 const FIXED_BYTES = 14
-/** The last instant that a Date can hold. */
-const MAX_TIME = 8.64e15
 
 export type SecretVersion = {
   readonly kind: 'version'
@@ -62,7 +61,7 @@ export function decodeVersion(
   const [format, algorithm] = take(2, 'format')
   if (format !== RECORD_FORMAT || algorithm !== ALGORITHM) throw corrupt('format')
   const validFrom = Number(take(8, 'time').readBigUInt64BE())
-  if (validFrom > MAX_TIME) throw corrupt('time')
+  if (validFrom > LAST_TIME) throw corrupt('time')
   const keyId = take(take(1, 'key id')[0], 'key id').toString('latin1')
   const requestId = take(take(1, 'request id')[0], 'request id').toString('latin1')
   const wrapped = take(take(2, 'data key').readUInt16BE(), 'data key')

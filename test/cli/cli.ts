@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { Coffer } from '../../src/client/index.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
@@ -194,4 +195,12 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false // it has just ended
   }
+}
+
+/** A vault of one owner in `folder`, its node, and two ways to call it. Who asks ends the node and the client. */
+export async function startVault(folder: Folder) {
+  const { default: key } = await init(folder.file('v'), '--port', '0')
+  const node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
+  const env = { COFFER_URL: node.url, COFFER_KEY: key }
+  return { node, env, client: new Coffer({ urls: node.url, key }) }
 }

@@ -4,8 +4,8 @@ import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Coffer } from '../../src/client/index.ts'
-import { coffer, Folder, fine, init, NodeProcess, type Result, refused } from './cli.ts'
+import type { Coffer } from '../../src/client/index.ts'
+import { coffer, Folder, fine, type NodeProcess, type Result, refused, startVault } from './cli.ts'
 
 const PRELOAD = fileURLToPath(new URL('./kill-at.ts', import.meta.url))
 
@@ -15,10 +15,7 @@ let env: { COFFER_URL: string; COFFER_KEY: string }
 let client: Coffer
 
 before(async () => {
-  const { default: key } = await init(vault.file('v'), '--port', '0')
-  node = await NodeProcess.start(vault.file('v', 'n1.yaml'))
-  env = { COFFER_URL: node.url, COFFER_KEY: key }
-  client = new Coffer({ urls: node.url, key })
+  ;({ node, env, client } = await startVault(vault))
 })
 
 after(async () => {

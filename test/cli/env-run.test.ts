@@ -7,7 +7,7 @@ import { constants } from 'node:os'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../src/client/index.ts'
-import { coffer, Folder, fine, init, NodeProcess, refused, spawnCoffer, until } from './cli.ts'
+import { coffer, Folder, fine, type NodeProcess, refused, spawnCoffer, startVault, until } from './cli.ts'
 
 const CANARY = 'c4n4ry'
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -18,10 +18,9 @@ let node: NodeProcess
 let env: { COFFER_URL: string; COFFER_KEY: string }
 
 before(async () => {
-  const { default: key } = await init(folder.file('v'), '--port', '0')
-  node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
-  env = { COFFER_URL: node.url, COFFER_KEY: key }
-  const client = new Coffer({ urls: node.url, key })
+  const started = await startVault(folder)
+  const { client } = started
+  ;({ node, env } = started)
   await client.createSecret('r/a', `${CANARY} "'\` $HOME\n`)
   await client.createSecret('r/nul', `${CANARY}\0`)
   await client.createSecret('r/v', 'one')

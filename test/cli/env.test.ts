@@ -14,8 +14,8 @@ import {
 } from 'node:fs'
 import { createServer, type RequestListener } from 'node:http'
 import { after, before, test } from 'node:test'
-import { Coffer } from '../../src/client/index.ts'
-import { coffer, Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
+import type { Coffer } from '../../src/client/index.ts'
+import { coffer, Folder, fine, freePort, type NodeProcess, refused, startVault } from './cli.ts'
 
 const CANARY = 'c4n4ry'
 
@@ -25,10 +25,7 @@ let env: { COFFER_URL: string; COFFER_KEY: string }
 let client: Coffer
 
 before(async () => {
-  const { default: key } = await init(vault.file('v'), '--port', '0')
-  node = await NodeProcess.start(vault.file('v', 'n1.yaml'))
-  env = { COFFER_URL: node.url, COFFER_KEY: key }
-  client = new Coffer({ urls: node.url, key })
+  ;({ node, env, client } = await startVault(vault))
 })
 
 after(async () => {

@@ -4,9 +4,9 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { Coffer } from '../../src/client/index.ts'
+import type { Coffer } from '../../src/client/index.ts'
 import { SECRET_VALUE_BYTES } from '../../src/wire.ts'
-import { coffer, Folder, fine, init, NodeProcess, refused } from './cli.ts'
+import { coffer, Folder, fine, type NodeProcess, refused, startVault } from './cli.ts'
 
 const folder = new Folder()
 let node: NodeProcess
@@ -14,10 +14,7 @@ let env: { COFFER_URL: string; COFFER_KEY: string }
 let client: Coffer
 
 before(async () => {
-  const { default: key } = await init(folder.file('v'), '--port', '0')
-  node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
-  env = { COFFER_URL: node.url, COFFER_KEY: key }
-  client = new Coffer({ urls: node.url, key })
+  ;({ node, env, client } = await startVault(folder))
 })
 
 after(async () => {

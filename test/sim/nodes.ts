@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { Problem } from '../../src/errors.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, Known, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
@@ -256,3 +257,9 @@ export async function textOf(node: SimNode, name: string, version?: number, owne
   const { value } = await node.secrets.read(owner, name, version === undefined ? {} : { version })
   return value.toString('utf8')
 }
+
+/** For assert.rejects. */
+export const isProblem =
+  (slug: string) =>
+  (error: unknown): boolean =>
+    error instanceof Problem && error.slug === slug
