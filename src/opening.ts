@@ -13,7 +13,7 @@ import { checkFile } from './replica/check.ts'
 import { Replica, type ReplicaOptions } from './replica/replica.ts'
 import { DamagedReplica } from './replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from './state/entries.ts'
-import { GENESIS, parseKey } from './state/keys.ts'
+import { GENESIS, parseKey } from './state/ledger-keys.ts'
 
 /** The node cannot start; the text says why and what to do. */
 export class StartError extends Error {

@@ -6,7 +6,7 @@ import { type Keyring, wrappedBy } from './crypto/keyring.ts'
 import { dataKeyPlace } from './crypto/secret.ts'
 import type { Replica } from './replica/replica.ts'
 import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from './state/entries.ts'
-import { GENESIS, versionKey, wrappedKey } from './state/keys.ts'
+import { GENESIS, versionKey, wrappedKey } from './state/ledger-keys.ts'
 import type { State } from './state/state.ts'
 import { decodeWriter } from './state/writer.ts'
 

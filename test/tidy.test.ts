@@ -7,7 +7,7 @@ import { test } from 'node:test'
 /** The composition: what is opened in which order, and how each is opened. It knows all rooms. */
 const ROOT = ['server', 'opening', 'observing', 'rewrapping', 'vault']
 
-const SEAMS = ['assert', 'errors', 'clock', 'wire', 'gathering']
+const SEAMS = ['assert', 'errors', 'clock', 'wire', 'commit-delay']
 
 /** What each room may import beside the seams, which all may, and itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {

@@ -9,7 +9,7 @@ import { Keyring } from '../src/crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac } from '../src/crypto/receipt.ts'
 import { openSecret, sealSecret } from '../src/crypto/secret.ts'
 import { decodeEntry, encodeEntry } from '../src/state/entries.ts'
-import { receiptKey, versionKey } from '../src/state/keys.ts'
+import { receiptKey, versionKey } from '../src/state/ledger-keys.ts'
 
 const FILE = join(import.meta.dirname, 'vectors/secrets.json')
 

@@ -1,7 +1,7 @@
 // The pseudorandom function of token bodies: HMAC-SHA-256 (RFC 2104, FIPS 180-4), cut to 16 bytes, of
 // thousands of short messages at once. This file packs messages into the memory of lanes.ts, which hashes.
 import { assert } from '../assert.ts'
-import { chunkBytes, chunkMessages, lanes, maxLength } from './lanes.ts'
+import { chunkBytes, chunkMessages, lanes, maxLength } from './prf-lanes.ts'
 
 const bodyBytes = 16
 

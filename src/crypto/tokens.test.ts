@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fromCanonical, InvalidValue, type Scalar, Values } from './canonical.ts'
-import { EpochKey } from './epochkey.ts'
+import { EpochKey } from './epoch-key.ts'
 import { readTokenText, tokenText, writeTokenText } from './token.ts'
 
 const FILE = join(import.meta.dirname, '../../test/vectors/tokens.json')

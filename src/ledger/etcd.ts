@@ -2,7 +2,7 @@
 //
 // etcd-client.ts has the calls · etcd-members.ts chooses the member that is asked · etcd-messages.ts translates.
 // Independent commits that wait travel together, each with its own guards and its own outcome.
-import { Gathering } from '../gathering.ts'
+import { Gathering } from '../commit-delay.ts'
 import {
   type EtcdEndpoint,
   EtcdError,

@@ -28,7 +28,7 @@ import {
   type Stored,
   valueIn,
 } from './lmdb-records.ts'
-import { settled } from './settled.ts'
+import { settled } from './lmdb-transaction.ts'
 
 /** Bytes of commits that go into one transaction. */
 const BATCH_BYTES = 8 * 1024 * 1024

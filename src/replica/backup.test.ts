@@ -19,7 +19,7 @@ import {
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { bootKey, epochKey, GENESIS, nodeKey, segmentKey, wrappedKey } from '../state/keys.ts'
+import { bootKey, epochKey, GENESIS, nodeKey, segmentKey, wrappedKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { BackupError, verifyBackup, writeBackup } from './backup.ts'
 import { BackupWriter, DamagedBackup } from './backup-file.ts'

@@ -3,7 +3,7 @@
 import type { Clock } from '../clock.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS, parseKey } from '../state/keys.ts'
+import { GENESIS, parseKey } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import {
   type BackupEnd,

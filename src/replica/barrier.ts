@@ -1,5 +1,5 @@
 // Barriers are shared: those who ask while one is on its way have the next one in common, never one that has been sent.
-import { Gathering } from '../gathering.ts'
+import { Gathering } from '../commit-delay.ts'
 
 type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 

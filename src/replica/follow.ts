@@ -1,7 +1,7 @@
 // The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
 // stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
-import { RECEIPTS } from '../state/keys.ts'
+import { RECEIPTS } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import type { Fold, Step } from './fold.ts'
 import { WriteFailed } from './store.ts'

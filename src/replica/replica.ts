@@ -13,7 +13,7 @@ import {
   LedgerUnavailable,
   UnknownOutcome,
 } from '../ledger/ledger.ts'
-import { parseKey } from '../state/keys.ts'
+import { parseKey } from '../state/ledger-keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { SharedBarrier } from './barrier.ts'

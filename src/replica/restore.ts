@@ -14,7 +14,7 @@ import {
   UnknownOutcome,
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { GENESIS, parseKey } from '../state/keys.ts'
+import { GENESIS, parseKey } from '../state/ledger-keys.ts'
 import { BackupError, type Verified } from './backup.ts'
 import { type BackupEntry, readBackup } from './backup-file.ts'
 import { Contents } from './contents.ts'

@@ -3,7 +3,7 @@
 // come: to add at the end costs a fraction of what it costs to put between others. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
-import { settled } from '../ledger/settled.ts'
+import { settled } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole } from './page.ts'
 
 /** A record does not match its checksum: the replica is to be rebuilt. */

@@ -2,7 +2,7 @@
 // its commits may be accepted in another order; so the last number alone does not say that all before it are here. The
 // count does: where the ledger has just as many up to that number, a snapshot can leave them out.
 import type { Known } from '../ledger/ledger.ts'
-import { segmentKey } from '../state/keys.ts'
+import { segmentKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'
 import type { StoredTail } from './store.ts'
 

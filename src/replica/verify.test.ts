@@ -8,7 +8,7 @@ import { systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { epochKey, GENESIS } from '../state/keys.ts'
+import { epochKey, GENESIS } from '../state/ledger-keys.ts'
 import { Replica } from './replica.ts'
 import { type Verified, verifyReplica } from './verify.ts'
 

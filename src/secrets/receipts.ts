@@ -7,7 +7,7 @@ import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/r
 import { Problem } from '../errors.ts'
 import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { receiptKey } from '../state/keys.ts'
+import { receiptKey } from '../state/ledger-keys.ts'
 import type { Writer } from '../state/writer.ts'
 
 /** Receipts are kept for longer than the day that callers are promised, by whatever clock. */

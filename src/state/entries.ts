@@ -2,7 +2,7 @@
 // number), so that an unknown outcome can be told from another's write. Then: segments, versions of secrets and receipts
 // in binary (segment.ts, version.ts, receipt.ts), all else as JSON with exactly the members listed here. Decoding refuses what encoding never writes.
 import { unreachable } from '../assert.ts'
-import { type LedgerKey, parseKey } from './keys.ts'
+import { type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'

@@ -5,7 +5,7 @@
 //
 // Big-endian. The size of a sealed value is at least 1; nothing may follow the last one.
 import { assert } from '../assert.ts'
-import { segmentKey } from './keys.ts'
+import { segmentKey } from './ledger-keys.ts'
 import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 export const SEGMENT_BYTES = 128 * 1024

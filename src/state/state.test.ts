@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
-import { bootKey, epochKey, GENESIS, nodeKey, parseKey, segmentKey, wrappedKey } from './keys.ts'
+import { bootKey, epochKey, GENESIS, nodeKey, parseKey, segmentKey, wrappedKey } from './ledger-keys.ts'
 import { decodeSegment, encodeSegment, type Mappings, mappingBytes, segmentHeadBytes } from './segment.ts'
 import { decodePuts, State } from './state.ts'
 import { CorruptEntry, decodeWriter, type Writer } from './writer.ts'

@@ -12,7 +12,7 @@ import {
   type NodeEntry,
   type WrappedEpochKey,
 } from './entries.ts'
-import { parseKey } from './keys.ts'
+import { parseKey } from './ledger-keys.ts'
 import type { Segment } from './segment.ts'
 import type { SecretVersion } from './version.ts'
 import { CorruptEntry } from './writer.ts'

@@ -1,13 +1,13 @@
 // Group commit: what waits at this node for one owner and epoch leaves as one segment under one guard (a segment of
 // one mapping costs some 250 bytes of ledger, one of many 33 a mapping).
 
+import { Gathering } from '../commit-delay.ts'
 import { units, type Values } from '../crypto/canonical.ts'
-import type { EpochKey } from '../crypto/epochkey.ts'
-import { Gathering } from '../gathering.ts'
+import type { EpochKey } from '../crypto/epoch-key.ts'
 import { PendingMappings } from '../replica/pending.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
-import { epochKey, segmentKey } from '../state/keys.ts'
+import { epochKey, segmentKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
 
 /** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */

@@ -1,14 +1,14 @@
 // Tokenize, detokenize, retokenize, rotate, epochs: what an owner can ask of tokens.
 import type { Clock } from '../clock.ts'
 import { TYPE, units, Values } from '../crypto/canonical.ts'
-import { EpochKey, ROOT_BYTES } from '../crypto/epochkey.ts'
+import { EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH, readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { epochKey, wrappedKey } from '../state/keys.ts'
+import { epochKey, wrappedKey } from '../state/ledger-keys.ts'
 import { EpochMoved, Issuer } from './issue.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */

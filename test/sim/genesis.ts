@@ -3,7 +3,7 @@ import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { encodeEntry, LEDGER_FORMAT } from '../../src/state/entries.ts'
-import { GENESIS } from '../../src/state/keys.ts'
+import { GENESIS } from '../../src/state/ledger-keys.ts'
 
 export const IDENTITY = 'e'.repeat(32)
 

@@ -9,7 +9,7 @@ import {
   segmentKey,
   versionKey,
   wrappedKey,
-} from './keys.ts'
+} from './ledger-keys.ts'
 
 const HASH = '0123456789abcdef'.repeat(4)
 const LONGEST = 'n'.repeat(256)

@@ -1,7 +1,7 @@
 // The kernel of prf.ts: HMAC-SHA-256 of many messages, four at a time. Each 32-bit lane of a WebAssembly
 // vector works on a message of its own, so the rounds are those of FIPS 180-4 with vectors for words. The
 // module is assembled and compiled when this file loads. It is synchronous, so one memory serves all keys.
-import { type Code, call, Frame, i8x16, i32, i32x4, instantiate, type Local, loop, v128 } from './wasm.ts'
+import { type Code, call, Frame, i8x16, i32, i32x4, instantiate, type Local, loop, v128 } from './prf-wasm.ts'
 
 /** The longest message, in bytes. */
 export const maxLength = 32 * 1024 + 1
