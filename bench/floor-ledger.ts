@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { Paths, scan } from '../src/http/scan.ts'
+import { Paths, scan } from '../src/json/scan.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
 import { Body } from './load.ts'
 import { inOrder } from './values.ts'

@@ -1,8 +1,8 @@
 // What a node serves once its replica is open: the two services on it, and what is done for both in the background.
 import type { Clock } from './clock.ts'
 import type { Keyring } from './crypto/keyring.ts'
-import type { SecretCalls } from './http/secrets.ts'
-import type { TokenCalls } from './http/tokens.ts'
+import type { SecretCalls } from './http/secret-calls.ts'
+import type { TokenCalls } from './http/token-calls.ts'
 import type { Replica } from './replica/replica.ts'
 import { rewrapKeys, WrappedKeys } from './rewrapping.ts'
 import { Receipts } from './secrets/receipts.ts'

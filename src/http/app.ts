@@ -12,9 +12,9 @@ import type { Metrics } from './metrics.ts'
 import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
 import { isFatal, problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
 import { checkQuery, pathOf } from './query.ts'
+import type { SecretCalls } from './secret-calls.ts'
 import { json, secretRoutes } from './secret-routes.ts'
-import type { SecretCalls } from './secrets.ts'
-import type { TokenCalls, Told } from './tokens.ts'
+import type { TokenCalls, Told } from './token-calls.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -8,7 +8,7 @@ import type { BodyReader } from './body.ts'
 import { idempotencyKey, ifMatch } from './conditional.ts'
 import type { Metrics } from './metrics.ts'
 import { checkQuery, type Parameter } from './query.ts'
-import type { SecretCalls, WriteAnswer, Writing } from './secrets.ts'
+import type { SecretCalls, WriteAnswer, Writing } from './secret-calls.ts'
 
 export type SecretRoutes = {
   readonly secrets: SecretCalls

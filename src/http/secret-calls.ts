@@ -2,6 +2,8 @@
 
 import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
+import { memberPath, Paths } from '../json/scan.ts'
+import { Scanner } from '../json/scan-thread.ts'
 import type { Claim, Receipts, Written } from '../secrets/receipts.ts'
 import type { Caller, NewSecret, SecretService, Which } from '../secrets/secrets.ts'
 import {
@@ -16,8 +18,6 @@ import {
   SECRETS_BYTES_A_REQUEST,
 } from '../wire.ts'
 import { badRequest } from './form.ts'
-import { Scanner } from './large.ts'
-import { memberPath, Paths } from './scan.ts'
 
 export type SecretCallsService = Pick<
   SecretService,

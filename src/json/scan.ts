@@ -4,10 +4,10 @@
 
 import { assert } from '../assert.ts'
 import { Problem } from '../errors.ts'
-import { HEX, Names, SHORT } from './scan-names.ts'
-import { elementPath, isCut, memberPath, type Paths, type Step } from './scan-paths.ts'
+import { HEX, Names, SHORT } from './member-names.ts'
+import { elementPath, isCut, memberPath, type Paths, type Step } from './paths.ts'
 
-export { memberPath, Paths } from './scan-paths.ts'
+export { memberPath, Paths } from './paths.ts'
 
 /** What a value is. `escaped`: a string with at least one backslash. */
 export const KIND = {

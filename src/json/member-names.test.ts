@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Names, type Seed, unescapeTo } from './scan-names.ts'
+import { Names, type Seed, unescapeTo } from './member-names.ts'
 
 // Under it the hash is the exclusive or of the depth and the bytes.
 const BAD: Seed = { start: 0, factor: 1 }

@@ -1,12 +1,12 @@
 // The token calls: bodies in, values to the service, bytes out.
 import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
+import { KIND, Paths } from '../json/scan.ts'
+import { Scanner } from '../json/scan-thread.ts'
 import { AlreadyToken, type TokenService, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Turns } from './body.ts'
 import { badRequest, Form, type Limits, readTokens, readValues } from './form.ts'
-import { Scanner } from './large.ts'
-import { KIND, Paths } from './scan.ts'
 
 /** What a call has to tell the event log and the metrics. */
 export type Told = {
