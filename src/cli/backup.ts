@@ -50,7 +50,7 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
     throw new Failure(`${path} is there already: name another file, or overwrite it with --force`)
   const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
     import('../opening.ts'),
-    import('../replica/backup.ts'),
+    import('../backup/backup.ts'),
   ])
   const ledger = await openLedgerToRead(config, running(config) !== undefined)
   const progress = new Progress((entries) => `backing up: ${entries} entries`)

@@ -2,11 +2,11 @@
 import { createReadStream, existsSync, mkdirSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
+import type { Verified } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private.ts'
-import type { Verified } from '../replica/backup.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 import { Members } from './members.ts'
 import { Progress } from './progress.ts'
@@ -95,7 +95,7 @@ function ledgerName(ledger: Config['ledger']): string {
 
 /** Throws DamagedBackup, BackupError. */
 async function verified(file: string): Promise<Verified> {
-  const { verifyBackup } = await import('../replica/backup.ts')
+  const { verifyBackup } = await import('../backup/backup.ts')
   const progress = new Progress((entries) => `checking the backup: ${entries} entries`)
   try {
     return await verifyBackup(createReadStream(file), (entries) => progress.show(entries))
@@ -123,7 +123,7 @@ async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): P
 async function put(file: string, backup: Verified, nodes: readonly Config[]): Promise<string> {
   const [{ openLedger }, { NotEmpty, restore: restoreInto }] = await Promise.all([
     import('../opening.ts'),
-    import('../replica/restore.ts'),
+    import('../backup/restore.ts'),
   ])
   const members = Members.start(nodes)
   const progress = new Progress((done) => `restoring: ${done} of ${backup.entries} entries`)

@@ -3,7 +3,7 @@
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { RECEIPTS } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
-import type { Fold, Step } from './fold.ts'
+import type { Fold, Step } from './apply.ts'
 import { WriteFailed } from './store.ts'
 
 /** Bytes of revisions that may wait to be applied, and that go into one transaction. */

@@ -9,10 +9,10 @@ import type { Clock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
+import { UpTo } from './bounded-ledger.ts'
 import { checkFile } from './check.ts'
 import { Replica } from './replica.ts'
 import { DamagedReplica, ReplicaStore } from './store.ts'
-import { UpTo } from './upto.ts'
 
 /**
  * `absent`: there is no replica. `damaged`: a file cannot be read through, or follows another ledger.

@@ -17,14 +17,14 @@ import {
   World,
   withWorld,
 } from '../../test/sim/nodes.ts'
+import { verifyBackup, writeBackup } from '../backup/backup.ts'
+import { restore } from '../backup/restore.ts'
 import { systemClock } from '../clock.ts'
 import { newRootKey } from '../crypto/keyring.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
-import { verifyBackup, writeBackup } from '../replica/backup.ts'
-import { restore } from '../replica/restore.ts'
 import { rewrapKeys, WrappedKeys } from '../rewrapping.ts'
 import type { Written } from './receipts.ts'
 

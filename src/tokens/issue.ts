@@ -4,11 +4,11 @@
 import { Gathering } from '../commit-delay.ts'
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
-import { PendingMappings } from '../replica/pending.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
 import { epochKey, segmentKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
+import { PendingMappings } from './pending.ts'
 
 /** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */
 const IN_FLIGHT = 4

@@ -9,9 +9,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { test } from 'node:test'
+import { readBackup } from '../../src/backup/file.ts'
 import { Coffer } from '../../src/client/index.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
-import { readBackup } from '../../src/replica/backup-file.ts'
 import { coffer, Folder, fine, init, NodeProcess, refused, until } from './cli.ts'
 
 const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)

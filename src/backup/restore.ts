@@ -16,8 +16,8 @@ import {
 import { encodeEntry } from '../state/entries.ts'
 import { GENESIS, parseKey } from '../state/ledger-keys.ts'
 import { BackupError, type Verified } from './backup.ts'
-import { type BackupEntry, readBackup } from './backup-file.ts'
-import { Contents } from './contents.ts'
+import { Contents } from './entry-digest.ts'
+import { type BackupEntry, readBackup } from './file.ts'
 
 /** An etcd counts operations: by itself it takes 128. */
 const COMMIT_PUTS = 64

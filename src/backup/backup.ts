@@ -5,6 +5,7 @@ import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { GENESIS, parseKey } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
+import { Contents } from './entry-digest.ts'
 import {
   type BackupEnd,
   type BackupHead,
@@ -12,8 +13,7 @@ import {
   DamagedBackup,
   readBackup,
   type Sink,
-} from './backup-file.ts'
-import { Contents } from './contents.ts'
+} from './file.ts'
 
 /** No backup can be made of this ledger, or none be restored into it; the text says why and what to do. */
 export class BackupError extends Error {

@@ -1,6 +1,6 @@
 // Commits that are pending here: mappings on their way to the ledger, or accepted and not yet applied. They are found
 // by token body, so that the same value asked for again joins its commit instead of making another one.
-import { place, TokenTable } from './table.ts'
+import { place, TokenTable } from '../replica/table.ts'
 
 /** waiting: not sent; sent; accepted; gone: applied here, or it failed. */
 export type PendingCommit = { stage: 'waiting' | 'sent' | 'accepted' | 'gone' }

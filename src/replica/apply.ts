@@ -13,6 +13,7 @@ import { CorruptEntry } from '../state/writer.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
 import { ReceiptIndex, Records } from './records.ts'
+import { Tails } from './segment-counts.ts'
 import {
   type Batch,
   DamagedReplica,
@@ -23,7 +24,6 @@ import {
   type StoredTable,
 } from './store.ts'
 import { Tables } from './tables.ts'
-import { Tails } from './tails.ts'
 
 /** New mappings since the last checkpoint that make a new one worth its writing. */
 const CHECKPOINT_MAPPINGS = 1_000_000

@@ -1,7 +1,8 @@
 // What a set of live entries holds: folded as a replica folds it, in memory and without its pages, for the digest.
+
+import { Tables } from '../replica/tables.ts'
 import { decodeEntry } from '../state/entries.ts'
 import { State } from '../state/state.ts'
-import { Tables } from './tables.ts'
 
 export class Contents {
   readonly state = new State()

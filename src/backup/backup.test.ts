@@ -22,8 +22,8 @@ import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { bootKey, epochKey, GENESIS, nodeKey, segmentKey, wrappedKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { BackupError, verifyBackup, writeBackup } from './backup.ts'
-import { BackupWriter, DamagedBackup } from './backup-file.ts'
-import { Contents } from './contents.ts'
+import { Contents } from './entry-digest.ts'
+import { BackupWriter, DamagedBackup } from './file.ts'
 import { restore } from './restore.ts'
 
 const BOOT = 'a'.repeat(32)
