@@ -7,7 +7,7 @@ import { systemClock } from '../src/clock.ts'
 import { Keyring } from '../src/crypto/keyring.ts'
 import { createAuthority, issueCertificate } from '../src/node/certificates.ts'
 import { type Config, readConfig } from '../src/node/config.ts'
-import { writePrivateFile } from '../src/node/private.ts'
+import { writePrivateFile } from '../src/node/private-file.ts'
 import { apiKey } from './vault.ts'
 
 export const NODES = ['n1', 'n2', 'n3']

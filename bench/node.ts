@@ -1,7 +1,7 @@
 // One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
 import { removeMemberPid, writeMemberPid } from '../src/cli/running.ts'
 import { readConfig } from '../src/node/config.ts'
-import { expectEchoes, startNode } from '../src/server.ts'
+import { expectEchoes, startNode } from '../src/server/start.ts'
 
 expectEchoes()
 const told = (fields: object, message: string): void => console.error(message, JSON.stringify(fields))

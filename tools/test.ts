@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
-import { findEtcd } from '../src/node/etcd.ts'
+import { findEtcd } from '../src/node/etcd-binary.ts'
 
 const args = process.argv.slice(2)
 const embedded = args.includes('--embedded')

@@ -49,7 +49,7 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
   if (existsSync(path) && !force)
     throw new Failure(`${path} is there already: name another file, or overwrite it with --force`)
   const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
-    import('../opening.ts'),
+    import('../server/open.ts'),
     import('../backup/backup.ts'),
   ])
   const ledger = await openLedgerToRead(config, running(config) !== undefined)

@@ -4,7 +4,7 @@ import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync } f
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Config } from '../node/config.ts'
-import { findEtcd } from '../node/etcd.ts'
+import { findEtcd } from '../node/etcd-binary.ts'
 import { Probe, type Readiness } from './cluster-probe.ts'
 import { Failure } from './failure.ts'
 import { running } from './running.ts'

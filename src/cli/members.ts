@@ -1,7 +1,7 @@
 // The etcd members of stopped nodes, run in this process while a command needs their ledger.
 import { constants } from 'node:os'
 import type { Config } from '../node/config.ts'
-import { findEtcd } from '../node/etcd.ts'
+import { findEtcd } from '../node/etcd-binary.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { removeMemberPid, writeMemberPid } from './running.ts'
 import { note } from './terminal.ts'

@@ -55,7 +55,7 @@ function overHttp(config: Config, now: Running): Reached {
 }
 
 async function startHere(config: Config): Promise<Reached> {
-  const { expectEchoes, startNode } = await import('../server.ts')
+  const { expectEchoes, startNode } = await import('../server/start.ts')
   expectEchoes()
   const { tls: _tls, ...rest } = config
   const log = {

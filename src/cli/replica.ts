@@ -52,7 +52,7 @@ async function verify({ config: file, json }: Options): Promise<void> {
   const config = readConfig(file)
   needsLedger(config)
   const [{ openLedger }, { verifyReplica }] = await Promise.all([
-    import('../opening.ts'),
+    import('../server/open.ts'),
     import('../replica/verify.ts'),
   ])
   const hold = holdStopped(config)

@@ -6,7 +6,7 @@ import type { Verified } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { readPrivateFile } from '../node/private.ts'
+import { readPrivateFile } from '../node/private-file.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 import { Members } from './members.ts'
 import { Progress } from './progress.ts'
@@ -110,7 +110,7 @@ async function verified(file: string): Promise<Verified> {
 
 /** Throws Failure before anything is written. */
 async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): Promise<void> {
-  const { refusal } = await import('../opening.ts')
+  const { refusal } = await import('../server/open.ts')
   for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
     if (refusal(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
     throw new Failure(
@@ -122,7 +122,7 @@ async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): P
 /** Returns the ledger's new identity. */
 async function put(file: string, backup: Verified, nodes: readonly Config[]): Promise<string> {
   const [{ openLedger }, { NotEmpty, restore: restoreInto }] = await Promise.all([
-    import('../opening.ts'),
+    import('../server/open.ts'),
     import('../backup/restore.ts'),
   ])
   const members = Members.start(nodes)

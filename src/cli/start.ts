@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
-import type { Node } from '../server.ts'
+import type { Node } from '../server/start.ts'
 import { explain, FAILED } from './failure.ts'
 import { initDirectory, tell } from './init.ts'
 import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './running.ts'
@@ -45,7 +45,7 @@ function defaultConfig(): string {
 async function start(config: Config): Promise<never> {
   // What a client's command does not need is loaded here, not with every command.
   const [{ expectEchoes, startNode }, { default: pino }] = await Promise.all([
-    import('../server.ts'),
+    import('../server/start.ts'),
     import('pino'),
   ])
   expectEchoes()

@@ -1,8 +1,8 @@
 // The configuration file of one node: read whole, checked whole, every fault told at once.
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { isLoopback, splitListen } from './listen.ts'
-import { type Fault, Place } from './place.ts'
+import { isLoopback, splitListen } from './address.ts'
+import { type Fault, Place } from './config-value.ts'
 import { readYaml } from './yaml.ts'
 
 /** What one request, and all together, may take. Sizes are in bytes. */

@@ -8,7 +8,7 @@ import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
 import type { Config, EtcdConfig, MemberConfig } from './config.ts'
-import type { Etcd } from './etcd.ts'
+import type { Etcd } from './etcd-binary.ts'
 
 const GIB = 1024 ** 3
 const FIRST_PAUSE_MS = 200

@@ -2,7 +2,7 @@
 // gigabytes), tags, a member twice, several documents. The library's own messages quote the source, which may
 // hold a secret; so only its error codes are used.
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
-import { type Fault, memberPath, REFUSED } from './place.ts'
+import { type Fault, memberPath, REFUSED } from './config-value.ts'
 
 const MAX_CHARACTERS = 4 * 1024 * 1024
 const MAX_DEPTH = 32

@@ -21,11 +21,11 @@ import { verifyBackup, writeBackup } from '../backup/backup.ts'
 import { restore } from '../backup/restore.ts'
 import { systemClock } from '../clock.ts'
 import { newRootKey } from '../crypto/keyring.ts'
+import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
-import { rewrapKeys, WrappedKeys } from '../rewrapping.ts'
 import type { Written } from './receipts.ts'
 
 /** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { EtcdEndpoint, EtcdError } from '../../src/ledger/etcd-client.ts'
-import { findEtcd } from '../../src/node/etcd.ts'
+import { findEtcd } from '../../src/node/etcd-binary.ts'
 import { until } from '../cli/cli.ts'
 import { freePort } from '../node/child.ts'
 

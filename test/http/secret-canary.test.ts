@@ -10,7 +10,7 @@ import { systemClock } from '../../src/clock.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
 import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
-import { writePrivateFile } from '../../src/node/private.ts'
+import { writePrivateFile } from '../../src/node/private-file.ts'
 import { pathOf } from './secrets.ts'
 import { type Answer, bearer, KEY_A, KEY_B, Vault } from './vault.ts'
 

@@ -9,8 +9,8 @@ import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { hashKey } from '../../src/http/auth.ts'
 import { type Limits, parseConfig } from '../../src/node/config.ts'
-import { writePrivateFile } from '../../src/node/private.ts'
-import { type Node, startNode } from '../../src/server.ts'
+import { writePrivateFile } from '../../src/node/private-file.ts'
+import { type Node, startNode } from '../../src/server/start.ts'
 
 /** API keys of the owners `clinic-a` (who calls, unless a test says otherwise) and `clinic-b`. */
 export const KEY_A = 'cof_test-key-of-clinic-a'

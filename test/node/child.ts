@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { hashKey } from '../../src/http/auth.ts'
-import { writePrivateFile } from '../../src/node/private.ts'
+import { writePrivateFile } from '../../src/node/private-file.ts'
 
 const START_MS = 30_000
 

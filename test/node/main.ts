@@ -1,6 +1,6 @@
 // A node as a process of its own: `node main.ts CONFIG` prints its URL when it is ready.
 import { readConfig } from '../../src/node/config.ts'
-import { expectEchoes, startNode } from '../../src/server.ts'
+import { expectEchoes, startNode } from '../../src/server/start.ts'
 
 expectEchoes()
 const node = await startNode(readConfig(process.argv[2]))

@@ -1,13 +1,13 @@
 // What a node serves once its replica is open: the two services on it, and what is done for both in the background.
-import type { Clock } from './clock.ts'
-import type { Keyring } from './crypto/keyring.ts'
-import type { SecretCalls } from './http/secret-calls.ts'
-import type { TokenCalls } from './http/token-calls.ts'
-import type { Replica } from './replica/replica.ts'
-import { rewrapKeys, WrappedKeys } from './rewrapping.ts'
-import { Receipts } from './secrets/receipts.ts'
-import { SecretService } from './secrets/secrets.ts'
-import { TokenService } from './tokens/tokens.ts'
+import type { Clock } from '../clock.ts'
+import type { Keyring } from '../crypto/keyring.ts'
+import type { SecretCalls } from '../http/secret-calls.ts'
+import type { TokenCalls } from '../http/token-calls.ts'
+import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
+import type { Replica } from '../replica/replica.ts'
+import { Receipts } from '../secrets/receipts.ts'
+import { SecretService } from '../secrets/secrets.ts'
+import { TokenService } from '../tokens/tokens.ts'
 
 /** How often old receipts are looked for, on average. */
 const SWEEP_MS = 3600_000

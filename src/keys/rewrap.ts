@@ -1,14 +1,14 @@
 // Rewrapping: the keys in the ledger are wrapped anew by the active root key, so that an old one can go. The keys
 // themselves stay, and with them every token, every sealed value and the digest.
-import { assert } from './assert.ts'
-import type { Clock } from './clock.ts'
-import { type Keyring, wrappedBy } from './crypto/keyring.ts'
-import { dataKeyPlace } from './crypto/secret.ts'
-import type { Replica } from './replica/replica.ts'
-import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from './state/entries.ts'
-import { GENESIS, versionKey, wrappedKey } from './state/ledger-keys.ts'
-import type { State } from './state/state.ts'
-import { decodeWriter } from './state/writer.ts'
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
+import { dataKeyPlace } from '../crypto/secret.ts'
+import type { Replica } from '../replica/replica.ts'
+import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from '../state/entries.ts'
+import { GENESIS, versionKey, wrappedKey } from '../state/ledger-keys.ts'
+import type { State } from '../state/state.ts'
+import { decodeWriter } from '../state/writer.ts'
 
 /** `left` are wrapped by a root key that this keyring lacks. */
 export type Rewrapped = { readonly rewrapped: number; readonly left: number }

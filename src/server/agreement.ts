@@ -1,5 +1,5 @@
 // What the nodes of one vault must agree on, judged by what each of them has told the ledger.
-import type { NodeEntry } from './entries.ts'
+import type { NodeEntry } from '../state/entries.ts'
 
 /**
  * Why `node` cannot be trusted to do as the others do; empty when it can. Fields are the majority's to decide, so that

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { NodeEntry } from '../state/entries.ts'
 import { disagreements } from './agreement.ts'
-import type { NodeEntry } from './entries.ts'
 
 const nodes = (...list: readonly (readonly [string, string, string?, string?])[]): Map<string, NodeEntry> =>
   new Map(

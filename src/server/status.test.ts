@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemClock } from './clock.ts'
-import { createAuthority, issueCertificate } from './node/certificates.ts'
-import { endingCertificates } from './observing.ts'
+import { systemClock } from '../clock.ts'
+import { createAuthority, issueCertificate } from '../node/certificates.ts'
+import { endingCertificates } from './status.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
