@@ -6,11 +6,11 @@ import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { readConfig } from '../node/config.ts'
-import { Failure } from './failure.ts'
-import { Progress } from './progress.ts'
-import { running } from './running.ts'
+import { running } from './local/running.ts'
 import { DEFAULT_CONFIG } from './start.ts'
-import { counted, note, print, printJson, table } from './terminal.ts'
+import { Failure } from './terminal/failure.ts'
+import { Progress } from './terminal/progress.ts'
+import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
   readonly out: string

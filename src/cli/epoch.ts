@@ -1,8 +1,8 @@
 // coffer epoch: the epochs of the caller's owner, and opening the next one.
 import type { Command } from 'commander'
-import { ENVIRONMENT, withClient } from './connect.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { print, printJson, table } from './terminal.ts'
+import { ENVIRONMENT, withClient } from './terminal/connect.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly json?: boolean }
 

@@ -6,9 +6,9 @@ import { systemClock } from '../clock.ts'
 import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
 import type { Config, EtcdConfig } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
-import { nodesOf } from './cluster-nodes.ts'
-import { Failure } from './failure.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { nodesOf } from './cluster/nodes.ts'
+import { Failure } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Tls = NonNullable<EtcdConfig['tls']>
 type Renewed = { readonly node: string; readonly tls: Tls; readonly issued: Issued }

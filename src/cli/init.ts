@@ -7,11 +7,11 @@ import { Keyring } from '../crypto/keyring.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
 import { ConfigError, parseConfig } from '../node/config.ts'
 import { writePrivateFile } from '../node/private-file.ts'
-import { newApiKey } from './apikey.ts'
+import { newApiKey } from './api-key.ts'
 import { configText, LAST_PORT, portOf } from './config-text.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
 import { renew } from './init-renew.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 const NODES = ['n1', 'n2', 'n3']
 

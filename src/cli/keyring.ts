@@ -6,9 +6,9 @@ import { systemClock } from '../clock.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
-import { Failure } from './failure.ts'
-import { type Reached, type RootKeys, reach, reachRunning, settle } from './reach.ts'
-import { counted, note, print, printJson, table } from './terminal.ts'
+import { type Reached, type RootKeys, reach, reachRunning, settle } from './local/reach.ts'
+import { Failure } from './terminal/failure.ts'
+import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 

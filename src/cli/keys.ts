@@ -3,13 +3,13 @@ import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
 import { systemClock } from '../clock.ts'
+import { replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
 import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
-import { newApiKey } from './apikey.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { replaceFile } from './replace.ts'
-import { hangUp, running } from './running.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { newApiKey } from './api-key.ts'
+import { hangUp, running } from './local/running.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
   readonly config: readonly string[]

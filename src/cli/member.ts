@@ -3,10 +3,10 @@ import { existsSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { type Config, type EtcdConfig, type MemberConfig, readConfig } from '../node/config.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { Members } from './members.ts'
-import { holdStopped } from './running.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { holdStopped } from './local/running.ts'
+import { Members } from './local/temporary-members.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 /** A learner takes the others' snapshot and log first: up to 8 GiB. */
 const IN_SYNC_MS = 30 * 60_000

@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { FAILED, Failure } from './failure.ts'
-import { holdStopped } from './running.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { holdStopped } from './local/running.ts'
+import { FAILED, Failure } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: string; readonly json?: boolean }
 

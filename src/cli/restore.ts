@@ -7,11 +7,11 @@ import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { Members } from './members.ts'
-import { Progress } from './progress.ts'
-import { holdStopped } from './running.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { holdStopped } from './local/running.ts'
+import { Members } from './local/temporary-members.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { Progress } from './terminal/progress.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 

@@ -5,9 +5,9 @@ import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Coffer, CofferError, type ErrorSlug } from '../client/index.ts'
 import { isSecretName, NAME_PART, SECRET_NAME_RULE, SECRET_VALUE_BYTES } from '../wire.ts'
-import { ENVIRONMENT, explainAt, withClient } from './connect.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
+import { Failure, USED_WRONGLY } from './terminal/failure.ts'
+import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Json = { readonly json?: boolean }
 type Write = Json & { readonly valueFrom: string; readonly ifVersion?: number }

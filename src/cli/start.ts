@@ -4,10 +4,10 @@ import type { Command } from 'commander'
 import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
 import type { Node } from '../server/start.ts'
-import { explain, FAILED } from './failure.ts'
 import { initDirectory, tell } from './init.ts'
-import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './running.ts'
-import { note } from './terminal.ts'
+import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './local/running.ts'
+import { explain, FAILED } from './terminal/failure.ts'
+import { note } from './terminal/terminal.ts'
 
 const DEFAULT_DIR = './coffer-data'
 export const DEFAULT_CONFIG = `${DEFAULT_DIR}/n1.yaml`

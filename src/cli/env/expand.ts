@@ -9,13 +9,13 @@ import {
   readFileSync,
   writeFileSync,
 } from 'node:fs'
-import { CofferError } from '../client/index.ts'
-import { REFS_A_REQUEST } from '../wire.ts'
-import { explainAt, withClient } from './connect.ts'
-import { type EnvFile, readEnvFile } from './env-file.ts'
-import { isReference, toValues } from './env-replace.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { isSameFile } from './replace.ts'
+import { CofferError } from '../../client/index.ts'
+import { type EnvFile, readEnvFile } from '../../env/file.ts'
+import { isReference, toValues } from '../../env/replace.ts'
+import { isSameFile } from '../../files.ts'
+import { REFS_A_REQUEST } from '../../wire.ts'
+import { explainAt, withClient } from '../terminal/connect.ts'
+import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
 
 /** `at` is an instant (RFC 3339), for the references without a version. */
 export type At = { readonly at?: string }

@@ -1,6 +1,6 @@
 // Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are
 // seen by every user of the machine, and stay in the shell's history.
-import { Coffer, CofferError } from '../client/index.ts'
+import { Coffer, CofferError } from '../../client/index.ts'
 import { Failure, USED_WRONGLY } from './failure.ts'
 
 export const DEFAULT_URL = 'http://127.0.0.1:8200'

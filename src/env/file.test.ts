@@ -4,10 +4,10 @@ import { test } from 'node:test'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
 import { type Random, seeded } from '../../test/sim/seed.ts'
+import { Failure } from '../cli/terminal/failure.ts'
 import { SECRET_VALUE_BYTES, SECRETS_A_REQUEST } from '../wire.ts'
-import { readEnvFile } from './env-file.ts'
-import { toReferences, toValues } from './env-replace.ts'
-import { Failure } from './failure.ts'
+import { readEnvFile } from './file.ts'
+import { toReferences, toValues } from './replace.ts'
 
 const PREFIX = 'p/'
 

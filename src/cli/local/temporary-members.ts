@@ -1,10 +1,10 @@
 // The etcd members of stopped nodes, run in this process while a command needs their ledger.
 import { constants } from 'node:os'
-import type { Config } from '../node/config.ts'
-import { findEtcd } from '../node/etcd-binary.ts'
-import { type Member, startMember } from '../node/member.ts'
+import type { Config } from '../../node/config.ts'
+import { findEtcd } from '../../node/etcd-binary.ts'
+import { type Member, startMember } from '../../node/member.ts'
+import { note } from '../terminal/terminal.ts'
 import { removeMemberPid, writeMemberPid } from './running.ts'
-import { note } from './terminal.ts'
 
 type Run = { readonly node: string; readonly member: Member }
 

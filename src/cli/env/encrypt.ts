@@ -5,16 +5,16 @@
 // request, and the file is replaced in one step. The journal goes when the file is durable, or when it is certain
 // that nothing was created.
 import { readFileSync, statSync } from 'node:fs'
-import { type Coffer, CofferError } from '../client/index.ts'
-import { isSecretName, REFERENCE_SCHEME } from '../wire.ts'
-import { withClient } from './connect.ts'
-import { readEnvFile } from './env-file.ts'
-import { type Begun, Journal } from './env-journal.ts'
-import { type Planned, toReferences } from './env-replace.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
-import { isSameFile, placeFile } from './replace.ts'
-import { namesWith } from './secret.ts'
-import { counted, print, printJson } from './terminal.ts'
+import { type Coffer, CofferError } from '../../client/index.ts'
+import { readEnvFile } from '../../env/file.ts'
+import { type Begun, Journal } from '../../env/journal.ts'
+import { type Planned, toReferences } from '../../env/replace.ts'
+import { isSameFile, placeFile } from '../../files.ts'
+import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
+import { namesWith } from '../secret.ts'
+import { withClient } from '../terminal/connect.ts'
+import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
+import { counted, print, printJson } from '../terminal/terminal.ts'
 
 type Options = { readonly prefix: string; readonly out?: string; readonly json?: boolean }
 

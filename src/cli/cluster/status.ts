@@ -1,8 +1,8 @@
 // coffer cluster status: the nodes of a directory, as they run on this machine.
-import type { Config } from '../node/config.ts'
-import { NO_NUMBERS, type Numbers, Probe } from './cluster-probe.ts'
-import { running, runningMember } from './running.ts'
-import { note, print, table } from './terminal.ts'
+import type { Config } from '../../node/config.ts'
+import { NO_NUMBERS, type Numbers, Probe } from '../local/probe.ts'
+import { running, runningMember } from '../local/running.ts'
+import { note, print, table } from '../terminal/terminal.ts'
 
 const ASK_MS = 5_000
 

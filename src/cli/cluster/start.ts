@@ -3,12 +3,12 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Config } from '../node/config.ts'
-import { findEtcd } from '../node/etcd-binary.ts'
-import { Probe, type Readiness } from './cluster-probe.ts'
-import { Failure } from './failure.ts'
-import { running } from './running.ts'
-import { note } from './terminal.ts'
+import type { Config } from '../../node/config.ts'
+import { findEtcd } from '../../node/etcd-binary.ts'
+import { Probe, type Readiness } from '../local/probe.ts'
+import { running } from '../local/running.ts'
+import { Failure } from '../terminal/failure.ts'
+import { note } from '../terminal/terminal.ts'
 
 const POLL_MS = 100
 const ASK_MS = 2_000
@@ -73,7 +73,7 @@ function spawnNode({ file, node }: Config): Started {
   const output = openSync(log, 'a', 0o600)
   try {
     const from = fstatSync(output).size
-    const main = import.meta.url.endsWith('.ts') ? './main.ts' : './main.js'
+    const main = import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js'
     const path = fileURLToPath(new URL(main, import.meta.url))
     const flags = ['--disable-warning=ExperimentalWarning', path, 'start', '--config', file]
     // An API key is for clients: a server's environment lives long, and is no place for one.

@@ -1,11 +1,11 @@
 // coffer cluster: the nodes of a directory on this machine, in the background.
 import type { Command } from 'commander'
-import { nodesOf } from './cluster-nodes.ts'
-import { startNodes } from './cluster-start.ts'
-import { showStates, stateOfNodes } from './cluster-status.ts'
-import { stopNodes } from './cluster-stop.ts'
-import { FAILED, Failure, USED_WRONGLY } from './failure.ts'
-import { note, print, printJson, table } from './terminal.ts'
+import { FAILED, Failure, USED_WRONGLY } from '../terminal/failure.ts'
+import { note, print, printJson, table } from '../terminal/terminal.ts'
+import { nodesOf } from './nodes.ts'
+import { startNodes } from './start.ts'
+import { showStates, stateOfNodes } from './status.ts'
+import { stopNodes } from './stop.ts'
 
 const DIR = ['<dir>', 'where the configurations of the nodes are, as `coffer init` makes it'] as const
 

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
-import { type At, resolveFile } from './env-expand.ts'
-import { Failure } from './failure.ts'
+import { Failure } from '../terminal/failure.ts'
+import { type At, resolveFile } from './expand.ts'
 
 const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 /** A terminal sends these to all processes that it shows, and so to the child itself. */

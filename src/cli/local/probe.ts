@@ -1,6 +1,6 @@
 // What a node of this machine tells whoever asks, without an API key: /ready and /metrics.
-import type { Target, Transport } from '../client/transport.ts'
-import type { Config } from '../node/config.ts'
+import type { Target, Transport } from '../../client/transport.ts'
+import type { Config } from '../../node/config.ts'
 import { connectTo } from './reach.ts'
 
 const CONNECT_MS = 2_000

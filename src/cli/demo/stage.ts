@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { Coffer } from '../client/index.ts'
-import { Failure } from './failure.ts'
-import { initDirectory, type Made } from './init.ts'
+import { Coffer } from '../../client/index.ts'
+import { initDirectory, type Made } from '../init.ts'
+import { Failure } from '../terminal/failure.ts'
 
 const START_MS = 10_000
 const STOP_MS = 5_000
@@ -18,7 +18,7 @@ const STOP_MS = 5_000
 const INTERRUPTED = 130
 
 const MAIN = fileURLToPath(
-  new URL(import.meta.url.endsWith('.ts') ? './main.ts' : './main.js', import.meta.url),
+  new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url),
 )
 
 export class Stage implements AsyncDisposable {

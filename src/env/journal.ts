@@ -3,8 +3,8 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { Failure } from './failure.ts'
-import { sync, syncFile } from './replace.ts'
+import { Failure } from '../cli/terminal/failure.ts'
+import { sync, syncFile } from '../files.ts'
 
 export type Begun = {
   readonly key: string

@@ -1,10 +1,10 @@
 // coffer demo basics: two files of a clinic, tokenized, joined, rotated, restarted.
 import { isDeepStrictEqual } from 'node:util'
-import type { Coffer, JsonRecord } from '../client/index.ts'
-import { FIELDS, LAB_RESULTS, REGISTRATIONS } from './demo-records.ts'
-import { Stage } from './demo-stage.ts'
-import { chapter, claim, nowhereIn } from './demo-story.ts'
-import { print, table } from './terminal.ts'
+import type { Coffer, JsonRecord } from '../../client/index.ts'
+import { print, table } from '../terminal/terminal.ts'
+import { FIELDS, LAB_RESULTS, REGISTRATIONS } from './records.ts'
+import { Stage } from './stage.ts'
+import { chapter, claim, nowhereIn } from './story.ts'
 
 const CLINIC = 'clinic'
 const PHARMACY = 'pharmacy'

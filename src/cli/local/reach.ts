@@ -2,11 +2,11 @@
 // runs on this machine is asked over HTTP (/metrics) and told by SIGHUP; one that does not run is, where its
 // ledger matters, started in this process on a free port of 127.0.0.1, and stopped again.
 import { readFileSync } from 'node:fs'
-import { type Target, Transport, targetOf } from '../client/transport.ts'
-import type { Config } from '../node/config.ts'
-import { Failure } from './failure.ts'
+import { type Target, Transport, targetOf } from '../../client/transport.ts'
+import type { Config } from '../../node/config.ts'
+import { Failure } from '../terminal/failure.ts'
+import { note } from '../terminal/terminal.ts'
 import { hangUp, type Running, running } from './running.ts'
-import { note } from './terminal.ts'
 
 /** What a node tells of root keys. `wrapped` counts the keys of its ledger that each of them wraps. */
 export type RootKeys = {
@@ -55,7 +55,7 @@ function overHttp(config: Config, now: Running): Reached {
 }
 
 async function startHere(config: Config): Promise<Reached> {
-  const { expectEchoes, startNode } = await import('../server/start.ts')
+  const { expectEchoes, startNode } = await import('../../server/start.ts')
   expectEchoes()
   const { tls: _tls, ...rest } = config
   const log = {

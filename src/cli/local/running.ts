@@ -10,9 +10,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { Config } from '../node/config.ts'
-import { InUse, lockDirectory } from '../node/lock.ts'
-import { Failure } from './failure.ts'
+import type { Config } from '../../node/config.ts'
+import { InUse, lockDirectory } from '../../node/lock.ts'
+import { Failure } from '../terminal/failure.ts'
 
 type Place = Pick<Config, 'file' | 'node' | 'data'>
 

@@ -1,9 +1,9 @@
 // coffer env: .env files whose values are in the vault, and references to them in the file.
 import type { Command } from 'commander'
-import { ENVIRONMENT } from './connect.ts'
-import { encryptFile } from './env-encrypt.ts'
-import { expandFile } from './env-expand.ts'
-import { runCommand } from './env-run.ts'
+import { ENVIRONMENT } from '../terminal/connect.ts'
+import { encryptFile } from './encrypt.ts'
+import { expandFile } from './expand.ts'
+import { runCommand } from './run.ts'
 
 export function registerEnv(program: Command): void {
   const env = program

@@ -1,8 +1,8 @@
 // How a scenario of `coffer demo` tells what it does, and checks what it says.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { Failure } from './failure.ts'
-import { bold, counted, print } from './terminal.ts'
+import { Failure } from '../terminal/failure.ts'
+import { bold, counted, print } from '../terminal/terminal.ts'
 
 /** Throws Failure where what the demo says is not so. */
 export function claim(holds: boolean, what: string): asserts holds {

@@ -1,8 +1,8 @@
 // coffer demo: short stories that run for real, and check everything that they say.
 import type { Command } from 'commander'
-import { basics } from './demo-basics.ts'
-import { env } from './demo-env.ts'
-import { Failure, USED_WRONGLY } from './failure.ts'
+import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
+import { basics } from './basics.ts'
+import { env } from './env.ts'
 
 const SCENARIOS: ReadonlyMap<string, () => Promise<void>> = new Map([
   ['basics', basics],

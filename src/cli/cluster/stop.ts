@@ -1,8 +1,8 @@
 // coffer cluster stop: ends the nodes of a directory, and resolves when nothing of them is left.
-import type { Config } from '../node/config.ts'
-import { Failure } from './failure.ts'
-import { isAlive, type Running, running, runningMember } from './running.ts'
-import { note } from './terminal.ts'
+import type { Config } from '../../node/config.ts'
+import { isAlive, type Running, running, runningMember } from '../local/running.ts'
+import { Failure } from '../terminal/failure.ts'
+import { note } from '../terminal/terminal.ts'
 
 const PATIENCE_MS = 30_000
 /** A node writes its process id a moment after it has taken the lock. */

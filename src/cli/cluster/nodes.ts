@@ -1,8 +1,8 @@
 // The nodes of a directory: every configuration in it.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { type Config, ConfigError, readConfig } from '../node/config.ts'
-import { Failure } from './failure.ts'
+import { type Config, ConfigError, readConfig } from '../../node/config.ts'
+import { Failure } from '../terminal/failure.ts'
 
 /** In the order of their names. Throws Failure with the faults of all files, or where there is no node. */
 export function nodesOf(dir: string): Config[] {

@@ -2,9 +2,9 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { Stage } from './demo-stage.ts'
-import { chapter, claim, nowhereIn } from './demo-story.ts'
-import { print } from './terminal.ts'
+import { print } from '../terminal/terminal.ts'
+import { Stage } from './stage.ts'
+import { chapter, claim, nowhereIn } from './story.ts'
 
 const SHOP = 'shop'
 const STRANGER = 'stranger'

@@ -4,9 +4,9 @@
 import { isUtf8 } from 'node:buffer'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
+import { Failure } from '../cli/terminal/failure.ts'
+import { counted } from '../cli/terminal/terminal.ts'
 import { parseReference, REFERENCE_SCHEME } from '../wire.ts'
-import { Failure } from './failure.ts'
-import { counted } from './terminal.ts'
 
 export type Quote = '' | "'" | '"' | '`'
 

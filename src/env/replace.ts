@@ -8,7 +8,7 @@ import {
   SECRETS_A_REQUEST,
   SECRETS_BYTES_A_REQUEST,
 } from '../wire.ts'
-import { type Entry, type EnvFile, type Faults, type Quote, readsAs, readsValue } from './env-file.ts'
+import { type Entry, type EnvFile, type Faults, type Quote, readsAs, readsValue } from './file.ts'
 
 /** A value that becomes the secret `name`. */
 export type Planned = { readonly name: string; readonly value: string; readonly entry: Entry }
