@@ -9,7 +9,7 @@ import { Keyring } from '../src/crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac } from '../src/crypto/receipt.ts'
 import { openSecret, sealSecret } from '../src/crypto/secret.ts'
 import { decodeEntry, encodeEntry } from '../src/state/entries.ts'
-import { receiptKey, versionKey } from '../src/state/ledger-keys.ts'
+import { ledgerKey } from '../src/state/ledger-keys.ts'
 
 const FILE = join(import.meta.dirname, 'vectors/secrets.json')
 
@@ -99,7 +99,7 @@ function versionVector({ name, version, value, random }: (typeof SAMPLES)[number
     associated_data: associated(['coffer/1', 'secret', OWNER, name, String(version)]),
     sealed: hex(sealed.sealed),
     wrapped: hex(sealed.wrapped),
-    key: versionKey(OWNER, name, version),
+    key: ledgerKey.version(OWNER, name, version),
     entry: hex(encodeEntry({ ...about, ...sealed }, WRITER)),
   }
 }
@@ -135,7 +135,7 @@ function receiptVector({ idempotencyKey, ...asked }: (typeof ASKED)[number]): Re
     valid_from: new Date(validFrom).toISOString(),
     hash,
     mac: hex(mac),
-    key: receiptKey(OWNER, hash),
+    key: ledgerKey.receipt(OWNER, hash),
     entry: hex(encodeEntry(entry, WRITER)),
   }
 }

@@ -19,7 +19,7 @@ import {
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { bootKey, epochKey, GENESIS, nodeKey, segmentKey, wrappedKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { BackupError, verifyBackup, writeBackup } from './backup.ts'
 import { Contents } from './entry-digest.ts'
@@ -51,7 +51,7 @@ function segment(owner: string, first: number, count: number): Uint8Array {
 }
 
 function epoch(owner: string, active: number): [string, Uint8Array] {
-  return [epochKey(owner), encodeEntry({ kind: 'epoch', owner, active }, writer)]
+  return [ledgerKey.epoch(owner), encodeEntry({ kind: 'epoch', owner, active }, writer)]
 }
 
 async function put(ledger: Ledger, ...puts: (readonly [string, Uint8Array | null])[]): Promise<void> {
@@ -61,13 +61,14 @@ async function put(ledger: Ledger, ...puts: (readonly [string, Uint8Array | null
 
 /** A ledger with something of every kind; `segments` of ten mappings each. */
 async function filled(segments = 3, ledger: Ledger = new MemoryLedger()): Promise<Ledger> {
-  await put(ledger, [GENESIS, genesis])
-  await put(ledger, [bootKey(BOOT), encodeEntry({ kind: 'boot', boot: BOOT, node: 'n1' }, writer)])
+  await put(ledger, [ledgerKey.genesis, genesis])
+  await put(ledger, [ledgerKey.boot(BOOT), encodeEntry({ kind: 'boot', boot: BOOT, node: 'n1' }, writer)])
   const wrapped = Uint8Array.of(9, 8, 7)
   const openedAt = '2026-01-01T00:00:00.000Z'
   const key = encodeEntry({ kind: 'key', owner: 'o', epoch: 1, wrapped, openedAt }, writer)
-  await put(ledger, epoch('o', 1), [wrappedKey('o', 1), key])
-  for (let n = 1; n <= segments; n++) await put(ledger, [segmentKey(BOOT, n), segment('o', n * 10, 10)])
+  await put(ledger, epoch('o', 1), [ledgerKey.wrappedKey('o', 1), key])
+  for (let n = 1; n <= segments; n++)
+    await put(ledger, [ledgerKey.segment(BOOT, n), segment('o', n * 10, 10)])
   return ledger
 }
 
@@ -112,8 +113,8 @@ async function withFolder(run: (path: string) => Promise<void>): Promise<void> {
 async function assertSame(from: Ledger, to: Ledger): Promise<string> {
   const [before, after] = [await entriesOf(from), await entriesOf(to)]
   const [first, second] = [before, after].map((entries) => {
-    const found = decodeEntry(GENESIS, Buffer.from(entries.get(GENESIS) ?? '', 'hex'))
-    entries.delete(GENESIS)
+    const found = decodeEntry(ledgerKey.genesis, Buffer.from(entries.get(ledgerKey.genesis) ?? '', 'hex'))
+    entries.delete(ledgerKey.genesis)
     assert.ok(found?.kind === 'genesis')
     return found
   })
@@ -157,11 +158,11 @@ test('the genesis is put last, in commits of bounded size', async () => {
   await restored(bytes, ledger)
   assert.deepEqual(
     commits.at(-1)?.put.map(({ key }) => key),
-    [GENESIS],
+    [ledgerKey.genesis],
   )
   assert.equal(commits.length, 1 + Math.ceil(203 / 64))
   const large = await filled(0)
-  for (let n = 1; n <= 40; n++) await put(large, [segmentKey(BOOT, n), segment('o', n * 4000, 3900)])
+  for (let n = 1; n <= 40; n++) await put(large, [ledgerKey.segment(BOOT, n), segment('o', n * 4000, 3900)])
   commits.length = 0
   const second = new MemoryLedger()
   second.commit = (one) => {
@@ -176,12 +177,12 @@ test('the genesis is put last, in commits of bounded size', async () => {
 test('equal mappings count once, as in a replica', async () => {
   const ledger = await filled()
   const plain = (await backupOf(ledger)).written
-  await put(ledger, [segmentKey(BOOT, 9), segment('o', 15, 10)])
+  await put(ledger, [ledgerKey.segment(BOOT, 9), segment('o', 15, 10)])
   const { bytes, written } = await backupOf(ledger)
   assert.deepEqual([plain.mappings, written.mappings, written.entries], [30, 30, plain.entries + 1])
   assert.equal(written.digest, plain.digest)
   await restored(bytes, new MemoryLedger())
-  await put(ledger, [segmentKey(BOOT, 10), segment('o', 5, 10)])
+  await put(ledger, [ledgerKey.segment(BOOT, 10), segment('o', 5, 10)])
   const more = (await backupOf(ledger)).written
   assert.equal(more.mappings, 35)
   assert.notEqual(more.digest, plain.digest)
@@ -191,12 +192,12 @@ test('what nodes say of themselves is left out: in another ledger it would be of
   const ledger = await filled()
   const before = (await backupOf(ledger)).written
   const about = { kind: 'node', node: 'n9', fields: 'ab', rootKeys: ['rk-1'], active: 'rk-1' } as const
-  await put(ledger, [nodeKey('n9'), encodeEntry(about, writer)])
+  await put(ledger, [ledgerKey.node('n9'), encodeEntry(about, writer)])
   const { bytes, written } = await backupOf(ledger)
   assert.deepEqual([written.entries, written.foreign, written.digest], [before.entries, 0, before.digest])
   const target = new MemoryLedger()
   await restored(bytes, target)
-  assert.equal((await target.read(nodeKey('n9'))).revision, 0)
+  assert.equal((await target.read(ledgerKey.node('n9'))).revision, 0)
 })
 
 test('history that is gone while it is read ends a backup, and is no end of a restore', async () => {
@@ -313,9 +314,9 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
   await refused(await made(entries, { format: 2 }), /format 2.*use a newer one/)
   const foreign = [...entries.slice(0, -1), { key: 'other', value: Buffer.from('x') }]
   await refused(await made(foreign), /belongs in none: "other"/)
-  const ofNode = [...entries.slice(0, -1), { key: nodeKey('n1'), value: entries[1].value }]
+  const ofNode = [...entries.slice(0, -1), { key: ledgerKey.node('n1'), value: entries[1].value }]
   await refused(await made(ofNode), /belongs in none/)
-  const corrupt = [...entries.slice(0, -1), { key: epochKey('p'), value: Buffer.from('x') }]
+  const corrupt = [...entries.slice(0, -1), { key: ledgerKey.epoch('p'), value: Buffer.from('x') }]
   await refused(await made(corrupt), /an entry is shorter than its header/)
 })
 
@@ -374,7 +375,7 @@ test('a restore that was interrupted leaves no genesis, and the same one again f
   for (let commits = 0; commits < 9; commits++) {
     target.left = commits
     await assert.rejects(restored(bytes, target.ledger), /the process has ended/)
-    assert.equal((await target.ledger.read(GENESIS)).revision, 0)
+    assert.equal((await target.ledger.read(ledgerKey.genesis)).revision, 0)
     const there = (await entriesOf(target.ledger)).size
     assert.ok(commits === 0 ? there === 0 : there > 0)
   }
@@ -387,7 +388,7 @@ test('a restore of which some entries arrived and others not is finished', async
   const source = await filled(100)
   const { bytes } = await backupOf(source)
   const target = new MemoryLedger()
-  const all = [...(await entriesOf(source))].filter(([key]) => key !== GENESIS)
+  const all = [...(await entriesOf(source))].filter(([key]) => key !== ledgerKey.genesis)
   for (const [i, [key, hex]] of all.entries())
     if (i % 3 === 0) await put(target, [key, Buffer.from(hex, 'hex')])
   await restored(bytes, target)
@@ -443,7 +444,7 @@ test('a ledger that is not empty is refused, and nothing in it is touched', asyn
     const after = await entriesOf(ledger)
     for (const [key, value] of before) assert.equal(after.get(key), value, name)
     if (name !== 'another entry under a key of the backup') assert.equal(await ledger.head(), head, name)
-    if (!before.has(GENESIS)) assert.ok(!after.has(GENESIS), name)
+    if (!before.has(ledgerKey.genesis)) assert.ok(!after.has(ledgerKey.genesis), name)
   }
 })
 
@@ -452,7 +453,7 @@ test('what somebody else writes meanwhile is found before the genesis is put', a
   for (const intruder of [
     epoch('other', 1),
     [
-      bootKey('b'.repeat(32)),
+      ledgerKey.boot('b'.repeat(32)),
       encodeEntry({ kind: 'boot', boot: 'b'.repeat(32), node: 'x' }, writer),
     ] as const,
   ]) {
@@ -464,7 +465,7 @@ test('what somebody else writes meanwhile is found before the genesis is put', a
       return result
     }
     await assert.rejects(restored(bytes, target), /does not hold what the backup holds/)
-    assert.equal((await target.read(GENESIS)).revision, 0)
+    assert.equal((await target.read(ledgerKey.genesis)).revision, 0)
   }
 })
 
@@ -472,10 +473,10 @@ test('a ledger without genesis, or of a newer format, is not backed up', async (
   await assert.rejects(backupOf(new MemoryLedger()), /no genesis/)
   const newer = new MemoryLedger()
   const text = Buffer.from(genesis).toString('latin1').replace('"format":1', '"format":2')
-  await put(newer, [GENESIS, Buffer.from(text, 'latin1')])
+  await put(newer, [ledgerKey.genesis, Buffer.from(text, 'latin1')])
   await assert.rejects(backupOf(newer), /format 2.*use a newer one/)
   const corrupt = await filled(1)
-  await put(corrupt, [epochKey('p'), Buffer.from('x')])
+  await put(corrupt, [ledgerKey.epoch('p'), Buffer.from('x')])
   await assert.rejects(backupOf(corrupt), /shorter than its header/)
 })
 
@@ -547,7 +548,10 @@ test('a backup made while another process writes is one revision of its ledger',
       const entries = await entriesOf(target)
       // The genesis was revision 1; the pair of revision n + 1 says n.
       for (const owner of ['a', 'z']) {
-        const found = decodeEntry(epochKey(owner), Buffer.from(entries.get(epochKey(owner)) ?? '', 'hex'))
+        const found = decodeEntry(
+          ledgerKey.epoch(owner),
+          Buffer.from(entries.get(ledgerKey.epoch(owner)) ?? '', 'hex'),
+        )
         assert.ok(found?.kind === 'epoch')
         assert.equal(found.active, written.revision - 1)
       }

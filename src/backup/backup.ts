@@ -3,7 +3,7 @@
 import type { Clock } from '../clock.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import { Contents } from './entry-digest.ts'
 import {
@@ -66,8 +66,8 @@ function isOfNode(key: string): boolean {
 }
 
 async function genesisOf(ledger: Ledger): Promise<Genesis> {
-  const { value } = await ledger.read(GENESIS)
-  const genesis = value ? decodeEntry(GENESIS, value) : undefined
+  const { value } = await ledger.read(ledgerKey.genesis)
+  const genesis = value ? decodeEntry(ledgerKey.genesis, value) : undefined
   if (genesis?.kind !== 'genesis') {
     throw new BackupError(
       'the ledger has no genesis: nothing was ever stored in it, or a restore into it was not finished',

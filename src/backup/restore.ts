@@ -14,7 +14,7 @@ import {
   UnknownOutcome,
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { GENESIS, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 import { BackupError, type Verified } from './backup.ts'
 import { Contents } from './entry-digest.ts'
 import { type BackupEntry, readBackup } from './file.ts'
@@ -56,15 +56,15 @@ export async function restore(options: Restoring): Promise<string> {
   const identity = Buffer.from(clock.random(16)).toString('hex')
   const writer = { boot: Buffer.from(clock.random(16)).toString('hex'), commit: 0 }
   const value = encodeEntry({ ...backup.genesis, identity }, writer)
-  await putAbsent(options, [{ key: GENESIS, value }])
+  await putAbsent(options, [{ key: ledgerKey.genesis, value }])
   options.progress?.(backup.entries)
   return identity
 }
 
 /** Empty is a ledger with no key of ours, and one that has nothing but entries of this backup, without its genesis. */
 async function refuseUnlessEmpty({ ledger, open, clock }: Restoring): Promise<void> {
-  const genesis = await patiently(clock, () => ledger.read(GENESIS))
-  if (genesis.value !== null) throw new NotEmpty(GENESIS)
+  const genesis = await patiently(clock, () => ledger.read(ledgerKey.genesis))
+  if (genesis.value !== null) throw new NotEmpty(ledgerKey.genesis)
   const there = await patiently(clock, () => keysOf(ledger))
   if (there.size === 0) return
   for await (const part of readBackup(open())) if (part.kind === 'entry') there.delete(part.key)
@@ -104,7 +104,7 @@ async function* packsOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<re
   let pack: BackupEntry[] = []
   let bytes = 0
   for await (const part of parts) {
-    if (part.kind !== 'entry' || part.key === GENESIS) continue
+    if (part.kind !== 'entry' || part.key === ledgerKey.genesis) continue
     const own = commitBytes(commitOf([part]))
     if (own > COMMIT_BYTES) throw new BackupError(`the entry ${part.key} is larger than a commit may be`)
     if (pack.length === COMMIT_PUTS || bytes + own > COMMIT_BYTES) {

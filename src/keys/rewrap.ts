@@ -6,7 +6,7 @@ import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
 import { dataKeyPlace } from '../crypto/secret.ts'
 import type { Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from '../state/entries.ts'
-import { GENESIS, versionKey, wrappedKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { State } from '../state/state.ts'
 import { decodeWriter } from '../state/writer.ts'
 
@@ -120,16 +120,19 @@ function anew(
   switch (old.kind) {
     case 'genesis': {
       const receiptKey = again(old.entry.receiptKey, ['receipts'])
-      return { key: GENESIS, value: encodeEntry({ ...old.entry, receiptKey }, replica.nextWriter()) }
+      return {
+        key: ledgerKey.genesis,
+        value: encodeEntry({ ...old.entry, receiptKey }, replica.nextWriter()),
+      }
     }
     case 'key': {
       const { owner, epoch } = old.entry
       const wrapped = again(old.entry.wrapped, ['epoch', owner, String(epoch)])
       const value = encodeEntry({ ...old.entry, wrapped }, replica.nextWriter())
-      return { key: wrappedKey(owner, epoch), value }
+      return { key: ledgerKey.wrappedKey(owner, epoch), value }
     }
     case 'version': {
-      const key = versionKey(old.owner, old.name, old.version)
+      const key = ledgerKey.version(old.owner, old.name, old.version)
       const stored = replica.version(old.owner, old.name, old.version)
       if (stored && stored.revision !== old.revision) return undefined // put anew meanwhile
       const entry = stored && decodeEntry(key, stored.value)

@@ -5,7 +5,7 @@ import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { Known, Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Entry, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
@@ -232,8 +232,8 @@ export class Fold {
    */
   async strangeness(ledger: Reader): Promise<string | undefined> {
     const meta = this.#meta
-    const found = await ledger.read(GENESIS)
-    const genesis = found.value ? decodeEntry(GENESIS, found.value) : undefined
+    const found = await ledger.read(ledgerKey.genesis)
+    const genesis = found.value ? decodeEntry(ledgerKey.genesis, found.value) : undefined
     if (genesis?.kind !== 'genesis') return 'the ledger is empty'
     if (genesis.format > LEDGER_FORMAT)
       throw new CorruptEntry(`the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`)

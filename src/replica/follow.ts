@@ -1,7 +1,7 @@
 // The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
 // stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
-import { RECEIPTS } from '../state/ledger-keys.ts'
+import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import type { Fold, Step } from './apply.ts'
 import { WriteFailed } from './store.ts'
@@ -223,7 +223,7 @@ export class Follower {
     const receipts = new Set<string>()
     for await (const entry of entries) {
       if (this.#stopped) return
-      if (entry.key.startsWith(RECEIPTS)) receipts.add(entry.key)
+      if (entry.key.startsWith(RECEIPT_PREFIX)) receipts.add(entry.key)
       if (entry.revision <= from) continue
       const one = decodePuts(entry.revision, [entry])
       this.foreignKeys += one.foreign

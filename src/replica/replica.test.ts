@@ -10,7 +10,7 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { bootKey, epochKey, segmentKey, wrappedKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { checkFile } from './check.ts'
 import { Replica, type ReplicaOptions } from './replica.ts'
@@ -72,7 +72,7 @@ async function putSegment(ledger: MemoryLedger, seed: number, count: number, own
     offset: Uint32Array.from({ length: count }, (_, i) => i * 2),
     bytes: new Uint8Array(count * 16).fill(seed & 255),
   }
-  const key = segmentKey(BOOT, n)
+  const key = ledgerKey.segment(BOOT, n)
   const value = encodeSegment({ owner, epoch: 1, writer }, [{ mappings, from: 0, to: count }])
   await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] })
 }
@@ -100,9 +100,9 @@ async function putEpoch(ledger: MemoryLedger, owner: string, epoch: number): Pro
   await ledger.commit({
     if: [],
     put: [
-      { key: epochKey(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+      { key: ledgerKey.epoch(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
       {
-        key: wrappedKey(owner, epoch),
+        key: ledgerKey.wrappedKey(owner, epoch),
         value: encodeEntry(
           {
             kind: 'key',
@@ -277,18 +277,18 @@ test('an unknown outcome is resolved by the same bytes: done once, whatever happ
     const replica = await open()
     for (const fault of ['lost', 'answer-lost', 'late'] as const) {
       const writer = replica.nextWriter()
-      const key = segmentKey(writer.boot, writer.commit + 100_000)
+      const key = ledgerKey.segment(writer.boot, writer.commit + 100_000)
       const value = encodeEntry({ kind: 'boot', boot: BOOT, node: 'n' }, writer)
       ledger.faults.push(fault)
       const result = await replica
         .commit(
           {
             if: [
-              { key: bootKey(BOOT.replace(/a/g, `${writer.commit % 10}`)), revision: 0 },
+              { key: ledgerKey.boot(BOOT.replace(/a/g, `${writer.commit % 10}`)), revision: 0 },
               { key, revision: 0 },
             ],
             put: [
-              { key: bootKey(BOOT.replace(/a/g, `${writer.commit % 10}`)), value },
+              { key: ledgerKey.boot(BOOT.replace(/a/g, `${writer.commit % 10}`)), value },
               { key, value },
             ],
           },
@@ -304,7 +304,7 @@ test('an unknown outcome that another writer took is a refusal', () =>
   withReplica(async ({ ledger, open }) => {
     const replica = await open()
     const mine = replica.nextWriter()
-    const key = bootKey('b'.repeat(32))
+    const key = ledgerKey.boot('b'.repeat(32))
     const theirs = encodeEntry(
       { kind: 'boot', boot: 'b'.repeat(32), node: 'x' },
       { boot: 'c'.repeat(32), commit: 1 },
@@ -335,7 +335,7 @@ test('foreign keys are skipped and counted; an entry of ours that does not decod
     assert.equal(replica.counts.foreignKeys, 1)
     await ledger.commit({
       if: [],
-      put: [{ key: epochKey('o'), value: Buffer.from('not an entry at all, is it') }],
+      put: [{ key: ledgerKey.epoch('o'), value: Buffer.from('not an entry at all, is it') }],
     })
     await assert.rejects(replica.waitApplied(4))
     assert.match(told.join('\n'), /fatal an entry has version/)
@@ -405,7 +405,7 @@ test('a node does not run ahead of its own replica without end: commits wait unt
       const writer = replica.nextWriter()
       const value = encodeEntry({ kind: 'boot', boot, node: 'n'.repeat(100_000) }, writer)
       for (; done < i; ) await new Promise((resolve) => setImmediate(resolve)) // one after the other
-      const key = bootKey(boot)
+      const key = ledgerKey.boot(boot)
       const result = await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
       done++
       return result.ok

@@ -2,7 +2,7 @@
 // its commits may be accepted in another order; so the last number alone does not say that all before it are here. The
 // count does: where the ledger has just as many up to that number, a snapshot can leave them out.
 import type { Known } from '../ledger/ledger.ts'
-import { segmentKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'
 import type { StoredTail } from './store.ts'
 
@@ -25,7 +25,7 @@ export class Tails {
 
   /** Takes in a segment that comes in order, or `ahead` of the cursor. False: it is here already. */
   add({ boot, n }: Place, ahead: boolean): boolean {
-    const key = segmentKey(boot, n)
+    const key = ledgerKey.segment(boot, n)
     const here = this.#ahead.has(key)
     if (ahead) {
       if (!here) this.#ahead.set(key, { boot, n })
@@ -55,8 +55,8 @@ export class Tails {
 
   known(): Known[] {
     return [...this.#tails.values()].map(({ boot, last, count }) => ({
-      from: segmentKey(boot, 0),
-      to: segmentKey(boot, last),
+      from: ledgerKey.segment(boot, 0),
+      to: ledgerKey.segment(boot, last),
       count,
     }))
   }

@@ -8,7 +8,7 @@ import { systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { epochKey, GENESIS } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import { Replica } from './replica.ts'
 import { type Verified, verifyReplica } from './verify.ts'
 
@@ -31,12 +31,12 @@ class Bench implements AsyncDisposable {
   async begin(identity: string, ledger = this.ledger): Promise<void> {
     const receiptKey = Uint8Array.of(1)
     const genesis = { kind: 'genesis', identity: identity.repeat(32), format: 1, receiptKey } as const
-    await ledger.commit({ if: [], put: [{ key: GENESIS, value: encodeEntry(genesis, writer) }] })
+    await ledger.commit({ if: [], put: [{ key: ledgerKey.genesis, value: encodeEntry(genesis, writer) }] })
   }
 
   async put(owner: string, active: number, ledger = this.ledger): Promise<void> {
     const value = encodeEntry({ kind: 'epoch', owner, active }, writer)
-    await ledger.commit({ if: [], put: [{ key: epochKey(owner), value }] })
+    await ledger.commit({ if: [], put: [{ key: ledgerKey.epoch(owner), value }] })
   }
 
   async build(): Promise<void> {

@@ -7,7 +7,7 @@ import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/r
 import { Problem } from '../errors.ts'
 import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { receiptKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Writer } from '../state/writer.ts'
 
 /** Receipts are kept for longer than the day that callers are promised, by whatever clock. */
@@ -40,7 +40,7 @@ export class Claim {
     this.#owner = owner
     this.#hash = hash
     this.#mac = mac
-    this.key = receiptKey(owner, hash)
+    this.key = ledgerKey.receipt(owner, hash)
   }
 
   /** For the commit that has the effect. */

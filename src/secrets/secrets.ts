@@ -8,7 +8,7 @@ import { openSecret, sealSecret } from '../crypto/secret.ts'
 import { Problem } from '../errors.ts'
 import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { versionKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { VersionState } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Writer } from '../state/writer.ts'
@@ -79,7 +79,7 @@ export class SecretService {
     const before = claim?.amongFound(result.found)
     if (before) return before
     const found = new Set(result.found.filter(({ revision }) => revision > 0).map(({ key }) => key))
-    throw exist(names.filter((name) => found.has(versionKey(owner, name, 1))))
+    throw exist(names.filter((name) => found.has(ledgerKey.version(owner, name, 1))))
   }
 
   /**
@@ -163,7 +163,7 @@ export class SecretService {
     const sealed = sealSecret(this.#keyring(), { owner, name, version }, value, this.#clock)
     const about = { owner, name, version, validFrom, keyId, requestId: request }
     const entry = encodeEntry({ kind: 'version', ...about, ...sealed }, writer)
-    return { key: versionKey(owner, name, version), value: entry }
+    return { key: ledgerKey.version(owner, name, version), value: entry }
   }
 
   /** Everything under the guard that it is not there. Undefined where there is nothing to put. */
@@ -267,7 +267,7 @@ export class SecretService {
   }
 
   #entry(owner: string, name: string, version: number): SecretVersion {
-    const key = versionKey(owner, name, version)
+    const key = ledgerKey.version(owner, name, version)
     const stored = this.#replica.version(owner, name, version)
     const entry = stored && decodeEntry(key, stored.value)
     assert(entry?.kind === 'version', 'a version that is known is stored')

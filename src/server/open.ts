@@ -13,7 +13,7 @@ import { checkFile } from '../replica/check.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
 import { DamagedReplica } from '../replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
-import { GENESIS, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 
 /** The node cannot start; the text says why and what to do. */
 export class StartError extends Error {
@@ -76,8 +76,8 @@ export type Contact = {
  */
 export async function meetLedger(contact: Contact): Promise<void> {
   const { ledger, keyring } = contact
-  const found = (await ledger.read(GENESIS)).value ?? (await makeGenesis(contact))
-  const genesis = decodeEntry(GENESIS, found)
+  const found = (await ledger.read(ledgerKey.genesis)).value ?? (await makeGenesis(contact))
+  const genesis = decodeEntry(ledgerKey.genesis, found)
   if (genesis?.kind !== 'genesis') throw new StartError('the genesis of the ledger is none')
   if (genesis.format > LEDGER_FORMAT) {
     throw new StartError(
@@ -92,7 +92,7 @@ async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<U
   const { entries } = await ledger.snapshot()
   for await (const { key } of entries) {
     if (parseKey(key) === undefined) continue
-    const { value } = await ledger.read(GENESIS) // another node may have just begun the ledger
+    const { value } = await ledger.read(ledgerKey.genesis) // another node may have just begun the ledger
     if (value !== null) return value
     throw new StartError(
       'the ledger has entries and no genesis: a restore was not finished. Run it again, or empty the ledger.',
@@ -104,7 +104,10 @@ async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<U
     { kind: 'genesis', identity: made, format: LEDGER_FORMAT, receiptKey },
     { boot, commit: 0 },
   )
-  const result = await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
+  const result = await ledger.commit({
+    if: [{ key: ledgerKey.genesis, revision: 0 }],
+    put: [{ key: ledgerKey.genesis, value }],
+  })
   if (result.ok) return value
   const [{ value: other }] = result.found
   if (other === null) throw new LedgerUnavailable('no-quorum', 'the genesis could not be read')

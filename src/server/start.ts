@@ -21,7 +21,7 @@ import { type Member, startMember } from '../node/member.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import type { Replica, ReplicaOptions } from '../replica/replica.ts'
 import { encodeEntry, type Genesis, type NodeEntry } from '../state/entries.ts'
-import { bootKey, nodeKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { TokenService } from '../tokens/tokens.ts'
 import { meetLedger, openLedger, openReplica, refusal, StartError, strangeLedger } from './open.ts'
 import { lateSecrets, lateTokens, makeVault, rewrapAll, sweepReceipts, type Vault } from './services.ts'
@@ -268,7 +268,7 @@ class Starting {
 
   /** Names this run of the node, and what it has read: its own view of the nodes is right from then on. */
   async #commitBoot(replica: Replica): Promise<void> {
-    const key = bootKey(this.#boot)
+    const key = ledgerKey.boot(this.#boot)
     const writer = replica.nextWriter()
     const value = encodeEntry({ kind: 'boot', boot: this.#boot, node: this.#config.node }, writer)
     const about = encodeEntry(nodeEntry(this.#config, this.#keyring), writer)
@@ -277,7 +277,7 @@ class Starting {
         if: [{ key, revision: 0 }],
         put: [
           { key, value },
-          { key: nodeKey(this.#config.node), value: about },
+          { key: ledgerKey.node(this.#config.node), value: about },
         ],
       },
       key,
@@ -361,7 +361,7 @@ function nodeEntry(config: Config, keyring: Keyring): NodeEntry {
 
 /** Only this node puts its own entry: a refusal means that a commit of its own came late, and it is put again. */
 async function tellNode(replica: Replica, entry: NodeEntry): Promise<void> {
-  const key = nodeKey(entry.node)
+  const key = ledgerKey.node(entry.node)
   for (let told = false; !told; ) {
     await replica.barrier()
     const value = encodeEntry(entry, replica.nextWriter())

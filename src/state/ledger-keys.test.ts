@@ -1,15 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import {
-  bootKey,
-  epochKey,
-  nodeKey,
-  parseKey,
-  receiptKey,
-  segmentKey,
-  versionKey,
-  wrappedKey,
-} from './ledger-keys.ts'
+import { ledgerKey, parseKey } from './ledger-keys.ts'
 
 const HASH = '0123456789abcdef'.repeat(4)
 const LONGEST = 'n'.repeat(256)
@@ -18,12 +9,12 @@ test('keys of secrets and receipts are parsed back to what they were made of', (
   for (const owner of ['o', '0', 'clinic-a', 'a.b_c-d', 'o'.repeat(64)]) {
     for (const name of ['a', 'a/1', 'a/0000000001', '...', '-', 'version/o/a', 'receipt/x', LONGEST]) {
       for (const version of [1, 17, 9_999_999_999]) {
-        const key = versionKey(owner, name, version)
+        const key = ledgerKey.version(owner, name, version)
         assert.deepEqual(parseKey(key), { kind: 'version', owner, name, version }, key)
         assert.ok(key.length <= 512)
       }
     }
-    assert.deepEqual(parseKey(receiptKey(owner, HASH)), { kind: 'receipt', owner, hash: HASH })
+    assert.deepEqual(parseKey(ledgerKey.receipt(owner, HASH)), { kind: 'receipt', owner, hash: HASH })
   }
 })
 
@@ -31,14 +22,16 @@ test('no two keys meet, and the versions of a secret are in their order', () => 
   const owners = ['a', 'a-', 'a.b', 'a0', 'b']
   const names = ['a', 'a/1', 'a/0000000001', 'a.0000000001', 'a-0000000001', 'a0000000001', 'b/a', 'a/a']
   const keys = owners.flatMap((owner) => [
-    ...names.flatMap((name) => [1, 2, 10, 9_999_999_999].map((version) => versionKey(owner, name, version))),
-    ...[1, 2].map((epoch) => wrappedKey(owner, epoch)),
-    ...[epochKey(owner), receiptKey(owner, HASH), nodeKey(owner)],
+    ...names.flatMap((name) =>
+      [1, 2, 10, 9_999_999_999].map((version) => ledgerKey.version(owner, name, version)),
+    ),
+    ...[1, 2].map((epoch) => ledgerKey.wrappedKey(owner, epoch)),
+    ...[ledgerKey.epoch(owner), ledgerKey.receipt(owner, HASH), ledgerKey.node(owner)],
   ])
-  keys.push(bootKey('0'.repeat(32)), segmentKey('0'.repeat(32), 1))
+  keys.push(ledgerKey.boot('0'.repeat(32)), ledgerKey.segment('0'.repeat(32), 1))
   assert.equal(new Set(keys).size, keys.length)
   for (const key of keys) assert.ok(parseKey(key), key)
-  const versions = [10, 9, 1, 9_999_999_999, 100, 2].map((version) => versionKey('a', 'a', version))
+  const versions = [10, 9, 1, 9_999_999_999, 100, 2].map((version) => ledgerKey.version('a', 'a', version))
   const sorted = versions.toSorted().map((key) => parseKey(key))
   assert.deepEqual(
     sorted.map((key) => key?.kind === 'version' && key.version),

@@ -19,16 +19,20 @@ function fixed(n: number): string {
   return String(n).padStart(WIDTH, '0')
 }
 
-export const GENESIS = 'genesis'
-export const nodeKey = (node: string): string => `node/${node}`
-export const bootKey = (boot: string): string => `boot/${boot}`
-export const epochKey = (owner: string): string => `epoch/${owner}`
-export const wrappedKey = (owner: string, epoch: number): string => `key/${owner}@${fixed(epoch)}`
-export const segmentKey = (boot: string, n: number): string => `seg/${boot}/${fixed(n)}`
-export const versionKey = (owner: string, name: string, version: number): string =>
-  `version/${owner}/${name}@${fixed(version)}`
-export const RECEIPTS = 'receipt/'
-export const receiptKey = (owner: string, hash: string): string => `${RECEIPTS}${owner}/${hash}`
+export const RECEIPT_PREFIX = 'receipt/'
+
+/** The key of each kind of entry. `version` and `receipt` take the decoded name and 64 hex digits. */
+export const ledgerKey = {
+  genesis: 'genesis',
+  boot: (boot: string): string => `boot/${boot}`,
+  node: (node: string): string => `node/${node}`,
+  epoch: (owner: string): string => `epoch/${owner}`,
+  wrappedKey: (owner: string, epoch: number): string => `key/${owner}@${fixed(epoch)}`,
+  segment: (boot: string, n: number): string => `seg/${boot}/${fixed(n)}`,
+  version: (owner: string, name: string, version: number): string =>
+    `version/${owner}/${name}@${fixed(version)}`,
+  receipt: (owner: string, hash: string): string => `${RECEIPT_PREFIX}${owner}/${hash}`,
+} as const
 
 const BOOT = /^boot\/([0-9a-f]{32})$/
 const NODE = /^node\/([a-z0-9][a-z0-9._-]{0,63})$/
@@ -40,7 +44,7 @@ const RECEIPT = /^receipt\/([a-z0-9][a-z0-9._-]{0,63})\/([0-9a-f]{64})$/
 
 /** What a key names; undefined where it is none of ours (such a key is skipped, counted and shown). */
 export function parseKey(key: string): LedgerKey | undefined {
-  if (key === GENESIS) return { kind: 'genesis' }
+  if (key === ledgerKey.genesis) return { kind: 'genesis' }
   // What there is most of comes first.
   let match = SEGMENT.exec(key)
   if (match) return { kind: 'segment', boot: match[1], n: Number(match[2]) }

@@ -5,7 +5,7 @@
 //
 // Big-endian. The size of a sealed value is at least 1; nothing may follow the last one.
 import { assert } from '../assert.ts'
-import { segmentKey } from './ledger-keys.ts'
+import { ledgerKey } from './ledger-keys.ts'
 import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 export const SEGMENT_BYTES = 128 * 1024
@@ -88,7 +88,7 @@ export function encodeSegment(
 
 /** Throws CorruptEntry. The result's arrays are views of `bytes`. */
 export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segment {
-  const where = segmentKey(boot, n)
+  const where = ledgerKey.segment(boot, n)
   decodeWriter(bytes)
   if (bytes.length < WRITER_BYTES + 9) throw new CorruptEntry(`${where} is too short`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)

@@ -1,22 +1,25 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
-import { bootKey, epochKey, GENESIS, nodeKey, parseKey, segmentKey, wrappedKey } from './ledger-keys.ts'
+import { ledgerKey, parseKey } from './ledger-keys.ts'
 import { decodeSegment, encodeSegment, type Mappings, mappingBytes, segmentHeadBytes } from './segment.ts'
 import { decodePuts, State } from './state.ts'
 import { CorruptEntry, decodeWriter, type Writer } from './writer.ts'
 
 const WRITER: Writer = { boot: '0123456789abcdef0123456789abcdef', commit: 2 ** 40 + 7 }
 const ENTRIES: readonly [string, Exclude<Entry, { kind: 'segment' }>][] = [
-  [GENESIS, { kind: 'genesis', identity: 'ab'.repeat(16), format: 1, receiptKey: Uint8Array.of(1, 2, 3) }],
-  [bootKey(WRITER.boot), { kind: 'boot', boot: WRITER.boot, node: 'n1' }],
   [
-    nodeKey('n1'),
+    ledgerKey.genesis,
+    { kind: 'genesis', identity: 'ab'.repeat(16), format: 1, receiptKey: Uint8Array.of(1, 2, 3) },
+  ],
+  [ledgerKey.boot(WRITER.boot), { kind: 'boot', boot: WRITER.boot, node: 'n1' }],
+  [
+    ledgerKey.node('n1'),
     { kind: 'node', node: 'n1', fields: 'ab'.repeat(32), rootKeys: ['rk-1', 'rk-2'], active: 'rk-2' },
   ],
-  [epochKey('clinic-a'), { kind: 'epoch', owner: 'clinic-a', active: 12 }],
+  [ledgerKey.epoch('clinic-a'), { kind: 'epoch', owner: 'clinic-a', active: 12 }],
   [
-    wrappedKey('clinic-a', 12),
+    ledgerKey.wrappedKey('clinic-a', 12),
     {
       kind: 'key',
       owner: 'clinic-a',
@@ -28,8 +31,8 @@ const ENTRIES: readonly [string, Exclude<Entry, { kind: 'segment' }>][] = [
 ]
 
 test('keys are parsed back, and foreign ones are none of ours', () => {
-  assert.deepEqual(parseKey(wrappedKey('a', 7)), { kind: 'key', owner: 'a', epoch: 7 })
-  assert.deepEqual(parseKey(segmentKey(WRITER.boot, 3)), { kind: 'segment', boot: WRITER.boot, n: 3 })
+  assert.deepEqual(parseKey(ledgerKey.wrappedKey('a', 7)), { kind: 'key', owner: 'a', epoch: 7 })
+  assert.deepEqual(parseKey(ledgerKey.segment(WRITER.boot, 3)), { kind: 'segment', boot: WRITER.boot, n: 3 })
   for (const key of [
     '',
     'genesis/',
@@ -75,7 +78,7 @@ test('what encoding never writes is refused', () => {
       assert.throws(() => decodeEntry(key, other), CorruptEntry, changed)
     }
   }
-  assert.throws(() => decodePuts(1, [{ key: epochKey('a'), value: null }]), CorruptEntry)
+  assert.throws(() => decodePuts(1, [{ key: ledgerKey.epoch('a'), value: null }]), CorruptEntry)
   assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null }]), { decoded: [], removed: [], foreign: 1 })
 })
 
@@ -131,11 +134,11 @@ test('the state is a function of the live entries, not of their order', () => {
   const puts: [number, string, Exclude<Entry, { kind: 'segment' }>][] = []
   for (const owner of ['a', 'b']) {
     for (let epoch = 1; epoch <= 3; epoch++) {
-      puts.push([puts.length + 1, epochKey(owner), { kind: 'epoch', owner, active: epoch }])
+      puts.push([puts.length + 1, ledgerKey.epoch(owner), { kind: 'epoch', owner, active: epoch }])
       const openedAt = `2026-01-0${epoch}T00:00:00.000Z`
       puts.push([
         puts.length + 1,
-        wrappedKey(owner, epoch),
+        ledgerKey.wrappedKey(owner, epoch),
         { kind: 'key', owner, epoch, wrapped: Uint8Array.of(epoch), openedAt },
       ])
     }

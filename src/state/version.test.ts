@@ -5,7 +5,7 @@ import { systemClock } from '../clock.ts'
 import { Keyring, newRootKey, UnwrapError } from '../crypto/keyring.ts'
 import { openSecret, sealSecret } from '../crypto/secret.ts'
 import { decodeEntry, encodeEntry } from './entries.ts'
-import { receiptKey, versionKey } from './ledger-keys.ts'
+import { ledgerKey } from './ledger-keys.ts'
 import type { Receipt } from './receipt.ts'
 import { decodePuts, State } from './state.ts'
 import type { SecretVersion } from './version.ts'
@@ -24,7 +24,7 @@ function version(change: Partial<SecretVersion> = {}, value = 'a value', ring = 
   return { kind: 'version', ...about, ...sealed, ...place, ...change }
 }
 
-const keyOf = (entry: SecretVersion): string => versionKey(entry.owner, entry.name, entry.version)
+const keyOf = (entry: SecretVersion): string => ledgerKey.version(entry.owner, entry.name, entry.version)
 
 const RECEIPT: Receipt = {
   kind: 'receipt',
@@ -106,11 +106,11 @@ test('what encoding never writes of a version is refused', () => {
   ] as const) {
     assert.throws(() => decodeEntry(keyOf(entry), bad), CorruptEntry, what)
   }
-  assert.throws(() => decodeEntry(versionKey('o', 'a/b', 0), bytes), CorruptEntry)
+  assert.throws(() => decodeEntry(ledgerKey.version('o', 'a/b', 0), bytes), CorruptEntry)
 })
 
 test('receipts are decoded to what was encoded; nothing cut, longer or out of range is', () => {
-  const key = receiptKey('o', HASH)
+  const key = ledgerKey.receipt('o', HASH)
   for (const change of [
     {},
     { at: 0, validFrom: 0, version: 1 },
@@ -140,9 +140,9 @@ test('receipts are decoded to what was encoded; nothing cut, longer or out of ra
 })
 
 test('receipts may be removed, versions may not', () => {
-  const key = receiptKey('o', HASH)
+  const key = ledgerKey.receipt('o', HASH)
   assert.deepEqual(decodePuts(1, [{ key, value: null }]), { decoded: [], removed: [key], foreign: 0 })
-  assert.throws(() => decodePuts(1, [{ key: versionKey('o', 'a', 1), value: null }]), CorruptEntry)
+  assert.throws(() => decodePuts(1, [{ key: ledgerKey.version('o', 'a', 1), value: null }]), CorruptEntry)
 })
 
 // ---- the state
@@ -222,7 +222,7 @@ test('the digest is of what versions say, not of how their data keys are wrapped
   const digest = stateOf(list).digest([])
   assert.equal(stateOf(list.slice(0, 5)).digest([]), digest, 'rewrapping changes nothing')
   const state = stateOf(list)
-  state.apply(10, receiptKey('o', HASH), RECEIPT)
+  state.apply(10, ledgerKey.receipt('o', HASH), RECEIPT)
   assert.equal(state.digest([]), digest)
   for (const i of [0, 2, 4]) {
     assert.notEqual(stateOf(list.filter((_, j) => j !== i)).digest([]), digest)

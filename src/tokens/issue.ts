@@ -6,7 +6,7 @@ import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
-import { epochKey, segmentKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
 import { PendingMappings } from './pending.ts'
 
@@ -158,13 +158,13 @@ class Group {
   async #commit(segment: SegmentCommit): Promise<void> {
     const { owner, epoch } = this.key
     const writer = this.#replica.nextWriter()
-    const key = segmentKey(writer.boot, writer.commit)
+    const key = ledgerKey.segment(writer.boot, writer.commit)
     const value = encodeSegment({ owner, epoch, writer }, segment.runs)
     segment.runs.length = 0
     const result = await this.#replica.commit(
       {
         if: [
-          { key: epochKey(owner), revision: this.#guard },
+          { key: ledgerKey.epoch(owner), revision: this.#guard },
           { key, revision: 0 },
         ],
         put: [{ key, value }],

@@ -8,7 +8,7 @@ import { Problem } from '../errors.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
 import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { epochKey, wrappedKey } from '../state/ledger-keys.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import { EpochMoved, Issuer } from './issue.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
@@ -156,17 +156,20 @@ export class TokenService {
     const before = this.#replica.owner(owner)?.keys.get(epoch - 1)?.openedAt
     const now = Math.max(this.#clock.now(), before ? Date.parse(before) : 0)
     const writer = this.#replica.nextWriter()
-    const key = wrappedKey(owner, epoch)
+    const key = ledgerKey.wrappedKey(owner, epoch)
     const wrapped = this.#keyring().wrap(root, ['epoch', owner, String(epoch)], this.#clock)
     const openedAt = new Date(now).toISOString()
     const result = await this.#replica.commit(
       {
         if: [
-          { key: epochKey(owner), revision: guard },
+          { key: ledgerKey.epoch(owner), revision: guard },
           { key, revision: 0 },
         ],
         put: [
-          { key: epochKey(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+          {
+            key: ledgerKey.epoch(owner),
+            value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer),
+          },
           { key, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },
         ],
       },

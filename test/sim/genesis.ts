@@ -3,7 +3,7 @@ import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { encodeEntry, LEDGER_FORMAT } from '../../src/state/entries.ts'
-import { GENESIS } from '../../src/state/ledger-keys.ts'
+import { ledgerKey } from '../../src/state/ledger-keys.ts'
 
 export const IDENTITY = 'e'.repeat(32)
 
@@ -15,5 +15,8 @@ export async function found(ledger: Ledger, keyring = Keyring.create(systemClock
     { kind: 'genesis', identity: IDENTITY, format: LEDGER_FORMAT, receiptKey },
     writer,
   )
-  await ledger.commit({ if: [{ key: GENESIS, revision: 0 }], put: [{ key: GENESIS, value }] })
+  await ledger.commit({
+    if: [{ key: ledgerKey.genesis, revision: 0 }],
+    put: [{ key: ledgerKey.genesis, value }],
+  })
 }
