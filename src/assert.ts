@@ -1,7 +1,8 @@
 // Asserts are for our own bugs, errors (errors.ts) for the world. A broken invariant ends the process.
+import { FatalError } from './errors.ts'
 
 /** Thrown when an invariant of ours does not hold. Nobody catches it: the process ends. */
-export class AssertionError extends Error {
+export class AssertionError extends FatalError {
   override readonly name = 'AssertionError'
 }
 

@@ -1,4 +1,4 @@
-// The one table of errors (RFC 9457). docs/errors.md is this table; a test holds them together.
+// The three families of errors, and the table of problems (RFC 9457). docs/errors.md is that table; a test compares them.
 
 export type ProblemEntry = {
   readonly status: number
@@ -221,4 +221,46 @@ export class Problem extends Error {
   get retryable(): boolean {
     return PROBLEMS[this.slug].retryAfter !== undefined
   }
+}
+
+/** Exit codes of the command line: a command that failed, and a command that was used wrongly. */
+export const FAILED = 1
+export const USED_WRONGLY = 2
+
+export type OperatorErrorOptions = ErrorOptions & {
+  /** The next step of the person who reads the message. */
+  readonly hint?: string
+  readonly exitCode?: number
+}
+
+/** An error for the person at a terminal: printed without a stack. The message says what is wrong, and where. */
+export class OperatorError extends Error {
+  override readonly name: string = 'OperatorError'
+  readonly hint: string | undefined
+  readonly exitCode: number
+
+  constructor(message: string, { hint, exitCode = FAILED, ...options }: OperatorErrorOptions = {}) {
+    super(message, options)
+    this.hint = hint
+    this.exitCode = exitCode
+  }
+}
+
+/** A command that was used wrongly: an argument, an option or a variable of the environment is not valid. */
+export class UsageError extends OperatorError {
+  override readonly name = 'UsageError'
+
+  constructor(message: string, options: Omit<OperatorErrorOptions, 'exitCode'> = {}) {
+    super(message, { ...options, exitCode: USED_WRONGLY })
+  }
+}
+
+/** An error after which the node must end: its data cannot be trusted, or an invariant is broken. */
+export class FatalError extends Error {
+  override readonly name: string = 'FatalError'
+}
+
+/** The code of an error of Node or of the system, such as `ENOENT`; undefined where the error has none. */
+export function errorCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }

@@ -241,7 +241,7 @@ describe('docs/env.md', () => {
     for (const lines of given) {
       const file = (): unknown =>
         toReferences(readEnvFile(Buffer.from(`OK=1\n${lines.join('\n')}\nZ=9\n`), '.env'), '')
-      assert.throws(file, { name: 'Failure' }, lines.join('\n'))
+      assert.throws(file, { name: 'OperatorError' }, lines.join('\n'))
     }
   })
 })

@@ -23,7 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   node: ['ledger'],
   /** Opens everything in order and closes it in reverse: the one room that knows all. */
   server: ['crypto', 'state', 'ledger', 'replica', 'tokens', 'secrets', 'keys', 'events', 'http', 'node'],
-  env: ['cli'],
+  env: [],
   client: [],
   // The command line is a client of the API; it starts nodes, and edits their files.
   cli: ['client', 'env', 'server', 'node', 'crypto', 'replica', 'backup', 'http'],

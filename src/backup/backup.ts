@@ -1,6 +1,7 @@
 // A backup: the live entries of a ledger, as they are sealed, at one revision, with the digest of what they hold. And
 // the check of one, before anything of it is believed. restore.ts puts it into an empty ledger.
 import type { Clock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
@@ -16,7 +17,7 @@ import {
 } from './file.ts'
 
 /** No backup can be made of this ledger, or none be restored into it; the text says why and what to do. */
-export class BackupError extends Error {
+export class BackupError extends OperatorError {
   override readonly name = 'BackupError'
 }
 

@@ -7,6 +7,7 @@
 // A file that does not end with its SHA-256 was cut off.
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
+import { OperatorError } from '../errors.ts'
 import { COMMIT_BYTES, KEY_BYTES } from '../ledger/ledger.ts'
 
 const MAGIC = Buffer.from('coffer backup 1\n')
@@ -40,7 +41,7 @@ export type BackupPart =
   | ({ readonly kind: 'end'; readonly bytes: number } & BackupEnd)
 
 /** The file is no backup, or not as it was written; the text says where. */
-export class DamagedBackup extends Error {
+export class DamagedBackup extends OperatorError {
   override readonly name = 'DamagedBackup'
 }
 

@@ -5,10 +5,10 @@ import { constants as system } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 import { readConfig } from '../node/config.ts'
 import { running } from './local/running.ts'
 import { DEFAULT_CONFIG } from './start.ts'
-import { Failure } from './terminal/failure.ts'
 import { Progress } from './terminal/progress.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -47,7 +47,7 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
   const config = readConfig(file)
   const path = resolve(out)
   if (existsSync(path) && !force)
-    throw new Failure(`${path} is there already: name another file, or overwrite it with --force`)
+    throw new OperatorError(`${path} is there already: name another file, or overwrite it with --force`)
   const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/backup.ts'),

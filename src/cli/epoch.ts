@@ -1,7 +1,7 @@
 // coffer epoch: the epochs of the caller's owner, and opening the next one.
 import type { Command } from 'commander'
+import { UsageError } from '../errors.ts'
 import { ENVIRONMENT, withClient } from './terminal/connect.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly json?: boolean }
@@ -52,8 +52,7 @@ async function show({ json }: Options): Promise<void> {
 
 async function rotate({ to }: { readonly to: string }, command: Command): Promise<void> {
   const number = Number(to)
-  if (!/^[1-9]\d{0,9}$/.test(to))
-    throw new Failure('--to must be the number of an epoch: 1, 2, …', USED_WRONGLY)
+  if (!/^[1-9]\d{0,9}$/.test(to)) throw new UsageError('--to must be the number of an epoch: 1, 2, …')
   const answer = await withClient((coffer) => coffer.rotateEpoch(number))
   // Commander gives --json to the command above.
   if (command.optsWithGlobals<Options>().json) printJson(answer)

@@ -3,17 +3,17 @@ import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
 import type { Config, EtcdConfig } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
 import { nodesOf } from './cluster/nodes.ts'
-import { Failure } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Tls = NonNullable<EtcdConfig['tls']>
 type Renewed = { readonly node: string; readonly tls: Tls; readonly issued: Issued }
 
-/** Every certificate is made before the first one is replaced. Throws Failure, ConfigError, PrivateFileError. */
+/** Every certificate is made before the first one is replaced. Throws OperatorError, ConfigError, PrivateFileError. */
 export async function renew(dir: string, json: boolean): Promise<void> {
   const renewed: Renewed[] = []
   for (const config of nodesOf(dir)) {
@@ -21,7 +21,7 @@ export async function renew(dir: string, json: boolean): Promise<void> {
     if (tls) renewed.push({ node: config.node, tls, issued: await issue(config, tls) })
   }
   if (renewed.length === 0)
-    throw new Failure(`no node of ${resolve(dir)} has certificates: only those of \`--nodes 3\` have`)
+    throw new OperatorError(`no node of ${resolve(dir)} has certificates: only those of \`--nodes 3\` have`)
   for (const { tls, issued } of renewed) {
     writePrivateFile(tls.key, issued.key)
     writePrivateFile(tls.cert, issued.cert)
@@ -49,7 +49,7 @@ async function issue({ node, ledger }: Config, { ca }: Tls): Promise<Issued> {
     return await issueCertificate(authority, { node, hosts }, systemClock)
   } catch (error) {
     if (!(error instanceof CertificateError)) throw error
-    throw new Failure(`the authority ${ca} cannot sign: ${error.message}`)
+    throw new OperatorError(`the authority ${ca} cannot sign: ${error.message}`)
   }
 }
 
@@ -58,7 +58,7 @@ function readAuthority(ca: string): Issued {
   const key = join(dirname(ca), 'ca.key')
   for (const file of [ca, key]) {
     if (!existsSync(file)) {
-      throw new Failure(
+      throw new OperatorError(
         `${file} is missing: only the authority that made the certificates can renew them; put it back from where it is kept`,
       )
     }

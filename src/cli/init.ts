@@ -4,13 +4,13 @@ import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
+import { OperatorError, UsageError } from '../errors.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
 import { ConfigError, parseConfig } from '../node/config.ts'
 import { writePrivateFile } from '../node/private-file.ts'
 import { newApiKey } from './api-key.ts'
 import { configText, LAST_PORT, portOf } from './config-text.ts'
 import { renew } from './init-renew.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 const NODES = ['n1', 'n2', 'n3']
@@ -81,12 +81,12 @@ async function init(dir: string, options: Options, command: Command): Promise<vo
   if (options.renew) {
     for (const name of ['nodes', 'owner', 'field', 'port']) {
       if (command.getOptionValueSource(name) === 'cli')
-        throw new Failure(`--renew only makes certificates: leave out --${name}`, USED_WRONGLY)
+        throw new UsageError(`--renew only makes certificates: leave out --${name}`)
     }
     return renew(dir, options.json ?? false)
   }
   const { nodes, owner: owners = ['default'], field: fields = [] } = options
-  if (nodes !== '1' && nodes !== '3') throw new Failure('--nodes must be 1 or 3', USED_WRONGLY)
+  if (nodes !== '1' && nodes !== '3') throw new UsageError('--nodes must be 1 or 3')
   const port = readPort(options.port, nodes === '3')
   const made = await (nodes === '3' ? initCluster : initDirectory)({ dir, owners, fields, port })
   if (options.json) printJson({ owners: made.owners, nodes: made.nodes })
@@ -98,7 +98,7 @@ function readPort(text: string, cluster: boolean): number {
   const [least, most] = cluster ? [1, 65535 - LAST_PORT] : [0, 65535]
   if (/^\d+$/.test(text) && port >= least && port <= most) return port
   const why = cluster ? `(three nodes take ports up to that plus ${LAST_PORT})` : '(0: any that is free)'
-  throw new Failure(`--port must be a number from ${least} to ${most} ${why}`, USED_WRONGLY)
+  throw new UsageError(`--port must be a number from ${least} to ${most} ${why}`)
 }
 
 /** For a person: keys on stdout, what to do with them on stderr. */
@@ -109,7 +109,7 @@ export function tell(made: Made): void {
   note(`Next: ${made.next}`)
 }
 
-/** One node. Writes everything or nothing. Throws Failure: 2 for names that cannot be, 1 where `dir` is not empty. */
+/** One node. Writes everything or nothing. Throws OperatorError: 2 for names that cannot be, 1 where `dir` is not empty. */
 export function initDirectory({ dir, owners, fields, port }: InitOptions): Made {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const [node] = NODES
@@ -162,7 +162,7 @@ async function initCluster({ dir, owners, fields, port: first }: InitOptions): P
 function writeAll(dir: string, files: readonly (readonly [name: string, text: string])[]): void {
   const there = existsSync(dir)
   if (there && readdirSync(dir).length > 0)
-    throw new Failure(`${resolve(dir)} is not empty: name another directory, or empty this one`)
+    throw new OperatorError(`${resolve(dir)} is not empty: name another directory, or empty this one`)
   try {
     for (const [name, text] of files) {
       mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o700 })
@@ -177,7 +177,7 @@ function writeAll(dir: string, files: readonly (readonly [name: string, text: st
   }
 }
 
-/** The configuration's own rules judge the names. Throws Failure with every fault. */
+/** The configuration's own rules judge the names. Throws OperatorError with every fault. */
 function checkNames(yaml: string, file: string): void {
   try {
     parseConfig(yaml, file)
@@ -188,6 +188,6 @@ function checkNames(yaml: string, file: string): void {
         return `--${list === 'owners' ? 'owner' : 'field'} no. ${Number(index) + 1}`
       })
     const lines = error.faults.map(({ path, message }) => `  ${named(path)}: ${named(message)}`)
-    throw new Failure(['nothing was written:', ...lines].join('\n'), USED_WRONGLY)
+    throw new UsageError(['nothing was written:', ...lines].join('\n'))
   }
 }

@@ -4,10 +4,10 @@ import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
+import { OperatorError } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
 import { type Reached, type RootKeys, reach, reachRunning, settle } from './local/reach.ts'
-import { Failure } from './terminal/failure.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
@@ -130,7 +130,9 @@ async function rewrapNode(reached: Reached, { path, ring }: Ring): Promise<numbe
     const orphaned = [...before.wrapped].filter(([id, count]) => count > 0 && !ring.ids.includes(id))
     if (orphaned.length > 0) {
       const [id, count] = orphaned[0]
-      throw new Failure(`root key ${id} wraps ${counted(count, 'key')} and is in no keyring: put it back`)
+      throw new OperatorError(
+        `root key ${id} wraps ${counted(count, 'key')} and is in no keyring: put it back`,
+      )
     }
     // A flag that an interrupted rewrap has left goes too.
     try {
@@ -164,7 +166,7 @@ async function untilWrapped(reached: Reached): Promise<void> {
     least = Math.min(least, left)
     if (performance.now() - progress > PROGRESS_MS) {
       const rest = counted(least, 'key')
-      throw new Failure(
+      throw new OperatorError(
         `node ${reached.node} does not get on, ${rest} left: see its log, and repeat the rewrap`,
       )
     }
@@ -179,7 +181,8 @@ async function remove(id: string, { config, json }: Options): Promise<void> {
     ({ ring }) => ring.active !== id,
     `has root key ${id} active: \`activate\` another one first`,
   )
-  if (rings.every(({ ring }) => !ring.ids.includes(id))) throw new Failure(`no keyring has a root key ${id}`)
+  if (rings.every(({ ring }) => !ring.ids.includes(id)))
+    throw new OperatorError(`no keyring has a root key ${id}`)
   for (const { ring, nodes } of rings) {
     for (const node of nodes) await refuseWrapping(await reach(node), ring.active, id)
   }
@@ -196,7 +199,7 @@ async function refuseWrapping(reached: Reached, active: string, id: string): Pro
     const now = await settle(reached, (each) => each.active === active, `activated root key ${active}`)
     const count = now.wrapped.get(id) ?? 0
     if (count === 0) return
-    throw new Failure(
+    throw new OperatorError(
       `root key ${id} still wraps ${counted(count, 'key')}: \`coffer keyring rewrap\` comes first`,
     )
   } finally {
@@ -265,12 +268,12 @@ function write(rings: readonly Ring[], change: (ring: Keyring) => Keyring): void
 function refuseUnless(rings: readonly Ring[], holds: (one: Ring) => boolean, what: string): void {
   const not = rings.find((one) => !holds(one))
   if (not)
-    throw new Failure(
+    throw new OperatorError(
       `the keyring ${not.path} (node ${not.nodes.map(({ node }) => node).join(', ')}) ${what}`,
     )
 }
 
-/** Every node that runs here reads its keyring and must then be as wanted. Throws Failure. */
+/** Every node that runs here reads its keyring and must then be as wanted. Throws OperatorError. */
 async function onRunning(
   rings: readonly Ring[],
   wanted: (now: RootKeys) => boolean,

@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
 import { systemClock } from '../clock.ts'
+import { OperatorError, UsageError } from '../errors.ts'
 import { replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
 import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
 import { newApiKey } from './api-key.ts'
 import { hangUp, running } from './local/running.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
@@ -73,7 +73,7 @@ function add({ config: files, owner = '', id: wanted, json }: Options): void {
   const there = configs.flatMap((config) => keysOf(config, owner).map((key) => key.id))
   const id = wanted ?? nextId(there)
   if (there.includes(id))
-    throw new Failure(`${owner} has a key ${id} already: choose another --id, or remove that key first`)
+    throw new OperatorError(`${owner} has a key ${id} already: choose another --id, or remove that key first`)
   const key = newApiKey(systemClock)
   edit(configs, (document) => {
     const entry = document.createNode({ id, sha256: hashKey(key) })
@@ -90,11 +90,11 @@ function add({ config: files, owner = '', id: wanted, json }: Options): void {
 }
 
 function remove({ config: files, owner = '', id, json }: Options): void {
-  if (id === undefined) throw new Failure('--id says which key; `coffer keys list` shows them', USED_WRONGLY)
+  if (id === undefined) throw new UsageError('--id says which key; `coffer keys list` shows them')
   const configs = files.map(readConfig)
   const having = configs.filter((config) => keysOf(config, owner).some((key) => key.id === id))
   if (having.length === 0)
-    throw new Failure(`${owner} has no key ${id}: \`coffer keys list\` shows those that there are`)
+    throw new OperatorError(`${owner} has no key ${id}: \`coffer keys list\` shows those that there are`)
   edit(having, (document) => {
     const found = ownerNode(document, owner)
     const list = found && keysNode(document, found)
@@ -110,7 +110,7 @@ function list({ config: files, owner, json }: Options): void {
   const configs = files.map(readConfig)
   const wanted = configs.map(({ owners }) => owners.filter(({ id }) => owner === undefined || id === owner))
   if (owner !== undefined && wanted.every((owners) => owners.length === 0))
-    throw new Failure(`there is no owner ${owner}: leave --owner out to see all`)
+    throw new OperatorError(`there is no owner ${owner}: leave --owner out to see all`)
   const all = merge(wanted)
   if (json) {
     printJson({ owners: all })
@@ -149,7 +149,7 @@ function nextId(there: readonly string[]): string {
   return `k${Math.max(0, ...numbers) + 1}`
 }
 
-/** Edits all files or, where one would not be right any more, none. Throws Failure with the faults. */
+/** Edits all files or, where one would not be right any more, none. Throws OperatorError with the faults. */
 function edit(configs: readonly Config[], change: (document: Document) => void): void {
   const edited = configs.map(({ file }) => {
     const document = parseDocument(readFileSync(file, 'utf8'), { schema: 'core' })
@@ -160,7 +160,7 @@ function edit(configs: readonly Config[], change: (document: Document) => void):
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
       const faults = error.faults.map(({ path, message }) => `  ${path}: ${message}`)
-      throw new Failure(['nothing was written:', ...faults].join('\n'), USED_WRONGLY)
+      throw new UsageError(['nothing was written:', ...faults].join('\n'))
     }
     return { file, text }
   })
@@ -170,7 +170,7 @@ function edit(configs: readonly Config[], change: (document: Document) => void):
 /** The file has been read as a configuration, so the owners are a list. */
 function ownersNode(document: Document): YAMLSeq {
   const owners = document.get('owners')
-  if (!isSeq(owners)) throw new Failure('the owners are not a list')
+  if (!isSeq(owners)) throw new OperatorError('the owners are not a list')
   return owners
 }
 

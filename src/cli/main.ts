@@ -2,6 +2,7 @@
 // The command line. Exit 0: fine; 1: failed; 2: used wrongly.
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { USED_WRONGLY } from '../errors.ts'
 import { registerBackup } from './backup.ts'
 import { registerCluster } from './cluster/cluster.ts'
 import { registerDemo } from './demo/demo.ts'
@@ -16,7 +17,7 @@ import { registerRestore } from './restore.ts'
 import { registerSecret } from './secret.ts'
 import { registerStart } from './start.ts'
 import { registerStatus } from './status.ts'
-import { explain, USED_WRONGLY } from './terminal/failure.ts'
+import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
 /** The same file two levels up, from the sources and from the build. */

@@ -2,10 +2,10 @@
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
+import { UsageError } from '../errors.ts'
 import { type Config, type EtcdConfig, type MemberConfig, readConfig } from '../node/config.ts'
 import { holdStopped } from './local/running.ts'
 import { Members } from './local/temporary-members.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 /** A learner takes the others' snapshot and log first: up to 8 GiB. */
@@ -56,7 +56,7 @@ Example:
 
 async function list({ config: file, json }: Options): Promise<void> {
   const { ledger } = readConfig(file)
-  if (ledger.kind !== 'etcd') throw new Failure('a ledger of kind embedded has no members', USED_WRONGLY)
+  if (ledger.kind !== 'etcd') throw new UsageError('a ledger of kind embedded has no members')
   const { Membership } = await import('../node/membership.ts')
   const membership = new Membership(ledger)
   try {
@@ -111,17 +111,13 @@ type Found = {
   readonly member: MemberConfig
 }
 
-/** The node's configuration: the one that is named, or its neighbour. Throws Failure. */
+/** The node's configuration: the one that is named, or its neighbour. Throws OperatorError. */
 function find(node: string, named: Config): Found {
   const config = named.node === node ? named : readConfig(join(dirname(named.file), `${node}.yaml`))
   const { ledger } = config
-  if (config.node !== node)
-    throw new Failure(`${config.file} is the configuration of ${config.node}`, USED_WRONGLY)
+  if (config.node !== node) throw new UsageError(`${config.file} is the configuration of ${config.node}`)
   if (ledger.kind !== 'etcd' || !ledger.member)
-    throw new Failure(
-      `node ${node} runs no member of its own (ledger.member in ${config.file})`,
-      USED_WRONGLY,
-    )
+    throw new UsageError(`node ${node} runs no member of its own (ledger.member in ${config.file})`)
   return { config, ledger, member: ledger.member }
 }
 

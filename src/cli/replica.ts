@@ -3,9 +3,9 @@ import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
+import { FAILED, OperatorError } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { holdStopped } from './local/running.ts'
-import { FAILED, Failure } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: string; readonly json?: boolean }
@@ -116,11 +116,11 @@ function reset({ config: file, json }: Options): void {
   }
 }
 
-/** Without its ledger a replica is all there is; that of etcd is elsewhere. Throws Failure. */
+/** Without its ledger a replica is all there is; that of etcd is elsewhere. Throws OperatorError. */
 function needsLedger({ data, ledger, node }: Config): void {
   const there = ledger.kind === 'etcd' ? existsSync(data) : existsSync(join(data, 'ledger', 'data.mdb'))
   if (!there)
-    throw new Failure(
+    throw new OperatorError(
       `there is no ${ledger.kind === 'etcd' ? data : `ledger in ${data}`}: has node ${node} ever been started with this configuration?`,
     )
 }

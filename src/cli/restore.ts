@@ -5,11 +5,11 @@ import type { Command } from 'commander'
 import type { Verified } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
+import { OperatorError, UsageError } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import { holdStopped } from './local/running.ts'
 import { Members } from './local/temporary-members.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { Progress } from './terminal/progress.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -64,14 +64,13 @@ async function restore(name: string, { config: names, json }: Options): Promise<
   }
 }
 
-/** All nodes of one ledger; those that are named, and those found beside them. Throws Failure, ConfigError. */
+/** All nodes of one ledger; those that are named, and those found beside them. Throws OperatorError, ConfigError. */
 function nodesOf(named: readonly Config[]): Config[] {
   const [{ ledger: first }] = named
   const nodes = new Map(named.map((config) => [config.node, config]))
-  if (nodes.size < named.length)
-    throw new Failure('--config names one node twice: name each once', USED_WRONGLY)
+  if (nodes.size < named.length) throw new UsageError('--config names one node twice: name each once')
   if (first.kind === 'embedded' && named.length > 1)
-    throw new Failure('a node with ledger.kind embedded has a ledger of its own: name one', USED_WRONGLY)
+    throw new UsageError('a node with ledger.kind embedded has a ledger of its own: name one')
   for (const { file, ledger } of named) {
     if (ledger.kind === 'embedded') continue
     for (const name of Object.keys(ledger.member?.cluster ?? {})) {
@@ -81,7 +80,9 @@ function nodesOf(named: readonly Config[]): Config[] {
   }
   for (const { file, ledger } of nodes.values()) {
     if (ledgerName(ledger) !== ledgerName(first))
-      throw new Failure(`${file} has another ledger than ${named[0].file}: restore them one after the other`)
+      throw new OperatorError(
+        `${file} has another ledger than ${named[0].file}: restore them one after the other`,
+      )
   }
   return [...nodes.values()]
 }
@@ -95,25 +96,27 @@ function ledgerName(ledger: Config['ledger']): string {
 
 /** Throws DamagedBackup, BackupError. */
 async function verified(file: string): Promise<Verified> {
-  const { verifyBackup } = await import('../backup/backup.ts')
+  const [{ verifyBackup }, { DamagedBackup }] = await Promise.all([
+    import('../backup/backup.ts'),
+    import('../backup/file.ts'),
+  ])
   const progress = new Progress((entries) => `checking the backup: ${entries} entries`)
   try {
     return await verifyBackup(createReadStream(file), (entries) => progress.show(entries))
   } catch (error) {
-    if (error instanceof Error && error.name === 'DamagedBackup')
-      throw new Failure(`${file}: ${error.message}`)
+    if (error instanceof DamagedBackup) throw new OperatorError(`${file}: ${error.message}`)
     throw error
   } finally {
     progress.clear()
   }
 }
 
-/** Throws Failure before anything is written. */
+/** Throws OperatorError before anything is written. */
 async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): Promise<void> {
   const { refusal } = await import('../server/open.ts')
   for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
     if (refusal(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
-    throw new Failure(
+    throw new OperatorError(
       `${path} cannot open the backup: copy keyring.json from the vault that it was made of, and restore again`,
     )
   }
@@ -143,7 +146,7 @@ async function put(file: string, backup: Verified, nodes: readonly Config[]): Pr
   } catch (error) {
     progress.clear()
     for (const problem of members.problems) note(problem)
-    throw error instanceof NotEmpty ? new Failure(`${error.message}: ${wayOut(nodes[0])}`) : error
+    throw error instanceof NotEmpty ? new OperatorError(`${error.message}: ${wayOut(nodes[0])}`) : error
   } finally {
     progress.clear()
     await members.stop()

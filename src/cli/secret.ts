@@ -4,9 +4,9 @@ import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Coffer, CofferError, type ErrorSlug } from '../client/index.ts'
+import { OperatorError, UsageError } from '../errors.ts'
 import { isSecretName, NAME_PART, SECRET_NAME_RULE, SECRET_VALUE_BYTES } from '../wire.ts'
 import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
-import { Failure, USED_WRONGLY } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Json = { readonly json?: boolean }
@@ -109,21 +109,21 @@ ${ENVIRONMENT}`,
     .action(list)
 }
 
-/** Throws Failure. */
+/** Throws OperatorError. */
 function nameOf(text: string): string {
-  if (!isSecretName(text)) throw new Failure(`NAME must be ${SECRET_NAME_RULE}`, USED_WRONGLY)
+  if (!isSecretName(text)) throw new UsageError(`NAME must be ${SECRET_NAME_RULE}`)
   return text
 }
 
-/** Throws Failure. */
+/** Throws OperatorError. */
 function prefixOf(text: string): string {
-  if (!NAME_PART.test(text)) throw new Failure('PREFIX has characters that are in no name', USED_WRONGLY)
+  if (!NAME_PART.test(text)) throw new UsageError('PREFIX has characters that are in no name')
   return text
 }
 
-/** Throws Failure. */
+/** Throws OperatorError. */
 function versionOf(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new Failure('a version is a number: 1, 2, …', USED_WRONGLY)
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new UsageError('a version is a number: 1, 2, …')
   return Number(text)
 }
 
@@ -208,7 +208,7 @@ export async function* namesWith(coffer: Coffer, prefix: string): AsyncGenerator
   }
 }
 
-/** What a refusal means for this command, where that is more than what it says. Throws Failure, CofferError. */
+/** What a refusal means for this command, where that is more than what it says. Throws OperatorError, CofferError. */
 async function orTell<T>(
   call: Promise<T>,
   meanings: { readonly [slug in ErrorSlug]?: (error: CofferError) => string },
@@ -217,12 +217,12 @@ async function orTell<T>(
     return await call
   } catch (error) {
     const meaning = error instanceof CofferError ? meanings[error.slug] : undefined
-    if (error instanceof CofferError && meaning) throw new Failure(meaning(error))
+    if (error instanceof CofferError && meaning) throw new OperatorError(meaning(error))
     throw explainAt(error)
   }
 }
 
-/** As it is, to the last byte. Throws Failure where it cannot be a value. */
+/** As it is, to the last byte. Throws OperatorError where it cannot be a value. */
 async function readValue(from: string): Promise<string> {
   if (from === '-' && process.stdin.isTTY)
     note('the value, to its end (Ctrl-D, twice where no line feed is before it):')
@@ -232,11 +232,11 @@ async function readValue(from: string): Promise<string> {
     chunks.push(chunk)
     length += chunk.length
     if (length > SECRET_VALUE_BYTES)
-      throw new Failure(
+      throw new OperatorError(
         `the value has more than ${SECRET_VALUE_BYTES} bytes: store it elsewhere, and here how to get it`,
       )
   }
   const value = Buffer.concat(chunks)
-  if (!isUtf8(value)) throw new Failure('the value is not UTF-8: encode it, for example by base64')
+  if (!isUtf8(value)) throw new OperatorError('the value is not UTF-8: encode it, for example by base64')
   return value.toString('utf8')
 }

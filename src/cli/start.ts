@@ -1,12 +1,13 @@
 // coffer start: one node in the foreground, until a signal ends it.
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
+import { errorCode, FAILED } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
 import type { Node } from '../server/start.ts'
 import { initDirectory, tell } from './init.ts'
 import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './local/running.ts'
-import { explain, FAILED } from './terminal/failure.ts'
+import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
 const DEFAULT_DIR = './coffer-data'
@@ -104,8 +105,8 @@ function inUse(error: unknown, config: Config): string | undefined {
 
 /** What is wrong with the address, where that is what the start has failed of. */
 function portTrouble(error: unknown, { listen, file }: Config): string | undefined {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined
-  const why = typeof code === 'string' && Object.hasOwn(PORT_TROUBLES, code) ? PORT_TROUBLES[code] : undefined
+  const code = errorCode(error) ?? ''
+  const why = Object.hasOwn(PORT_TROUBLES, code) ? PORT_TROUBLES[code] : undefined
   if (why === undefined) return undefined
   return `cannot listen on ${listen.host}, port ${listen.port}: ${why}, or change listen in ${file}`
 }

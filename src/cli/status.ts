@@ -1,8 +1,8 @@
 // coffer status: every node of COFFER_URL side by side, and where they differ.
 import type { Command } from 'commander'
 import { CofferError, type NodeStatus } from '../client/index.ts'
+import { FAILED } from '../errors.ts'
 import { connect, ENVIRONMENT, urls } from './terminal/connect.ts'
-import { FAILED } from './terminal/failure.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 const TIMEOUT_MS = 5_000

@@ -2,6 +2,7 @@
 import http from 'node:http'
 import https from 'node:https'
 import type { Socket } from 'node:net'
+import { errorCode } from '../errors.ts'
 
 export type Request = {
   readonly method: 'GET' | 'POST' | 'PUT'
@@ -135,5 +136,5 @@ function watchConnect(socket: Socket, ms: number, fail: (error: NoAnswer) => voi
 /** The code of a system error, as `ECONNREFUSED`: its text may hold what was sent. */
 function reasonOf(error: Error): string {
   // Several addresses of one name fail as one AggregateError that has the code of the first.
-  return 'code' in error && typeof error.code === 'string' ? error.code : error.message
+  return errorCode(error) ?? error.message
 }

@@ -3,6 +3,7 @@
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 
 const WRAP_VERSION = 1
 const NONCE_BYTES = 12
@@ -12,12 +13,12 @@ export const ROOT_KEY_ID = /^[a-z0-9][a-z0-9._-]{0,63}$/
 export type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
 
 /** The keyring file is not of the documented form. */
-export class KeyringError extends Error {
+export class KeyringError extends OperatorError {
   override readonly name = 'KeyringError'
 }
 
 /** A wrapped key names a root key that this keyring lacks. */
-export class UnknownRootKey extends Error {
+export class UnknownRootKey extends OperatorError {
   override readonly name = 'UnknownRootKey'
   readonly rootKey: string
   constructor(rootKey: string) {
@@ -27,7 +28,7 @@ export class UnknownRootKey extends Error {
 }
 
 /** A wrapped key was not made by the root key that it names, or not for this place. */
-export class UnwrapError extends Error {
+export class UnwrapError extends OperatorError {
   override readonly name = 'UnwrapError'
 }
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
 import { type Random, seeded } from '../../test/sim/seed.ts'
-import { Failure } from '../cli/terminal/failure.ts'
+import { OperatorError } from '../errors.ts'
 import { SECRET_VALUE_BYTES, SECRETS_A_REQUEST } from '../wire.ts'
 import { readEnvFile } from './file.ts'
 import { toReferences, toValues } from './replace.ts'
@@ -39,7 +39,7 @@ function told(work: () => unknown): string {
   try {
     work()
   } catch (error) {
-    assert.ok(error instanceof Failure, String(error))
+    assert.ok(error instanceof OperatorError, String(error))
     return error.message
   }
   assert.fail('it was taken')

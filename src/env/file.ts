@@ -4,8 +4,7 @@
 import { isUtf8 } from 'node:buffer'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
-import { Failure } from '../cli/terminal/failure.ts'
-import { counted } from '../cli/terminal/terminal.ts'
+import { OperatorError } from '../errors.ts'
 import { parseReference, REFERENCE_SCHEME } from '../wire.ts'
 
 export type Quote = '' | "'" | '"' | '`'
@@ -52,18 +51,20 @@ export class Faults {
     this.#faults.push({ line, text })
   }
 
-  /** Throws Failure with all of them, in the order of the lines, where there are any. */
+  /** Throws OperatorError with all of them, in the order of the lines, where there are any. */
   check(): void {
     if (!this.any) return
     const sorted = this.#faults.toSorted((a, b) => a.line - b.line)
     const lines = sorted.map(({ line, text }) => `${this.#file}:${line}: ${text}`)
-    throw new Failure(
-      [`nothing was done, ${counted(lines.length, 'fault')} to correct:`, ...lines].join('\n'),
+    throw new OperatorError(
+      [`nothing was done, ${lines.length} fault${lines.length === 1 ? '' : 's'} to correct:`, ...lines].join(
+        '\n',
+      ),
     )
   }
 }
 
-/** What is wrong is in `faults`. Throws Failure where the file is not UTF-8: then nothing can be read of it. */
+/** What is wrong is in `faults`. Throws OperatorError where the file is not UTF-8: then nothing can be read of it. */
 export function readEnvFile(bytes: Buffer, file: string): EnvFile {
   const faults = new Faults(file)
   checkUtf8(bytes, faults)
@@ -102,7 +103,7 @@ function readings(text: string): ReadonlyMap<string, unknown>[] {
   return [parseEnv(text), parseDotenv(text)].map((found) => new Map(Object.entries(found)))
 }
 
-/** Throws Failure. */
+/** Throws OperatorError. */
 function checkUtf8(bytes: Buffer, faults: Faults): void {
   if (isUtf8(bytes)) return
   // No byte of a longer character is a line feed, so each line is judged for itself.

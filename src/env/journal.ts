@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { Failure } from '../cli/terminal/failure.ts'
+import { OperatorError } from '../errors.ts'
 import { sync, syncFile } from '../files.ts'
 
 export type Begun = {
@@ -21,11 +21,11 @@ export class Journal {
     this.#path = join(dirname(target), `.${basename(target)}.coffer`)
   }
 
-  /** Durable before it returns. Throws Failure where the run that was interrupted had another prefix. */
+  /** Durable before it returns. Throws OperatorError where the run that was interrupted had another prefix. */
   begin(prefix: string): Begun {
     const found = this.#read()
     if (found && found.prefix !== prefix)
-      throw new Failure(
+      throw new OperatorError(
         `an earlier run was interrupted, and it had ${told(found.prefix)}: run it again with that, so that it is finished. ` +
           `Or remove ${this.#path}, then see with \`coffer secret list\` what it has created`,
       )

@@ -19,7 +19,7 @@ export function isReference({ value }: Entry): boolean {
   return value.startsWith(REFERENCE_SCHEME)
 }
 
-/** Every value that is no reference becomes one. Throws Failure with all that is wrong in the file. */
+/** Every value that is no reference becomes one. Throws OperatorError with all that is wrong in the file. */
 export function toReferences(env: EnvFile, prefix: string): Encrypted {
   const secrets = env.entries
     .filter((entry) => !isReference(entry))
@@ -66,7 +66,7 @@ function findUnfit(secrets: readonly Planned[], faults: Faults): void {
 }
 
 /**
- * Every reference becomes its value, in quotes that let both parsers read exactly that. Throws Failure with the
+ * Every reference becomes its value, in quotes that let both parsers read exactly that. Throws OperatorError with the
  * values that no quotes carry.
  */
 export function toValues(env: EnvFile, resolved: ReadonlyMap<string, string>): string {
@@ -118,7 +118,7 @@ function waysToWrite(value: string, own: Quote): string[] {
   return [...fit.map((quote) => quote + value + quote), `"${value.replaceAll('\n', '\\n')}"`]
 }
 
-/** Throws Failure with the lines that would not be read as they are meant. */
+/** Throws OperatorError with the lines that would not be read as they are meant. */
 function verify({ entries, faults }: EnvFile, text: string, meant: (entry: Entry) => string): void {
   if (readsAs(text, new Map(entries.map((entry) => [entry.key, meant(entry)])))) return
   const wrong = entries.filter((entry) => !readsValue(text, entry.key, meant(entry)))

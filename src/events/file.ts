@@ -1,5 +1,6 @@
 // The file under the event log: whole lines, appended. Nothing else writes to it.
 import { type FileHandle, open } from 'node:fs/promises'
+import { errorCode } from '../errors.ts'
 
 // No line of the log is longer (log.ts bounds its texts), so the end of a file this large has a whole one.
 export const WINDOW_BYTES = 128 * 1024
@@ -100,8 +101,7 @@ export async function readTail(path: string): Promise<string | undefined> {
   try {
     handle = await open(path, 'r')
   } catch (error) {
-    // What node:fs throws has a code.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    if (errorCode(error) === 'ENOENT') return undefined
     throw error
   }
   try {

@@ -1,6 +1,7 @@
 // The files of an event log: `events.ndjson` is written, `events-<first seq>.ndjson` are older, only read.
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { errorCode } from '../errors.ts'
 import { readTail } from './file.ts'
 
 export const CURRENT = 'events.ndjson'
@@ -41,8 +42,8 @@ export async function rotate(dir: string, head: string, otherwise: number, keep:
     if (await exists(target)) return false
     await rename(join(dir, CURRENT), target)
   } catch (error) {
-    // What node:fs throws has a code. Somebody has removed or renamed the file: a new one is right too.
-    return (error as NodeJS.ErrnoException).code === 'ENOENT'
+    // ENOENT: somebody has removed or renamed the file, and a new one can begin.
+    return errorCode(error) === 'ENOENT'
   }
   try {
     for (const name of (await rotatedFiles(dir)).slice(keep)) await rm(join(dir, name))

@@ -3,14 +3,14 @@ import { randomUUID } from 'node:crypto'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
-import { Problem } from '../errors.ts'
+import { FatalError, Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
 import { badRequest } from './form.ts'
 import type { Metrics } from './metrics.ts'
 import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
-import { isFatal, problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
+import { problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
 import { checkQuery, pathOf } from './query.ts'
 import type { SecretCalls } from './secret-calls.ts'
 import { json, secretRoutes } from './secret-routes.ts'
@@ -72,7 +72,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
         'internal error',
       )
       problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
-      if (isFatal(error)) options.fatal(error as Error)
+      if (error instanceof FatalError) options.fatal(error)
     }
     // Probes of /ready come every second: their answer is no event, the change of it is.
     if (!isOpen(request)) {

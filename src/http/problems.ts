@@ -2,11 +2,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { AssertionError } from '../assert.ts'
-import { PROBLEMS, Problem, type Slug } from '../errors.ts'
+import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
-import { DamagedLedger } from '../ledger/lmdb-records.ts'
-import { DamagedReplica } from '../replica/store.ts'
 import { drain } from './body.ts'
 import { badRequest } from './form.ts'
 
@@ -21,7 +18,7 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
 
 /** The answer to what is no HTTP request, or takes too long to become one: there is no request to reply to. */
 export function refuseRaw(error: Error, socket: Socket): void {
-  const code = 'code' in error ? error.code : undefined
+  const code = errorCode(error)
   if (code === 'ECONNRESET' || !socket.writable) return
   const [expected, detail] =
     code === 'HPE_HEADER_OVERFLOW'
@@ -68,9 +65,4 @@ export function toProblem(error: unknown): Problem | undefined {
     return new Problem(error.reason, error.message)
   }
   return undefined
-}
-
-/** True where the node must end. */
-export function isFatal(error: unknown): boolean {
-  return error instanceof DamagedReplica || error instanceof DamagedLedger || error instanceof AssertionError
 }

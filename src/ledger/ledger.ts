@@ -1,5 +1,6 @@
 // The ledger is the only authority: a totally ordered list of guarded commits of opaque bytes. Drivers: memory
 // (tests), LMDB (one node), etcd (a cluster). checked.ts wraps any of them; contract.ts is the suite they all pass.
+import { OperatorError } from '../errors.ts'
 
 /** `revision` is the one under which the key was last put; 0 means that the key is absent. */
 export type Guard = { readonly key: string; readonly revision: number }
@@ -80,7 +81,7 @@ export type Ledger = {
 }
 
 /** The commit may or may not have happened: send the same bytes again to know. */
-export class UnknownOutcome extends Error {
+export class UnknownOutcome extends OperatorError {
   override readonly name = 'UnknownOutcome'
 }
 
@@ -88,7 +89,7 @@ export class UnknownOutcome extends Error {
 export type UnavailableReason = 'no-quorum' | 'disk-full' | 'ledger-full' | 'ledger-changed' | 'closed'
 
 /** The ledger could not be reached, or would not take it; nothing happened. */
-export class LedgerUnavailable extends Error {
+export class LedgerUnavailable extends OperatorError {
   override readonly name = 'LedgerUnavailable'
   readonly reason: UnavailableReason
   constructor(reason: UnavailableReason, detail: string) {

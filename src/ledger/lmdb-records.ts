@@ -1,9 +1,10 @@
 // The embedded ledger's records: a revision with its puts in `log`, the revision of a key's latest put in `keys`.
 import { crc32 } from 'node:zlib'
+import { FatalError } from '../errors.ts'
 import type { LedgerPut, Revision } from './ledger.ts'
 
 /** A record does not match its checksum, or the file is not ours. */
-export class DamagedLedger extends Error {
+export class DamagedLedger extends FatalError {
   override readonly name = 'DamagedLedger'
 }
 

@@ -3,12 +3,13 @@
 import { createPrivateKey, KeyObject, webcrypto, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import type { Clock } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 
 /** A certificate and its private key (PKCS #8), both PEM. */
 export type Issued = { readonly cert: string; readonly key: string }
 
 /** What an authority cannot be used for; the text says why, and what to do. */
-export class CertificateError extends Error {
+export class CertificateError extends OperatorError {
   override readonly name = 'CertificateError'
 }
 

@@ -1,6 +1,7 @@
 // The configuration file of one node: read whole, checked whole, every fault told at once.
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { errorCode, OperatorError } from '../errors.ts'
 import { isLoopback, splitListen } from './address.ts'
 import { type Fault, Place } from './config-value.ts'
 import { readYaml } from './yaml.ts'
@@ -90,7 +91,7 @@ export type Config = {
 }
 
 /** The file cannot be used. The message is for a person: the file's name, then a line for every fault. */
-export class ConfigError extends Error {
+export class ConfigError extends OperatorError {
   override readonly name = 'ConfigError'
   readonly faults: readonly Fault[]
 
@@ -110,8 +111,7 @@ export function readConfig(file: string): Config {
   try {
     bytes = readFileSync(path)
   } catch (error) {
-    // What node:fs throws has a code, as `ENOENT`.
-    const code = (error as NodeJS.ErrnoException).code
+    const code = errorCode(error)
     const message =
       code === 'ENOENT' ? 'there is no such file; `coffer init` makes one' : `cannot be read (${code})`
     throw new ConfigError(path, [{ path: '', message }])

@@ -5,6 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { OperatorError } from '../errors.ts'
 import { RIGHT_VERSIONS, versionIsRight } from '../ledger/etcd-version.ts'
 
 /** The version that is built. */
@@ -14,7 +15,7 @@ export const ETCD_VERSION = '3.7.3'
 const MODULE = fileURLToPath(new URL('../../tools/etcd', import.meta.url))
 
 /** There is no etcd that can be used; the text says what to install. */
-export class NoEtcd extends Error {
+export class NoEtcd extends OperatorError {
   override readonly name = 'NoEtcd'
 }
 

@@ -2,9 +2,10 @@
 // that, needs no clean-up, and holds between containers that share the disk. A pid file does none of these.
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { OperatorError } from '../errors.ts'
 
 /** Another process has the data directory. */
-export class InUse extends Error {
+export class InUse extends OperatorError {
   override readonly name = 'InUse'
 }
 

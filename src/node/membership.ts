@@ -1,5 +1,6 @@
 // Who is a member of the etcd cluster, and taking one's place anew: what `coffer member` does.
 import { readFileSync } from 'node:fs'
+import { OperatorError } from '../errors.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
 import type { EtcdConfig } from './config.ts'
 
@@ -9,7 +10,7 @@ const TRY_AGAIN_MS = 250
 const SETTLE_MS = 15_000
 
 /** The cluster cannot be asked, or refuses; the text says why and what to do. */
-export class MembershipError extends Error {
+export class MembershipError extends OperatorError {
   override readonly name = 'MembershipError'
 }
 

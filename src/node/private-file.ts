@@ -9,9 +9,10 @@ import {
   rmSync,
   writeSync,
 } from 'node:fs'
+import { errorCode, OperatorError } from '../errors.ts'
 
 /** The file cannot be used; the text says what to do. */
-export class PrivateFileError extends Error {
+export class PrivateFileError extends OperatorError {
   override readonly name = 'PrivateFileError'
 }
 
@@ -21,7 +22,7 @@ export function readPrivateFile(path: string): string {
   try {
     file = openSync(path, 'r')
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const code = errorCode(error)
     if (code === 'ENOENT')
       throw new PrivateFileError(`${path} is missing: restore it from where it is kept safe`)
     throw new PrivateFileError(`${path} cannot be read (${code})`)

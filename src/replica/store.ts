@@ -3,16 +3,17 @@
 // come: to add at the end costs a fraction of what it costs to put between others. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { FatalError, OperatorError } from '../errors.ts'
 import { settled } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole } from './page.ts'
 
 /** A record does not match its checksum: the replica is to be rebuilt. */
-export class DamagedReplica extends Error {
+export class DamagedReplica extends FatalError {
   override readonly name = 'DamagedReplica'
 }
 
 /** A transaction was not written, most often for want of room: nothing of it is there, and it may be tried again. */
-export class WriteFailed extends Error {
+export class WriteFailed extends OperatorError {
   override readonly name = 'WriteFailed'
 }
 

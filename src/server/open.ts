@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } 
 import { basename, dirname, join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { OperatorError } from '../errors.ts'
 import type { Log } from '../http/app.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { EtcdLedger } from '../ledger/etcd.ts'
@@ -16,7 +17,7 @@ import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 
 /** The node cannot start; the text says why and what to do. */
-export class StartError extends Error {
+export class StartError extends OperatorError {
   override readonly name = 'StartError'
 }
 

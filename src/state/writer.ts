@@ -1,6 +1,7 @@
 // The header of every entry: a version byte and its writer. By the writer an unknown outcome is told from
 // another's write.
 import { assert } from '../assert.ts'
+import { FatalError } from '../errors.ts'
 
 export const ENTRY_VERSION = 1
 export const WRITER_BYTES = 25
@@ -9,7 +10,7 @@ export const WRITER_BYTES = 25
 export type Writer = { readonly boot: string; readonly commit: number }
 
 /** An entry of ours that does not decode: the node stops before it applies it. */
-export class CorruptEntry extends Error {
+export class CorruptEntry extends FatalError {
   override readonly name = 'CorruptEntry'
 }
 

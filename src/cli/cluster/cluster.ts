@@ -1,6 +1,6 @@
 // coffer cluster: the nodes of a directory on this machine, in the background.
 import type { Command } from 'commander'
-import { FAILED, Failure, USED_WRONGLY } from '../terminal/failure.ts'
+import { FAILED, UsageError } from '../../errors.ts'
 import { note, print, printJson, table } from '../terminal/terminal.ts'
 import { nodesOf } from './nodes.ts'
 import { startNodes } from './start.ts'
@@ -72,8 +72,7 @@ Example:
 type StartOptions = { readonly wait: string; readonly json?: boolean }
 
 async function start(dir: string, { wait, json }: StartOptions): Promise<void> {
-  if (!/^[1-9]\d{0,5}$/.test(wait))
-    throw new Failure('--wait must be a whole number of seconds from 1', USED_WRONGLY)
+  if (!/^[1-9]\d{0,5}$/.test(wait)) throw new UsageError('--wait must be a whole number of seconds from 1')
   const nodes = await startNodes(nodesOf(dir), Number(wait) * 1000)
   if (json) printJson({ nodes: nodes.map(({ pid, ...node }) => ({ ...node, pid: pid ?? null })) })
   else

@@ -1,10 +1,10 @@
 // The nodes of a directory: every configuration in it.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { errorCode, OperatorError } from '../../errors.ts'
 import { type Config, ConfigError, readConfig } from '../../node/config.ts'
-import { Failure } from '../terminal/failure.ts'
 
-/** In the order of their names. Throws Failure with the faults of all files, or where there is no node. */
+/** In the order of their names. Throws OperatorError with the faults of all files, or where there is no node. */
 export function nodesOf(dir: string): Config[] {
   const nodes: Config[] = []
   const faults: string[] = []
@@ -18,15 +18,16 @@ export function nodesOf(dir: string): Config[] {
       faults.push(error.message)
     }
   }
-  if (faults.length > 0) throw new Failure(faults.join('\n'))
+  if (faults.length > 0) throw new OperatorError(faults.join('\n'))
   if (nodes.length === 0) {
-    throw new Failure(
+    throw new OperatorError(
       `${resolve(dir)} has no configuration of a node (NODE.yaml); \`coffer init ${dir} --nodes 3\` makes three`,
     )
   }
   for (const [i, { node, file }] of nodes.entries()) {
     const other = nodes.slice(0, i).find((before) => before.node === node)
-    if (other) throw new Failure(`${other.file} and ${file} are both node ${node}: give each its own name`)
+    if (other)
+      throw new OperatorError(`${other.file} and ${file} are both node ${node}: give each its own name`)
   }
   return nodes
 }
@@ -37,9 +38,9 @@ function namesIn(dir: string): string[] {
       .filter((name) => name.endsWith('.yaml'))
       .sort()
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+    const code = errorCode(error)
     if (code === 'ENOENT' || code === 'ENOTDIR')
-      throw new Failure(`${resolve(dir)} is no directory; \`coffer init DIR --nodes 3\` makes one`)
+      throw new OperatorError(`${resolve(dir)} is no directory; \`coffer init DIR --nodes 3\` makes one`)
     throw error
   }
 }

@@ -3,11 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { Probe, type Readiness } from '../local/probe.ts'
 import { running } from '../local/running.ts'
-import { Failure } from '../terminal/failure.ts'
 import { note } from '../terminal/terminal.ts'
 
 const POLL_MS = 100
@@ -26,7 +26,7 @@ type Started = { readonly child: ChildProcess; readonly log: string; readonly fr
 
 export type Up = { readonly node: string; readonly url: string; readonly pid: number | undefined }
 
-/** Resolves when all are ready at the same time. Throws Failure, NoEtcd. */
+/** Resolves when all are ready at the same time. Throws OperatorError, NoEtcd. */
 export async function startNodes(configs: readonly Config[], waitMs: number): Promise<Up[]> {
   const nodes = configs.map((config) => ({ config, probe: new Probe(config) }))
   try {
@@ -47,11 +47,11 @@ export async function startNodes(configs: readonly Config[], waitMs: number): Pr
   }
 }
 
-/** Another vault's node would be taken for this one. Throws Failure. */
+/** Another vault's node would be taken for this one. Throws OperatorError. */
 async function checkAddress({ node, file }: Config, probe: Probe): Promise<void> {
   const { answers } = await probe.ready(ASK_MS)
   if (!answers) return
-  throw new Failure(
+  throw new OperatorError(
     `node ${node} does not run, but something answers at ${probe.url}: end that, or change listen in ${file}`,
   )
 }
@@ -94,13 +94,13 @@ async function untilReady(nodes: readonly Awaited[], waitMs: number): Promise<vo
     for (;;) {
       const answers = await Promise.all(nodes.map(({ probe }) => probe.ready(ASK_MS)))
       const ended = nodes.filter(hasEnded)
-      if (ended.length > 0) throw new Failure(ended.map(lastWords).join('\n'))
+      if (ended.length > 0) throw new OperatorError(ended.map(lastWords).join('\n'))
       const waiting = nodes.flatMap(({ config }, i) =>
         answers[i].ready ? [] : [{ config, answer: answers[i] }],
       )
       if (waiting.length === 0) return
       const passed = performance.now() - began
-      if (passed > waitMs) throw new Failure(waiting.map((each) => notReady(each, waitMs)).join('\n'))
+      if (passed > waitMs) throw new OperatorError(waiting.map((each) => notReady(each, waitMs)).join('\n'))
       progress.show(
         waiting.map(({ config }) => config.node),
         passed,

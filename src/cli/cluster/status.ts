@@ -16,7 +16,7 @@ export type NodeState = {
   readonly reasons: readonly string[]
 } & Numbers
 
-/** Throws Failure where a configuration does not say how its node is reached. */
+/** Throws OperatorError where a configuration does not say how its node is reached. */
 export function stateOfNodes(configs: readonly Config[]): Promise<NodeState[]> {
   return Promise.all(configs.map(stateOf))
 }

@@ -1,7 +1,7 @@
 // coffer cluster stop: ends the nodes of a directory, and resolves when nothing of them is left.
+import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { isAlive, type Running, running, runningMember } from '../local/running.ts'
-import { Failure } from '../terminal/failure.ts'
 import { note } from '../terminal/terminal.ts'
 
 const PATIENCE_MS = 30_000
@@ -11,13 +11,13 @@ const PID_MS = 2_000
 const KILLED_MS = 10_000
 const POLL_MS = 50
 
-/** All at once. Returns the names of those that ran. Throws Failure where one cannot be ended. */
+/** All at once. Returns the names of those that ran. Throws OperatorError where one cannot be ended. */
 export async function stopNodes(configs: readonly Config[], patienceMs = PATIENCE_MS): Promise<string[]> {
   const results = await Promise.allSettled(configs.map((config) => stopNode(config, patienceMs)))
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
-  const strange = failures.find((error) => !(error instanceof Failure))
+  const strange = failures.find((error) => !(error instanceof OperatorError))
   if (strange) throw strange
-  if (failures.length > 0) throw new Failure(failures.map(({ message }) => message).join('\n'))
+  if (failures.length > 0) throw new OperatorError(failures.map(({ message }) => message).join('\n'))
   return configs
     .filter((_, i) => results[i].status === 'fulfilled' && results[i].value)
     .map(({ node }) => node)
@@ -38,10 +38,10 @@ async function stopNode(config: Config, patienceMs: number): Promise<boolean> {
     if (each !== undefined && isAlive(each)) send(config, each, 'SIGKILL')
   }
   if (await until(() => isGone(config, pid), KILLED_MS)) return true
-  throw new Failure(`node ${config.node} is still there: ${left(config, pid)}; end it yourself`)
+  throw new OperatorError(`node ${config.node} is still there: ${left(config, pid)}; end it yourself`)
 }
 
-/** undefined where the node does not run. Throws Failure where nothing says by which process it does. */
+/** undefined where the node does not run. Throws OperatorError where nothing says by which process it does. */
 async function pidOf(config: Config): Promise<number | undefined> {
   let now: Running | undefined
   await until(() => {
@@ -49,7 +49,7 @@ async function pidOf(config: Config): Promise<number | undefined> {
     return now === undefined || now.pid !== undefined
   }, PID_MS)
   if (now === undefined || now.pid !== undefined) return now?.pid
-  throw new Failure(
+  throw new OperatorError(
     `${config.data} is in use, and nothing says by which process: end that yourself, and stop node ${config.node} again`,
   )
 }
@@ -70,9 +70,9 @@ function send({ node }: Config, pid: number, signal: NodeJS.Signals): void {
   try {
     process.kill(pid, signal)
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'failed'
+    const code = errorCode(error) ?? 'failed'
     if (code === 'ESRCH') return // it has just ended
-    throw new Failure(`node ${node} (process ${pid}) cannot be stopped: ${code}; whose process is it?`)
+    throw new OperatorError(`node ${node} (process ${pid}) cannot be stopped: ${code}; whose process is it?`)
   }
 }
 

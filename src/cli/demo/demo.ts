@@ -1,6 +1,6 @@
 // coffer demo: short stories that run for real, and check everything that they say.
 import type { Command } from 'commander'
-import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
+import { UsageError } from '../../errors.ts'
 import { basics } from './basics.ts'
 import { env } from './env.ts'
 
@@ -30,7 +30,7 @@ Example:
       const scenario = SCENARIOS.get(name)
       if (!scenario) {
         const known = [...SCENARIOS.keys()].map((each) => `\`coffer demo ${each}\``).join(' or ')
-        throw new Failure(`there is no scenario ${name} in this version: ${known}`, USED_WRONGLY)
+        throw new UsageError(`there is no scenario ${name} in this version: ${known}`)
       }
       await scenario()
     })

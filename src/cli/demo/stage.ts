@@ -9,8 +9,8 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../client/index.ts'
+import { OperatorError } from '../../errors.ts'
 import { initDirectory, type Made } from '../init.ts'
-import { Failure } from '../terminal/failure.ts'
 
 const START_MS = 10_000
 const STOP_MS = 5_000
@@ -52,7 +52,7 @@ export class Stage implements AsyncDisposable {
     return { code, output: (await output).join('') }
   }
 
-  /** Starts the node as `coffer start` does, and waits until it is ready. Throws Failure. */
+  /** Starts the node as `coffer start` does, and waits until it is ready. Throws OperatorError. */
   async start(): Promise<void> {
     const args = [...process.execArgv, MAIN, 'start', '--config', this.made.configs[0]]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
@@ -68,7 +68,7 @@ export class Stage implements AsyncDisposable {
       break
     }
     clearTimeout(timer)
-    if (this.#url === '') throw new Failure(`the node has not started: ${last}`)
+    if (this.#url === '') throw new OperatorError(`the node has not started: ${last}`)
     child.stderr.resume() // nobody reads what it logs from now on, and it must not wait for a reader
   }
 

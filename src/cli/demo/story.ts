@@ -1,19 +1,19 @@
 // How a scenario of `coffer demo` tells what it does, and checks what it says.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { Failure } from '../terminal/failure.ts'
+import { OperatorError } from '../../errors.ts'
 import { bold, counted, print } from '../terminal/terminal.ts'
 
-/** Throws Failure where what the demo says is not so. */
+/** Throws OperatorError where what the demo says is not so. */
 export function claim(holds: boolean, what: string): asserts holds {
-  if (!holds) throw new Failure(`the demo says that ${what}, and that is not so: please report it`)
+  if (!holds) throw new OperatorError(`the demo says that ${what}, and that is not so: please report it`)
 }
 
 export function chapter(title: string): void {
   print(`\n${bold(title)}\n`)
 }
 
-/** Searches every file below `dir`. Throws Failure where one of the values stands in one. */
+/** Searches every file below `dir`. Throws OperatorError where one of the values stands in one. */
 export function nowhereIn(dir: string, values: readonly string[]): void {
   // One that is found nowhere by mistake would prove nothing: the node's own files must be among those
   // searched.

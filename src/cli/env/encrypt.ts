@@ -9,20 +9,19 @@ import { type Coffer, CofferError } from '../../client/index.ts'
 import { readEnvFile } from '../../env/file.ts'
 import { type Begun, Journal } from '../../env/journal.ts'
 import { type Planned, toReferences } from '../../env/replace.ts'
+import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile, placeFile } from '../../files.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
 import { namesWith } from '../secret.ts'
 import { withClient } from '../terminal/connect.ts'
-import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
 import { counted, print, printJson } from '../terminal/terminal.ts'
 
 type Options = { readonly prefix: string; readonly out?: string; readonly json?: boolean }
 
 export async function encryptFile(file: string, { prefix, out, json }: Options): Promise<void> {
   if (!isSecretName(`${prefix}KEY`))
-    throw new Failure(
+    throw new UsageError(
       '--prefix must be what names of secrets can begin with, as app/prod/: this one is not',
-      USED_WRONGLY,
     )
   const bytes = readFileSync(file)
   const like = statSync(file)
@@ -40,17 +39,17 @@ export async function encryptFile(file: string, { prefix, out, json }: Options):
   else print(`${result.file}: ${done}`)
 }
 
-/** Between two instructions it can change all the same; in an editor it takes longer. Throws Failure. */
+/** Between two instructions it can change all the same; in an editor it takes longer. Throws OperatorError. */
 function checkUnchanged(file: string, bytes: Buffer): void {
   if (readFileSync(file).equals(bytes)) return
-  throw new Failure(
+  throw new OperatorError(
     `${file} was changed by somebody else meanwhile, so it stays as it is now. Run the command again: it tells what to do`,
   )
 }
 
 type Asked = { readonly file: string; readonly prefix: string; readonly secrets: readonly Planned[] }
 
-/** When it returns, all secrets are there. Throws Failure, CofferError. */
+/** When it returns, all secrets are there. Throws OperatorError, CofferError. */
 async function create(coffer: Coffer, asked: Asked, journal: Journal): Promise<void> {
   const { file, prefix, secrets } = asked
   const begun = journal.begin(prefix)
@@ -62,7 +61,7 @@ async function create(coffer: Coffer, asked: Asked, journal: Journal): Promise<v
   } catch (error) {
     if (!(error instanceof CofferError)) throw error
     if (!isDefinite(error, begun))
-      throw new Failure(
+      throw new OperatorError(
         `${error.message}\n${file} is as it was. Run the same command again: that is safe, whatever has become of this request`,
       )
     const refusal = await explain(coffer, error, asked)
@@ -86,7 +85,7 @@ async function explain(coffer: Coffer, error: CofferError, { file, prefix, secre
       .map(({ name, entry }) => `${file}:${entry.line}: ${entry.key}=${REFERENCE_SCHEME}${name}`)
   if (error.slug === 'secret-exists') {
     const names = Array.isArray(error.members.names) ? error.members.names : []
-    return new Failure(
+    return new OperatorError(
       [
         `nothing was created, and ${file} is as it was, since these secrets exist already:`,
         ...places(new Set(names)),
@@ -96,7 +95,7 @@ async function explain(coffer: Coffer, error: CofferError, { file, prefix, secre
   }
   if (error.slug !== 'idempotency-key-reused') return error
   const existing = places(new Set(await Array.fromAsync(namesWith(coffer, prefix))))
-  return new Failure(
+  return new OperatorError(
     [
       `${file} has changed since a run was interrupted that created its secrets, and it is as it was before this run.`,
       ...(existing.length === 0 ? [] : ['These exist, with the values of then:', ...existing]),

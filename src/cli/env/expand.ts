@@ -12,10 +12,10 @@ import {
 import { CofferError } from '../../client/index.ts'
 import { type EnvFile, readEnvFile } from '../../env/file.ts'
 import { isReference, toValues } from '../../env/replace.ts'
+import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile } from '../../files.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
-import { Failure, USED_WRONGLY } from '../terminal/failure.ts'
 
 /** `at` is an instant (RFC 3339), for the references without a version. */
 export type At = { readonly at?: string }
@@ -23,10 +23,7 @@ export type At = { readonly at?: string }
 export async function expandFile(file: string, options: At & { readonly out?: string }): Promise<void> {
   const { out } = options
   if (out !== undefined && isSameFile(out, file))
-    throw new Failure(
-      `${out} is the file with the references, which would be lost: name another one`,
-      USED_WRONGLY,
-    )
+    throw new UsageError(`${out} is the file with the references, which would be lost: name another one`)
   const { env, resolved } = await resolveFile(file, options)
   const text = toValues(env, resolved)
   if (out === undefined) process.stdout.write(text)
@@ -55,7 +52,7 @@ export type ResolvedFile = {
 }
 
 /**
- * No node is asked where there are no references. Throws Failure where anything is wrong with the file, or a reference
+ * No node is asked where there are no references. Throws OperatorError where anything is wrong with the file, or a reference
  * is not found, with all lines of all.
  */
 export async function resolveFile(file: string, { at }: At): Promise<ResolvedFile> {
@@ -64,7 +61,7 @@ export async function resolveFile(file: string, { at }: At): Promise<ResolvedFil
   const refs = [...new Set(env.entries.filter(isReference).map(({ value }) => value))]
   if (refs.length === 0) return { env, resolved: new Map() }
   if (refs.length > REFS_A_REQUEST)
-    throw new Failure(
+    throw new OperatorError(
       `${file} has ${refs.length} references, of ${REFS_A_REQUEST} that can be resolved at once: make two files of it`,
     )
   try {
@@ -77,7 +74,7 @@ export async function resolveFile(file: string, { at }: At): Promise<ResolvedFil
   }
 }
 
-/** Throws Failure with the lines. */
+/** Throws OperatorError with the lines. */
 function checkMissing({ entries, faults }: EnvFile, missing: unknown, at: string | undefined): void {
   const names = new Set<unknown>(Array.isArray(missing) ? missing : [])
   const when = at === undefined ? '' : ` at ${at}`

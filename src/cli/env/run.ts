@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
-import { Failure } from '../terminal/failure.ts'
+import { errorCode, OperatorError } from '../../errors.ts'
 import { type At, resolveFile } from './expand.ts'
 
 const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
@@ -19,7 +19,7 @@ export async function runCommand(file: string, command: readonly string[], optio
   process.exitCode = await run(command, { ...inherited, ...values })
 }
 
-/** Throws Failure. */
+/** Throws OperatorError. */
 async function valuesIn(file: string, options: At): Promise<Readonly<Record<string, string>>> {
   const { env, resolved } = await resolveFile(file, options)
   const values = env.entries.map(({ key, line, value }) => ({
@@ -38,7 +38,7 @@ async function valuesIn(file: string, options: At): Promise<Readonly<Record<stri
   return Object.fromEntries(values.map(({ key, value }) => [key, value]))
 }
 
-/** The exit code that is passed on. Throws Failure where the command cannot be started. */
+/** The exit code that is passed on. Throws OperatorError where the command cannot be started. */
 async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   let child: ChildProcess | undefined
   const passOn = (signal: NodeJS.Signals): void => {
@@ -63,9 +63,10 @@ async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): 
 }
 
 /** Only the code of the error is told: some of Node's messages repeat the environment. */
-function cannotStart(name: string, error: unknown): Failure {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : 'failed'
-  if (code === 'ENOENT' || name === '') return new Failure(`there is no command ${name}`, NOT_FOUND)
-  if (code === 'EACCES') return new Failure(`${name} cannot be executed`, NOT_EXECUTABLE)
-  return new Failure(`${name} cannot be started (${code})`)
+function cannotStart(name: string, error: unknown): OperatorError {
+  const code = errorCode(error) ?? 'failed'
+  if (code === 'ENOENT' || name === '')
+    return new OperatorError(`there is no command ${name}`, { exitCode: NOT_FOUND })
+  if (code === 'EACCES') return new OperatorError(`${name} cannot be executed`, { exitCode: NOT_EXECUTABLE })
+  return new OperatorError(`${name} cannot be started (${code})`)
 }

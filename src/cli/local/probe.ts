@@ -1,5 +1,5 @@
 // What a node of this machine tells whoever asks, without an API key: /ready and /metrics.
-import type { Target, Transport } from '../../client/transport.ts'
+import { NoAnswer, type Target, type Transport } from '../../client/transport.ts'
 import type { Config } from '../../node/config.ts'
 import { connectTo } from './reach.ts'
 
@@ -29,7 +29,7 @@ export class Probe {
   readonly #target: Target
   readonly #transport: Transport
 
-  /** Throws Failure where the configuration does not say how the node is reached. */
+  /** Throws OperatorError where the configuration does not say how the node is reached. */
   constructor(config: Config) {
     const { target, transport } = connectTo(config)
     this.url = target.origin
@@ -61,7 +61,7 @@ export class Probe {
       const { status, body } = await this.#transport.send(this.#target, request)
       return { status, body: body.toString('utf8') }
     } catch (error) {
-      if (error instanceof Error && error.name === 'NoAnswer') return error.message
+      if (error instanceof NoAnswer) return error.message
       throw error
     }
   }

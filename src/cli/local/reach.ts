@@ -2,9 +2,9 @@
 // runs on this machine is asked over HTTP (/metrics) and told by SIGHUP; one that does not run is, where its
 // ledger matters, started in this process on a free port of 127.0.0.1, and stopped again.
 import { readFileSync } from 'node:fs'
-import { type Target, Transport, targetOf } from '../../client/transport.ts'
+import { NoAnswer, type Target, Transport, targetOf } from '../../client/transport.ts'
+import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
-import { Failure } from '../terminal/failure.ts'
 import { note } from '../terminal/terminal.ts'
 import { hangUp, type Running, running } from './running.ts'
 
@@ -38,7 +38,7 @@ export async function reach(config: Config): Promise<Reached> {
   return reachRunning(config) ?? (await startHere(config))
 }
 
-/** How a node of this machine is asked. Throws Failure. */
+/** How a node of this machine is asked. Throws OperatorError. */
 export function connectTo(config: Config): { readonly target: Target; readonly transport: Transport } {
   const target = targetOf(addressOf(config))
   return { target, transport: new Transport(config.tls ? { tls: pinned(config.tls.cert) } : {}) }
@@ -80,10 +80,10 @@ async function startHere(config: Config): Promise<Reached> {
   }
 }
 
-/** Where a node of this machine is asked. Throws Failure. */
+/** Where a node of this machine is asked. Throws OperatorError. */
 function addressOf({ listen, tls, file, node }: Config): URL {
   if (listen.port === 0)
-    throw new Failure(`node ${node} listens on a port that only its log tells: name one in ${file}`)
+    throw new OperatorError(`node ${node} listens on a port that only its log tells: name one in ${file}`)
   const host = listen.host === '0.0.0.0' ? '127.0.0.1' : listen.host === '::' ? '::1' : listen.host
   return new URL(`${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${listen.port}`)
 }
@@ -104,7 +104,7 @@ async function readRootKeys(transport: Transport, target: Target): Promise<RootK
     return status === 200 ? parseMetrics(body.toString('utf8')) : undefined
   } catch (error) {
     // It may be starting. Who waits for it tells when it never answers.
-    if (error instanceof Error && error.name === 'NoAnswer') return undefined
+    if (error instanceof NoAnswer) return undefined
     throw error
   }
 }
@@ -121,7 +121,7 @@ function parseMetrics(text: string): RootKeys | undefined {
   }
 }
 
-/** Has the node re-read its keyring and waits until it is as `wanted`. Throws Failure. */
+/** Has the node re-read its keyring and waits until it is as `wanted`. Throws OperatorError. */
 export async function settle(
   reached: Reached,
   wanted: (now: RootKeys) => boolean,
@@ -134,7 +134,7 @@ export async function settle(
     if (now && wanted(now)) return now
     if (performance.now() > deadline) {
       const state = now ? `has not ${what}` : 'does not answer or is not ready'
-      throw new Failure(`node ${reached.node} ${state} after ${WAIT_MS / 1000} s: its log says why`)
+      throw new OperatorError(`node ${reached.node} ${state} after ${WAIT_MS / 1000} s: its log says why`)
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }

@@ -10,9 +10,9 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { InUse, lockDirectory } from '../../node/lock.ts'
-import { Failure } from '../terminal/failure.ts'
 
 type Place = Pick<Config, 'file' | 'node' | 'data'>
 
@@ -112,7 +112,7 @@ export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
   } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+    return errorCode(error) === 'EPERM'
   }
   return !/\) Z /.test(readProc(pid, 'stat') ?? '')
 }
@@ -126,22 +126,22 @@ function readProc(pid: number, name: 'cmdline' | 'stat'): string | undefined {
   }
 }
 
-/** Has a running node re-read its owners and its keyring. Throws Failure where it cannot be told. */
+/** Has a running node re-read its owners and its keyring. Throws OperatorError where it cannot be told. */
 export function hangUp(place: Place, { pid }: Running): void {
   if (pid === undefined) {
-    throw new Failure(
+    throw new OperatorError(
       `${place.data} is in use, and ${pidFile(place)} does not say by which process: send it SIGHUP yourself`,
     )
   }
   try {
     process.kill(pid, 'SIGHUP')
   } catch (error) {
-    const why = error instanceof Error && 'code' in error ? String(error.code) : 'failed'
-    throw new Failure(`node ${place.node} (process ${pid}) cannot be told to re-read its files: ${why}`)
+    const why = errorCode(error) ?? 'failed'
+    throw new OperatorError(`node ${place.node} (process ${pid}) cannot be told to re-read its files: ${why}`)
   }
 }
 
-/** Holds the data directory of a node that must be stopped. Throws Failure. */
+/** Holds the data directory of a node that must be stopped. Throws OperatorError. */
 export function holdStopped(place: Place): { release(): void } {
   try {
     return lockDirectory(place.data)
@@ -149,6 +149,6 @@ export function holdStopped(place: Place): { release(): void } {
     if (!(error instanceof InUse)) throw error
     const pid = readPid(place)
     const by = pid === undefined ? '' : ` by process ${pid}`
-    throw new Failure(`${place.data} is in use${by}: stop node ${place.node} first`)
+    throw new OperatorError(`${place.data} is in use${by}: stop node ${place.node} first`)
   }
 }
