@@ -1,6 +1,5 @@
 // What the parts of a suite share: where they work, how much they do, and what they have found.
 import type { Bare } from './floor.ts'
-import type { GrowthPoint } from './growth.ts'
 import type { Row } from './table.ts'
 
 export type Bench = {
@@ -32,4 +31,26 @@ export type Floors = {
   etcdSecrets?: number
   /** Bytes a second in large puts of a bare etcd cluster. */
   etcdBytes?: number
+}
+
+/** A vault of one size, as the growth measured it. */
+export type GrowthPoint = {
+  readonly mappings: number
+  /** New values a second, over the last stretch of the load. */
+  readonly tokenize: number
+  readonly inOrder: number
+  readonly atRandom: number
+  /** Part of a core that the rest of the machine took while the new values were measured. */
+  readonly othersCpu: number
+  /** Bytes. `anon` is the process's own memory, `rss` has the mapped files too. */
+  readonly rss: number
+  readonly anon: number
+  readonly anonAfterStart: number
+  readonly ledger: number
+  readonly replica: number
+  /** Seconds. */
+  readonly stop: number
+  readonly start: number
+  readonly startWithoutCheckpoint: number
+  readonly rebuild?: number
 }

@@ -48,7 +48,9 @@ export async function startChild(
       const end = text.indexOf('\n')
       if (end >= 0) resolve(String(JSON.parse(text.slice(0, end)).url))
     })
-    closed.then((code) => reject(new Error(`${script} ended with ${code} before it was ready:\n${said}`)))
+    void closed.then((code) =>
+      reject(new Error(`${script} ended with ${code} before it was ready:\n${said}`)),
+    )
   })
   const stop = async (): Promise<void> => {
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)

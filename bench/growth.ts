@@ -1,5 +1,5 @@
 // How a vault changes as it grows: rates, memory, disk, and how long it takes to start.
-import type { Bench } from './bench.ts'
+import type { Bench, GrowthPoint } from './bench.ts'
 import { Client, type Measured } from './load.ts'
 import { BULK, BULK_CONNECTIONS } from './parts.ts'
 import type { Panel } from './plot.ts'
@@ -14,27 +14,6 @@ const STRETCH = 1_000_000
 const AIMED_SIZE = 20_000_000
 export const SIZES = [100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, AIMED_SIZE]
 const REBUILT_AT = 1_000_000
-
-export type GrowthPoint = {
-  readonly mappings: number
-  /** New values a second, over the last stretch of the load. */
-  readonly tokenize: number
-  readonly inOrder: number
-  readonly atRandom: number
-  /** Part of a core that the rest of the machine took while the new values were measured. */
-  readonly othersCpu: number
-  /** Bytes. `anon` is the process's own memory, `rss` has the mapped files too. */
-  readonly rss: number
-  readonly anon: number
-  readonly anonAfterStart: number
-  readonly ledger: number
-  readonly replica: number
-  /** Seconds. */
-  readonly stop: number
-  readonly start: number
-  readonly startWithoutCheckpoint: number
-  readonly rebuild?: number
-}
 
 export async function measureGrowth(bench: Bench): Promise<void> {
   const sizes = SIZES.filter((size) => size <= bench.largest)

@@ -11,7 +11,7 @@ const node = await startNode(config, {
   log,
   member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
 })
-node.failed.then((error) => {
+void node.failed.then((error) => {
   console.error(error)
   process.exit(1)
 })

@@ -123,7 +123,7 @@ export class EtcdLedger implements Ledger {
       const write = { at: performance.now(), small: bytes < SMALL_BYTES }
       this.#sent.add(write)
       this.#askingTerm ??= setInterval(() => void this.#askTerm(), ASK_TERM_MS)
-      this.#write(batch).finally(() => {
+      void this.#write(batch).finally(() => {
         this.#sent.delete(write)
         if (write.small)
           this.#gathering.answered(batch.length, this.#waiting.length, performance.now() - write.at)

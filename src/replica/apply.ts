@@ -274,7 +274,7 @@ export class Fold {
   /** Begins a checkpoint in the background when enough is new; one at a time. */
   checkpointIfDue(failed: (error: Error) => void): void {
     const due = Math.max(CHECKPOINT_MAPPINGS, this.tables.mappings * 0.25)
-    if (this.#sinceCheckpoint < due || this.#checkpointing) return
+    if (this.#sinceCheckpoint < due || this.#checkpointing !== undefined) return
     this.#checkpointing = this.checkpoint()
       .catch(failed)
       .finally(() => {

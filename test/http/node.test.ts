@@ -228,7 +228,7 @@ test('a stopping node does not wait for ever: what is not done after 10 s is cut
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const stopped = own.node.stop()
   let done = false
-  stopped.finally(() => {
+  void stopped.finally(() => {
     done = true
   })
   for (let turn = 0; turn < 100; turn++) {

@@ -13,7 +13,7 @@ process.once('SIGTERM', () => {
     },
   )
 })
-node.failed.then((error) => {
+void node.failed.then((error) => {
   console.error(error)
   process.exit(1)
 })
