@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 import { Command } from 'commander'
 import { open } from 'lmdb'
 import { verifyBackup } from '../src/backup/backup.ts'
-import { Contents } from '../src/backup/entry-digest.ts'
+import { EntryDigest } from '../src/backup/entry-digest.ts'
 import { BackupWriter } from '../src/backup/file.ts'
 import { Values } from '../src/crypto/canonical.ts'
 import { deriveKey, EpochKey } from '../src/crypto/epoch-key.ts'
@@ -579,17 +579,17 @@ test('the backup of docs/format.md is what the code writes, and reads', async ()
   const receiptKey = Buffer.from(wrapped, 'hex')
   const genesis = encodeEntry({ kind: 'genesis', identity, format: 1, receiptKey }, WRITER)
   const epoch = encodeEntry({ kind: 'epoch', owner: 'clinic-a', active: 3 }, WRITER)
-  const contents = new Contents()
+  const digest = new EntryDigest()
   const entries = [
     { key: 'genesis', value: genesis },
     { key: 'epoch/clinic-a', value: epoch },
   ]
-  for (const { key, value } of entries) contents.add(key, value)
+  for (const { key, value } of entries) digest.add(key, value)
   const chunks: Uint8Array[] = []
   const writer = new BackupWriter(async (chunk) => chunks.push(chunk))
   await writer.head({ revision: 2, identity, format: 1, madeAt: OPENED })
   for (const entry of entries) await writer.entry(entry)
-  await writer.end({ entries: 2, mappings: 0, digest: contents.digest() })
+  await writer.end({ entries: 2, mappings: 0, digest: digest.digest() })
   const [block] = blocks('docs/format.md', 'backup')
   const told = [...block.matchAll(/^.*? {2,}(.*)$/gm)].map(([, bytes]) => bytes).join('')
   assert.equal(told, hex(Buffer.concat(chunks)))

@@ -22,7 +22,7 @@ import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { BackupError, verifyBackup, writeBackup } from './backup.ts'
-import { Contents } from './entry-digest.ts'
+import { EntryDigest } from './entry-digest.ts'
 import { BackupWriter, DamagedBackup } from './file.ts'
 import { restore } from './restore.ts'
 
@@ -258,7 +258,7 @@ test('a backup with any byte changed is refused, and told where', async () => {
     const part = starts.findLastIndex((start) => start <= at)
     const where =
       part < 0
-        ? /no backup/
+        ? /not a backup/
         : part === starts.length - 1
           ? /SHA-256/
           : new RegExp(`${part === 0 ? 'the head' : `part ${part}`}, at byte ${starts[part]},`)
@@ -281,9 +281,9 @@ test('a backup that is cut anywhere, or goes on after its end, is refused', asyn
   const { bytes } = await backupOf(await filled(2))
   for (let length = 0; length < bytes.length; length++) {
     const cut = verifyBackup(pieces(bytes.subarray(0, length)))
-    await assert.rejects(cut, length < 16 ? /no backup/ : /cut off/, `${length} bytes`)
+    await assert.rejects(cut, length < 16 ? /not a backup/ : /cut off/, `${length} bytes`)
   }
-  await assert.rejects(verifyBackup(pieces(Buffer.concat([bytes, Buffer.of(0)]))), /follows its end/)
+  await assert.rejects(verifyBackup(pieces(Buffer.concat([bytes, Buffer.of(0)]))), /bytes follow its end/)
 })
 
 test('a part that is missing, twice or elsewhere is refused, though its checksum fits', async () => {
@@ -304,7 +304,7 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
   const refused = async (bytes: Buffer, why: RegExp): Promise<void> => {
     await assert.rejects(verifyBackup(pieces(bytes)), why)
   }
-  await refused(await made(entries.slice(1)), /not of its form, or not in its place/)
+  await refused(await made(entries.slice(1)), /malformed or misplaced/)
   const entriesLess = { entries: entries.length - 1 }
   await refused(await made(entries.slice(1), entriesLess), /no genesis/)
   await refused(await made(entries.slice(0, -1), entriesLess), /digest/)
@@ -313,9 +313,9 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
   await refused(await made(entries, { identity: '0'.repeat(32) }), /no genesis/)
   await refused(await made(entries, { format: 2 }), /format 2.*use a newer one/)
   const foreign = [...entries.slice(0, -1), { key: 'other', value: Buffer.from('x') }]
-  await refused(await made(foreign), /belongs in none: "other"/)
+  await refused(await made(foreign), /an entry that no backup holds: "other"/)
   const ofNode = [...entries.slice(0, -1), { key: ledgerKey.node('n1'), value: entries[1].value }]
-  await refused(await made(ofNode), /belongs in none/)
+  await refused(await made(ofNode), /an entry that no backup holds/)
   const corrupt = [...entries.slice(0, -1), { key: ledgerKey.epoch('p'), value: Buffer.from('x') }]
   await refused(await made(corrupt), /an entry is shorter than its header/)
 })
@@ -420,7 +420,7 @@ test('a ledger that stays away ends the restore, and the same one again goes on'
   target.faults.push('none', ...new Array<'lost'>(60).fill('lost'))
   await assert.rejects(restored(bytes, target, clock), (error) => {
     assert.ok(error instanceof BackupError)
-    assert.match(error.message, /lost on the way; the same restore again goes on/)
+    assert.match(error.message, /lost on the way: run the same restore again to continue/)
     return true
   })
   target.faults.length = 0
@@ -464,7 +464,7 @@ test('what somebody else writes meanwhile is found before the genesis is put', a
       await commit({ if: [], put: [{ key: intruder[0], value: intruder[1] }] })
       return result
     }
-    await assert.rejects(restored(bytes, target), /does not hold what the backup holds/)
+    await assert.rejects(restored(bytes, target), /the ledger does not match the backup/)
     assert.equal((await target.read(ledgerKey.genesis)).revision, 0)
   }
 })
@@ -569,7 +569,7 @@ async function digestAt(ledger: Ledger, revision: number): Promise<string> {
     for (const { key, value } of each.puts) if (value) live.set(key, value)
     if (each.revision === revision) break
   }
-  const contents = new Contents()
+  const contents = new EntryDigest()
   for (const [key, value] of live) contents.add(key, value)
   return contents.digest()
 }

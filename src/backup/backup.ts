@@ -1,12 +1,12 @@
-// A backup: the live entries of a ledger, as they are sealed, at one revision, with the digest of what they hold. And
-// the check of one, before anything of it is believed. restore.ts puts it into an empty ledger.
+// Writing a backup: the live entries of a ledger at one revision, still sealed, with their digest. And verifying a
+// backup, which has to come before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
-import { Contents } from './entry-digest.ts'
+import { EntryDigest } from './entry-digest.ts'
 import {
   type BackupEnd,
   type BackupHead,
@@ -16,109 +16,130 @@ import {
   type Sink,
 } from './file.ts'
 
-/** No backup can be made of this ledger, or none be restored into it; the text says why and what to do. */
+/** A ledger cannot be backed up, or a backup cannot be restored; the message says why and what to do. */
 export class BackupError extends OperatorError {
   override readonly name = 'BackupError'
 }
 
-export type Written = BackupHead & BackupEnd & { readonly bytes: number; readonly foreign: number }
-
-export type Writing = {
+type BackupOptions = {
   readonly ledger: Ledger
   readonly sink: Sink
   readonly clock: Clock
-  /** Called with the number of entries that are written. */
+  /** Called with the number of entries written so far. */
   readonly progress?: (entries: number) => void
 }
 
+type WrittenBackup = BackupHead &
+  BackupEnd & {
+    /** Length of the file. */
+    readonly bytes: number
+    /** Keys of the ledger that are not Coffer's, and so were left out. */
+    readonly foreign: number
+  }
+
 /** Throws BackupError, CorruptEntry, LedgerUnavailable. */
-export async function writeBackup(writing: Writing): Promise<Written> {
+export async function writeBackup(options: BackupOptions): Promise<WrittenBackup> {
   try {
-    return await write(writing)
+    return await write(options)
   } catch (error) {
     if (!(error instanceof Compacted)) throw error
     throw new BackupError(
-      'the backup took longer than the ledger keeps its history: make it again when less is written',
+      'the backup took longer than the ledger keeps its history: repeat it while less is written',
     )
   }
 }
 
-async function write({ ledger, sink, clock, progress }: Writing): Promise<Written> {
-  const { identity, format } = await genesisOf(ledger)
+async function write({ ledger, sink, clock, progress }: BackupOptions): Promise<WrittenBackup> {
+  const { identity, format } = await readGenesis(ledger)
   const { revision, entries } = await ledger.snapshot()
   const head = { revision, identity, format, madeAt: new Date(clock.now()).toISOString() }
   const writer = new BackupWriter(sink)
   await writer.head(head)
-  const contents = new Contents()
+  const digest = new EntryDigest()
   for await (const { key, value } of entries) {
-    if (isOfNode(key) || !contents.add(key, value)) continue
+    if (isNodeEntry(key) || !digest.add(key, value)) continue
     await writer.entry({ key, value })
-    progress?.(contents.entries)
+    progress?.(digest.entries)
   }
-  const { entries: count, mappings, foreign } = contents
-  const end = { entries: count, mappings, digest: contents.digest() }
+  const end = { entries: digest.entries, mappings: digest.mappings, digest: digest.digest() }
   await writer.end(end)
-  return { ...head, ...end, foreign, bytes: writer.bytes }
+  return { ...head, ...end, foreign: digest.foreign, bytes: writer.bytes }
 }
 
-/** What a node has read last is no part of what is stored, and the nodes of another ledger say it themselves. */
-function isOfNode(key: string): boolean {
+/** Node entries describe nodes of one ledger only: the nodes of a restored ledger write their own. */
+function isNodeEntry(key: string): boolean {
   return parseKey(key)?.kind === 'node'
 }
 
-async function genesisOf(ledger: Ledger): Promise<Genesis> {
+async function readGenesis(ledger: Ledger): Promise<Genesis> {
   const { value } = await ledger.read(ledgerKey.genesis)
   const genesis = value ? decodeEntry(ledgerKey.genesis, value) : undefined
   if (genesis?.kind !== 'genesis') {
     throw new BackupError(
-      'the ledger has no genesis: nothing was ever stored in it, or a restore into it was not finished',
+      'the ledger has no genesis: it is empty, or a restore into it was not finished. Start a node on it, or repeat the restore.',
     )
   }
-  if (genesis.format > LEDGER_FORMAT) throw new BackupError(newer('ledger', genesis.format))
+  if (genesis.format > LEDGER_FORMAT) throw new BackupError(newerFormat('ledger', genesis.format))
   return genesis
 }
 
-function newer(what: string, format: number): string {
-  return `the ${what} has format ${format}, this version knows ${LEDGER_FORMAT}: use a newer one`
+function newerFormat(what: string, format: number): string {
+  return `the ${what} has format ${format}, and this version supports up to ${LEDGER_FORMAT}: use a newer one`
 }
 
-/** A backup that is whole: all of it has been read and compared with its checksums and its digest. */
-export type Verified = BackupHead & BackupEnd & { readonly genesis: Genesis; readonly bytes: number }
+/** The facts of a backup whose entries were all read and match its checksums and its digest. */
+export type VerifiedBackup = BackupHead &
+  BackupEnd & {
+    readonly genesis: Genesis
+    /** Length of the file. */
+    readonly bytes: number
+  }
 
-/** Throws DamagedBackup, BackupError. */
+/** `progress` is called with the number of entries read so far. Throws DamagedBackup, BackupError. */
 export async function verifyBackup(
   source: AsyncIterable<Uint8Array>,
   progress?: (entries: number) => void,
-): Promise<Verified> {
-  const contents = new Contents()
+): Promise<VerifiedBackup> {
+  const digest = new EntryDigest()
   let head: BackupHead | undefined
   for await (const part of readBackup(source)) {
-    if (part.kind === 'head') {
-      if (part.format > LEDGER_FORMAT) throw new BackupError(newer('ledger of the backup', part.format))
-      head = part
-    } else if (part.kind === 'entry') {
-      addTo(contents, part.key, part.value)
-      progress?.(contents.entries)
-    } else {
-      const { genesis } = contents.state
-      if (!head || genesis?.identity !== head.identity) throw new DamagedBackup('the backup has no genesis')
-      const { revision, identity, format, madeAt } = head
-      const { entries, mappings, digest, bytes } = part
-      if (contents.mappings !== mappings || contents.digest() !== digest) {
-        throw new DamagedBackup('the backup is damaged: its entries do not have the digest that it names')
-      }
-      return { revision, identity, format, madeAt, entries, mappings, digest, bytes, genesis }
+    switch (part.kind) {
+      case 'head':
+        if (part.format > LEDGER_FORMAT)
+          throw new BackupError(newerFormat('ledger of the backup', part.format))
+        head = part
+        break
+      case 'entry':
+        addEntry(digest, part.key, part.value)
+        progress?.(digest.entries)
+        break
+      case 'end':
+        return verifyEnd(head, part, digest)
     }
   }
-  throw new DamagedBackup('the backup has no end') // readBackup ends with it, or throws
+  throw new DamagedBackup('the backup has no end') // readBackup yields an end or throws
 }
 
-function addTo(contents: Contents, key: string, value: Uint8Array): void {
+function addEntry(digest: EntryDigest, key: string, value: Uint8Array): void {
   try {
-    if (isOfNode(key) || !contents.add(key, value))
-      throw new DamagedBackup(`the backup has an entry that belongs in none: ${JSON.stringify(key)}`)
+    if (isNodeEntry(key) || !digest.add(key, value))
+      throw new DamagedBackup(`the backup has an entry that no backup holds: ${JSON.stringify(key)}`)
   } catch (error) {
     if (!(error instanceof CorruptEntry)) throw error
     throw new DamagedBackup(`the backup is damaged: ${error.message}`)
   }
+}
+
+function verifyEnd(
+  head: BackupHead | undefined,
+  end: BackupEnd & { readonly bytes: number },
+  digest: EntryDigest,
+): VerifiedBackup {
+  const { genesis } = digest.state
+  if (!head || genesis?.identity !== head.identity) throw new DamagedBackup('the backup has no genesis')
+  if (digest.mappings !== end.mappings || digest.digest() !== end.digest)
+    throw new DamagedBackup('the backup is damaged: its entries do not match its digest')
+  const { revision, identity, format, madeAt } = head
+  const { entries, mappings, bytes } = end
+  return { revision, identity, format, madeAt, entries, mappings, digest: end.digest, bytes, genesis }
 }

@@ -1,17 +1,23 @@
-// What a set of live entries holds: folded as a replica folds it, in memory and without its pages, for the digest.
-
+// The digest of a set of live entries, computed without a replica: the entries are applied to a state and token tables
+// in memory, as a replica applies them, but no pages are written.
+import { assert } from '../assert.ts'
 import { Tables } from '../replica/tables.ts'
 import { decodeEntry } from '../state/entries.ts'
 import { State } from '../state/state.ts'
 
-export class Contents {
+/** Every key is added at most once, so neither revisions nor pages influence the result. */
+const REVISION = 1
+const FIRST_PAGE = 0
+
+export class EntryDigest {
   readonly state = new State()
   readonly #tables = new Tables()
+  /** Number of entries added. */
   entries = 0
-  /** Keys that are not ours. */
+  /** Number of keys that do not belong to Coffer. */
   foreign = 0
 
-  /** Every key once, in any order. Returns false, and only counts, where the key is none of ours. Throws CorruptEntry. */
+  /** Adds each key at most once, in any order. Returns false for a foreign key. Throws CorruptEntry. */
   add(key: string, value: Uint8Array): boolean {
     const entry = decodeEntry(key, value)
     if (entry === undefined) {
@@ -19,21 +25,23 @@ export class Contents {
       return false
     }
     this.entries++
-    // No key comes twice, so nothing here depends on the revision or the page.
-    if (entry.kind !== 'segment') this.state.apply(1, key, entry)
-    else {
+    if (entry.kind === 'segment') {
       const { owner, epoch } = entry
       if (!this.#tables.get(owner, epoch)) this.#tables.add(this.#tables.nextId, owner, epoch)
-      this.#tables.insertSegment(entry, 0)
+      const inserted = this.#tables.insertSegment(entry, FIRST_PAGE)
+      assert(inserted <= entry.count, 'a segment inserts at most its own mappings')
+    } else {
+      this.state.apply(REVISION, key, entry)
     }
     return true
   }
 
-  /** Equal ones counted once. */
+  /** Number of distinct mappings: equal mappings of several segments count once. */
   get mappings(): number {
     return this.#tables.mappings
   }
 
+  /** SHA-256 in hex, equal to the digest of a replica that holds the same entries. */
   digest(): string {
     return this.state.digest(this.#tables.sums())
   }

@@ -1,6 +1,6 @@
-// Restoring a backup into an empty ledger. Its genesis is put last and with an identity of its own: a restore that was
-// interrupted leaves a ledger without genesis, which no node uses, and the same restore again finishes it, since every
-// entry is put under the guard that it is absent, and the same bytes under it count as done.
+// Restoring a backup into an empty ledger. The genesis is put last, with a new identity. An interrupted restore
+// leaves a ledger without genesis, which no node accepts, and repeating the restore completes the ledger: every entry
+// is put under the guard that its key is absent, and an equal entry found under the key counts as put.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import {
@@ -15,45 +15,47 @@ import {
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
-import { BackupError, type Verified } from './backup.ts'
-import { Contents } from './entry-digest.ts'
+import { BackupError, type VerifiedBackup } from './backup.ts'
+import { EntryDigest } from './entry-digest.ts'
 import { type BackupEntry, readBackup } from './file.ts'
 
-/** An etcd counts operations: by itself it takes 128. */
-const COMMIT_PUTS = 64
-const IN_FLIGHT = 8
-const PATIENCE_MS = 30_000
+/** A guard and a put per entry: an etcd that Coffer does not run takes 128 operations by default. */
+const ENTRIES_A_COMMIT = 64
+const COMMITS_IN_FLIGHT = 8
+/** How long one step is retried before the restore fails. */
+const RETRY_FOR_MS = 30_000
 const RETRY_MS = 200
 
-/** The ledger has entries already; none of them was touched. */
+/** The ledger already holds entries; the restore has changed none of them. */
 export class NotEmpty extends BackupError {
   constructor(key: string) {
-    super(`the ledger is not empty (it holds ${key}), and nothing of it is overwritten`)
+    super(`the ledger is not empty (it holds ${key}), and a restore overwrites nothing`)
   }
 }
 
-export type Restoring = {
+type RestoreOptions = {
   readonly ledger: Ledger
-  /** The backup's bytes from the first one on, at every call; of the file that was verified. */
+  /** Opens the verified file: each call returns its bytes from the first byte on. */
   readonly open: () => AsyncIterable<Uint8Array>
-  readonly backup: Verified
+  readonly backup: VerifiedBackup
   readonly clock: Clock
   /** Called with the number of entries that are in the ledger. */
   readonly progress?: (entries: number) => void
 }
 
 /** Returns the ledger's new identity. Throws BackupError, DamagedBackup, CorruptEntry, LedgerUnavailable. */
-export async function restore(options: Restoring): Promise<string> {
+export async function restore(options: RestoreOptions): Promise<string> {
   const { ledger, backup, clock } = options
   await refuseUnlessEmpty(options)
   await putEntries(options)
-  const contents = await patiently(clock, () => contentsOf(ledger))
-  if (contents.entries !== backup.entries - 1 || contents.digest() !== backup.digest) {
+  const digest = await retried(clock, () => digestOf(ledger))
+  if (digest.entries !== backup.entries - 1 || digest.digest() !== backup.digest) {
     throw new BackupError(
-      'the ledger does not hold what the backup holds: was something else written to it? Empty it, and restore again',
+      'the ledger does not match the backup: another program has written to it. Empty the ledger and restore again.',
     )
   }
   const identity = Buffer.from(clock.random(16)).toString('hex')
+  assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
   const writer = { boot: Buffer.from(clock.random(16)).toString('hex'), commit: 0 }
   const value = encodeEntry({ ...backup.genesis, identity }, writer)
   await putAbsent(options, [{ key: ledgerKey.genesis, value }])
@@ -61,14 +63,17 @@ export async function restore(options: Restoring): Promise<string> {
   return identity
 }
 
-/** Empty is a ledger with no key of ours, and one that has nothing but entries of this backup, without its genesis. */
-async function refuseUnlessEmpty({ ledger, open, clock }: Restoring): Promise<void> {
-  const genesis = await patiently(clock, () => ledger.read(ledgerKey.genesis))
+/**
+ * A ledger counts as empty without keys of Coffer, and also when all of its keys are keys of this backup and the
+ * genesis is absent: an earlier restore of the backup was interrupted. Throws NotEmpty.
+ */
+async function refuseUnlessEmpty({ ledger, open, clock }: RestoreOptions): Promise<void> {
+  const genesis = await retried(clock, () => ledger.read(ledgerKey.genesis))
   if (genesis.value !== null) throw new NotEmpty(ledgerKey.genesis)
-  const there = await patiently(clock, () => keysOf(ledger))
-  if (there.size === 0) return
-  for await (const part of readBackup(open())) if (part.kind === 'entry') there.delete(part.key)
-  for (const key of there) throw new NotEmpty(key)
+  const unknown = await retried(clock, () => keysOf(ledger))
+  if (unknown.size === 0) return
+  for await (const part of readBackup(open())) if (part.kind === 'entry') unknown.delete(part.key)
+  for (const key of unknown) throw new NotEmpty(key)
 }
 
 async function keysOf(ledger: Ledger): Promise<Set<string>> {
@@ -77,20 +82,21 @@ async function keysOf(ledger: Ledger): Promise<Set<string>> {
   return keys
 }
 
-async function contentsOf(ledger: Ledger): Promise<Contents> {
-  const contents = new Contents()
-  for await (const { key, value } of (await ledger.snapshot()).entries) contents.add(key, value)
-  return contents
+async function digestOf(ledger: Ledger): Promise<EntryDigest> {
+  const digest = new EntryDigest()
+  for await (const { key, value } of (await ledger.snapshot()).entries) digest.add(key, value)
+  return digest
 }
 
-async function putEntries(options: Restoring): Promise<void> {
-  const packs = packsOf(readBackup(options.open()))
+/** Puts all entries but the genesis. */
+async function putEntries(options: RestoreOptions): Promise<void> {
+  const batches = batchesOf(readBackup(options.open()))
   let done = 0
-  // All take from one stream of packs: where one of them fails, it ends the stream for the others.
-  const putters = Array.from({ length: IN_FLIGHT }, async () => {
-    for await (const pack of packs) {
-      await putAbsent(options, pack)
-      done += pack.length
+  // The putters share one generator: a putter that fails ends the generator, and with it the other putters.
+  const putters = Array.from({ length: COMMITS_IN_FLIGHT }, async () => {
+    for await (const batch of batches) {
+      await putAbsent(options, batch)
+      done += batch.length
       options.progress?.(done)
     }
   })
@@ -99,23 +105,24 @@ async function putEntries(options: Restoring): Promise<void> {
   }
 }
 
-/** The entries but the genesis, as many together as a commit takes. */
-async function* packsOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<readonly BackupEntry[]> {
-  let pack: BackupEntry[] = []
+/** The entries but the genesis, in batches as large as one commit may be. */
+async function* batchesOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<readonly BackupEntry[]> {
+  let batch: BackupEntry[] = []
   let bytes = 0
   for await (const part of parts) {
     if (part.kind !== 'entry' || part.key === ledgerKey.genesis) continue
-    const own = commitBytes(commitOf([part]))
-    if (own > COMMIT_BYTES) throw new BackupError(`the entry ${part.key} is larger than a commit may be`)
-    if (pack.length === COMMIT_PUTS || bytes + own > COMMIT_BYTES) {
-      yield pack
-      pack = []
+    const size = commitBytes(commitOf([part]))
+    if (size > COMMIT_BYTES)
+      throw new BackupError(`the entry ${part.key} is larger than a commit may be: use a newer version`)
+    if (batch.length === ENTRIES_A_COMMIT || bytes + size > COMMIT_BYTES) {
+      yield batch
+      batch = []
       bytes = 0
     }
-    pack.push(part)
-    bytes += own
+    batch.push(part)
+    bytes += size
   }
-  if (pack.length > 0) yield pack
+  if (batch.length > 0) yield batch
 }
 
 function commitOf(entries: readonly BackupEntry[]): Commit {
@@ -125,49 +132,44 @@ function commitOf(entries: readonly BackupEntry[]): Commit {
   }
 }
 
-/** Puts what is not there yet. Throws BackupError where something else stands under one of the keys. */
-async function putAbsent({ ledger, clock }: Restoring, entries: readonly BackupEntry[]): Promise<void> {
+/** Puts the entries whose keys are absent. Throws NotEmpty where a key holds other bytes. */
+async function putAbsent({ ledger, clock }: RestoreOptions, entries: readonly BackupEntry[]): Promise<void> {
   let left = entries
   while (left.length > 0) {
     const commit = commitOf(left)
-    const result = await patiently(clock, (): Promise<CommitResult> => ledger.commit(commit))
+    const result = await retried(clock, (): Promise<CommitResult> => ledger.commit(commit))
     if (result.ok) return
     const found = new Map(result.found.map(({ key, value }) => [key, value]))
     const absent: BackupEntry[] = []
     for (const entry of left) {
       const value = found.get(entry.key) ?? null
       if (value === null) absent.push(entry)
-      else if (!sameBytes(value, entry.value)) throw new NotEmpty(entry.key)
+      else if (!Buffer.from(entry.value).equals(value)) throw new NotEmpty(entry.key)
     }
-    assert(absent.length < left.length, 'a refusal tells what stood in the way')
+    assert(absent.length < left.length, 'a refused commit has found a guarded key')
     left = absent
   }
 }
 
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0
-}
-
 /**
- * What may or may not have happened is sent again, and a ledger that cannot be reached is waited for: a while, since
- * the same bytes twice do no harm.
+ * Retries a step whose outcome is unknown, or whose ledger cannot be reached, for 30 s: every step is idempotent.
+ * Throws BackupError after the 30 s, and whatever else `work` throws at once.
  */
-async function patiently<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
+async function retried<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
   for (let deadline: number | undefined; ; ) {
     try {
       return await work()
     } catch (error) {
-      if (!passes(error)) throw error
-      deadline ??= clock.monotonic() + PATIENCE_MS
-      if (clock.monotonic() > deadline) {
-        throw new BackupError(`${error.message}; the same restore again goes on where this one has ended`)
-      }
+      if (!isTransient(error)) throw error
+      deadline ??= clock.monotonic() + RETRY_FOR_MS
+      if (clock.monotonic() > deadline)
+        throw new BackupError(`${error.message}: run the same restore again to continue`)
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
   }
 }
 
-function passes(error: unknown): error is Error {
+function isTransient(error: unknown): error is Error {
   if (error instanceof UnknownOutcome || error instanceof Compacted) return true
   return error instanceof LedgerUnavailable && error.reason !== 'closed'
 }

@@ -2,7 +2,7 @@
 import { createReadStream, existsSync, mkdirSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Verified } from '../backup/backup.ts'
+import type { VerifiedBackup } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
@@ -95,7 +95,7 @@ function ledgerName(ledger: Config['ledger']): string {
 }
 
 /** Throws DamagedBackup, BackupError. */
-async function verified(file: string): Promise<Verified> {
+async function verified(file: string): Promise<VerifiedBackup> {
   const [{ verifyBackup }, { DamagedBackup }] = await Promise.all([
     import('../backup/backup.ts'),
     import('../backup/file.ts'),
@@ -112,7 +112,7 @@ async function verified(file: string): Promise<Verified> {
 }
 
 /** Throws OperatorError before anything is written. */
-async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): Promise<void> {
+async function checkKeyrings(nodes: readonly Config[], { genesis }: VerifiedBackup): Promise<void> {
   const { refusal } = await import('../server/open.ts')
   for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
     if (refusal(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
@@ -123,7 +123,7 @@ async function checkKeyrings(nodes: readonly Config[], { genesis }: Verified): P
 }
 
 /** Returns the ledger's new identity. */
-async function put(file: string, backup: Verified, nodes: readonly Config[]): Promise<string> {
+async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[]): Promise<string> {
   const [{ openLedger }, { NotEmpty, restore: restoreInto }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/restore.ts'),
