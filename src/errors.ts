@@ -227,7 +227,7 @@ export class Problem extends Error {
 export const FAILED = 1
 export const USED_WRONGLY = 2
 
-export type OperatorErrorOptions = ErrorOptions & {
+type OperatorErrorOptions = ErrorOptions & {
   /** The next step of the person who reads the message. */
   readonly hint?: string
   readonly exitCode?: number

@@ -15,6 +15,7 @@ import {
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import { retry } from '../waiting.ts'
 import { BackupError, type VerifiedBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
 import { type BackupEntry, readBackup } from './file.ts'
@@ -156,16 +157,16 @@ async function putAbsent({ ledger, clock }: RestoreOptions, entries: readonly Ba
  * Throws BackupError after the 30 s, and whatever else `work` throws at once.
  */
 async function retried<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
-  for (let deadline: number | undefined; ; ) {
-    try {
-      return await work()
-    } catch (error) {
-      if (!isTransient(error)) throw error
-      deadline ??= clock.monotonic() + RETRY_FOR_MS
-      if (clock.monotonic() > deadline)
-        throw new BackupError(`${error.message}: run the same restore again to continue`)
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
-    }
+  try {
+    return await retry(work, {
+      every: RETRY_MS,
+      within: RETRY_FOR_MS,
+      when: isTransient,
+      now: () => clock.monotonic(),
+    })
+  } catch (error) {
+    if (!isTransient(error)) throw error
+    throw new BackupError(`${error.message}: run the same restore again to continue`)
   }
 }
 

@@ -7,6 +7,7 @@ import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
+import { sleep } from '../waiting.ts'
 import { type Reached, type RootKeys, reach, reachRunning, settle } from './local/reach.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -170,7 +171,7 @@ async function untilWrapped(reached: Reached): Promise<void> {
         `node ${reached.node} does not get on, ${rest} left: see its log, and repeat the rewrap`,
       )
     }
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await sleep(50)
   }
 }
 

@@ -4,6 +4,7 @@
 // Every call that is sent here may be sent again (docs/api.md): tokens are the same for the same values,
 // reads read, a rotation names the epoch that it opens, and what writes secrets has an Idempotency-Key. A call that is
 // not so must not come here.
+import { sleep } from '../waiting.ts'
 import { CofferError, errorOf } from './error.ts'
 import { type Answer, NoAnswer, type Request, type Target, type Transport, targetOf } from './transport.ts'
 
@@ -98,7 +99,7 @@ function earliest(again: readonly number[], first: number): number {
 
 async function until(time: number): Promise<void> {
   const ms = time - performance.now()
-  if (ms > 0) await new Promise((resolve) => setTimeout(resolve, ms))
+  if (ms > 0) await sleep(ms)
 }
 
 /**

@@ -6,6 +6,7 @@
 // before it becomes visible, at the same throughput for batches (measured), and a revision exists once it is seen.
 import { statfs } from 'node:fs/promises'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { nextTurn } from '../waiting.ts'
 import {
   type Commit,
   type CommitResult,
@@ -291,7 +292,7 @@ export class LmdbLedger implements Ledger {
         const live = valueIn(recordOf(revision), key)
         if (live !== null) yield { key, value: live, revision }
       }
-      await new Promise((resolve) => setImmediate(resolve))
+      await nextTurn()
     }
   }
 

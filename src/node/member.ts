@@ -7,6 +7,7 @@ import { isIP } from 'node:net'
 import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
+import { sleep } from '../waiting.ts'
 import type { Config, EtcdConfig, MemberConfig } from './config.ts'
 import type { Etcd } from './etcd-binary.ts'
 
@@ -188,19 +189,6 @@ function ended(shell: ChildProcess): Promise<string> {
     if (shell.exitCode !== null || shell.signalCode !== null)
       resolve(String(shell.signalCode ?? shell.exitCode))
     shell.once('exit', (code, signal) => resolve(String(signal ?? code)))
-  })
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(done, ms)
-    function done(): void {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    if (signal.aborted) done()
-    else signal.addEventListener('abort', done)
   })
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { OperatorError } from '../errors.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
+import { retry, sleep } from '../waiting.ts'
 import type { EtcdConfig } from './config.ts'
 
 const CALL_MS = 3000
@@ -98,23 +99,18 @@ export class Membership {
         await this.#ask('changed', (endpoint) => endpoint.promote(entry.ID, CALL_MS))
       } catch (error) {
         if (!(error instanceof MembershipError) || performance.now() > until) throw error
-        await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS))
+        await sleep(TRY_AGAIN_MS)
       }
     }
   }
 
   /** Waits out what a cluster needs after a member has come or gone. */
   async #change(call: (endpoint: EtcdEndpoint) => Promise<unknown>): Promise<void> {
-    for (const until = performance.now() + SETTLE_MS; ; ) {
-      try {
-        await this.#ask('changed', call)
-        return
-      } catch (error) {
-        const settling = error instanceof MembershipError && /unhealthy cluster/.test(error.message)
-        if (!settling || performance.now() > until) throw error
-        await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN_MS))
-      }
-    }
+    await retry(() => this.#ask('changed', call), {
+      every: TRY_AGAIN_MS,
+      within: SETTLE_MS,
+      when: (error) => error instanceof MembershipError && /unhealthy cluster/.test(error.message),
+    })
   }
 
   /** The first that answers; one that refuses is not asked twice, another one may know better. */

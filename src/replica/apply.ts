@@ -10,6 +10,7 @@ import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import { CorruptEntry } from '../state/writer.ts'
+import { nextTurn } from '../waiting.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
 import { ReceiptIndex, Records } from './records.ts'
@@ -140,7 +141,7 @@ export class Fold {
         expected++
       }
       if (expected < stop) throw new DamagedReplica(`page ${expected} is damaged or missing`)
-      await new Promise((resolve) => setImmediate(resolve))
+      await nextTurn()
     }
     this.#sinceCheckpoint = (this.#meta.pages - from) * PAGE_MAPPINGS
   }

@@ -3,6 +3,7 @@
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
+import { sleep } from '../waiting.ts'
 import type { Fold, Step } from './apply.ts'
 import { WriteFailed } from './store.ts'
 
@@ -241,6 +242,6 @@ export class Follower {
   }
 
   #pause(): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+    return sleep(RETRY_MS, this.#stop.signal)
   }
 }

@@ -16,6 +16,7 @@ import {
 import { parseKey } from '../state/ledger-keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
+import { sleep, withDeadline } from '../waiting.ts'
 import { Fold } from './apply.ts'
 import { SharedBarrier } from './barrier.ts'
 import { Follower } from './follow.ts'
@@ -170,7 +171,7 @@ export class Replica {
    */
   barrier(): Promise<void> {
     // Counted from here: whoever waits for another barrier to end first must not wait twice.
-    return beforeLate(this.#barriers.pass(), WAIT_MS, () => this.#late())
+    return withDeadline(this.#barriers.pass(), WAIT_MS, () => this.#late())
   }
 
   /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
@@ -182,12 +183,12 @@ export class Replica {
   }
 
   async #passBarrier(): Promise<void> {
-    await beforeLate(this.#recognize(), WAIT_MS, () => this.#late())
-    const head = await beforeLate(this.#ledger.head(), WAIT_MS, () => this.#late())
+    await withDeadline(this.#recognize(), WAIT_MS, () => this.#late())
+    const head = await withDeadline(this.#ledger.head(), WAIT_MS, () => this.#late())
     this.#follower.head = Math.max(this.#follower.head, head)
     if (this.#fold.applied >= head) return
     this.#follower.hurry(head)
-    await beforeLate(this.waitApplied(head), WAIT_MS, () => this.#late())
+    await withDeadline(this.waitApplied(head), WAIT_MS, () => this.#late())
   }
 
   #late(): LedgerUnavailable {
@@ -221,11 +222,11 @@ export class Replica {
     const deadline = this.#clock.monotonic() + WAIT_MS
     const left = (): number => deadline - this.#clock.monotonic()
     const unreached = (): Error => new LedgerUnavailable('no-quorum', 'the ledger cannot be reached')
-    await beforeLate(this.#recognize(), left(), unreached)
-    while (this.#ahead > AHEAD_BYTES) await beforeLate(this.#lessAhead.promise, left(), () => this.#late())
+    await withDeadline(this.#recognize(), left(), unreached)
+    while (this.#ahead > AHEAD_BYTES) await withDeadline(this.#lessAhead.promise, left(), () => this.#late())
     for (let unknown = false; ; ) {
       try {
-        const result = await beforeLate(this.#ledger.commit(commit), left(), noAnswer)
+        const result = await withDeadline(this.#ledger.commit(commit), left(), noAnswer)
         this.#follower.head = Math.max(this.#follower.head, result.revision)
         if (result.ok) this.#countAhead(result.revision, commitBytes(commit))
         if (result.ok || !unknown) return result
@@ -237,7 +238,7 @@ export class Replica {
         if (error instanceof UnknownOutcome) unknown = true
         else if (!(error instanceof LedgerUnavailable) || !unknown) throw error
         if (left() <= RETRY_MS) throw noAnswer()
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
+        await sleep(RETRY_MS)
       }
     }
   }
@@ -395,17 +396,4 @@ export function asReached(error: unknown): unknown {
 
 function noAnswer(): Error {
   return new UnknownOutcome('the outcome of a write is unknown')
-}
-
-/** The promise, or the error when `ms` have passed. */
-async function beforeLate<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const tooLate = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), ms)
-  })
-  try {
-    return await Promise.race([promise, tooLate])
-  } finally {
-    clearTimeout(timer)
-  }
 }

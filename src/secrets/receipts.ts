@@ -9,6 +9,7 @@ import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Writer } from '../state/writer.ts'
+import { nextTurn } from '../waiting.ts'
 
 /** Receipts are kept for longer than the day that callers are promised, by whatever clock. */
 export const KEPT_MS = 48 * 3600_000
@@ -150,7 +151,7 @@ export class Receipts {
       const receipt = decodeEntry(stored.key, stored.value)
       if (receipt?.kind === 'receipt' && receipt.at < before) old.push(stored)
       if (old.length === REMOVED_TOGETHER) await remove()
-      if (++read % READ_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+      if (++read % READ_A_TURN === 0) await nextTurn()
     }
     if (old.length > 0) await remove()
     return gone

@@ -12,6 +12,7 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import type { VersionState } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Writer } from '../state/writer.ts'
+import { nextTurn } from '../waiting.ts'
 import type { Reference } from '../wire.ts'
 import { type Head, Heads } from './heads.ts'
 import type { Claim, Written } from './receipts.ts'
@@ -204,7 +205,7 @@ export class SecretService {
       assert(interval, 'a secret has all versions up to its latest one')
       const { keyId, requestId } = this.#entry(owner, name, version)
       lines.push({ ...interval, ...(version === last ? { validTo: null } : {}), keyId, requestId })
-      if (version % READ_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+      if (version % READ_A_TURN === 0) await nextTurn()
     }
     return lines
   }

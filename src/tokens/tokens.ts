@@ -9,6 +9,7 @@ import { asReached, type Replica } from '../replica/replica.ts'
 import { place } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
+import { nextTurn } from '../waiting.ts'
 import { EpochMoved, Issuer } from './issue.ts'
 
 /** Values whose tokens are computed in one turn of the event loop (about 1 µs each with all that follows). */
@@ -241,7 +242,7 @@ export class TokenService {
 
   /** A turn of the event loop for each of those that ask, not one for all of them: sockets are read in between. */
   #nextTurn(): Promise<void> {
-    this.#turn = this.#turn.then(() => new Promise((resolve) => setImmediate(resolve)))
+    this.#turn = this.#turn.then(nextTurn)
     return this.#turn
   }
 

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
+import { sleep } from '../../waiting.ts'
 import { Probe, type Readiness } from '../local/probe.ts'
 import { running } from '../local/running.ts'
 import { note } from '../terminal/terminal.ts'
@@ -105,7 +106,7 @@ async function untilReady(nodes: readonly Awaited[], waitMs: number): Promise<vo
         waiting.map(({ config }) => config.node),
         passed,
       )
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+      await sleep(POLL_MS)
     }
   } finally {
     progress.clear()

@@ -1,6 +1,7 @@
 // coffer cluster stop: ends the nodes of a directory, and resolves when nothing of them is left.
 import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
+import { until } from '../../waiting.ts'
 import { isAlive, type Running, running, runningMember } from '../local/running.ts'
 import { note } from '../terminal/terminal.ts'
 
@@ -32,22 +33,25 @@ async function stopNode(config: Config, patienceMs: number): Promise<boolean> {
   if (first === undefined) return false
   send(config, first, 'SIGTERM')
   send(config, first, 'SIGCONT') // one that was stopped (SIGSTOP) gets its SIGTERM only when it goes on
-  if (await until(() => isGone(config, pid), patienceMs)) return true
+  if (await until(() => isGone(config, pid), { every: POLL_MS, within: patienceMs })) return true
   note(`node ${config.node} has not ended after ${patienceMs / 1000} s: killing it`)
   for (const each of [pid, runningMember(config)]) {
     if (each !== undefined && isAlive(each)) send(config, each, 'SIGKILL')
   }
-  if (await until(() => isGone(config, pid), KILLED_MS)) return true
+  if (await until(() => isGone(config, pid), { every: POLL_MS, within: KILLED_MS })) return true
   throw new OperatorError(`node ${config.node} is still there: ${left(config, pid)}; end it yourself`)
 }
 
 /** undefined where the node does not run. Throws OperatorError where nothing says by which process it does. */
 async function pidOf(config: Config): Promise<number | undefined> {
   let now: Running | undefined
-  await until(() => {
-    now = running(config)
-    return now === undefined || now.pid !== undefined
-  }, PID_MS)
+  await until(
+    () => {
+      now = running(config)
+      return now === undefined || now.pid !== undefined
+    },
+    { every: POLL_MS, within: PID_MS },
+  )
   if (now === undefined || now.pid !== undefined) return now?.pid
   throw new OperatorError(
     `${config.data} is in use, and nothing says by which process: end that yourself, and stop node ${config.node} again`,
@@ -74,13 +78,4 @@ function send({ node }: Config, pid: number, signal: NodeJS.Signals): void {
     if (code === 'ESRCH') return // it has just ended
     throw new OperatorError(`node ${node} (process ${pid}) cannot be stopped: ${code}; whose process is it?`)
   }
-}
-
-async function until(done: () => boolean, ms: number): Promise<boolean> {
-  const deadline = performance.now() + ms
-  while (!done()) {
-    if (performance.now() > deadline) return false
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
-  }
-  return true
 }

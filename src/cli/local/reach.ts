@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { NoAnswer, type Target, Transport, targetOf } from '../../client/transport.ts'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
+import { until } from '../../waiting.ts'
 import { note } from '../terminal/terminal.ts'
 import { hangUp, type Running, running } from './running.ts'
 
@@ -128,14 +129,13 @@ export async function settle(
   what: string,
 ): Promise<RootKeys> {
   await reached.reload()
-  const deadline = performance.now() + WAIT_MS
-  for (;;) {
-    const now = await reached.rootKeys()
-    if (now && wanted(now)) return now
-    if (performance.now() > deadline) {
-      const state = now ? `has not ${what}` : 'does not answer or is not ready'
-      throw new OperatorError(`node ${reached.node} ${state} after ${WAIT_MS / 1000} s: its log says why`)
-    }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  let now: RootKeys | undefined
+  const isSettled = async (): Promise<boolean> => {
+    now = await reached.rootKeys()
+    return now !== undefined && wanted(now)
   }
+  const settled = await until(isSettled, { every: POLL_MS, within: WAIT_MS })
+  if (now && settled) return now
+  const state = now ? `has not ${what}` : 'does not answer or is not ready'
+  throw new OperatorError(`node ${reached.node} ${state} after ${WAIT_MS / 1000} s: its log says why`)
 }

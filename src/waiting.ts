@@ -1,0 +1,88 @@
+// Waits: sleeping, polling, retrying, and promises with a deadline. Milliseconds everywhere.
+import { setTimeout as afterMs, setImmediate as afterTurn } from 'node:timers/promises'
+
+/** Resolves after `ms`, or as soon as the signal aborts. Never rejects. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  try {
+    await afterMs(ms, undefined, signal && { signal })
+  } catch (error) {
+    if (!signal?.aborted) throw error
+  }
+}
+
+/** Resolves in the next turn of the event loop: sockets are read before. */
+export function nextTurn(): Promise<void> {
+  return afterTurn()
+}
+
+type PollOptions = {
+  /** The pause between two tries. */
+  readonly every: number
+  /** How long to go on. */
+  readonly within: number
+}
+
+/** Polls `done` until it returns true. Returns false where the time has passed before. */
+export async function until(
+  done: () => boolean | Promise<boolean>,
+  { every, within }: PollOptions,
+): Promise<boolean> {
+  const deadline = performance.now() + within
+  while (!(await done())) {
+    if (performance.now() > deadline) return false
+    await sleep(every)
+  }
+  return true
+}
+
+type RetryOptions = {
+  /** The pause between two tries. */
+  readonly every: number
+  /** Whether another try may help after this error. May throw another error instead. */
+  readonly when: (error: unknown) => boolean
+  /** How long to go on after the first failure; without end by default. */
+  readonly within?: number
+  /** Ends the retries: nothing more is tried, and the signal's reason is thrown. */
+  readonly signal?: AbortSignal
+  /** The monotonic clock that `within` is measured with. */
+  readonly now?: () => number
+}
+
+/** Runs `work` until it succeeds. Throws its last error where `when` is false, or the time has passed. */
+export async function retry<T>(work: () => Promise<T>, options: RetryOptions): Promise<T> {
+  const { every, when, within = Number.POSITIVE_INFINITY, signal, now = () => performance.now() } = options
+  for (let deadline: number | undefined; ; ) {
+    signal?.throwIfAborted()
+    try {
+      return await work()
+    } catch (error) {
+      deadline ??= now() + within
+      if (!when(error) || now() > deadline) throw error
+    }
+    await sleep(every, signal)
+  }
+}
+
+/** The promise, or the error of `late` when `ms` have passed. */
+export async function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
+  const passed = Promise.withResolvers<never>()
+  const timer = setTimeout(() => passed.reject(late()), ms)
+  try {
+    return await Promise.race([promise, passed.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** The promise, or the signal's reason when the signal aborts first. */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = (): void => aborted.reject(signal.reason)
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort)
+  try {
+    return await Promise.race([promise, aborted.promise])
+  } finally {
+    signal.removeEventListener('abort', abort)
+  }
+}
