@@ -212,7 +212,7 @@ export class Cluster {
 
 /** A client of the member of a node. */
 export function endpointOf({ ledger }: Config): EtcdEndpoint {
-  if (ledger.kind !== 'etcd' || !ledger.tls || !ledger.member) throw new Error('the node has no member')
+  if (!ledger.tls || !ledger.member) throw new Error('the node has no member')
   const { ca, cert, key } = ledger.tls
   const tls = { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) }
   return new EtcdEndpoint(ledger.member.client, tls)

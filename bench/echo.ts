@@ -6,7 +6,7 @@ app.post('/echo', async (request) => request.body)
 const url = await app.listen({ host: '127.0.0.1', port: 0 })
 process.once('SIGTERM', () => {
   app.server.closeAllConnections()
-  app.close().then(() => process.exit(0))
+  void app.close().then(() => process.exit(0))
 })
 process.stdin.once('end', () => process.exit(1)).resume()
 console.log(JSON.stringify({ url }))

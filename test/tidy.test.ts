@@ -26,7 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   env: [],
   client: [],
   // The command line is a client of the API; it starts nodes, and edits their files.
-  cli: ['client', 'env', 'server', 'node', 'crypto', 'replica', 'backup', 'http'],
+  cli: ['client', 'env', 'server', 'node', 'ledger', 'crypto', 'replica', 'backup', 'http'],
 }
 
 /**

@@ -4,20 +4,20 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
+import type { TlsFiles } from '../ledger/drivers.ts'
 import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
-import type { Config, EtcdConfig } from '../node/config.ts'
+import type { Config } from '../node/config.ts'
 import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
 import { nodesOf } from './cluster/nodes.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
-type Tls = NonNullable<EtcdConfig['tls']>
-type Renewed = { readonly node: string; readonly tls: Tls; readonly issued: Issued }
+type Renewed = { readonly node: string; readonly tls: TlsFiles; readonly issued: Issued }
 
 /** Every certificate is made before the first one is replaced. Throws OperatorError, ConfigError, PrivateFileError. */
 export async function renew(dir: string, json: boolean): Promise<void> {
   const renewed: Renewed[] = []
   for (const config of nodesOf(dir)) {
-    const tls = config.ledger.kind === 'etcd' ? config.ledger.tls : undefined
+    const { tls } = config.ledger
     if (tls) renewed.push({ node: config.node, tls, issued: await issue(config, tls) })
   }
   if (renewed.length === 0)
@@ -39,9 +39,9 @@ function tell(renewed: readonly Renewed[]): void {
   print(table([['node', 'certificate', 'until'], ...rows]))
 }
 
-async function issue({ node, ledger }: Config, { ca }: Tls): Promise<Issued> {
+async function issue({ node, ledger }: Config, { ca }: TlsFiles): Promise<Issued> {
   const authority = readAuthority(ca)
-  const member = ledger.kind === 'etcd' ? ledger.member : undefined
+  const { member } = ledger
   // A member may have moved to an address of its own since `init`.
   const urls = member ? [member.client, member.peer] : []
   const hosts = urls.map((url) => new URL(url).hostname.replace(/^\[|\]$/g, ''))

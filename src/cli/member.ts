@@ -3,7 +3,8 @@ import { existsSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
 import { UsageError } from '../errors.ts'
-import { type Config, type EtcdConfig, type MemberConfig, readConfig } from '../node/config.ts'
+import { DRIVERS, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
+import { type Config, readConfig } from '../node/config.ts'
 import { holdStopped } from './local/running.ts'
 import { Members } from './local/temporary-members.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
@@ -56,7 +57,8 @@ Example:
 
 async function list({ config: file, json }: Options): Promise<void> {
   const { ledger } = readConfig(file)
-  if (ledger.kind !== 'etcd') throw new UsageError('a ledger of kind embedded has no members')
+  if (!DRIVERS[ledger.kind].takes.includes('member'))
+    throw new UsageError(`a ledger of kind ${ledger.kind} has no members`)
   const { Membership } = await import('../node/membership.ts')
   const membership = new Membership(ledger)
   try {
@@ -107,8 +109,8 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
 
 type Found = {
   readonly config: Config
-  readonly ledger: EtcdConfig
-  readonly member: MemberConfig
+  readonly ledger: LedgerSettings
+  readonly member: MemberSettings
 }
 
 /** The node's configuration: the one that is named, or its neighbour. Throws OperatorError. */
@@ -116,7 +118,7 @@ function find(node: string, named: Config): Found {
   const config = named.node === node ? named : readConfig(join(dirname(named.file), `${node}.yaml`))
   const { ledger } = config
   if (config.node !== node) throw new UsageError(`${config.file} is the configuration of ${config.node}`)
-  if (ledger.kind !== 'etcd' || !ledger.member)
+  if (!ledger.member)
     throw new UsageError(`node ${node} runs no member of its own (ledger.member in ${config.file})`)
   return { config, ledger, member: ledger.member }
 }

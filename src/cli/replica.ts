@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { FAILED, OperatorError } from '../errors.ts'
+import { DRIVERS } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { holdStopped } from './local/running.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
@@ -51,26 +52,22 @@ Example:
 async function verify({ config: file, json }: Options): Promise<void> {
   const config = readConfig(file)
   needsLedger(config)
-  const [{ openLedger }, { verifyReplica }] = await Promise.all([
-    import('../server/open.ts'),
-    import('../replica/verify.ts'),
-  ])
+  const { verifyNode } = await import('../replica/verify.ts')
   const hold = holdStopped(config)
-  const shared = config.ledger.kind === 'etcd' ? await openLedger(config) : undefined
   try {
     const lost = (reason: string): void => note(`${reason}: waiting for it`)
-    const result = await verifyReplica({ data: config.data, shared, clock: systemClock, lost })
+    const { data, ledger } = config
+    const result = await verifyNode({ data, ledger, clock: systemClock, lost })
     const fine = result.kind === 'absent' || (result.kind === 'compared' && result.digest === result.rebuilt)
     if (json) printJson({ node: config.node, ...result, same: fine })
     else tell(result)
     if (!fine) process.exitCode = FAILED
   } finally {
-    await shared?.close()
     hold.release()
   }
 }
 
-type Verified = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyReplica>>
+type Verified = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyNode>>
 
 function tell(result: Verified): void {
   switch (result.kind) {
@@ -118,9 +115,9 @@ function reset({ config: file, json }: Options): void {
 
 /** Without its ledger a replica is all there is; that of etcd is elsewhere. Throws OperatorError. */
 function needsLedger({ data, ledger, node }: Config): void {
-  const there = ledger.kind === 'etcd' ? existsSync(data) : existsSync(join(data, 'ledger', 'data.mdb'))
-  if (!there)
+  const file = DRIVERS[ledger.kind].file(data)
+  if (!existsSync(file ?? data))
     throw new OperatorError(
-      `there is no ${ledger.kind === 'etcd' ? data : `ledger in ${data}`}: has node ${node} ever been started with this configuration?`,
+      `there is no ${file === undefined ? data : `ledger in ${data}`}: has node ${node} ever been started with this configuration?`,
     )
 }

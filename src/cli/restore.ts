@@ -6,6 +6,7 @@ import type { VerifiedBackup } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
+import { DRIVERS } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import { holdStopped } from './local/running.ts'
@@ -69,10 +70,9 @@ function nodesOf(named: readonly Config[]): Config[] {
   const [{ ledger: first }] = named
   const nodes = new Map(named.map((config) => [config.node, config]))
   if (nodes.size < named.length) throw new UsageError('--config names one node twice: name each once')
-  if (first.kind === 'embedded' && named.length > 1)
-    throw new UsageError('a node with ledger.kind embedded has a ledger of its own: name one')
+  if (!DRIVERS[first.kind].shared && named.length > 1)
+    throw new UsageError(`a node with ledger.kind ${first.kind} has a ledger of its own: name one`)
   for (const { file, ledger } of named) {
-    if (ledger.kind === 'embedded') continue
     for (const name of Object.keys(ledger.member?.cluster ?? {})) {
       const sibling = join(dirname(file), `${name}.yaml`)
       if (!nodes.has(name) && existsSync(sibling)) nodes.set(name, readConfig(sibling))
@@ -89,9 +89,7 @@ function nodesOf(named: readonly Config[]): Config[] {
 
 /** What nodes of one ledger have in common. */
 function ledgerName(ledger: Config['ledger']): string {
-  return ledger.kind === 'etcd'
-    ? [...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
-    : ledger.kind
+  return [ledger.kind, ...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
 }
 
 /** Throws DamagedBackup, BackupError. */
@@ -154,9 +152,10 @@ async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[
 }
 
 function wayOut({ ledger, data }: Config): string {
-  return ledger.kind === 'etcd'
+  const file = DRIVERS[ledger.kind].file(data)
+  return file === undefined
     ? 'restore into a new cluster, as `coffer init DIR --nodes 3` makes it'
-    : `if it is not needed any more, move ${join(data, 'ledger')} to another place, and restore again`
+    : `if it is not needed any more, move ${dirname(file)} to another place, and restore again`
 }
 
 function tellNext(nodes: readonly Config[]): void {

@@ -2,6 +2,7 @@
 // are checked by the scan, whose errors name the place.
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
 import { PROBLEMS } from '../errors.ts'
+import { LEDGER_KINDS } from '../ledger/drivers.ts'
 import { NAME_PART, REFS_A_REQUEST, SECRETS_A_REQUEST } from '../wire.ts'
 
 /** Paths that need no API key. */
@@ -243,7 +244,7 @@ export const SCHEMAS: Readonly<Record<string, RouteSchema>> = {
       node: { type: 'string' },
       version: { type: 'string' },
       ledger: object({
-        kind: { enum: ['embedded', 'etcd'] },
+        kind: { enum: LEDGER_KINDS },
         identity: { type: 'string' },
         revision: { type: 'integer' },
       }),

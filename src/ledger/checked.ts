@@ -19,12 +19,10 @@ import {
 const KEY = /^[\x21-\x7e]+$/
 
 export class CheckedLedger implements Ledger {
-  readonly kind: Ledger['kind']
   readonly #driver: Ledger
   #closed = false
 
   constructor(driver: Ledger) {
-    this.kind = driver.kind
     this.#driver = driver
   }
 

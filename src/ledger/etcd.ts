@@ -80,7 +80,6 @@ type Write = {
 type Answer = { readonly header: Header }
 
 export class EtcdLedger implements Ledger {
-  readonly kind = 'etcd'
   full = false
   readonly #members: EtcdMembers
   #waiting: Waiting[] = []

@@ -45,7 +45,6 @@ export const COMMIT_BYTES = 1024 * 1024
 export const KEY_BYTES = 512
 
 export type Ledger = {
-  readonly kind: 'embedded' | 'etcd' | 'memory'
   /**
    * One guarded, atomic write. It exists, for its answer, `head` and `follow` alike, only once a crash cannot take
    * it back. Throws UnknownOutcome where it may or may not have happened, LedgerUnavailable where it has not.

@@ -50,7 +50,6 @@ type Waiting = {
 }
 
 export class LmdbLedger implements Ledger {
-  readonly kind = 'embedded'
   readonly full = false
   readonly #path: string
   readonly #readOnly: boolean

@@ -19,7 +19,6 @@ export type Fault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
 type Live = { value: Uint8Array; revision: number }
 
 export class MemoryLedger implements Ledger {
-  readonly kind = 'memory'
   /** Faults of the commits to come, first to last. */
   readonly faults: Fault[] = []
   /** False: nothing can be reached, followers hang. */

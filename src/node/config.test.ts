@@ -52,7 +52,7 @@ test('the least file: defaults, and paths against its folder', () => {
     owners: [{ id: 'clinic-a', keys: [{ id: 'k1', sha256: A }] }],
     fields: [],
     limits: DEFAULT_LIMITS,
-    ledger: { kind: 'embedded' },
+    ledger: { kind: 'embedded', endpoints: [] },
   })
 })
 

@@ -2,6 +2,14 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { errorCode, OperatorError } from '../errors.ts'
+import {
+  DRIVERS,
+  LEDGER_KINDS,
+  type LedgerKind,
+  type LedgerSetting,
+  type LedgerSettings,
+  type MemberSettings,
+} from '../ledger/drivers.ts'
 import { isLoopback, splitListen } from './address.ts'
 import { type Fault, Place } from './config-value.ts'
 import { readYaml } from './yaml.ts'
@@ -51,29 +59,6 @@ const MAX_LIMITS: Limits = {
 export type KeyConfig = { readonly id: string; readonly sha256: string }
 export type OwnerConfig = { readonly id: string; readonly keys: readonly KeyConfig[] }
 
-export type EtcdConfig = {
-  readonly kind: 'etcd'
-  /** Origins, `https://127.0.0.1:8201`: no path, no slash at the end. */
-  readonly endpoints: readonly string[]
-  readonly tls?: { readonly ca: string; readonly cert: string; readonly key: string }
-  /** Present: this node runs its own etcd member. */
-  readonly member?: MemberConfig
-}
-
-/** The node's own etcd member; its name is the node's. It uses the certificates of `ledger.tls`. */
-export type MemberConfig = {
-  /** Where clients reach it, and where it listens; one of the endpoints. */
-  readonly client: string
-  /** Where the other members reach it, and where it listens. */
-  readonly peer: string
-  /** Every member of the cluster, this one among them: the name of its node, and its `peer`. */
-  readonly cluster: Readonly<Record<string, string>>
-  /** Random, the same on all nodes: keeps apart what was never one cluster. */
-  readonly token: string
-  /** An etcd binary, where not the one that is found. */
-  readonly etcd?: string
-}
-
 /** All paths are absolute; in the file they are relative to it. */
 export type Config = {
   readonly file: string
@@ -87,7 +72,7 @@ export type Config = {
   readonly owners: readonly OwnerConfig[]
   readonly fields: readonly string[]
   readonly limits: Limits
-  readonly ledger: { readonly kind: 'embedded' } | EtcdConfig
+  readonly ledger: LedgerSettings
 }
 
 /** The file cannot be used. The message is for a person: the file's name, then a line for every fault. */
@@ -283,23 +268,32 @@ function readLimits(place: Place): Limits {
 
 type LedgerPlace = { readonly folder: string; readonly node: string; readonly insecure: boolean }
 
-function readLedger(place: Place, { folder, node, insecure }: LedgerPlace): Config['ledger'] {
-  const at = place.members('kind', 'endpoints', 'tls', 'member')
-  const kind = at.kind.text('`embedded` or `etcd`', (text) => text === 'embedded' || text === 'etcd')
-  if (kind !== 'etcd') {
-    for (const inner of kind === '' ? [] : [at.endpoints, at.tls, at.member]) {
-      if (inner.given) inner.fault('only for `kind: etcd`; remove it')
-    }
-    return { kind: 'embedded' }
+const LEDGER_SETTINGS: readonly LedgerSetting[] = ['endpoints', 'tls', 'member']
+
+function readLedger(place: Place, { folder, node, insecure }: LedgerPlace): LedgerSettings {
+  const at = place.members('kind', ...LEDGER_SETTINGS)
+  const named = (kinds: readonly string[]): string => kinds.map((kind) => `\`${kind}\``).join(' or ')
+  const text = at.kind.text(named(LEDGER_KINDS), isLedgerKind)
+  if (!isLedgerKind(text)) return { kind: LEDGER_KINDS[0], endpoints: [] } // a fault was noted
+  const { takes } = DRIVERS[text]
+  for (const setting of LEDGER_SETTINGS) {
+    if (takes.includes(setting) || !at[setting].given) continue
+    const kinds = LEDGER_KINDS.filter((kind) => DRIVERS[kind].takes.includes(setting))
+    at[setting].fault(`only for ${named(kinds.map((kind) => `kind: ${kind}`))}; remove it`)
   }
-  const endpoints = readEndpoints(at.endpoints)
-  checkSecured(at.endpoints, endpoints, { tls: at.tls.given, insecure })
+  const given = (setting: LedgerSetting): boolean => takes.includes(setting) && at[setting].given
+  const endpoints = takes.includes('endpoints') ? readEndpoints(at.endpoints) : []
+  checkSecured(at.endpoints, endpoints, { tls: given('tls'), insecure })
   return {
-    kind,
+    kind: text,
     endpoints,
-    ...(at.tls.given ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
-    ...(at.member.given ? { member: readMember(at.member, { folder, node, endpoints }) } : {}),
+    ...(given('tls') ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
+    ...(given('member') ? { member: readMember(at.member, { folder, node, endpoints }) } : {}),
   }
+}
+
+function isLedgerKind(text: string): text is LedgerKind {
+  return LEDGER_KINDS.some((kind) => kind === text)
 }
 
 /** What goes to an etcd is sealed, but whoever reaches it can delete it: certificates keep others out. */
@@ -320,7 +314,7 @@ function checkSecured(
 
 type MemberPlace = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }
 
-function readMember(place: Place, { folder, node, endpoints }: MemberPlace): MemberConfig {
+function readMember(place: Place, { folder, node, endpoints }: MemberPlace): MemberSettings {
   const at = place.members('client', 'peer', 'cluster', 'token', 'etcd')
   const client = readOrigin(at.client)
   if (client !== '' && !endpoints.includes(client))

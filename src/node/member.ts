@@ -7,8 +7,9 @@ import { isIP } from 'node:net'
 import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
+import type { MemberSettings, TlsFiles } from '../ledger/drivers.ts'
 import { sleep } from '../waiting.ts'
-import type { Config, EtcdConfig, MemberConfig } from './config.ts'
+import type { Config } from './config.ts'
 import type { Etcd } from './etcd-binary.ts'
 
 const GIB = 1024 ** 3
@@ -199,11 +200,11 @@ type Mark = { readonly token: string; readonly state: 'bootstrapped' | 'joining'
 export class MemberDirectory {
   readonly path: string
   readonly #mark: string
-  readonly #member: MemberConfig
+  readonly #member: MemberSettings
   readonly #node: string
 
   constructor(config: Config) {
-    const { member } = etcdOf(config)
+    const { member } = memberOf(config)
     this.path = join(config.data, 'etcd')
     this.#mark = join(dirname(config.file), `${config.node}.member`)
     this.#member = member
@@ -268,14 +269,17 @@ export class MemberDirectory {
 }
 
 /** Throws where the configuration has no member: a fault of ours. */
-function etcdOf(config: Config): EtcdConfig & { readonly member: MemberConfig } {
-  const { ledger } = config
-  assert(ledger.kind === 'etcd' && ledger.member, 'the configuration has a member')
-  return { ...ledger, member: ledger.member }
+function memberOf({ ledger }: Config): {
+  readonly member: MemberSettings
+  readonly tls: TlsFiles | undefined
+} {
+  const { member, tls } = ledger
+  assert(member, 'the configuration has a member')
+  return { member, tls }
 }
 
 function memberFlags(config: Config, version: string, state: 'new' | 'existing'): string[] {
-  const { member, tls } = etcdOf(config)
+  const { member, tls } = memberOf(config)
   const secured = (prefix: '' | 'peer-'): Record<string, string> =>
     tls
       ? {

@@ -1,9 +1,9 @@
 // Who is a member of the etcd cluster, and taking one's place anew: what `coffer member` does.
 import { readFileSync } from 'node:fs'
 import { OperatorError } from '../errors.ts'
+import type { LedgerSettings } from '../ledger/drivers.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
 import { retry, sleep } from '../waiting.ts'
-import type { EtcdConfig } from './config.ts'
 
 const CALL_MS = 3000
 const TRY_AGAIN_MS = 250
@@ -30,7 +30,7 @@ export class Membership {
   readonly #endpoints: readonly EtcdEndpoint[]
 
   /** `without`: an endpoint that is not to be asked. */
-  constructor({ endpoints, tls }: EtcdConfig, without?: string) {
+  constructor({ endpoints, tls }: LedgerSettings, without?: string) {
     const files = tls && {
       ca: readFileSync(tls.ca),
       cert: readFileSync(tls.cert),

@@ -10,7 +10,6 @@ import {
 } from '../ledger/ledger.ts'
 
 export class UpTo implements Ledger {
-  readonly kind: Ledger['kind']
   readonly full = false
   /** The last revision; it moves where a snapshot was needed, which is of a later one. */
   end: number
@@ -19,7 +18,6 @@ export class UpTo implements Ledger {
   #moved = Promise.withResolvers<void>()
 
   constructor(ledger: Ledger, end: number) {
-    this.kind = ledger.kind
     this.end = end
     this.#ledger = ledger
   }

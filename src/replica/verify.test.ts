@@ -58,8 +58,13 @@ class Bench implements AsyncDisposable {
 
   async verify(ledger = this.ledger): Promise<Verified> {
     const lost = (reason: string): void => void this.lost.push(reason)
-    const shared = new CheckedLedger(ledger)
-    const result = await verifyReplica({ data: this.data, shared, clock: systemClock, lost })
+    const result = await verifyReplica({
+      data: this.data,
+      ledger: new CheckedLedger(ledger),
+      shared: true,
+      clock: systemClock,
+      lost,
+    })
     const left = readdirSync(this.data).filter((name) => name.startsWith('verify'))
     assert.deepEqual(left, [], 'nothing is left')
     return result

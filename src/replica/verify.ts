@@ -6,9 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
-import { CheckedLedger } from '../ledger/checked.ts'
+import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
-import { LmdbLedger } from '../ledger/lmdb.ts'
+import { DamagedLedger } from '../ledger/lmdb-records.ts'
 import { UpTo } from './bounded-ledger.ts'
 import { checkFile } from './check.ts'
 import { Replica } from './replica.ts'
@@ -33,35 +33,55 @@ export type Verified =
 export type Verifying = {
   /** The data directory of the stopped node. */
   readonly data: string
-  /** The ledger of all nodes; undefined where it is the file in `data`. */
-  readonly shared: Ledger | undefined
+  readonly ledger: Ledger
+  /** The ledger may move on meanwhile. */
+  readonly shared: boolean
   readonly clock: Clock
   /** The shared ledger cannot be reached for a while, and is waited for. */
   readonly lost: (reason: string) => void
 }
 
+export type VerifyingNode = Omit<Verifying, 'ledger' | 'shared'> & { readonly ledger: LedgerSettings }
+
 const TEMPORARY = 'verify-'
+
+/** As `verifyReplica`, with the ledger that the node's configuration names. Throws CorruptEntry, LedgerUnavailable. */
+export async function verifyNode({ ledger: settings, ...options }: VerifyingNode): Promise<Verified> {
+  let ledger: Ledger
+  try {
+    ledger = await openLedger({ settings, data: options.data, check: checkLedger })
+  } catch (error) {
+    if (!(error instanceof DamagedLedger)) throw error
+    return { kind: 'damaged', what: 'ledger', reason: error.message }
+  }
+  try {
+    return await verifyReplica({ ...options, ledger, shared: DRIVERS[settings.kind].shared })
+  } finally {
+    await ledger.close()
+  }
+}
+
+/** Throws DamagedLedger. */
+async function checkLedger(directory: string): Promise<void> {
+  const checked = await checkFile('ledger', directory)
+  if (!checked.whole) throw new DamagedLedger(checked.reason)
+}
 
 /** Throws CorruptEntry, LedgerUnavailable. */
 export async function verifyReplica(options: Verifying): Promise<Verified> {
-  const { data, shared } = options
-  for (const what of ['ledger', 'replica'] as const) {
-    if (what === 'ledger' && shared) continue
-    const checked = await checkFile(what, join(data, what))
-    if (!checked.whole) return { kind: 'damaged', what, reason: checked.reason }
-  }
-  if (!existsSync(join(data, 'replica', 'data.mdb'))) return { kind: 'absent' }
-  const ledger = shared ?? new CheckedLedger(new LmdbLedger(join(data, 'ledger')))
+  const { data, ledger, shared } = options
+  const path = join(data, 'replica')
+  const checked = await checkFile('replica', path)
+  if (!checked.whole) return { kind: 'damaged', what: 'replica', reason: checked.reason }
+  if (!existsSync(join(path, 'data.mdb'))) return { kind: 'absent' }
   try {
-    const cursor = await cursorOf(join(data, 'replica'))
+    const cursor = await cursorOf(path)
     const head = await ledger.head()
     if (head < cursor) return { kind: 'ahead', revision: cursor, head }
     return await compare(new UpTo(ledger, shared ? head : cursor), options)
   } catch (error) {
     if (!(error instanceof DamagedReplica)) throw error
     return { kind: 'damaged', what: 'replica', reason: error.message }
-  } finally {
-    if (!shared) await ledger.close()
   }
 }
 

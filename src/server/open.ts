@@ -1,15 +1,13 @@
 // How a node's ledger and replica are opened: what is checked before anything of them is believed, and what is refused.
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import type { Log } from '../http/app.ts'
-import { CheckedLedger } from '../ledger/checked.ts'
-import { EtcdLedger } from '../ledger/etcd.ts'
+import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
-import { LmdbLedger } from '../ledger/lmdb.ts'
-import type { Config, EtcdConfig } from '../node/config.ts'
+import type { Config } from '../node/config.ts'
 import { checkFile } from '../replica/check.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
 import { DamagedReplica } from '../replica/store.ts'
@@ -21,17 +19,9 @@ export class StartError extends OperatorError {
   override readonly name = 'StartError'
 }
 
-/** The ledger of the configuration; one of etcd is not asked anything yet. Throws StartError. */
-export async function openLedger({ ledger, data }: Config): Promise<Ledger> {
-  return new CheckedLedger(ledger.kind === 'etcd' ? openEtcd(ledger) : await openLmdb(data))
-}
-
-/** Throws StartError where the file is damaged. */
-async function openLmdb(data: string): Promise<LmdbLedger> {
-  const path = join(data, 'ledger')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  await checkLedger(path)
-  return new LmdbLedger(path)
+/** The ledger of the configuration; a shared one is not asked anything yet. Throws StartError. */
+export function openLedger({ ledger: settings, data }: Config): Promise<Ledger> {
+  return openByKind({ settings, data, check: checkLedger })
 }
 
 async function checkLedger(path: string): Promise<void> {
@@ -44,22 +34,15 @@ async function checkLedger(path: string): Promise<void> {
 
 /** The ledger for reading only; its node may run, in another process. Throws StartError. */
 export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promise<Ledger> {
-  const { ledger, data, node } = config
-  if (ledger.kind === 'etcd') return openLedger(config)
-  const path = join(data, 'ledger')
-  if (!existsSync(join(path, 'data.mdb')))
+  const { ledger: settings, data, node } = config
+  const file = DRIVERS[settings.kind].file(data)
+  if (file !== undefined && !existsSync(file))
     throw new StartError(
       `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
     )
-  if (!nodeRuns) await checkLedger(path) // one that runs has done so
-  return new CheckedLedger(new LmdbLedger(path, { readOnly: true }))
-}
-
-/** The node's own member comes first: what it has, it has without another hop. */
-function openEtcd({ endpoints, tls, member }: EtcdConfig): EtcdLedger {
-  const own = member ? [member.client] : []
-  const files = tls && { ca: readFileSync(tls.ca), cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
-  return new EtcdLedger([...new Set([...own, ...endpoints])], files)
+  // A node that runs has checked the file at its start.
+  const check = nodeRuns ? async (): Promise<void> => undefined : checkLedger
+  return openByKind({ settings, data, readOnly: true, check })
 }
 
 export type Contact = {

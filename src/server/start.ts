@@ -12,6 +12,7 @@ import { ApiKeys } from '../http/auth.ts'
 import { Metrics } from '../http/metrics.ts'
 import { SecretCalls } from '../http/secret-calls.ts'
 import { TokenCalls } from '../http/token-calls.ts'
+import { DRIVERS } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import { isEcho } from '../ledger/lmdb-transaction.ts'
 import { type Config, readConfig } from '../node/config.ts'
@@ -116,7 +117,7 @@ class Starting {
 
   #startMember(): void {
     const config = this.#config
-    if (config.ledger.kind !== 'etcd' || !config.ledger.member) return
+    if (!config.ledger.member) return
     const etcd = findEtcd(config.ledger.member.etcd, (text) => this.#log.info({}, text))
     const { member: changed } = this.#options
     const member = startMember({ config, etcd, log: this.#log, ...(changed ? { changed } : {}) })
@@ -312,7 +313,7 @@ class Starting {
         const unavailable = error instanceof LedgerUnavailable
         if (signal.aborted || (!unavailable && !(error instanceof UnknownOutcome))) throw error
         if (unavailable && error.reason === 'closed') throw error
-        if (unavailable && error.reason === 'ledger-changed' && this.#config.ledger.kind === 'embedded')
+        if (unavailable && error.reason === 'ledger-changed' && !DRIVERS[this.#config.ledger.kind].shared)
           throw new StartError(strangeLedger(error.message))
         if (this.#observer.waitingFor !== '') this.#waitFor(error.message)
         await unlessAborted(new Promise((resolve) => setTimeout(resolve, RETRY_MS)), signal)

@@ -32,7 +32,7 @@ test('certificates that end within 30 days are named, and those that cannot be r
       [none, false],
       [cert, true],
     ])
-    assert.deepEqual(endingCertificates({ ledger: { kind: 'embedded' } }, 0), [])
+    assert.deepEqual(endingCertificates({ ledger: { kind: 'embedded', endpoints: [] } }, 0), [])
   } finally {
     rmSync(dir, { recursive: true })
   }

@@ -7,6 +7,7 @@ import type { EventLog } from '../events/log.ts'
 import type { Log } from '../http/app.ts'
 import type { NodeNumbers } from '../http/metrics.ts'
 import type { TokenCalls } from '../http/token-calls.ts'
+import { DRIVERS } from '../ledger/drivers.ts'
 import type { Health, Ledger } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import type { Member } from '../node/member.ts'
@@ -111,7 +112,7 @@ export class Observer {
       ledger: { kind: config.ledger.kind, identity: replica?.identity ?? '', revision: head },
       replica: { revision, lag: head - revision, digest },
       quorum,
-      leader: config.ledger.kind === 'embedded' ? config.node : (leader ?? null),
+      leader: DRIVERS[config.ledger.kind].shared ? (leader ?? null) : config.node,
       members,
       fields: fieldsHash(config),
       root_keys: keyring().ids,
@@ -164,7 +165,7 @@ export function endingCertificates(
   { tls, ledger }: Pick<Config, 'tls' | 'ledger'>,
   now: number,
 ): { readonly file: string; readonly why: string }[] {
-  const files = [tls?.cert, ledger.kind === 'etcd' ? ledger.tls?.cert : undefined]
+  const files = [tls?.cert, ledger.tls?.cert]
   return files.flatMap((file) => {
     if (file === undefined) return []
     try {

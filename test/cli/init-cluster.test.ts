@@ -12,7 +12,8 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { test } from 'node:test'
-import { type EtcdConfig, readConfig } from '../../src/node/config.ts'
+import type { LedgerSettings } from '../../src/ledger/drivers.ts'
+import { readConfig } from '../../src/node/config.ts'
 import { coffer, Folder, fine, refused } from './cli.ts'
 
 const NODES = ['n1', 'n2', 'n3']
@@ -47,9 +48,9 @@ function checkCertificate(dir: string, node: string, ca: X509Certificate): X509C
   return cert
 }
 
-function etcdOf(config: string): EtcdConfig {
+function etcdOf(config: string): LedgerSettings {
   const { ledger } = readConfig(config)
-  assert.ok(ledger.kind === 'etcd')
+  assert.equal(ledger.kind, 'etcd')
   return ledger
 }
 

@@ -36,7 +36,6 @@ export class ShiftedClock implements Clock {
 
 /** One node's way to the ledger. */
 export class Way implements Ledger {
-  readonly kind = 'memory'
   readonly full = false
   /** Takes the place of sending a commit; `send` sends it. */
   through: ((commit: Commit, send: () => Promise<CommitResult>) => Promise<CommitResult>) | undefined

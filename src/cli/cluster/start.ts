@@ -59,9 +59,7 @@ async function checkAddress({ node, file }: Config, probe: Probe): Promise<void>
 
 /** Before the nodes look for it: it may have to be built, and each of them would begin to. Throws NoEtcd. */
 function findEtcdFor(configs: readonly Config[]): void {
-  const members = configs.flatMap(({ ledger }) =>
-    ledger.kind === 'etcd' && ledger.member ? [ledger.member] : [],
-  )
+  const members = configs.flatMap(({ ledger: { member } }) => (member ? [member] : []))
   for (const named of new Set(members.map(({ etcd }) => etcd)))
     findEtcd(named, (text) => note(`coffer: ${text}`))
 }

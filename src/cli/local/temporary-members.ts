@@ -23,7 +23,7 @@ export class Members {
   static start(nodes: readonly Config[]): Members {
     const found = nodes.flatMap((config) => {
       const { ledger } = config
-      if (ledger.kind !== 'etcd' || !ledger.member) return []
+      if (!ledger.member) return []
       return [{ config, etcd: findEtcd(ledger.member.etcd, (text) => note(`coffer: ${text}`)) }]
     })
     const log = { info: () => undefined, warn: (_: object, message: string) => note(message) }
