@@ -4,6 +4,7 @@ import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { cpuUsage } from 'node:process'
 import type { EtcdEndpoint } from '../src/ledger/etcd-client.ts'
+import { SILENT } from '../src/log.ts'
 import type { Config } from '../src/node/config.ts'
 import { findEtcd } from '../src/node/etcd-binary.ts'
 import { startMember } from '../src/node/member.ts'
@@ -31,14 +32,13 @@ class Members {
 
   constructor(dir: string, configs: readonly Config[]) {
     const etcd = findEtcd()
-    const log = { info: () => undefined, warn: () => undefined }
     this.#dir = dir
     this.#members = configs.map((config) => {
       const changed = (pid: number | undefined): void => {
         if (pid !== undefined) this.#pids.set(config.node, pid)
         else this.#pids.delete(config.node)
       }
-      return startMember({ config, etcd, log, changed })
+      return startMember({ config, etcd, log: SILENT, changed })
     })
     this.endpoints = configs.map(endpointOf)
   }

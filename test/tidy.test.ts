@@ -5,7 +5,7 @@ import { dirname, join, normalize } from 'node:path'
 import { test } from 'node:test'
 import { measure, type Summary, summaries } from '../tools/measure.ts'
 
-const SEAMS = ['assert', 'errors', 'clock', 'wire', 'files', 'waiting', 'commit-delay']
+const SEAMS = ['assert', 'errors', 'clock', 'wire', 'files', 'waiting', 'commit-delay', 'log']
 
 /** What each room may import beside the seams, which all may, and itself. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {

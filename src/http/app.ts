@@ -5,6 +5,7 @@ import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { FatalError, Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
+import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
 import { badRequest } from './form.ts'
@@ -30,11 +31,6 @@ export type NodeStatus = {
   status(): Record<string, unknown>
 }
 
-export type Log = {
-  error(fields: Record<string, unknown>, message: string): void
-  warn(fields: Record<string, unknown>, message: string): void
-}
-
 export type AppOptions = {
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
@@ -42,7 +38,7 @@ export type AppOptions = {
   readonly node: NodeStatus
   readonly events: EventLog
   readonly metrics: Metrics
-  readonly log: Log
+  readonly log: Logger
   readonly version: string
   readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer }

@@ -8,6 +8,7 @@ import { availableParallelism, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
 import type { MemberSettings, TlsFiles } from '../ledger/drivers.ts'
+import type { Logger } from '../log.ts'
 import { sleep } from '../waiting.ts'
 import type { Config } from './config.ts'
 import type { Etcd } from './etcd-binary.ts'
@@ -51,15 +52,10 @@ function runtimeSettings(): Record<string, string> {
   }
 }
 
-type Log = {
-  info(fields: Record<string, unknown>, message: string): void
-  warn(fields: Record<string, unknown>, message: string): void
-}
-
 export type MemberOptions = {
   readonly config: Config
   readonly etcd: Etcd
-  readonly log: Log
+  readonly log: Logger
   /** Called with the member's process id, and with undefined when it has ended. */
   readonly changed?: (pid: number | undefined) => void
 }

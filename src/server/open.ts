@@ -4,9 +4,9 @@ import { basename, dirname, join } from 'node:path'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
-import type { Log } from '../http/app.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
+import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import { checkFile } from '../replica/check.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
@@ -116,7 +116,7 @@ export type OpenedReplica = { readonly replica: Replica; readonly setAside: stri
 export async function openReplica(
   config: Config,
   options: Omit<ReplicaOptions, 'path'>,
-  log: Log,
+  log: Logger,
 ): Promise<OpenedReplica> {
   const path = join(config.data, 'replica')
   const checked = await checkFile('replica', path)

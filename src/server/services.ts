@@ -4,6 +4,7 @@ import type { Keyring } from '../crypto/keyring.ts'
 import type { SecretCalls } from '../http/secret-calls.ts'
 import type { TokenCalls } from '../http/token-calls.ts'
 import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
+import type { Logger } from '../log.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Receipts } from '../secrets/receipts.ts'
 import { SecretService } from '../secrets/secrets.ts'
@@ -20,11 +21,6 @@ export type Vault = {
   readonly wrapped: WrappedKeys
   /** Throws UnwrapError, LedgerUnavailable, UnknownOutcome. */
   readonly rewrap: () => ReturnType<typeof rewrapKeys>
-}
-
-type Log = {
-  info(fields: object, message: string): void
-  warn(fields: object, message: string): void
 }
 
 export function makeVault(replica: Replica, keyring: () => Keyring, clock: Clock): Vault {
@@ -63,7 +59,7 @@ export function lateSecrets(vault: () => Vault): ConstructorParameters<typeof Se
 }
 
 /** As the keyring file asks. A failure is told and changes nothing else: the next reload or start tries again. */
-export async function rewrapAll(vault: Vault, log: Log): Promise<void> {
+export async function rewrapAll(vault: Vault, log: Logger): Promise<void> {
   try {
     log.info(await vault.rewrap(), 'keys wrapped by the active root key')
   } catch (error) {
@@ -75,7 +71,7 @@ export async function rewrapAll(vault: Vault, log: Log): Promise<void> {
 export function sweepReceipts(
   { receipts }: Vault,
   clock: Clock,
-  log: Log,
+  log: Logger,
   failed: (error: Error) => void,
 ): () => Promise<void> {
   let sweeping: Promise<void> = Promise.resolve()

@@ -7,7 +7,7 @@ import { type Clock, systemClock } from '../clock.ts'
 import { Keyring, KeyringError } from '../crypto/keyring.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
-import { buildApp, type Log } from '../http/app.ts'
+import { buildApp } from '../http/app.ts'
 import { ApiKeys } from '../http/auth.ts'
 import { Metrics } from '../http/metrics.ts'
 import { SecretCalls } from '../http/secret-calls.ts'
@@ -15,6 +15,7 @@ import { TokenCalls } from '../http/token-calls.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import { isEcho } from '../ledger/lmdb-transaction.ts'
+import type { Logger } from '../log.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
@@ -53,8 +54,6 @@ export type StartOptions = {
   readonly member?: (pid: number | undefined) => void
   readonly log?: Logger
 }
-
-type Logger = Log & { info(fields: object, message: string): void }
 
 /** Starts a node by its configuration. Throws StartError, ConfigError, InUse, NoEtcd, PrivateFileError, KeyringError. */
 export async function startNode(config: Config, options: StartOptions = {}): Promise<Node> {

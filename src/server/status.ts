@@ -4,11 +4,11 @@ import { readFileSync } from 'node:fs'
 import type { Clock } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import type { EventLog } from '../events/log.ts'
-import type { Log } from '../http/app.ts'
 import type { NodeNumbers } from '../http/metrics.ts'
 import type { TokenCalls } from '../http/token-calls.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import type { Health, Ledger } from '../ledger/ledger.ts'
+import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import type { Member } from '../node/member.ts'
 import { disagreements } from './agreement.ts'
@@ -26,7 +26,7 @@ const FILLING = 0.6
 export type Observed = {
   readonly config: Config
   readonly events: EventLog
-  readonly log: Log
+  readonly log: Logger
   readonly clock: Clock
   readonly calls: TokenCalls
   readonly keyring: () => Keyring

@@ -14,6 +14,7 @@ import { Metrics } from '../../src/http/metrics.ts'
 import { SecretCalls } from '../../src/http/secret-calls.ts'
 import { TokenCalls } from '../../src/http/token-calls.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { DamagedReplica } from '../../src/replica/store.ts'
 import { KEY_A } from './vault.ts'
@@ -46,7 +47,7 @@ async function over(
     node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}) },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
-    log: { error: log, warn: log },
+    log: { ...SILENT, error: log, warn: log },
     version: '0',
     limits: DEFAULT_LIMITS,
     fatal: (reason) => told.fatal.push(reason),

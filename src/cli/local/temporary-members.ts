@@ -1,5 +1,6 @@
 // The etcd members of stopped nodes, run in this process while a command needs their ledger.
 import { constants } from 'node:os'
+import { type Logger, SILENT } from '../../log.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { type Member, startMember } from '../../node/member.ts'
@@ -26,7 +27,7 @@ export class Members {
       if (!ledger.member) return []
       return [{ config, etcd: findEtcd(ledger.member.etcd, (text) => note(`coffer: ${text}`)) }]
     })
-    const log = { info: () => undefined, warn: (_: object, message: string) => note(message) }
+    const log: Logger = { ...SILENT, warn: (_, message) => note(message) }
     return new Members(
       found.map(({ config, etcd }) => ({
         node: config.node,
