@@ -9,7 +9,7 @@ import { readTokenText, tokenPrefix, writeTokenText } from '../src/crypto/token.
 import { encodePages, PAGE_MAPPINGS } from '../src/replica/page.ts'
 import { PageReader } from '../src/replica/reader.ts'
 import { REPLICA_FORMAT, ReplicaStore } from '../src/replica/store.ts'
-import { place, TokenTable } from '../src/replica/table.ts'
+import { lastFound, TokenTable } from '../src/replica/table.ts'
 import {
   decodeSegment,
   encodeSegment,
@@ -152,7 +152,7 @@ export class Pipeline {
         witness: '',
         checkpoint: '',
       }
-      await store.write({ pages: encoded, entries: [], tables: [], records: [], tails: [], meta })
+      await store.write({ pages: encoded, entries: [], tables: [], records: [], segmentCounts: [], meta })
     }
     return new Opener(this.#key, table, store, Buffer.concat(this.#texts))
   }
@@ -189,7 +189,7 @@ export class Opener {
     const sizes = new Uint32Array(count)
     for (let i = 0; i < count; i++) {
       if (valid[i] === 0 || !this.#table.find(words, i * 4)) throw new Error('a token of the floor is lost')
-      sizes[i] = reader.seek(place.page, place.slot)
+      sizes[i] = reader.seek(lastFound.page, lastFound.slot)
       const at = values.pushRoom(sizes[i])
       reader.copy(values.bytes, at, sizes[i])
     }

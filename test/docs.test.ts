@@ -536,7 +536,7 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
     entries: [],
     tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }],
     records: [],
-    tails: [],
+    segmentCounts: [],
     meta,
   })
   await store.close()

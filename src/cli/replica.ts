@@ -67,9 +67,9 @@ async function verify({ config: file, json }: Options): Promise<void> {
   }
 }
 
-type Verified = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyNode>>
+type ReplicaCheck = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyNode>>
 
-function tell(result: Verified): void {
+function tell(result: ReplicaCheck): void {
   switch (result.kind) {
     case 'absent':
       print('there is no replica: the next start builds it')

@@ -4,8 +4,8 @@ import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
 import { memberPath, Paths } from '../json/scan.ts'
 import { Scanner } from '../json/scan-thread.ts'
-import type { Claim, Receipts, Written } from '../secrets/receipts.ts'
-import type { Caller, NewSecret, SecretService, Which } from '../secrets/secrets.ts'
+import type { Claim, Receipts, WriteResult } from '../secrets/receipts.ts'
+import type { Caller, NewSecret, SecretService, VersionSelector } from '../secrets/secrets.ts'
 import {
   isSecretName,
   parseInstant,
@@ -38,7 +38,7 @@ export type Writing = {
 export type WriteAnswer = {
   readonly body: string
   readonly etag: string | undefined
-  readonly written: Written
+  readonly written: WriteResult
   /** Versions that were written. */
   readonly count: number
 }
@@ -96,9 +96,9 @@ export class SecretCalls {
     return { body: JSON.stringify(told(name, written)), etag: etag(written.version), written, count: 1 }
   }
 
-  #write(writing: Writing, work: (claim?: Claim) => Promise<Written>): Promise<Written> {
+  #write(writing: Writing, work: (claim?: Claim) => Promise<WriteResult>): Promise<WriteResult> {
     const { caller, idempotencyKey, asked, check } = writing
-    const checked = async (claim?: Claim): Promise<Written> => {
+    const checked = async (claim?: Claim): Promise<WriteResult> => {
       check()
       return work(claim)
     }
@@ -181,7 +181,7 @@ export class SecretCalls {
   }
 }
 
-function told(name: string, { version, validFrom }: Written): Json {
+function told(name: string, { version, validFrom }: WriteResult): Json {
   return { name, version, valid_from: text(validFrom) }
 }
 
@@ -265,7 +265,7 @@ function instantOf(value: unknown): number {
   return instant
 }
 
-function whichOf({ version, at }: Json): Which {
+function whichOf({ version, at }: Json): VersionSelector {
   if (version !== undefined && at !== undefined)
     throw badRequest('at', 'either version or at', 'version and at exclude each other')
   if (version !== undefined) return { version: Number(version) }

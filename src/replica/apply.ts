@@ -14,7 +14,7 @@ import { nextTurn } from '../waiting.ts'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
 import { ReceiptIndex, Records } from './records.ts'
-import { Tails } from './segment-counts.ts'
+import { SegmentCounts } from './segment-counts.ts'
 import {
   type Batch,
   DamagedReplica,
@@ -44,7 +44,7 @@ export type Step = {
   readonly whole?: boolean
 }
 
-export class Fold {
+export class Applier {
   readonly state = new State()
   readonly tables = new Tables()
   /** The record of every receipt. */
@@ -58,7 +58,7 @@ export class Fold {
   readonly #store: ReplicaStore
   readonly #clock: Clock
   #meta: Meta
-  #tails = new Tails()
+  #segmentCounts = new SegmentCounts()
   #sinceCheckpoint = 0
   #checkpointing: Promise<void> | undefined
 
@@ -88,13 +88,13 @@ export class Fold {
 
   /** What is here of each boot's segments, for a snapshot that leaves it out. */
   known(): Known[] {
-    return this.#tails.known()
+    return this.#segmentCounts.known()
   }
 
   /** Reads what is stored. Throws DamagedReplica where a record does not match its checksum. */
   async load(): Promise<void> {
     for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
-    this.#tails = new Tails(this.#store.tails())
+    this.#segmentCounts = new SegmentCounts(this.#store.segmentCounts())
     for (const { key, revision, value } of this.#store.entries()) {
       const entry = decodeEntry(key, value)
       assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
@@ -147,54 +147,58 @@ export class Fold {
   }
 
   /**
-   * Applies the steps in one transaction. `tell` hears of every entry when it can be read. Throws WriteFailed, with
+   * Applies the steps in one transaction. `report` hears of every entry when it can be read. Throws WriteFailed, with
    * nothing applied.
    */
-  async apply(steps: readonly Step[], tell: (put: Decoded) => void): Promise<void> {
-    const { batch, places, tails } = this.#prepare(steps)
+  async apply(steps: readonly Step[], report: (put: Decoded) => void): Promise<void> {
+    const { batch, numbers, segmentCounts } = this.#prepare(steps)
     await this.#store.write(batch)
     this.#meta = batch.meta
-    this.#tails = tails
+    this.#segmentCounts = segmentCounts
     for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
     for (const { revision, decoded, removed } of steps) {
       for (const key of removed) this.receipts.delete(key)
       for (const put of decoded) {
         const { entry, key } = put
-        const place = places.get(entry)
+        const number = numbers.get(entry)
         if (entry.kind === 'segment') {
-          if (place !== undefined) this.#insert(entry, place)
+          if (number !== undefined) this.#insert(entry, number)
         } else if (entry.kind === 'receipt') {
-          assert(place !== undefined, 'a receipt is a record')
-          this.receipts.set(key, place)
-        } else this.state.apply(put.revision, key, entry, place)
-        tell(put)
+          assert(number !== undefined, 'a receipt is a record')
+          this.receipts.set(key, number)
+        } else this.state.apply(put.revision, key, entry, number)
+        report(put)
       }
       this.applied = revision
     }
   }
 
-  /** `places`: the first page of a segment, the record of a version or a receipt. */
-  #prepare(steps: readonly Step[]): { batch: Batch; places: Map<Entry, number>; tails: Tails } {
+  /** `numbers`: the first page of a segment, the record of a version or a receipt. */
+  #prepare(steps: readonly Step[]): {
+    batch: Batch
+    numbers: Map<Entry, number>
+    segmentCounts: SegmentCounts
+  } {
     const pages: { number: number; page: Buffer }[] = []
     const entries: StoredEntry[] = []
     const records = new Records(this.#meta.records, (key, entry) => this.#recordOf(key, entry))
     const tables = new Map<string, StoredTable>()
-    const places = new Map<Entry, number>()
-    const tails = this.#tails.copy()
+    const numbers = new Map<Entry, number>()
+    const segmentCounts = this.#segmentCounts.copy()
     let next = this.#meta.pages
     for (const { decoded, removed, revision: cursor, whole } of steps) {
       for (const key of removed) records.remove(key)
       const ahead = cursor === this.applied && !whole
       for (const { key, entry, value, revision } of decoded) {
         if (entry.kind === 'version' || entry.kind === 'receipt') {
-          places.set(entry, records.put({ key, revision, value }, entry))
+          numbers.set(entry, records.put({ key, revision, value }, entry))
           continue
         }
         if (entry.kind !== 'segment') {
           entries.push({ key, revision, value })
           continue
         }
-        if (!tails.add(entry, ahead)) continue // a snapshot that broke off has brought it already
+        if (!segmentCounts.add(entry, ahead)) continue // a snapshot that broke off has brought it already
         const { owner, epoch } = entry
         const name = `${owner}@${epoch}`
         let table: StoredTable | undefined = this.tables.get(owner, epoch) ?? tables.get(name)
@@ -202,10 +206,10 @@ export class Fold {
           table = { id: this.tables.nextId + tables.size, owner, epoch }
           tables.set(name, table)
         }
-        places.set(entry, next)
+        numbers.set(entry, next)
         for (const page of encodePages(entry, table.id, next)) pages.push({ number: next++, page })
       }
-      if (whole) tails.catchUp()
+      if (whole) segmentCounts.catchUp()
     }
     const cursor = steps[steps.length - 1].revision
     const meta = {
@@ -220,10 +224,10 @@ export class Fold {
       entries,
       records: records.list,
       tables: [...tables.values()],
-      tails: tails.changed(),
+      segmentCounts: segmentCounts.changed(),
       meta,
     }
-    return { batch, places, tails }
+    return { batch, numbers, segmentCounts }
   }
 
   /**
@@ -231,7 +235,7 @@ export class Fold {
    * before the cursor, and the last immutable entry applied is there with the same revision and bytes. A replica that
    * has followed none yet follows this one from now on. Throws CorruptEntry, LedgerUnavailable.
    */
-  async strangeness(ledger: Reader): Promise<string | undefined> {
+  async ledgerMismatch(ledger: Reader): Promise<string | undefined> {
     const meta = this.#meta
     const found = await ledger.read(ledgerKey.genesis)
     const genesis = found.value ? decodeEntry(ledgerKey.genesis, found.value) : undefined
@@ -244,10 +248,10 @@ export class Fold {
     const head = await ledger.head()
     if (head < meta.cursor)
       return `the ledger ends at revision ${head}, and revision ${meta.cursor} has been applied here`
-    return this.#lacks(ledger, meta.witness)
+    return this.#missingWitness(ledger, meta.witness)
   }
 
-  async #lacks(ledger: Reader, witness: string): Promise<string | undefined> {
+  async #missingWitness(ledger: Reader, witness: string): Promise<string | undefined> {
     if (witness === '') return undefined
     const [key, revision, checksum] = witness.split(' ')
     const { value, revision: at } = await ledger.read(key)
@@ -269,7 +273,7 @@ export class Fold {
 
   #recordOf(key: string, entry?: SecretVersion): number | undefined {
     if (!entry) return this.receipts.get(key)
-    return this.state.owners.get(entry.owner)?.secrets.get(entry.name)?.[entry.version - 1]?.place
+    return this.state.owners.get(entry.owner)?.secrets.get(entry.name)?.[entry.version - 1]?.record
   }
 
   /** Begins a checkpoint in the background when enough is new; one at a time. */

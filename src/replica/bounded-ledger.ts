@@ -9,7 +9,7 @@ import {
   type SnapshotEntry,
 } from '../ledger/ledger.ts'
 
-export class UpTo implements Ledger {
+export class BoundedLedger implements Ledger {
   readonly full = false
   /** The last revision; it moves where a snapshot was needed, which is of a later one. */
   end: number

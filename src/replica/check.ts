@@ -10,10 +10,10 @@ import { ReplicaStore } from './store.ts'
 
 const DAMAGED = 3
 
-export type Checked = { readonly whole: true } | { readonly whole: false; readonly reason: string }
+export type FileCheck = { readonly whole: true } | { readonly whole: false; readonly reason: string }
 
 /** Reads the file through in a child process. A file that is not there is whole. */
-export async function checkFile(what: 'ledger' | 'replica', path: string): Promise<Checked> {
+export async function checkFile(what: 'ledger' | 'replica', path: string): Promise<FileCheck> {
   if (!existsSync(join(path, 'data.mdb'))) return { whole: true }
   const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), what, path], {
     stdio: ['ignore', 'ignore', 'pipe'],

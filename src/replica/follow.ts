@@ -4,7 +4,7 @@ import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledge
 import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import { sleep } from '../waiting.ts'
-import type { Fold, Step } from './apply.ts'
+import type { Applier, Step } from './apply.ts'
 import { WriteFailed } from './store.ts'
 
 /** Bytes of revisions that may wait to be applied, and that go into one transaction. */
@@ -30,9 +30,9 @@ export class Follower {
   /** Why nothing can be applied at the moment, if so. */
   stalled: string | undefined
   /** Why the ledger is not the one that was followed: nothing is applied, nothing is deleted. */
-  changed: string | undefined = 'the ledger has not been reached yet'
+  mismatch: string | undefined = 'the ledger has not been reached yet'
   readonly #ledger: Ledger
-  readonly #fold: Fold
+  readonly #applier: Applier
   readonly #events: FollowEvents
   readonly #now: () => number
   readonly #stop = new AbortController()
@@ -50,14 +50,20 @@ export class Follower {
   #running: Promise<unknown> = Promise.resolve()
 
   /** `advanced` is called whenever more has been applied. */
-  constructor(ledger: Ledger, fold: Fold, events: FollowEvents, now: () => number, advanced: () => void) {
+  constructor(
+    ledger: Ledger,
+    applier: Applier,
+    events: FollowEvents,
+    now: () => number,
+    advanced: () => void,
+  ) {
     this.#ledger = ledger
-    this.#fold = fold
+    this.#applier = applier
     this.#events = events
     this.#now = now
     this.#advanced = advanced
-    this.#read = fold.applied
-    this.head = fold.applied
+    this.#read = applier.applied
+    this.head = applier.applied
   }
 
   /** Runs until `stop`; an invariant that breaks goes to `fatal`. */
@@ -72,7 +78,7 @@ export class Follower {
     return this.#stop.signal.aborted
   }
 
-  /** Resolves when the ledger has been looked at for the first time: `changed` tells what was found. */
+  /** Resolves when the ledger has been looked at for the first time: `mismatch` tells what was found. */
   get recognized(): Promise<void> {
     return this.#recognized.promise
   }
@@ -93,7 +99,7 @@ export class Follower {
   async #readForEver(): Promise<void> {
     for (let lost = false; !this.#stopped; ) {
       try {
-        while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
+        while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
         await this.#recognize()
         this.head = Math.max(this.head, await this.#ledger.head())
         if (lost) this.#events.recovered()
@@ -112,9 +118,9 @@ export class Follower {
 
   /** Before anything is believed of a (re)connected ledger: is it the one that was followed? */
   async #recognize(ledger: Reader = this.#ledger): Promise<void> {
-    this.changed = await this.#fold.strangeness(ledger)
+    this.mismatch = await this.#applier.ledgerMismatch(ledger)
     this.#recognized.resolve()
-    if (this.changed !== undefined) throw new LedgerUnavailable('ledger-changed', this.changed)
+    if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
   }
 
   async #readStream(): Promise<void> {
@@ -156,7 +162,7 @@ export class Follower {
       this.#room.resolve()
       this.#room = Promise.withResolvers()
       await this.#apply(steps)
-      this.#fold.checkpointIfDue((error) =>
+      this.#applier.checkpointIfDue((error) =>
         this.#events.lost(`the checkpoint could not be written: ${error.message}`),
       )
     }
@@ -170,7 +176,7 @@ export class Follower {
 
   /** Small commits that nobody waits for share a transaction: the ledger's acknowledgement does not need this one. */
   async #gather(): Promise<void> {
-    if (this.#fold.applied < this.#wanted || this.#queueBytes >= GATHER_BYTES) return
+    if (this.#applier.applied < this.#wanted || this.#queueBytes >= GATHER_BYTES) return
     this.#hurried = Promise.withResolvers()
     const timer = setTimeout(this.#hurried.resolve, GATHER_MS)
     await this.#hurried.promise
@@ -181,7 +187,7 @@ export class Follower {
   async #apply(steps: readonly Step[]): Promise<void> {
     for (;;) {
       try {
-        await this.#fold.apply(steps, this.#events.applied)
+        await this.#applier.apply(steps, this.#events.applied)
         break
       } catch (error) {
         if (this.#stopped || !(error instanceof WriteFailed)) throw error
@@ -192,8 +198,8 @@ export class Follower {
     }
     if (this.stalled !== undefined) this.#events.recovered()
     this.stalled = undefined
-    this.head = Math.max(this.head, this.#fold.applied)
-    if (this.#catchUp && this.#fold.applied >= this.#catchUp.to) {
+    this.head = Math.max(this.head, this.#applier.applied)
+    if (this.#catchUp && this.#applier.applied >= this.#catchUp.to) {
       const { from, to, started } = this.#catchUp
       this.#catchUp = undefined
       this.#events.caughtUp(from, to, Math.round(this.#now() - started))
@@ -215,9 +221,9 @@ export class Follower {
 
   /** Everything live at one revision, when the history in between is gone. What is here already is left out. */
   async #resync(): Promise<void> {
-    while (this.#fold.applied < this.#read && !this.#stopped) await this.#pause()
-    const from = this.#fold.applied
-    const { revision, entries } = await this.#ledger.snapshot(this.#fold.known())
+    while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
+    const from = this.#applier.applied
+    const { revision, entries } = await this.#ledger.snapshot(this.#applier.known())
     this.#tellWhenCaughtUp(from, revision)
     let decoded: Decoded[] = []
     let bytes = 0
@@ -236,7 +242,7 @@ export class Follower {
       bytes = 0
     }
     // No other kind of entry is ever removed.
-    const removed = this.#fold.receiptKeys().filter((key) => !receipts.has(key))
+    const removed = this.#applier.receiptKeys().filter((key) => !receipts.has(key))
     await this.#apply([{ revision, decoded, removed, bytes, whole: true }])
     this.#read = revision
   }

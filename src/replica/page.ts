@@ -14,11 +14,6 @@ export function bodiesAt(count: number): number {
   return (HEAD + 2 * count + 3) & ~3
 }
 
-/** Pages a segment takes. */
-export function pageCount(segment: Segment): number {
-  return Math.ceil(segment.count / PAGE_MAPPINGS)
-}
-
 /** The segment's pages in order, the first of them numbered `first`. */
 export function encodePages(segment: Segment, table: number, first: number): Buffer[] {
   const pages: Buffer[] = []

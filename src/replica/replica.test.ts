@@ -14,7 +14,7 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { checkFile } from './check.ts'
 import { Replica, type ReplicaOptions } from './replica.ts'
-import { place } from './table.ts'
+import { lastFound } from './table.ts'
 
 const BOOT = 'a'.repeat(32)
 
@@ -88,7 +88,7 @@ function assertFinds(replica: Replica, seed: number, count: number, owner = 'o')
   assert.ok(table)
   for (let i = 0; i < count; i++) {
     assert.ok(table.find(words, i * 4), `mapping ${i} of ${seed}`)
-    assert.equal(reader.seek(place.page, place.slot), 2)
+    assert.equal(reader.seek(lastFound.page, lastFound.slot), 2)
     const copy = new Uint8Array(16)
     reader.copy(copy, 0, 2)
     assert.deepEqual(copy, new Uint8Array(16).fill(seed & 255))

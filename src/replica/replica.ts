@@ -1,7 +1,7 @@
 // The replica of one node: it follows the ledger from its own durable cursor, and answers all reads. What it does not
 // have it may not have learnt yet: then the barrier decides. And it is the way of a commit to the ledger.
 //
-// follow.ts reads the ledger · fold.ts applies to LMDB (store.ts, page.ts), the token tables (tables.ts, table.ts) and
+// follow.ts reads the ledger · apply.ts applies to LMDB (store.ts, page.ts), the token tables (tables.ts, table.ts) and
 // the state · checkpoint.ts keeps the tables over a restart · check.ts reads the file through before it is opened.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
@@ -17,10 +17,9 @@ import { parseKey } from '../state/ledger-keys.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
 import { sleep, withDeadline } from '../waiting.ts'
-import { Fold } from './apply.ts'
+import { Applier } from './apply.ts'
 import { SharedBarrier } from './barrier.ts'
 import { Follower } from './follow.ts'
-import { Names } from './names.ts'
 import { pageIsWhole } from './page.ts'
 import { PageReader } from './reader.ts'
 import { DamagedReplica, ReplicaStore, type StoredEntry } from './store.ts'
@@ -68,13 +67,12 @@ type Waiter = {
 export class Replica {
   readonly #ledger: Ledger
   readonly #store: ReplicaStore
-  readonly #fold: Fold
+  readonly #applier: Applier
   readonly #follower: Follower
   readonly #boot: string
   readonly #clock: Clock
   readonly #events: ReplicaEvents
   readonly #fatal: (error: Error) => void
-  readonly #names = new Names()
   readonly #barriers: SharedBarrier
   #commits = 0
   /** Of another node, what an event was written for last: one stands for all that it has put in one revision. */
@@ -85,10 +83,10 @@ export class Replica {
   #closed = false
   #digest: { readonly revision: number; readonly digest: string } | undefined
 
-  private constructor(options: ReplicaOptions, store: ReplicaStore, fold: Fold) {
+  private constructor(options: ReplicaOptions, store: ReplicaStore, applier: Applier) {
     this.#ledger = options.ledger
     this.#store = store
-    this.#fold = fold
+    this.#applier = applier
     this.#boot = options.boot
     this.#clock = options.clock
     this.#events = options.events
@@ -105,7 +103,7 @@ export class Replica {
     }
     this.#follower = new Follower(
       options.ledger,
-      fold,
+      applier,
       events,
       () => options.clock.monotonic(),
       () => this.#wake(),
@@ -116,9 +114,9 @@ export class Replica {
   static async open(options: ReplicaOptions): Promise<Replica> {
     const store = new ReplicaStore(options.path)
     try {
-      const fold = new Fold(options.path, store, options.clock)
-      await fold.load()
-      return new Replica(options, store, fold)
+      const applier = new Applier(options.path, store, options.clock)
+      await applier.load()
+      return new Replica(options, store, applier)
     } catch (error) {
       await store.close()
       throw error
@@ -133,7 +131,7 @@ export class Replica {
     })
   }
 
-  #tell({ entry, value, revision }: Parameters<Parameters<Fold['apply']>[1]>[0]): void {
+  #tell({ entry, value, revision }: Parameters<Parameters<Applier['apply']>[1]>[0]): void {
     if (this.#follower.catchingUp) return // one event stands for all of it
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
     const { boot } = decodeWriter(value)
@@ -147,7 +145,7 @@ export class Replica {
 
   /** Resolves once `revision` has been applied here. Throws LedgerUnavailable when the replica closes. */
   waitApplied(revision: number): Promise<void> {
-    if (this.#fold.applied >= revision) return Promise.resolve()
+    if (this.#applier.applied >= revision) return Promise.resolve()
     if (this.#closed) return Promise.reject(new LedgerUnavailable('closed', 'the replica is closed'))
     return new Promise((resolve, reject) => this.#waiters.push({ revision, resolve, reject }))
   }
@@ -156,7 +154,7 @@ export class Replica {
     const waiters = this.#waiters
     this.#waiters = []
     for (const waiter of waiters) {
-      if (waiter.revision <= this.#fold.applied) waiter.resolve()
+      if (waiter.revision <= this.#applier.applied) waiter.resolve()
       else this.#waiters.push(waiter)
     }
   }
@@ -176,17 +174,17 @@ export class Replica {
 
   /** Nothing goes to a ledger, and nothing is believed of one, that is not the one that was followed. */
   async #recognize(): Promise<void> {
-    if (this.#follower.changed === undefined) return
+    if (this.#follower.mismatch === undefined) return
     await this.#follower.recognized
-    const { changed } = this.#follower
-    if (changed !== undefined) throw new LedgerUnavailable('ledger-changed', changed)
+    const { mismatch } = this.#follower
+    if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
   }
 
   async #passBarrier(): Promise<void> {
     await withDeadline(this.#recognize(), WAIT_MS, () => this.#late())
     const head = await withDeadline(this.#ledger.head(), WAIT_MS, () => this.#late())
     this.#follower.head = Math.max(this.#follower.head, head)
-    if (this.#fold.applied >= head) return
+    if (this.#applier.applied >= head) return
     this.#follower.hurry(head)
     await withDeadline(this.waitApplied(head), WAIT_MS, () => this.#late())
   }
@@ -194,7 +192,7 @@ export class Replica {
   #late(): LedgerUnavailable {
     if (this.#follower.stalled !== undefined)
       return new LedgerUnavailable('disk-full', 'the replica cannot be written')
-    const behind = this.#fold.applied < this.#follower.head
+    const behind = this.#applier.applied < this.#follower.head
     return new LedgerUnavailable(
       'no-quorum',
       behind ? 'the replica is behind the ledger' : 'the ledger cannot be reached',
@@ -278,41 +276,35 @@ export class Replica {
   // ---- reading
 
   get state(): State {
-    return this.#fold.state
+    return this.#applier.state
   }
 
   owner(owner: string): OwnerState | undefined {
-    return this.#fold.state.owners.get(owner)
+    return this.#applier.state.owners.get(owner)
   }
 
   tokens(owner: string, epoch: number): TokenTable | undefined {
-    return this.#fold.tables.get(owner, epoch)?.tokens
+    return this.#applier.tables.get(owner, epoch)?.tokens
   }
 
   /** A version as it is stored, as of what has been applied here. Throws DamagedReplica. */
   version(owner: string, name: string, version: number): StoredEntry | undefined {
     const known = this.owner(owner)?.secrets.get(name)?.[version - 1]
-    return known && this.#store.record(known.place)
+    return known && this.#store.record(known.record)
   }
 
   /** As `version`. */
   receipt(key: string): StoredEntry | undefined {
-    const number = this.#fold.receipts.get(key)
+    const number = this.#applier.receipts.get(key)
     return number === undefined ? undefined : this.#store.record(number)
   }
 
   /** Oldest first, each as of when it is taken. Throws DamagedReplica. */
   *receipts(): Iterable<StoredEntry> {
-    for (const number of this.#fold.receipts.numbers()) {
+    for (const number of this.#applier.receipts.numbers()) {
       const stored = this.#store.record(number)
       if (stored) yield stored
     }
-  }
-
-  /** Names of secrets in byte order: those that begin with `prefix`, after `after`, at most `limit`. */
-  secretNames(owner: string, prefix: string, after: string, limit: number): string[] {
-    const state = this.owner(owner)
-    return state ? this.#names.page(state, prefix, after, limit) : []
   }
 
   /** For one turn of the event loop. */
@@ -329,7 +321,7 @@ export class Replica {
 
   /** The digest and the revision it belongs to, read together. */
   digest(): { readonly revision: number; readonly digest: string } {
-    const { applied, state, tables } = this.#fold
+    const { applied, state, tables } = this.#applier
     if (this.#digest?.revision !== applied) {
       this.#digest = { revision: applied, digest: state.digest(tables.sums()) }
     }
@@ -338,7 +330,7 @@ export class Replica {
 
   /** The last revision whose effects can be read here. */
   get applied(): number {
-    return this.#fold.applied
+    return this.#applier.applied
   }
 
   /** The ledger's head as last seen. */
@@ -353,19 +345,19 @@ export class Replica {
 
   /** Identity of the ledger that is followed; undefined before the first contact. */
   get identity(): string | undefined {
-    return this.#fold.identity
+    return this.#applier.identity
   }
 
   /** Why the node cannot serve fully at the moment, as far as its replica goes. */
   get problems(): readonly string[] {
-    const { changed, stalled } = this.#follower
-    if (changed !== undefined) return [changed]
+    const { mismatch, stalled } = this.#follower
+    if (mismatch !== undefined) return [mismatch]
     return stalled === undefined ? [] : [`the replica cannot be written: ${stalled}`]
   }
 
   /** Mappings, secrets and their versions known. */
   get contents(): { mappings: number; secrets: number; secretVersions: number } {
-    const { tables, state } = this.#fold
+    const { tables, state } = this.#applier
     const secretVersions = [...state.dataKeys.values()].reduce((sum, count) => sum + count, 0)
     const secrets = [...state.owners.values()].reduce((sum, owner) => sum + owner.secrets.size, 0)
     return { mappings: tables.mappings, secrets, secretVersions }
@@ -373,7 +365,7 @@ export class Replica {
 
   /** Since the start: segments applied, equal mappings ignored, keys that are not ours. */
   get counts(): { segments: number; ignoredDuplicates: number; foreignKeys: number } {
-    const { segments, ignoredDuplicates } = this.#fold
+    const { segments, ignoredDuplicates } = this.#applier
     return { segments, ignoredDuplicates, foreignKeys: this.#follower.foreignKeys }
   }
 
@@ -384,7 +376,7 @@ export class Replica {
     this.#rejectWaiters(new LedgerUnavailable('closed', 'the replica is closed'))
     this.#barriers.close()
     await this.#follower.stop()
-    await this.#fold.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
+    await this.#applier.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
   }
 }
 

@@ -4,27 +4,27 @@
 import type { Known } from '../ledger/ledger.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'
-import type { StoredTail } from './store.ts'
+import type { SegmentCount } from './store.ts'
 
-type Place = Pick<Segment, 'boot' | 'n'>
+type SegmentId = Pick<Segment, 'boot' | 'n'>
 
-export class Tails {
-  readonly #tails: Map<string, StoredTail>
+export class SegmentCounts {
+  readonly #counts: Map<string, SegmentCount>
   /** Segments of a snapshot that is not whole yet: applied, but not counted as of the cursor. */
-  readonly #ahead: Map<string, Place>
+  readonly #ahead: Map<string, SegmentId>
   readonly #changed = new Set<string>()
 
-  constructor(tails: Iterable<StoredTail> = [], ahead: Iterable<readonly [string, Place]> = []) {
-    this.#tails = new Map([...tails].map((tail) => [tail.boot, tail]))
+  constructor(counts: Iterable<SegmentCount> = [], ahead: Iterable<readonly [string, SegmentId]> = []) {
+    this.#counts = new Map([...counts].map((each) => [each.boot, each]))
     this.#ahead = new Map(ahead)
   }
 
-  copy(): Tails {
-    return new Tails(this.#tails.values(), this.#ahead)
+  copy(): SegmentCounts {
+    return new SegmentCounts(this.#counts.values(), this.#ahead)
   }
 
   /** Takes in a segment that comes in order, or `ahead` of the cursor. False: it is here already. */
-  add({ boot, n }: Place, ahead: boolean): boolean {
+  add({ boot, n }: SegmentId, ahead: boolean): boolean {
     const key = ledgerKey.segment(boot, n)
     const here = this.#ahead.has(key)
     if (ahead) {
@@ -38,23 +38,23 @@ export class Tails {
 
   /** The snapshot is whole: what came ahead is within the cursor now. */
   catchUp(): void {
-    for (const place of this.#ahead.values()) this.#count(place)
+    for (const segment of this.#ahead.values()) this.#count(segment)
     this.#ahead.clear()
   }
 
-  #count({ boot, n }: Place): void {
-    const { last, count } = this.#tails.get(boot) ?? { last: 0, count: 0 }
-    this.#tails.set(boot, { boot, last: Math.max(last, n), count: count + 1 })
+  #count({ boot, n }: SegmentId): void {
+    const { last, count } = this.#counts.get(boot) ?? { last: 0, count: 0 }
+    this.#counts.set(boot, { boot, last: Math.max(last, n), count: count + 1 })
     this.#changed.add(boot)
   }
 
   /** Those that were counted since the copy was made. */
-  changed(): StoredTail[] {
-    return [...this.#tails.values()].filter(({ boot }) => this.#changed.has(boot))
+  changed(): SegmentCount[] {
+    return [...this.#counts.values()].filter(({ boot }) => this.#changed.has(boot))
   }
 
   known(): Known[] {
-    return [...this.#tails.values()].map(({ boot, last, count }) => ({
+    return [...this.#counts.values()].map(({ boot, last, count }) => ({
       from: ledgerKey.segment(boot, 0),
       to: ledgerKey.segment(boot, last),
       count,

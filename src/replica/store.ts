@@ -39,7 +39,7 @@ export const REPLICA_FORMAT = 3
 
 export type StoredEntry = { readonly key: string; readonly revision: number; readonly value: Uint8Array }
 /** Of the segments of one boot: how many there are up to the cursor, and the last one's number. */
-export type StoredTail = { readonly boot: string; readonly last: number; readonly count: number }
+export type SegmentCount = { readonly boot: string; readonly last: number; readonly count: number }
 export type StoredTable = { readonly id: number; readonly owner: string; readonly epoch: number }
 
 /** What one transaction writes. */
@@ -49,7 +49,7 @@ export type Batch = {
   /** In order; without an entry: the record goes. */
   readonly records: readonly { readonly number: number; readonly entry: StoredEntry | undefined }[]
   readonly tables: readonly StoredTable[]
-  readonly tails: readonly StoredTail[]
+  readonly segmentCounts: readonly SegmentCount[]
   readonly meta: Meta
 }
 
@@ -59,7 +59,7 @@ export class ReplicaStore {
   readonly #entries: Database<Buffer, string>
   readonly #records: Database<Buffer, number>
   readonly #tables: Database<Buffer, number>
-  readonly #tails: Database<Buffer, string>
+  readonly #segmentCounts: Database<Buffer, string>
   readonly #meta: Database<Buffer, string>
 
   constructor(path: string, readOnly = false) {
@@ -68,7 +68,7 @@ export class ReplicaStore {
     this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
     this.#records = this.#env.openDB({ name: 'records', encoding: 'binary', keyEncoding: 'uint32' })
     this.#tables = this.#env.openDB({ name: 'tables', encoding: 'binary', keyEncoding: 'uint32' })
-    this.#tails = this.#env.openDB({ name: 'tails', encoding: 'binary' })
+    this.#segmentCounts = this.#env.openDB({ name: 'tails', encoding: 'binary' })
     this.#meta = this.#env.openDB({ name: 'meta', encoding: 'binary' })
   }
 
@@ -93,8 +93,8 @@ export class ReplicaStore {
     for (const { id, owner, epoch } of batch.tables) {
       puts.push(this.#tables.put(id, seal(String(id), Buffer.from(`${owner}@${epoch}`))))
     }
-    for (const { boot, last, count } of batch.tails)
-      puts.push(this.#tails.put(boot, seal(boot, Buffer.from(`${last} ${count}`))))
+    for (const { boot, last, count } of batch.segmentCounts)
+      puts.push(this.#segmentCounts.put(boot, seal(boot, Buffer.from(`${last} ${count}`))))
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
     // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
     try {
@@ -105,7 +105,7 @@ export class ReplicaStore {
   }
 
   async writeMeta(meta: Meta): Promise<void> {
-    await this.write({ pages: [], entries: [], records: [], tables: [], tails: [], meta })
+    await this.write({ pages: [], entries: [], records: [], tables: [], segmentCounts: [], meta })
   }
 
   /** Resolves when all that was written is durable. */
@@ -152,8 +152,8 @@ export class ReplicaStore {
     }
   }
 
-  *tails(): Iterable<StoredTail> {
-    for (const { key, value } of this.#tails.getRange({ snapshot: false })) {
+  *segmentCounts(): Iterable<SegmentCount> {
+    for (const { key, value } of this.#segmentCounts.getRange({ snapshot: false })) {
       const [last, count] = unseal(key, value).toString('latin1').split(' ')
       yield { boot: key, last: Number(last), count: Number(count) }
     }
@@ -173,7 +173,7 @@ export class ReplicaStore {
     for (const _ of this.entries()) entries++
     for (const _ of this.records()) entries++
     for (const _ of this.tables()) entries++
-    for (const _ of this.tails()) entries++
+    for (const _ of this.segmentCounts()) entries++
     return { pages, entries }
   }
 

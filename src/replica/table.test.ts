@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
-import { place, TokenTable } from './table.ts'
+import { lastFound, TokenTable } from './table.ts'
 
 function bodies(count: number): Uint32Array {
   return new Uint32Array(new Uint8Array(randomBytes(count * 16)).buffer)
@@ -21,7 +21,7 @@ function assertHolds(table: TokenTable, words: Uint32Array, count: number): void
   assert.equal(table.count, count)
   for (let i = 0; i < count; i++) {
     assert.ok(table.find(words, i * 4))
-    assert.deepEqual({ ...place }, { page: i >> 4, slot: i & 15 })
+    assert.deepEqual({ ...lastFound }, { page: i >> 4, slot: i & 15 })
   }
 }
 

@@ -29,7 +29,7 @@ export class Part {
 }
 
 /** Where a mapping is: valid until the next call of `find`. One object, since this runs for every token. */
-export const place = { page: 0, slot: 0 }
+export const lastFound = { page: 0, slot: 0 }
 
 export class TokenTable {
   count = 0
@@ -39,7 +39,7 @@ export class TokenTable {
   readonly #sum = new Float64Array(4)
   #unsettled = 0
 
-  /** Looks up the body whose first word is `words[at]`. Sets `place`. */
+  /** Looks up the body whose first word is `words[at]`. Sets `lastFound`. */
   find(words: Uint32Array, at: number): boolean {
     const w0 = words[at]
     const w1 = words[at + 1]
@@ -55,8 +55,8 @@ export class TokenTable {
         slots[s + 2] === words[at + 2] &&
         slots[s + 3] === words[at + 3]
       ) {
-        place.page = slots[s + 4]
-        place.slot = slot - 1
+        lastFound.page = slots[s + 4]
+        lastFound.slot = slot - 1
         return true
       }
     }

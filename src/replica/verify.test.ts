@@ -10,7 +10,7 @@ import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { Replica } from './replica.ts'
-import { type Verified, verifyReplica } from './verify.ts'
+import { type ReplicaCheck, verifyReplica } from './verify.ts'
 
 const writer = { boot: 'a'.repeat(32), commit: 1 }
 
@@ -56,7 +56,7 @@ class Bench implements AsyncDisposable {
     await replica.close()
   }
 
-  async verify(ledger = this.ledger): Promise<Verified> {
+  async verify(ledger = this.ledger): Promise<ReplicaCheck> {
     const lost = (reason: string): void => void this.lost.push(reason)
     const result = await verifyReplica({
       data: this.data,

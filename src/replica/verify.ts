@@ -9,7 +9,7 @@ import type { Clock } from '../clock.ts'
 import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { DamagedLedger } from '../ledger/lmdb-records.ts'
-import { UpTo } from './bounded-ledger.ts'
+import { BoundedLedger } from './bounded-ledger.ts'
 import { checkFile } from './check.ts'
 import { Replica } from './replica.ts'
 import { DamagedReplica, ReplicaStore } from './store.ts'
@@ -19,7 +19,7 @@ import { DamagedReplica, ReplicaStore } from './store.ts'
  * `ahead`: the replica has seen revisions that the ledger does not have. `compared`: the digests of both at
  * `revision`.
  */
-export type Verified =
+export type ReplicaCheck =
   | { readonly kind: 'absent' }
   | { readonly kind: 'damaged'; readonly what: 'ledger' | 'replica'; readonly reason: string }
   | { readonly kind: 'ahead'; readonly revision: number; readonly head: number }
@@ -30,7 +30,7 @@ export type Verified =
       readonly rebuilt: string
     }
 
-export type Verifying = {
+export type ReplicaCheckOptions = {
   /** The data directory of the stopped node. */
   readonly data: string
   readonly ledger: Ledger
@@ -41,12 +41,14 @@ export type Verifying = {
   readonly lost: (reason: string) => void
 }
 
-export type VerifyingNode = Omit<Verifying, 'ledger' | 'shared'> & { readonly ledger: LedgerSettings }
+export type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & {
+  readonly ledger: LedgerSettings
+}
 
 const TEMPORARY = 'verify-'
 
 /** As `verifyReplica`, with the ledger that the node's configuration names. Throws CorruptEntry, LedgerUnavailable. */
-export async function verifyNode({ ledger: settings, ...options }: VerifyingNode): Promise<Verified> {
+export async function verifyNode({ ledger: settings, ...options }: NodeCheckOptions): Promise<ReplicaCheck> {
   let ledger: Ledger
   try {
     ledger = await openLedger({ settings, data: options.data, check: checkLedger })
@@ -68,7 +70,7 @@ async function checkLedger(directory: string): Promise<void> {
 }
 
 /** Throws CorruptEntry, LedgerUnavailable. */
-export async function verifyReplica(options: Verifying): Promise<Verified> {
+export async function verifyReplica(options: ReplicaCheckOptions): Promise<ReplicaCheck> {
   const { data, ledger, shared } = options
   const path = join(data, 'replica')
   const checked = await checkFile('replica', path)
@@ -78,7 +80,7 @@ export async function verifyReplica(options: Verifying): Promise<Verified> {
     const cursor = await cursorOf(path)
     const head = await ledger.head()
     if (head < cursor) return { kind: 'ahead', revision: cursor, head }
-    return await compare(new UpTo(ledger, shared ? head : cursor), options)
+    return await compare(new BoundedLedger(ledger, shared ? head : cursor), options)
   } catch (error) {
     if (!(error instanceof DamagedReplica)) throw error
     return { kind: 'damaged', what: 'replica', reason: error.message }
@@ -86,7 +88,7 @@ export async function verifyReplica(options: Verifying): Promise<Verified> {
 }
 
 /** Both follow at the same time: where one has to skip to a later revision, the other one goes there too. */
-async function compare(ledger: UpTo, options: Verifying): Promise<Verified> {
+async function compare(ledger: BoundedLedger, options: ReplicaCheckOptions): Promise<ReplicaCheck> {
   const { data } = options
   // Not in the system's temporary directory: that is often memory, and a replica can be large.
   removeTemporary(data)
@@ -128,7 +130,7 @@ async function cursorOf(path: string): Promise<number> {
 }
 
 /** Throws DamagedReplica, also where it follows another ledger. */
-async function follow(path: string, ledger: Ledger, { clock, lost }: Verifying): Promise<Replica> {
+async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaCheckOptions): Promise<Replica> {
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const quiet = (): void => undefined
   const events = { lost, recovered: quiet, caughtUp: quiet, epoch: quiet, applied: quiet }

@@ -26,7 +26,7 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
-import type { Written } from './receipts.ts'
+import type { WriteResult } from './receipts.ts'
 
 /** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */
 async function fill(node: SimNode): Promise<void> {
@@ -159,7 +159,7 @@ test('a rewrap between a commit whose answer was lost and its resolution: the wr
         throw new UnknownOutcome('no answer')
       }
     }
-    const update = (name: string, value: string, matches = anyVersion): Promise<Written> =>
+    const update = (name: string, value: string, matches = anyVersion): Promise<WriteResult> =>
       one.secrets.update(caller('x'), secret(name, value), matches)
     for (const [write, version, next] of [
       [() => one.secrets.create(caller('x'), [secret('a'), secret('b')]), 1, 'a'],

@@ -16,7 +16,7 @@ import {
   withWorld,
 } from '../../test/sim/nodes.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
-import { KEPT_MS, type Written } from './receipts.ts'
+import { KEPT_MS, type WriteResult } from './receipts.ts'
 
 const HOUR_MS = 3600_000
 
@@ -24,7 +24,7 @@ const HOUR_MS = 3600_000
 type Request = {
   readonly what: string
   readonly before: (node: SimNode) => Promise<unknown>
-  readonly send: (node: SimNode) => Promise<Written>
+  readonly send: (node: SimNode) => Promise<WriteResult>
   readonly names: readonly string[]
   readonly version: number
 }
@@ -60,13 +60,13 @@ const REQUESTS: readonly Request[] = [
   },
 ]
 
-const answerOf = ({ version, validFrom }: Written): unknown => ({ version, validFrom })
+const answerOf = ({ version, validFrom }: WriteResult): unknown => ({ version, validFrom })
 
 /** Exactly one effect, and every answer tells of it. */
 async function checkOne(
   world: World,
   { names, version, send }: Request,
-  answers: readonly Written[],
+  answers: readonly WriteResult[],
 ): Promise<void> {
   const histories = await world.settled()
   assert.deepEqual([...histories.keys()], names)
@@ -267,7 +267,7 @@ test('what has failed runs no more: the key is free again', () =>
 
 test('refusals are not kept: the same request may succeed later', () =>
   withWorld(2, async (world, one, two) => {
-    const put = (node: SimNode): Promise<Written> => updateOnce(node, 'k', secret('a', 'new'))
+    const put = (node: SimNode): Promise<WriteResult> => updateOnce(node, 'k', secret('a', 'new'))
     await assert.rejects(put(one), isProblem('not-found'))
     await assert.rejects(put(two), isProblem('not-found'))
     assert.equal([...two.replica.receipts()].length, 0)

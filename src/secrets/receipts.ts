@@ -19,7 +19,7 @@ const REMOVED_TOGETHER = 64
 const READ_A_TURN = 500
 
 /** What a write has done. With it and the request itself its answer can be given again. */
-export type Written = {
+export type WriteResult = {
   readonly version: number
   /** Milliseconds since 1970. */
   readonly validFrom: number
@@ -54,13 +54,13 @@ export class Claim {
   }
 
   /** What stood in the way of a commit, if it was a receipt. Throws Problem idempotency-key-reused. */
-  amongFound(found: readonly Found[]): Written | undefined {
+  amongFound(found: readonly Found[]): WriteResult | undefined {
     const value = found.find(({ key }) => key === this.key)?.value
     return value ? this.read(value) : undefined
   }
 
   /** Throws Problem idempotency-key-reused where the receipt is another request's. */
-  read(value: Uint8Array): Written {
+  read(value: Uint8Array): WriteResult {
     const receipt = decodeEntry(this.key, value)
     if (receipt?.kind !== 'receipt' || !sameMac(receipt.mac, this.#mac))
       throw new Problem('idempotency-key-reused', 'this Idempotency-Key belongs to another request')
@@ -92,7 +92,7 @@ export class Receipts {
     idempotencyKey: string,
     request: AskedRequest,
     work: (claim: Claim) => Promise<T>,
-  ): Promise<T | Written> {
+  ): Promise<T | WriteResult> {
     const key = this.#macKey()
     const claim = new Claim(owner, receiptHash(key, owner, idempotencyKey), requestMac(key, request))
     if (this.#running.has(claim.key))
@@ -115,7 +115,7 @@ export class Receipts {
     }
   }
 
-  #find(claim: Claim): Written | undefined {
+  #find(claim: Claim): WriteResult | undefined {
     const entry = this.#replica.receipt(claim.key)
     return entry && claim.read(entry.value)
   }

@@ -19,7 +19,7 @@ import { Problem, type Slug } from '../errors.ts'
 import { COMMIT_BYTES, commitBytes, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import type { Fault } from '../ledger/memory.ts'
 import { SECRETS_A_REQUEST, SECRETS_BYTES_A_REQUEST } from '../wire.ts'
-import type { Written } from './receipts.ts'
+import type { WriteResult } from './receipts.ts'
 
 const isProblem =
   (slug: Slug, members: Record<string, unknown> = {}) =>
@@ -33,12 +33,12 @@ const isProblem =
 type Write = {
   readonly what: string
   readonly before: (node: SimNode) => Promise<unknown>
-  readonly run: (node: SimNode) => Promise<Written>
+  readonly run: (node: SimNode) => Promise<WriteResult>
   readonly names: readonly string[]
   readonly version: number
 }
 
-const create = (node: SimNode, ...names: string[]): Promise<Written> =>
+const create = (node: SimNode, ...names: string[]): Promise<WriteResult> =>
   node.secrets.create(
     caller('create'),
     names.map((name) => secret(name)),
@@ -48,7 +48,7 @@ const update = (
   name: string,
   value = `value of ${name}`,
   matches: (version: number) => boolean = anyVersion,
-): Promise<Written> => node.secrets.update(caller('update'), secret(name, value), matches)
+): Promise<WriteResult> => node.secrets.update(caller('update'), secret(name, value), matches)
 const nothing = async (): Promise<void> => undefined
 
 const WRITES: readonly Write[] = [
@@ -101,7 +101,7 @@ function impatient({ way, clock }: SimNode): void {
   }
 }
 
-async function checkWritten(world: World, { names, version }: Write, written?: Written): Promise<void> {
+async function checkWritten(world: World, { names, version }: Write, written?: WriteResult): Promise<void> {
   const histories = await world.settled()
   assert.deepEqual([...histories.keys()], names)
   for (const lines of histories.values()) {

@@ -15,7 +15,8 @@ import type { Writer } from '../state/writer.ts'
 import { nextTurn } from '../waiting.ts'
 import type { Reference } from '../wire.ts'
 import { type Head, Heads } from './heads.ts'
-import type { Claim, Written } from './receipts.ts'
+import type { Claim, WriteResult } from './receipts.ts'
+import { SortedNames } from './sorted-names.ts'
 
 /** Versions of a history that are read in one turn of the event loop. */
 const READ_A_TURN = 500
@@ -37,13 +38,14 @@ export type SecretRead = Interval & { readonly value: Buffer }
 export type HistoryLine = Interval & { readonly keyId: string; readonly requestId: string }
 
 /** The latest version, the one of a number, or the one of an instant (milliseconds since 1970). */
-export type Which = { readonly version?: number; readonly at?: number }
+export type VersionSelector = { readonly version?: number; readonly at?: number }
 
 export class SecretService {
   readonly #replica: Replica
   readonly #keyring: () => Keyring
   readonly #clock: Clock
   readonly #heads: Heads
+  readonly #names = new SortedNames()
   /** Updates of one secret at this node, one after the other; false where the ledger gave no answer. */
   readonly #turns = new Map<string, Promise<boolean>>()
 
@@ -58,7 +60,7 @@ export class SecretService {
    * Version 1 of every secret, or nothing. Throws Problem secret-exists with all names that exist or stand twice,
    * idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
-  async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<Written> {
+  async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
     const { owner } = caller
     const names = secrets.map(({ name }) => name)
     const [met, twice] = [new Set<string>(), new Set<string>()]
@@ -92,7 +94,7 @@ export class SecretService {
     secret: NewSecret,
     matches: (version: number) => boolean,
     claim?: Claim,
-  ): Promise<Written> {
+  ): Promise<WriteResult> {
     const key = `${caller.owner}/${secret.name}`
     const asked = this.#clock.monotonic()
     const turn = (this.#turns.get(key) ?? Promise.resolve(true)).then((answered) => {
@@ -116,7 +118,7 @@ export class SecretService {
     secret: NewSecret,
     matches: (version: number) => boolean,
     claim: Claim | undefined,
-  ): Promise<Written> {
+  ): Promise<WriteResult> {
     const { owner } = caller
     const { name } = secret
     for (;;) {
@@ -180,7 +182,7 @@ export class SecretService {
   // ---- reading
 
   /** Throws Problem not-found, invalid-request (`at` is yet to come), unknown-root-key; LedgerUnavailable. */
-  async read(owner: string, name: string, which: Which): Promise<SecretRead> {
+  async read(owner: string, name: string, which: VersionSelector): Promise<SecretRead> {
     const here = which.version !== undefined && this.#secret(owner, name)?.[which.version - 1]
     if (!here) await this.#replica.barrier()
     const secret = this.#secret(owner, name)
@@ -213,7 +215,8 @@ export class SecretService {
   /** In byte order. Throws LedgerUnavailable. */
   async names(owner: string, prefix: string, after: string, limit: number): Promise<string[]> {
     await this.#replica.barrier()
-    return this.#replica.secretNames(owner, prefix, after, limit)
+    const state = this.#replica.owner(owner)
+    return state ? this.#names.page(state, { prefix, after, limit }) : []
   }
 
   /**
@@ -302,7 +305,10 @@ function exist(names: readonly string[]): Problem {
 }
 
 /** Of the version asked for; undefined where there is none. */
-function intervalOf(versions: readonly VersionState[], { version, at }: Which): Interval | undefined {
+function intervalOf(
+  versions: readonly VersionState[],
+  { version, at }: VersionSelector,
+): Interval | undefined {
   let wanted = version ?? versions.length
   if (at !== undefined) wanted = versionAt(versions, at)
   const found = versions[wanted - 1]

@@ -49,22 +49,22 @@ export type Run = { readonly mappings: Mappings; readonly from: number; readonly
 
 /** The bytes of one segment with the mappings of all runs. */
 export function encodeSegment(
-  place: { readonly owner: string; readonly epoch: number; readonly writer: Writer },
+  head: { readonly owner: string; readonly epoch: number; readonly writer: Writer },
   runs: readonly Run[],
 ): Uint8Array {
   let count = 0
-  let size = segmentHeadBytes(place.owner)
+  let size = segmentHeadBytes(head.owner)
   for (const { mappings, from, to } of runs) {
     count += to - from
     for (let i = from; i < to; i++) size += mappingBytes(mappings.sizes[i])
   }
-  const bytes = encodeWriter(place.writer, size - WRITER_BYTES)
+  const bytes = encodeWriter(head.writer, size - WRITER_BYTES)
   const view = new DataView(bytes.buffer)
-  view.setUint32(WRITER_BYTES, place.epoch)
+  view.setUint32(WRITER_BYTES, head.epoch)
   view.setUint32(WRITER_BYTES + 4, count)
-  bytes[WRITER_BYTES + 8] = place.owner.length
-  bytes.set(Buffer.from(place.owner, 'latin1'), WRITER_BYTES + 9)
-  let bodyAt = segmentHeadBytes(place.owner)
+  bytes[WRITER_BYTES + 8] = head.owner.length
+  bytes.set(Buffer.from(head.owner, 'latin1'), WRITER_BYTES + 9)
+  let bodyAt = segmentHeadBytes(head.owner)
   let sizeAt = bodyAt + 16 * count
   for (const { mappings, from, to } of runs) {
     bytes.set(mappings.bodies.subarray(from * 16, to * 16), bodyAt)

@@ -56,7 +56,7 @@ export type VersionState = {
   /** Id of the root key that wraps its data key. */
   readonly rootKey: string
   /** Where the store has it. */
-  readonly place: number
+  readonly record: number
 }
 
 /**
@@ -121,10 +121,10 @@ export class State {
   }
 
   /**
-   * Applies one decoded entry that is no segment; segments go to the index of mappings. `place`: where the store has a
+   * Applies one decoded entry that is no segment; segments go to the index of mappings. `record`: where the store has a
    * version.
    */
-  apply(revision: number, key: string, entry: Exclude<Entry, Segment>, place = 0): void {
+  apply(revision: number, key: string, entry: Exclude<Entry, Segment>, record = 0): void {
     switch (entry.kind) {
       case 'genesis':
         if (revision <= this.genesisRevision) return
@@ -155,7 +155,7 @@ export class State {
         return
       }
       case 'version':
-        this.#applyVersion(revision, key, entry, place)
+        this.#applyVersion(revision, key, entry, record)
         return
       case 'receipt':
         return // read from the store
@@ -173,14 +173,14 @@ export class State {
     owner.revision = revision
   }
 
-  #applyVersion(revision: number, key: string, entry: SecretVersion, place: number): void {
+  #applyVersion(revision: number, key: string, entry: SecretVersion, record: number): void {
     const owner = this.owner(entry.owner)
     const versions = owner.secrets.get(entry.name) ?? []
     const before = versions[entry.version - 1]
     if (before && revision <= before.revision) return
     const { validFrom } = entry
     const rootKey = wrappedBy(entry.wrapped)
-    versions[entry.version - 1] = { validFrom, revision, rootKey, place }
+    versions[entry.version - 1] = { validFrom, revision, rootKey, record }
     this.dataKeys.set(rootKey, (this.dataKeys.get(rootKey) ?? 0) + 1)
     if (before) {
       // The same version under another root key.

@@ -1,9 +1,12 @@
 // Commits that are pending here: mappings on their way to the ledger, or accepted and not yet applied. They are found
 // by token body, so that the same value asked for again joins its commit instead of making another one.
-import { place, TokenTable } from '../replica/table.ts'
+import { lastFound, TokenTable } from '../replica/table.ts'
 
 /** waiting: not sent; sent; accepted; gone: applied here, or it failed. */
 export type PendingCommit = { stage: 'waiting' | 'sent' | 'accepted' | 'gone' }
+
+/** A pending table has no pages: it stores the index of a commit where a replica's table stores a page number. */
+const NO_SLOT = 0
 
 type Generation<C> = { readonly table: TokenTable; readonly commits: C[] }
 
@@ -23,7 +26,7 @@ export class PendingMappings<C extends PendingCommit> {
   add(words: Uint32Array, at: number, commit: C): void {
     const { commits, table } = this.#current
     if (commits.at(-1) !== commit) commits.push(commit)
-    table.insert(words, at, commits.length - 1, 0)
+    table.insert(words, at, commits.length - 1, NO_SLOT)
   }
 
   /** Drops what is gone. Returns true when nothing is left. */
@@ -41,6 +44,7 @@ function findIn<C extends PendingCommit>(
   at: number,
 ): C | undefined {
   if (generation.table.count === 0 || !generation.table.find(words, at)) return undefined
-  const commit = generation.commits[place.page]
+  const commitIndex = lastFound.page
+  const commit = generation.commits[commitIndex]
   return commit.stage === 'gone' ? undefined : commit
 }

@@ -6,7 +6,7 @@ import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH, readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
-import { place } from '../replica/table.ts'
+import { lastFound } from '../replica/table.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { nextTurn } from '../waiting.ts'
@@ -307,8 +307,8 @@ export class TokenService {
     for (let i = 0; i < valid.length; i++) {
       if (valid[i] === 0 || slots[i] >= 0) continue
       if (table?.find(words, i * 4)) {
-        pages[i] = place.page
-        slots[i] = place.slot
+        pages[i] = lastFound.page
+        slots[i] = lastFound.slot
       } else missing++
     }
     return missing

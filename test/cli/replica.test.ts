@@ -102,7 +102,14 @@ test('verify finds a replica that reads well and holds something else', async ()
     Buffer.from(entry.value).toString('latin1').replace('"active":1', '"active":2'),
     'latin1',
   )
-  await store.write({ pages: [], tables: [], records: [], tails: [], meta, entries: [{ ...entry, value }] })
+  await store.write({
+    pages: [],
+    tables: [],
+    records: [],
+    segmentCounts: [],
+    meta,
+    entries: [{ ...entry, value }],
+  })
   await store.close()
   const { code, stdout, stderr } = await coffer(['replica', 'verify', '--config', config])
   assert.equal(code, 1, stdout)

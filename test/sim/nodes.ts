@@ -12,7 +12,7 @@ import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, Known, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
-import { Receipts, type Written } from '../../src/secrets/receipts.ts'
+import { Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
 import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
 import { found } from './genesis.ts'
 
@@ -232,7 +232,7 @@ export function createOnce(
   key: string,
   secrets: readonly NewSecret[],
   owner = OWNER,
-): Promise<Written> {
+): Promise<WriteResult> {
   const body = Buffer.from(JSON.stringify(secrets))
   const asked = { method: 'POST', path: '/secrets', ifMatch: undefined, body }
   return node.receipts.once(owner, key, asked, (claim) =>
@@ -245,7 +245,7 @@ export function updateOnce(
   key: string,
   { name, value }: NewSecret,
   matches: (version: number) => boolean = anyVersion,
-): Promise<Written> {
+): Promise<WriteResult> {
   const asked = { method: 'PUT', path: `/secrets/${name}`, ifMatch: String(matches), body: value }
   return node.receipts.once(OWNER, key, asked, (claim) =>
     node.secrets.update(caller(key), { name, value }, matches, claim),

@@ -8,8 +8,8 @@ import { newRootKey } from '../../src/crypto/keyring.ts'
 import { Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { Fault } from '../../src/ledger/memory.ts'
-import type { Written } from '../../src/secrets/receipts.ts'
-import type { HistoryLine, Which } from '../../src/secrets/secrets.ts'
+import type { WriteResult } from '../../src/secrets/receipts.ts'
+import type { HistoryLine, VersionSelector } from '../../src/secrets/secrets.ts'
 import { caller, createOnce, OWNER, type SimNode, secret, textOf, updateOnce, World } from './nodes.ts'
 import { type Random, seeded } from './seed.ts'
 
@@ -28,7 +28,7 @@ type Write = {
   readonly after: number | undefined
   readonly asked: number
   answered: number
-  outcome: Written | 'maybe' | 'none'
+  outcome: WriteResult | 'maybe' | 'none'
 }
 /** Of the latest version, undefined where there was none, or of the one of an instant. */
 type Read = {
@@ -109,7 +109,7 @@ class Sim {
     write.answered = this.#tick()
   }
 
-  #send({ names, value, create, after }: Write, node: SimNode, once: boolean): Promise<Written> {
+  #send({ names, value, create, after }: Write, node: SimNode, once: boolean): Promise<WriteResult> {
     const secrets = names.map((name) => secret(name, value))
     if (create) return once ? createOnce(node, value, secrets) : node.secrets.create(caller(value), secrets)
     const matches = (version: number): boolean => after === undefined || version === after
@@ -132,7 +132,7 @@ class Sim {
     const node = random.pick(world.nodes)
     const earlier = random.chance(0.3) ? random.pick([undefined, ...this.#instants]) : undefined
     const name = earlier?.name ?? random.pick(NAMES)
-    const which: Which = earlier
+    const which: VersionSelector = earlier
       ? { at: earlier.at }
       : random.chance(0.3)
         ? { version: 1 + random.below(5) }

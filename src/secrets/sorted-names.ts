@@ -1,11 +1,14 @@
 // Names of secrets in byte order. They are asked for seldom, and sorted then.
+import { assert } from '../assert.ts'
 import type { OwnerState } from '../state/state.ts'
 
-export class Names {
+type NamesPage = { readonly prefix: string; readonly after: string; readonly limit: number }
+
+export class SortedNames {
   readonly #sorted = new WeakMap<OwnerState, readonly string[]>()
 
   /** Those that begin with `prefix`, after `after`, at most `limit`. */
-  page(owner: OwnerState, prefix: string, after: string, limit: number): string[] {
+  page(owner: OwnerState, { prefix, after, limit }: NamesPage): string[] {
     const names = this.#of(owner)
     const from = after >= prefix && after !== '' ? firstFrom(names, `${after}\0`) : firstFrom(names, prefix)
     const page: string[] = []
@@ -20,6 +23,7 @@ export class Names {
   #of(owner: OwnerState): readonly string[] {
     const before = this.#sorted.get(owner) ?? []
     if (before.length === owner.secrets.size) return before
+    assert(before.length < owner.secrets.size, 'a secret is never removed')
     // The order of UTF-16 units: names are ASCII.
     const fresh = [...owner.secrets.keys()].slice(before.length).sort()
     const merged = merge(before, fresh)
