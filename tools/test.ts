@@ -1,7 +1,8 @@
-// Runs the tests and ends with `N passed, N failed`. Arguments are substrings of file names: only those run.
-// `--embedded` leaves out the tests that need etcd.
+// Runs the tests, prints the slowest files, and ends with `N passed, N failed`. Arguments are substrings of file
+// names: only those run. `--embedded` leaves out the tests that need etcd.
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
+import { relative, resolve } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
 import { findEtcd } from '../src/node/etcd-binary.ts'
@@ -45,7 +46,27 @@ if (wanted.length === 0) {
   }
 }
 
+/** Of a file: how long it took, and its slowest test. */
+type Timing = { milliseconds: number; slowest?: { readonly name: string; readonly milliseconds: number } }
+const SLOWEST = 10
+const timings = new Map<string, Timing>()
+
+function timingOf(file: string): Timing {
+  const path = relative(process.cwd(), file)
+  const timing = timings.get(path) ?? { milliseconds: 0 }
+  timings.set(path, timing)
+  return timing
+}
+
 const stream = run({ files: runnable, concurrency: 2, timeout: 600_000 })
+stream.on('test:complete', ({ file, name, details }) => {
+  if (file === undefined || details.type === 'suite') return
+  const timing = timingOf(file)
+  const milliseconds = details.duration_ms
+  // A file is a test, too, named by its path: the start of its process is in that time.
+  if (resolve(name) === file) timing.milliseconds = milliseconds
+  else if (milliseconds > (timing.slowest?.milliseconds ?? 0)) timing.slowest = { name, milliseconds }
+})
 stream.on('test:summary', (summary) => {
   if (summary.file !== undefined) return
   const { tests, passed: good, skipped: left, todo } = summary.counts
@@ -54,9 +75,20 @@ stream.on('test:summary', (summary) => {
   skipped += left + todo
 })
 stream.compose(spec).pipe(process.stdout)
-stream.on('close', () => undefined)
+
+function printSlowest(): void {
+  const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`
+  const slowest = [...timings].sort((a, b) => b[1].milliseconds - a[1].milliseconds).slice(0, SLOWEST)
+  const width = Math.max(...slowest.map(([file]) => file.length))
+  console.log(`slowest files, of ${timings.size}, and their slowest test`)
+  for (const [file, timing] of slowest) {
+    const test = timing.slowest ? `  ${seconds(timing.slowest.milliseconds)} ${timing.slowest.name}` : ''
+    console.log(`${seconds(timing.milliseconds).padStart(8)}  ${file.padEnd(width)}${test}`)
+  }
+}
 
 process.on('exit', () => {
+  if (timings.size > 0) printSlowest()
   if (passed === 0) failed++
   console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`)
   if (failed > 0) process.exitCode = 1
