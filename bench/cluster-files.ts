@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { configText, LAST_PORT, portOf } from '../src/cli/config-text.ts'
-import { systemClock } from '../src/clock.ts'
+import { randomHex, systemClock } from '../src/clock.ts'
 import { Keyring } from '../src/crypto/keyring.ts'
 import { createAuthority, issueCertificate } from '../src/node/certificates.ts'
 import { type Config, readConfig } from '../src/node/config.ts'
@@ -19,7 +19,7 @@ const PORTS = { first: 20_000, last: 32_000 }
 export async function writeClusterFiles(dir: string, owners: readonly string[]): Promise<Config[]> {
   const first = await freePorts()
   const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
-  const cluster = { nodes, token: `bench-${Buffer.from(systemClock.random(16)).toString('hex')}` }
+  const cluster = { nodes, token: `bench-${randomHex(systemClock, 16)}` }
   const keys = owners.map((owner) => [owner, apiKey(owner)] as const)
   const authority = await createAuthority(systemClock)
   const write = (name: string, text: string): void => {

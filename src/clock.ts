@@ -20,6 +20,11 @@ export const systemClock: Clock = {
   random: (length) => fresh(length),
 }
 
+/** `bytes` random bytes as hexadecimal digits. */
+export function randomHex(clock: Clock, bytes: number): string {
+  return Buffer.from(clock.random(bytes)).toString('hex')
+}
+
 /** To ask the system costs as much for a few bytes as for some thousand. What is given out is not kept here. */
 const POOL_BYTES = 4096
 const pool = new Uint8Array(POOL_BYTES)

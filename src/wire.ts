@@ -9,6 +9,14 @@ export const SECRETS_BYTES_A_REQUEST = 384 * 1024
 /** References that one request resolves. */
 export const REFS_A_REQUEST = 1000
 
+/** The pattern of ids of owners, nodes, API keys and root keys. Without anchors, as part of larger patterns. */
+export const ID = '[a-z0-9][a-z0-9._-]{0,63}'
+const WHOLE_ID = new RegExp(`^${ID}$`)
+
+export function isId(text: string): boolean {
+  return WHOLE_ID.test(text)
+}
+
 export const SECRET_NAME_LENGTH = 256
 /** What a name is, in words, for errors. */
 export const SECRET_NAME_RULE =

@@ -2,7 +2,7 @@
 // leaves a ledger without genesis, which no node accepts, and repeating the restore completes the ledger: every entry
 // is put under the guard that its key is absent, and an equal entry found under the key counts as put.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import {
   COMMIT_BYTES,
   type Commit,
@@ -55,9 +55,9 @@ export async function restore(options: RestoreOptions): Promise<string> {
       'the ledger does not match the backup: another program has written to it. Empty the ledger and restore again.',
     )
   }
-  const identity = Buffer.from(clock.random(16)).toString('hex')
+  const identity = randomHex(clock, 16)
   assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
-  const writer = { boot: Buffer.from(clock.random(16)).toString('hex'), commit: 0 }
+  const writer = { boot: randomHex(clock, 16), commit: 0 }
   const value = encodeEntry({ ...backup.genesis, identity }, writer)
   await putAbsent(options, [{ key: ledgerKey.genesis, value }])
   options.progress?.(backup.entries)

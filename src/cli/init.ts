@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { systemClock } from '../clock.ts'
+import { randomHex, systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
@@ -133,7 +133,7 @@ export function initDirectory({ dir, owners, fields, port }: InitOptions): Made 
 async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<Made> {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
-  const token = `coffer-${Buffer.from(systemClock.random(16)).toString('hex')}`
+  const token = `coffer-${randomHex(systemClock, 16)}`
   const cluster = { nodes, token }
   const configs = nodes.map(
     (node) => [`${node.node}.yaml`, configText({ ...node, keys, fields, cluster })] as const,

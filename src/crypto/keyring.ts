@@ -4,11 +4,11 @@ import { createCipheriv, createDecipheriv, createHash, createSecretKey, type Key
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
+import { isId } from '../wire.ts'
 
 const WRAP_VERSION = 1
 const NONCE_BYTES = 12
 const TAG_BYTES = 16
-export const ROOT_KEY_ID = /^[a-z0-9][a-z0-9._-]{0,63}$/
 
 export type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
 
@@ -191,7 +191,7 @@ function parseRootKey(entry: unknown, index: number): RootKey {
   const where = `root_keys[${index}]`
   if (!isRecord(entry)) throw new KeyringError(`${where} is not an object`)
   const { id, key, created_at: createdAt } = entry
-  if (typeof id !== 'string' || !ROOT_KEY_ID.test(id)) throw new KeyringError(`${where}.id is not an id`)
+  if (typeof id !== 'string' || !isId(id)) throw new KeyringError(`${where}.id is not an id`)
   if (typeof createdAt !== 'string' || Number.isNaN(Date.parse(createdAt)))
     throw new KeyringError(`${where}.created_at is not a time`)
   const bytes = typeof key === 'string' ? Buffer.from(key, 'base64') : Buffer.alloc(0)

@@ -2,7 +2,7 @@
 // over P-256, PEM. The library is loaded when it is used: no other command waits for it.
 import { createPrivateKey, KeyObject, webcrypto, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
-import type { Clock } from '../clock.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 
 /** A certificate and its private key (PKCS #8), both PEM. */
@@ -36,7 +36,7 @@ export async function createAuthority(clock: Clock): Promise<Issued> {
   const keys = await subtle.generateKey(ALGORITHM, true, ['sign', 'verify'])
   const { KeyUsageFlags } = x509
   const cert = await x509.X509CertificateGenerator.createSelfSigned({
-    name: `CN=Coffer CA ${hex(clock, 8)}`,
+    name: `CN=Coffer CA ${randomHex(clock, 8)}`,
     keys,
     ...common(clock, AUTHORITY_MS),
     extensions: [
@@ -108,15 +108,11 @@ function common(
   const now = clock.now()
   return {
     // RFC 5280: positive, so its highest bit is not set, and not zero.
-    serialNumber: `01${hex(clock, SERIAL_BYTES - 1)}`,
+    serialNumber: `01${randomHex(clock, SERIAL_BYTES - 1)}`,
     notBefore: new Date(now - BACKDATED_MS),
     notAfter: new Date(now + validMs),
     signingAlgorithm: SIGNING,
   }
-}
-
-function hex(clock: Clock, bytes: number): string {
-  return Buffer.from(clock.random(bytes)).toString('hex')
 }
 
 function privatePem(key: webcrypto.CryptoKey): string {

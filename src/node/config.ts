@@ -10,6 +10,7 @@ import {
   type LedgerSettings,
   type MemberSettings,
 } from '../ledger/drivers.ts'
+import { isId } from '../wire.ts'
 import { isLoopback, splitListen } from './address.ts'
 import { type Fault, Place } from './config-value.ts'
 import { readYaml } from './yaml.ts'
@@ -159,7 +160,7 @@ function readRoot(root: Place, file: string): Config {
 
 function readId(place: Place): string {
   const expected = 'an id of 1 to 64 characters of a-z 0-9 . _ - that begins with a letter or digit'
-  return place.text(expected, (text) => /^[a-z0-9][a-z0-9._-]{0,63}$/.test(text))
+  return place.text(expected, isId)
 }
 
 function readPath(place: Place, folder: string): string {

@@ -2,7 +2,7 @@
 // they can be read, the token tables and the state. Duplicates are decided there. And the checkpoint of the tables.
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import type { Known, Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Entry, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -293,7 +293,7 @@ export class Applier {
     this.#sinceCheckpoint = 0
     const covered = this.#meta.pages
     await this.#store.flushed()
-    const name = Buffer.from(this.#clock.random(8)).toString('hex')
+    const name = randomHex(this.#clock, 8)
     await writeCheckpoint(
       this.#path,
       name,

@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { DamagedLedger } from '../ledger/lmdb-records.ts'
@@ -134,7 +134,7 @@ async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaChec
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const quiet = (): void => undefined
   const events = { lost, recovered: quiet, caughtUp: quiet, epoch: quiet, applied: quiet }
-  const boot = Buffer.from(clock.random(16)).toString('hex')
+  const boot = randomHex(clock, 16)
   // A broken invariant also rejects the waits.
   const replica = await Replica.open({ path, ledger, boot, clock, events, fatal: quiet })
   try {

@@ -1,7 +1,7 @@
 // How a node's ledger and replica are opened: what is checked before anything of them is believed, and what is refused.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import type { Clock } from '../clock.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
@@ -83,7 +83,7 @@ async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<U
     )
   }
   const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
-  const made = Buffer.from(clock.random(16)).toString('hex')
+  const made = randomHex(clock, 16)
   const value = encodeEntry(
     { kind: 'genesis', identity: made, format: LEDGER_FORMAT, receiptKey },
     { boot, commit: 0 },

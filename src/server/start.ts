@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, randomHex, systemClock } from '../clock.ts'
 import { Keyring, KeyringError } from '../crypto/keyring.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
@@ -93,7 +93,7 @@ class Starting {
     this.#clock = clock
     this.#log =
       log ?? pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
-    this.#boot = Buffer.from(clock.random(16)).toString('hex')
+    this.#boot = randomHex(clock, 16)
     this.#keyring = Keyring.parse(readPrivateFile(config.keyring))
   }
 

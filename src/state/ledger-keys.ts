@@ -1,7 +1,6 @@
 // The ledger's keys. n and v have a fixed width and `@` is in no name, so that no two keys meet and a prefix is
 // exact: secrets `a`, `a/1` and `a/0000000001` stand apart.
-
-import { isSecretName } from '../wire.ts'
+import { ID, isSecretName } from '../wire.ts'
 
 const WIDTH = 10
 
@@ -35,12 +34,12 @@ export const ledgerKey = {
 } as const
 
 const BOOT = /^boot\/([0-9a-f]{32})$/
-const NODE = /^node\/([a-z0-9][a-z0-9._-]{0,63})$/
-const EPOCH = /^epoch\/([a-z0-9][a-z0-9._-]{0,63})$/
-const KEY = /^key\/([a-z0-9][a-z0-9._-]{0,63})@([0-9]{10})$/
+const NODE = new RegExp(`^node/(${ID})$`)
+const EPOCH = new RegExp(`^epoch/(${ID})$`)
+const KEY = new RegExp(`^key/(${ID})@([0-9]{10})$`)
 const SEGMENT = /^seg\/([0-9a-f]{32})\/([0-9]{10})$/
-const VERSION = /^version\/([a-z0-9][a-z0-9._-]{0,63})\/(.+)@([0-9]{10})$/
-const RECEIPT = /^receipt\/([a-z0-9][a-z0-9._-]{0,63})\/([0-9a-f]{64})$/
+const VERSION = new RegExp(`^version/(${ID})/(.+)@([0-9]{10})$`)
+const RECEIPT = new RegExp(`^receipt/(${ID})/([0-9a-f]{64})$`)
 
 /** What a key names; undefined where it is none of ours (such a key is skipped, counted and shown). */
 export function parseKey(key: string): LedgerKey | undefined {

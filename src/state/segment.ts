@@ -5,6 +5,7 @@
 //
 // Big-endian. The size of a sealed value is at least 1; nothing may follow the last one.
 import { assert } from '../assert.ts'
+import { isId } from '../wire.ts'
 import { ledgerKey } from './ledger-keys.ts'
 import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
@@ -99,7 +100,7 @@ export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segme
   if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length)
     throw new CorruptEntry(`${where} has a bad header`)
   const owner = Buffer.from(bytes.subarray(WRITER_BYTES + 9, ownerEnd)).toString('latin1')
-  if (!/^[a-z0-9][a-z0-9._-]{0,63}$/.test(owner)) throw new CorruptEntry(`${where} names no owner`)
+  if (!isId(owner)) throw new CorruptEntry(`${where} names no owner`)
   const sizes = new Uint32Array(count)
   const sealedAt = readSizes(bytes, bodiesEnd, sizes, where)
   let units = 0

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { found } from '../../test/sim/genesis.ts'
-import { systemClock } from '../clock.ts'
+import { randomHex, systemClock } from '../clock.ts'
 import { fromCanonical, type Scalar, Values } from '../crypto/canonical.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { readTokenText, tokenText } from '../crypto/token.ts'
@@ -30,7 +30,7 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
       const replica = await Replica.open({
         path: join(dir, String(i)),
         ledger: new CheckedLedger(ledger),
-        boot: Buffer.from(systemClock.random(16)).toString('hex'),
+        boot: randomHex(systemClock, 16),
         clock: systemClock,
         events: silent,
         fatal: (error) => assert.fail(error),

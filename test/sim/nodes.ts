@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Clock, systemClock } from '../../src/clock.ts'
+import { type Clock, randomHex, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { Problem } from '../../src/errors.ts'
 import { rewrapKeys } from '../../src/keys/rewrap.ts'
@@ -128,7 +128,7 @@ export class World {
     const replica = await Replica.open({
       path: join(this.#root, name),
       ledger: new CheckedLedger(way),
-      boot: Buffer.from(systemClock.random(16)).toString('hex'),
+      boot: randomHex(systemClock, 16),
       clock,
       fatal: (error) => this.fatal.push(error),
       events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemClock } from '../../src/clock.ts'
+import { randomHex, systemClock } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
@@ -48,7 +48,7 @@ class World {
     const replica = await Replica.open({
       path: join(this.#root, dir),
       ledger: new CheckedLedger(this.ledger),
-      boot: Buffer.from(systemClock.random(16)).toString('hex'),
+      boot: randomHex(systemClock, 16),
       clock: systemClock,
       fatal: (error) => this.fatal.push(error),
       events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },
