@@ -4,8 +4,8 @@ import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
 import { memberPath, Paths } from '../json/scan.ts'
 import { Scanner } from '../json/scan-thread.ts'
-import type { Claim, Receipts, WriteResult } from '../secrets/receipts.ts'
-import type { Caller, NewSecret, SecretService, VersionSelector } from '../secrets/secrets.ts'
+import type { Claim, WriteResult } from '../secrets/receipts.ts'
+import type { Caller, NewSecret, VersionSelector } from '../secrets/secrets.ts'
 import {
   isSecretName,
   parseInstant,
@@ -18,12 +18,7 @@ import {
   SECRETS_BYTES_A_REQUEST,
 } from '../wire.ts'
 import { badRequest } from './form.ts'
-
-export type SecretCallsService = Pick<
-  SecretService,
-  'create' | 'update' | 'read' | 'history' | 'names' | 'resolve'
-> &
-  Pick<Receipts, 'once'>
+import type { Services } from './services.ts'
 
 /** A request that writes. */
 export type Writing = {
@@ -50,12 +45,12 @@ type Parsed = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
 type Json = Readonly<Record<string, unknown>>
 
 export class SecretCalls {
-  readonly #service: SecretCallsService
+  readonly #services: () => Services
   readonly #answerBytes: number
   readonly #scanner = new Scanner()
 
-  constructor(service: SecretCallsService, limits: { readonly answer_bytes: number }) {
-    this.#service = service
+  constructor(services: () => Services, limits: { readonly answer_bytes: number }) {
+    this.#services = services
     this.#answerBytes = limits.answer_bytes
   }
 
@@ -67,7 +62,7 @@ export class SecretCalls {
     }
     const written = await this.#write(writing, async (claim) => {
       const { secrets } = await parse()
-      return this.#service.create(writing.caller, secrets, claim)
+      return this.#services().secrets.create(writing.caller, secrets, claim)
     })
     const { secrets, many } = await parse()
     const answers = secrets.map(({ name }) => told(name, written))
@@ -91,7 +86,7 @@ export class SecretCalls {
       const json = await this.#json(writing.asked.body)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')
-      return this.#service.update(writing.caller, { name, value }, precondition, claim)
+      return this.#services().secrets.update(writing.caller, { name, value }, precondition, claim)
     })
     return { body: JSON.stringify(told(name, written)), etag: etag(written.version), written, count: 1 }
   }
@@ -103,13 +98,13 @@ export class SecretCalls {
       return work(claim)
     }
     if (idempotencyKey === undefined) return checked()
-    return this.#service.once(caller.owner, idempotencyKey, asked, checked)
+    return this.#services().receipts.once(caller.owner, idempotencyKey, asked, checked)
   }
 
   async read(owner: string, name: string, query: Json): Promise<{ body: string; etag: string }> {
     checkName(name, 'name')
     const which = whichOf(query)
-    const { value, ...interval } = await this.#service.read(owner, name, which)
+    const { value, ...interval } = await this.#services().secrets.read(owner, name, which)
     const { version } = interval
     const times = { valid_from: text(interval.validFrom), valid_to: text(interval.validTo) }
     return {
@@ -120,7 +115,7 @@ export class SecretCalls {
 
   async history(owner: string, name: string): Promise<string> {
     checkName(name, 'name')
-    const lines = await this.#service.history(owner, name)
+    const lines = await this.#services().secrets.history(owner, name)
     const versions = lines.map(({ version, validFrom, validTo, keyId, requestId }) => ({
       version,
       valid_from: text(validFrom),
@@ -136,7 +131,7 @@ export class SecretCalls {
     { prefix = '', after = '', limit = '100' }: Record<string, string>,
   ): Promise<string> {
     const most = Number(limit)
-    const names = await this.#service.names(owner, prefix, after, most + 1)
+    const names = await this.#services().secrets.names(owner, prefix, after, most + 1)
     const next = names.length > most ? names[most - 1] : null
     return JSON.stringify({ names: names.slice(0, most), next })
   }
@@ -153,7 +148,8 @@ export class SecretCalls {
       return parsed
     })
     const at = json.at === undefined ? undefined : instantOf(json.at)
-    const { values, missing } = await this.#service.resolve(owner, refs, at, this.#answerBytes)
+    const { secrets } = this.#services()
+    const { values, missing } = await secrets.resolve(owner, refs, at, this.#answerBytes)
     if (missing.length > 0) {
       const names = [...new Set(missing.map((i) => texts[i]))]
       throw new Problem('refs-not-found', `${names.length} of the references are not found`, {

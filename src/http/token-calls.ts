@@ -3,10 +3,11 @@ import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND, Paths } from '../json/scan.ts'
 import { Scanner } from '../json/scan-thread.ts'
-import { AlreadyToken, type TokenService, type Tokens } from '../tokens/tokens.ts'
+import { AlreadyToken, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Turns } from './body.ts'
 import { badRequest, Form, type Limits, readTokens, readValues } from './form.ts'
+import type { Services } from './services.ts'
 
 /** What a call has to tell the event log and the metrics. */
 export type Told = {
@@ -21,14 +22,12 @@ export type Told = {
   readonly rotated?: boolean
 }
 
-type Calls = Pick<TokenService, 'tokenize' | 'detokenize' | 'retokenize' | 'rotate' | 'epochs'>
-
 // Leaf numbers: the order of the paths below.
 const RECORD = 0
 const VALUE = 1
 
 export class TokenCalls {
-  readonly #service: Calls
+  readonly #services: () => Services
   readonly #limits: Limits
   readonly #fields: readonly string[]
   readonly #turns = new Turns()
@@ -41,8 +40,8 @@ export class TokenCalls {
   readonly fieldMatches: Float64Array
   records = 0
 
-  constructor(service: Calls, fields: readonly string[], limits: Limits) {
-    this.#service = service
+  constructor(services: () => Services, fields: readonly string[], limits: Limits) {
+    this.#services = services
     this.#limits = limits
     this.#fields = fields
     this.fieldMatches = new Float64Array(fields.length)
@@ -63,7 +62,7 @@ export class TokenCalls {
     if (main.name === 'records') this.#count(form)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#service.tokenize(owner, values, allow)
+      tokens = await this.#services().tokens.tokenize(owner, values, allow)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
       throw new Problem('already-a-token', 'a value is a valid token already', {
@@ -114,7 +113,8 @@ export class TokenCalls {
     const places = placesFrom(form, VALUE)
     const strict = main.name === 'tokens'
     const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
-    const { values, index } = await this.#service.detokenize(owner, named, this.#limits.answer_bytes)
+    const { tokens } = this.#services()
+    const { values, index } = await tokens.detokenize(owner, named, this.#limits.answer_bytes)
     const lost = notFound(form, places, index, strict ? undefined : named.epochs)
     const answer = await this.#turns.take(body.length, () =>
       strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
@@ -127,7 +127,8 @@ export class TokenCalls {
     if (kind !== KIND.string && kind !== KIND.escaped)
       throw badRequest('token', 'a token as a string', 'a token is a string')
     const named = readTokens(form, [form.scan.count - 1], true)
-    const { values, index } = await this.#service.detokenize(owner, named, this.#limits.answer_bytes)
+    const { tokens } = this.#services()
+    const { values, index } = await tokens.detokenize(owner, named, this.#limits.answer_bytes)
     if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
     const answer = this.#answer(64)
     answer.text('{"value":')
@@ -176,7 +177,8 @@ export class TokenCalls {
     form.list('tokens')
     const places = placesFrom(form, 0)
     const named = await this.#turns.take(body.length, () => readTokens(form, places, true))
-    const { index, ...tokens } = await this.#service.retokenize(owner, named, this.#limits.answer_bytes)
+    const service = this.#services().tokens
+    const { index, ...tokens } = await service.retokenize(owner, named, this.#limits.answer_bytes)
     const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
     answer.text(`{"epoch":${tokens.epoch},"tokens":`)
     writeTokens(answer, tokens, index)
@@ -199,13 +201,13 @@ export class TokenCalls {
     const { start, end } = form.scan
     const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
     if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
-    const { epoch, rotated, revision } = await this.#service.rotate(owner, to)
+    const { epoch, rotated, revision } = await this.#services().tokens.rotate(owner, to)
     const answer = Buffer.from(JSON.stringify({ epoch, rotated }))
     return { answer, epoch, rotated, revision, count: 0 }
   }
 
   async epochs(owner: string): Promise<Buffer> {
-    return Buffer.from(JSON.stringify(await this.#service.epochs(owner)))
+    return Buffer.from(JSON.stringify(await this.#services().tokens.epochs(owner)))
   }
 
   async #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {

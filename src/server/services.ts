@@ -1,8 +1,6 @@
 // What a node serves once its replica is open: the two services on it, and what is done for both in the background.
 import type { Clock } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
-import type { SecretCalls } from '../http/secret-calls.ts'
-import type { TokenCalls } from '../http/token-calls.ts'
 import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import type { Logger } from '../log.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -31,30 +29,6 @@ export function makeVault(replica: Replica, keyring: () => Keyring, clock: Clock
     receipts: new Receipts(replica, keyring, clock),
     wrapped: new WrappedKeys(replica.state),
     rewrap: () => rewrapKeys(replica, keyring, clock),
-  }
-}
-
-/** The service once it is there; until then `vault` throws Problem `not-ready`. */
-export function lateTokens(vault: () => Vault): ConstructorParameters<typeof TokenCalls>[0] {
-  return {
-    tokenize: async (...args) => vault().tokens.tokenize(...args),
-    detokenize: async (...args) => vault().tokens.detokenize(...args),
-    retokenize: async (...args) => vault().tokens.retokenize(...args),
-    rotate: async (...args) => vault().tokens.rotate(...args),
-    epochs: async (...args) => vault().tokens.epochs(...args),
-  }
-}
-
-/** As `lateTokens`. */
-export function lateSecrets(vault: () => Vault): ConstructorParameters<typeof SecretCalls>[0] {
-  return {
-    create: async (...args) => vault().secrets.create(...args),
-    update: async (...args) => vault().secrets.update(...args),
-    read: async (...args) => vault().secrets.read(...args),
-    history: async (...args) => vault().secrets.history(...args),
-    names: async (...args) => vault().secrets.names(...args),
-    resolve: async (...args) => vault().secrets.resolve(...args),
-    once: async (...args) => vault().receipts.once(...args),
   }
 }
 

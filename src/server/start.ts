@@ -26,7 +26,7 @@ import { encodeEntry, type Genesis, type NodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { TokenService } from '../tokens/tokens.ts'
 import { meetLedger, openLedger, openReplica, refusal, StartError, strangeLedger } from './open.ts'
-import { lateSecrets, lateTokens, makeVault, rewrapAll, sweepReceipts, type Vault } from './services.ts'
+import { makeVault, rewrapAll, sweepReceipts, type Vault } from './services.ts'
 import { fieldsHash, Observer, VERSION } from './status.ts'
 
 const RETRY_MS = 500
@@ -127,13 +127,13 @@ class Starting {
   /** From here on the node is alive, and says what it waits for. */
   async #listen(): Promise<void> {
     const config = this.#config
-    const vault = (): Vault => {
+    const services = (): Vault => {
       if (this.#vault) return this.#vault
       throw new Problem('not-ready', 'the node is starting', { reasons: this.#observer.notReady(false) })
     }
     this.#keys = new ApiKeys(config.owners)
-    const calls = new TokenCalls(lateTokens(vault), config.fields, config.limits)
-    const secrets = new SecretCalls(lateSecrets(vault), config.limits)
+    const calls = new TokenCalls(services, config.fields, config.limits)
+    const secrets = new SecretCalls(services, config.limits)
     this.#closers.push(() => calls.close())
     this.#closers.push(() => secrets.close())
     const observer = new Observer({

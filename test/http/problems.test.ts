@@ -12,6 +12,7 @@ import { buildApp } from '../../src/http/app.ts'
 import { ApiKeys, hashKey } from '../../src/http/auth.ts'
 import { Metrics } from '../../src/http/metrics.ts'
 import { SecretCalls } from '../../src/http/secret-calls.ts'
+import type { Services } from '../../src/http/services.ts'
 import { TokenCalls } from '../../src/http/token-calls.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { SILENT } from '../../src/log.ts'
@@ -36,14 +37,16 @@ async function over(
   const fails = async (): Promise<never> => {
     throw error
   }
-  const service = { tokenize: fails, detokenize: fails, retokenize: fails, rotate: fails, epochs: fails }
-  const writes = { create: fails, update: fails, once: fails }
-  const secrets = { ...writes, read: fails, history: fails, names: fails, resolve: fails }
+  const services = (): Services => ({
+    tokens: { tokenize: fails, detokenize: fails, retokenize: fails, rotate: fails, epochs: fails },
+    secrets: { create: fails, update: fails, read: fails, history: fails, names: fails, resolve: fails },
+    receipts: { once: fails },
+  })
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
-    tokens: new TokenCalls(service, [], DEFAULT_LIMITS),
-    secrets: new SecretCalls(secrets, DEFAULT_LIMITS),
+    tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
+    secrets: new SecretCalls(services, DEFAULT_LIMITS),
     node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}) },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
