@@ -1,4 +1,5 @@
-// The three families of errors, and the table of problems (RFC 9457). docs/errors.md is that table; a test compares them.
+// The three families of errors, and the table of problems (RFC 9457). docs/errors.md is the same table: a test
+// compares the two.
 
 export type ProblemEntry = {
   readonly status: number

@@ -15,7 +15,7 @@ function textOf({ message, hint }: OperatorError): string {
   return hint === undefined ? message : `${message}: ${hint}`
 }
 
-/** Whether the message says all: an answer of a node, damaged data, or an error of the system (`EACCES: …, open '…'`). */
+/** Whether the message says all: an answer of a node, damaged data, an error of the system (`EACCES: …, open '…'`). */
 function isPlain(error: Error): boolean {
   if (error instanceof AssertionError) return false
   if (error instanceof CofferError || error instanceof FatalError) return true
