@@ -1,5 +1,5 @@
-// Rewrapping: the keys in the ledger are wrapped anew by the active root key, so that an old one can go. The keys
-// themselves stay, and with them every token, every sealed value and the digest.
+// Rewrapping: every key in the ledger under an old root key is wrapped anew by the active root key, so that the old
+// root key can be removed. The wrapped keys themselves stay the same, and so do tokens, sealed values and the digest.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
@@ -10,22 +10,27 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import type { State } from '../state/state.ts'
 import { decodeWriter } from '../state/writer.ts'
 
-/** `left` are wrapped by a root key that this keyring lacks. */
-export type Rewrapped = { readonly rewrapped: number; readonly left: number }
+/** Commits in flight together. */
+const COMMITS_IN_FLIGHT = 128
+/** A second pass finds keys only where other nodes have written keys under another root key since the first. */
+const PASSES = 8
 
-/** A wrapped key in the ledger, and the revision it was put at. */
-type Wrapped = { readonly rootKey: string; readonly revision: number } & (
+type RewrapResult = {
+  /** Number of keys newly wrapped by the active root key. */
+  readonly rewrapped: number
+  /** Number of keys left as before, because the keyring lacks their root key. */
+  readonly left: number
+}
+
+/** A key wrapped by a root key: where the ledger holds the wrapped key, and the revision of its entry. */
+type WrappedKey = { readonly rootKey: string; readonly revision: number } & (
   | { readonly kind: 'genesis'; readonly entry: Genesis }
   | { readonly kind: 'key'; readonly entry: WrappedEpochKey }
   | { readonly kind: 'version'; readonly owner: string; readonly name: string; readonly version: number }
 )
 
-/** Commits that are under way together. */
-const AT_ONCE = 128
-/** A pass finds work again only where another node has put keys meanwhile. */
-const PASSES = 8
-
-function* wrappedKeysOf(state: State): Iterable<Wrapped> {
+/** The key of receipts and all epoch keys. */
+function* receiptAndEpochKeys(state: State): Iterable<WrappedKey> {
   const { genesis } = state
   if (genesis) {
     const rootKey = wrappedBy(genesis.receiptKey)
@@ -33,116 +38,133 @@ function* wrappedKeysOf(state: State): Iterable<Wrapped> {
   }
   for (const { keys, keyRevisions } of state.owners.values()) {
     for (const [epoch, entry] of keys) {
-      const revision = keyRevisions.get(epoch) ?? 0
+      const revision = keyRevisions.get(epoch)
+      assert(revision !== undefined, 'an epoch key is applied together with its revision')
       yield { kind: 'key', entry, revision, rootKey: wrappedBy(entry.wrapped) }
     }
   }
 }
 
-function* dataKeysOf(state: State): Iterable<Wrapped> {
+/** The data keys of all versions of secrets. */
+function* dataKeys(state: State): Iterable<WrappedKey> {
   for (const [owner, { secrets }] of state.owners) {
     for (const [name, versions] of secrets) {
-      for (const [i, version] of versions.entries())
-        yield { kind: 'version', owner, name, version: i + 1, ...version }
+      for (const [i, { revision, rootKey }] of versions.entries())
+        yield { kind: 'version', owner, name, version: i + 1, revision, rootKey }
     }
   }
 }
 
-/** How many keys of the ledger each root key wraps, as of what a replica has applied. */
+/** Counts the keys under each root key, as of the revision applied by a replica. */
 export class WrappedKeys {
   readonly #state: State
+  /** Counts of receipt and epoch keys, valid while `State.wrappedChanges` has the same value. */
   #counted: { readonly changes: number; readonly counts: ReadonlyMap<string, number> } | undefined
 
   constructor(state: State) {
     this.#state = state
   }
 
+  /** Id of each root key to the number of keys wrapped by the root key. */
   counts(): ReadonlyMap<string, number> {
-    const { wrappedChanges, dataKeys } = this.#state
+    const sums = new Map(this.#receiptAndEpochKeys())
+    for (const [rootKey, count] of this.#state.dataKeys) {
+      assert(count >= 0, 'a root key wraps no fewer than zero data keys')
+      sums.set(rootKey, (sums.get(rootKey) ?? 0) + count)
+    }
+    return sums
+  }
+
+  #receiptAndEpochKeys(): ReadonlyMap<string, number> {
+    const { wrappedChanges } = this.#state
     if (this.#counted?.changes !== wrappedChanges) {
       const counts = new Map<string, number>()
-      for (const { rootKey } of wrappedKeysOf(this.#state))
+      for (const { rootKey } of receiptAndEpochKeys(this.#state))
         counts.set(rootKey, (counts.get(rootKey) ?? 0) + 1)
       this.#counted = { changes: wrappedChanges, counts }
     }
-    const sums = new Map(this.#counted.counts)
-    for (const [rootKey, count] of dataKeys) sums.set(rootKey, (sums.get(rootKey) ?? 0) + count)
-    return sums
+    return this.#counted.counts
   }
 }
 
 /**
- * Has the active root key wrap whatever another one wraps. Throws UnwrapError, LedgerUnavailable, UnknownOutcome; what
- * was done by then is done, and calling again does the rest.
+ * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome; keys rewrapped
+ * before the error stay rewrapped, and another call continues with the others.
  */
-export async function rewrapKeys(replica: Replica, keyring: () => Keyring, clock: Clock): Promise<Rewrapped> {
+export async function rewrapKeys(
+  replica: Replica,
+  keyring: () => Keyring,
+  clock: Clock,
+): Promise<RewrapResult> {
   let rewrapped = 0
   for (let pass = 0; pass < PASSES; pass++) {
     await replica.barrier()
     const ring = keyring()
-    const { state } = replica
-    let left = 0
-    const known: Wrapped[] = []
-    for (const keys of [wrappedKeysOf(state), dataKeysOf(state)]) {
-      for (const each of keys) {
-        if (each.rootKey === ring.active) continue
-        left++
-        if (ring.ids.includes(each.rootKey)) known.push(each)
-      }
-    }
+    const { known, left } = keysToRewrap(replica.state, ring)
     if (known.length === 0) return { rewrapped, left }
-    for (let i = 0; i < known.length; i += AT_ONCE) {
-      const some = known.slice(i, i + AT_ONCE)
-      const done = await Promise.all(some.map((each) => rewrapOne(replica, ring, clock, each)))
+    for (let i = 0; i < known.length; i += COMMITS_IN_FLIGHT) {
+      const group = known.slice(i, i + COMMITS_IN_FLIGHT)
+      const done = await Promise.all(group.map((key) => rewrapKey(replica, ring, clock, key)))
       rewrapped += done.filter(Boolean).length
     }
   }
   throw new Error('other nodes keep wrapping keys by another root key: activate the same one on every node')
 }
 
-/** False where somebody else put the key meanwhile. */
-async function rewrapOne(replica: Replica, ring: Keyring, clock: Clock, old: Wrapped): Promise<boolean> {
+/** The keys wrapped by another root key of the keyring. `left` counts the keys whose root key the keyring lacks. */
+function keysToRewrap(state: State, ring: Keyring): { readonly known: WrappedKey[]; readonly left: number } {
+  const known: WrappedKey[] = []
+  let left = 0
+  for (const keys of [receiptAndEpochKeys(state), dataKeys(state)]) {
+    for (const key of keys) {
+      if (key.rootKey === ring.active) continue
+      if (ring.ids.includes(key.rootKey)) known.push(key)
+      else left++
+    }
+  }
+  return { known, left }
+}
+
+/** Returns false where another writer has replaced the entry since `old` was read. */
+async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<boolean> {
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
-  const again = (wrapped: Uint8Array, place: readonly string[]): Uint8Array =>
-    ring.wrap(ring.unwrap(wrapped, place), place, clock)
-  const put = anew(replica, old, again)
-  if (!put) return false
-  const { key, value } = put
+  assert(old.rootKey !== ring.active, 'the active root key wraps only what another root key wraps')
+  const entry = rewrappedEntry(replica, old, (wrapped, context) =>
+    ring.wrap(ring.unwrap(wrapped, context), context, clock),
+  )
+  if (!entry) return false
+  const { key, value } = entry
   const result = await replica.commit({ if: [{ key, revision: old.revision }], put: [{ key, value }] }, key)
   return result.ok
 }
 
-function anew(
+/** The entry with its key wrapped anew; undefined where the stored version is not of `old.revision` any more. */
+function rewrappedEntry(
   replica: Replica,
-  old: Wrapped,
-  again: (wrapped: Uint8Array, place: readonly string[]) => Uint8Array,
-): { key: string; value: Uint8Array } | undefined {
+  old: WrappedKey,
+  rewrap: (wrapped: Uint8Array, context: readonly string[]) => Uint8Array,
+): { readonly key: string; readonly value: Uint8Array } | undefined {
   switch (old.kind) {
     case 'genesis': {
-      const receiptKey = again(old.entry.receiptKey, ['receipts'])
-      return {
-        key: ledgerKey.genesis,
-        value: encodeEntry({ ...old.entry, receiptKey }, replica.nextWriter()),
-      }
+      const receiptKey = rewrap(old.entry.receiptKey, ['receipts'])
+      const value = encodeEntry({ ...old.entry, receiptKey }, replica.nextWriter())
+      return { key: ledgerKey.genesis, value }
     }
     case 'key': {
       const { owner, epoch } = old.entry
-      const wrapped = again(old.entry.wrapped, ['epoch', owner, String(epoch)])
+      const wrapped = rewrap(old.entry.wrapped, ['epoch', owner, String(epoch)])
       const value = encodeEntry({ ...old.entry, wrapped }, replica.nextWriter())
       return { key: ledgerKey.wrappedKey(owner, epoch), value }
     }
     case 'version': {
       const key = ledgerKey.version(old.owner, old.name, old.version)
       const stored = replica.version(old.owner, old.name, old.version)
-      if (stored && stored.revision !== old.revision) return undefined // put anew meanwhile
+      if (stored && stored.revision !== old.revision) return undefined
       const entry = stored && decodeEntry(key, stored.value)
-      assert(stored && entry?.kind === 'version', 'a version that is known is stored')
-      // Its writer stays: whoever put the version and does not know yet whether it is there knows it by that.
-      const value = encodeEntry(
-        { ...entry, wrapped: again(entry.wrapped, dataKeyPlace(entry)) },
-        decodeWriter(stored.value),
-      )
-      return { key, value }
+      assert(stored && entry?.kind === 'version', 'the store holds every version that the state knows')
+      // The entry keeps its writer: a node with an unknown outcome recognizes its own commit by the writer.
+      const wrapped = rewrap(entry.wrapped, dataKeyPlace(entry))
+      return { key, value: encodeEntry({ ...entry, wrapped }, decodeWriter(stored.value)) }
     }
   }
 }
