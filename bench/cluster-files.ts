@@ -5,9 +5,9 @@ import { dirname, join } from 'node:path'
 import { configText, LAST_PORT, portOf } from '../src/cli/config-text.ts'
 import { randomHex, systemClock } from '../src/clock.ts'
 import { Keyring } from '../src/crypto/keyring.ts'
+import { replaceFile } from '../src/files.ts'
 import { createAuthority, issueCertificate } from '../src/node/certificates.ts'
 import { type Config, readConfig } from '../src/node/config.ts'
-import { writePrivateFile } from '../src/node/private-file.ts'
 import { apiKey } from './vault.ts'
 
 export const NODES = ['n1', 'n2', 'n3']
@@ -25,7 +25,7 @@ export async function writeClusterFiles(dir: string, owners: readonly string[]):
   const write = (name: string, text: string): void => {
     const path = join(dir, name)
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    writePrivateFile(path, text)
+    replaceFile(path, text)
   }
   write('keyring.json', Keyring.create(systemClock).serialize())
   write('tls/ca.crt', authority.cert)

@@ -1,71 +1,312 @@
-// Replacing a file of an operator in one step.
-import {
-  closeSync,
-  existsSync,
-  fchmodSync,
-  fchownSync,
-  fsyncSync,
-  openSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+// The one way to replace a file. The new content is written under another name, synced, read back and renamed
+// over the old file: after a crash at any moment the path has the old content or the new content, whole.
+import { createHash } from 'node:crypto'
+import * as fs from 'node:fs'
+import { open } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { AssertionError, assert } from './assert.ts'
+import { systemClock } from './clock.ts'
+import { errorCode, OperatorError } from './errors.ts'
 
-type Look = Pick<Stats, 'mode' | 'uid' | 'gid'>
+/** A file cannot be written. The message names the path and the cause; the old file, if any, is as it was. */
+export class FileError extends OperatorError {
+  override readonly name = 'FileError'
+}
 
-/** The new text is there whole or not at all, and durable. Mode and owner stay; a link goes on pointing at it. */
-export function replaceFile(path: string, text: string): void {
-  placeFile(path, text, statSync(path))
+/** The calls of `node:fs` used here; a test hands in calls that fail. */
+export type FileOperations = Pick<
+  typeof fs,
+  | 'openSync'
+  | 'closeSync'
+  | 'writeSync'
+  | 'readSync'
+  | 'fsyncSync'
+  | 'fstatSync'
+  | 'fchmodSync'
+  | 'fchownSync'
+  | 'lstatSync'
+  | 'statSync'
+  | 'realpathSync'
+  | 'readdirSync'
+  | 'renameSync'
+  | 'unlinkSync'
+>
+
+type Attributes = Pick<fs.Stats, 'mode' | 'uid' | 'gid'>
+
+export type ReplaceOptions = {
+  /** Permission bits. Default: the bits of the replaced file, else of `like`, else 0600. */
+  readonly mode?: number
+  /**
+   * Owner, group and mode for a file that does not exist yet; owner and group only where the system allows
+   * it.
+   */
+  readonly like?: Attributes
+  readonly operations?: FileOperations
+}
+
+const PRIVATE_MODE = 0o600
+const MODE_BITS = 0o7777
+const READ_BYTES = 1024 * 1024
+/** Names of 48 random bits: a second collision does not happen. */
+const NAME_BYTES = 6
+const NAME_TRIES = 3
+
+/**
+ * Replaces or creates the file in one step, durably. A replaced file keeps its owner and group, and its mode
+ * unless `mode` is given; a symbolic link keeps pointing at its target. `check` runs just before the rename;
+ * an error thrown by `check` leaves the old file. Throws FileError.
+ */
+export function replaceFile(
+  path: string,
+  content: string | Uint8Array,
+  { check, ...options }: ReplaceOptions & { readonly check?: () => void } = {},
+): void {
+  const replacement = Replacement.open(path, options)
+  try {
+    replacement.write(typeof content === 'string' ? Buffer.from(content) : content)
+    replacement.commit(check)
+  } finally {
+    replacement.discard()
+  }
+}
+
+/** Throws FileError where `replaceFile` would not get as far as writing. Changes nothing. */
+export function checkReplaceable(path: string, options: ReplaceOptions = {}): void {
+  Replacement.open(path, options).discard()
 }
 
 /**
- * The same of a file that need not be there, with the mode and, where the system allows it, the owner of another.
- * `check` is called before the last step; what it throws leaves everything as it was.
+ * New content of a file, written in parts. Ends with `commit` or `discard`; after `commit`, `discard` does
+ * nothing.
  */
-export function placeFile(path: string, text: string, like: Look, check = (): void => {}): void {
-  const target = existsSync(path) ? realpathSync(path) : path
-  const temporary = join(dirname(target), `.${basename(target)}.new`)
-  rmSync(temporary, { force: true })
-  const file = openSync(temporary, 'wx', 0o600)
-  try {
+export class Replacement {
+  readonly #path: string
+  readonly #target: string
+  readonly #temporary: string
+  readonly #mode: number
+  readonly #operations: FileOperations
+  readonly #written = createHash('sha256')
+  #file: number | undefined
+  #pending = true
+
+  private constructor(path: string, { mode, like, operations = fs }: ReplaceOptions) {
+    this.#path = path
+    this.#operations = operations
+    this.#target = targetOf(path, operations)
+    const previous = operations.statSync(this.#target, { throwIfNoEntry: false })
+    if (previous?.isFile() === false) throw new FileError(`${path} cannot be replaced: not a regular file`)
+    this.#mode = (mode ?? previous?.mode ?? like?.mode ?? PRIVATE_MODE) & MODE_BITS
+    removeLeftovers(this.#target, operations)
+    ;[this.#temporary, this.#file] = openTemporary(this.#target, operations)
     try {
-      giveTo(file, like)
-      fchmodSync(file, like.mode & 0o777)
-      writeFileSync(file, text)
-      fsyncSync(file)
-    } finally {
-      closeSync(file)
+      if (previous) this.#keepOwner(previous)
+      else if (like) this.#copyOwner(like)
+    } catch (error) {
+      this.discard()
+      throw error
     }
-    check()
-    renameSync(temporary, target)
-  } catch (error) {
-    rmSync(temporary, { force: true })
-    throw error
   }
-  sync(dirname(target))
+
+  /** Refuses what cannot be replaced before anything is written. Throws FileError. */
+  static open(path: string, options: ReplaceOptions = {}): Replacement {
+    return explained(path, () => new Replacement(path, options))
+  }
+
+  /** Appends. Throws FileError. */
+  write(bytes: Uint8Array): void {
+    explained(this.#path, () => writeAll(this.#operations, this.#openFile, bytes))
+    this.#written.update(bytes)
+  }
+
+  /** Durable when it returns. Throws FileError, and errors of `check`. */
+  commit(check?: () => void): void {
+    const operations = this.#operations
+    explained(this.#path, () => {
+      const file = this.#openFile
+      operations.fchmodSync(file, this.#mode)
+      operations.fsyncSync(file)
+      compareWritten(operations, file, this.#written.digest())
+      this.#file = undefined
+      operations.closeSync(file)
+    })
+    check?.()
+    explained(this.#path, () => operations.renameSync(this.#temporary, this.#target))
+    this.#pending = false
+    try {
+      syncPath(dirname(this.#target), operations)
+    } catch (error) {
+      throw new FileError(
+        `${this.#path} is replaced, but a power loss can bring the old file back: ` +
+          `its directory cannot be synced (${errorCode(error)})`,
+        { cause: error },
+      )
+    }
+  }
+
+  /**
+   * Removes the temporary file. Where the system refuses that, the next replacement of this file removes it.
+   */
+  discard(): void {
+    if (this.#file !== undefined) ignoreErrors(this.#operations.closeSync, this.#file)
+    this.#file = undefined
+    if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.#temporary)
+    this.#pending = false
+  }
+
+  get #openFile(): number {
+    assert(this.#file !== undefined, 'a replacement is written before its end')
+    return this.#file
+  }
+
+  #keepOwner({ uid, gid }: Attributes): void {
+    try {
+      this.#setOwner(uid, gid)
+    } catch (error) {
+      throw new FileError(
+        `${this.#path} cannot be replaced: its owner and group (${uid}:${gid}) cannot be kept (${errorCode(error)})`,
+        { cause: error, hint: 'run the command as the owner of the file, or as root' },
+      )
+    }
+  }
+
+  #copyOwner({ uid, gid }: Attributes): void {
+    try {
+      this.#setOwner(uid, gid)
+    } catch {
+      // Only root may give files away; a new file of this user is fine, too.
+    }
+  }
+
+  #setOwner(uid: number, gid: number): void {
+    const created = this.#operations.fstatSync(this.#openFile)
+    if (created.uid !== uid || created.gid !== gid) this.#operations.fchownSync(this.#openFile, uid, gid)
+  }
 }
 
-/** Run as root for a service: the service must still be able to read it. */
-function giveTo(file: number, { uid, gid }: Look): void {
-  try {
-    fchownSync(file, uid, gid)
-  } catch {
-    // Only root may give files away.
-  }
+/**
+ * Creates a file that must not exist, durably. A killed process can leave a part of it. Throws FileError; a
+ * file that exists already is the cause EEXIST.
+ */
+export function createFile(
+  path: string,
+  content: string,
+  { mode = PRIVATE_MODE, operations = fs }: Pick<ReplaceOptions, 'mode' | 'operations'> = {},
+): void {
+  const bytes = Buffer.from(content)
+  explained(path, () => {
+    const file = operations.openSync(path, 'wx+', mode)
+    try {
+      try {
+        writeAll(operations, file, bytes)
+        operations.fsyncSync(file)
+        compareWritten(operations, file, createHash('sha256').update(bytes).digest())
+      } finally {
+        operations.closeSync(file)
+      }
+      syncPath(dirname(path), operations)
+    } catch (error) {
+      ignoreErrors(operations.unlinkSync, path)
+      throw error
+    }
+  })
 }
 
-/** Makes durable what is in it, and that it is there. */
+/** Removes a file, durably. A file that does not exist is fine. */
+export function removeFile(path: string): void {
+  if (!fs.existsSync(path)) return
+  fs.rmSync(path, { force: true })
+  syncPath(dirname(path), fs)
+}
+
+/** Makes the content of a file durable, and its name. */
 export function syncFile(path: string): void {
-  sync(path)
-  sync(dirname(path))
+  syncPath(path, fs)
+  syncPath(dirname(path), fs)
 }
 
-/** What is in a file, or which files are in a directory, is durable then. */
-export function sync(path: string): void {
+/**
+ * Makes the names in a directory durable. Does not block a running node, as the synchronous calls above
+ * would.
+ */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r')
+  await directory.sync().finally(() => directory.close())
+}
+
+/** True where both paths lead to one file; false where one of them does not exist. */
+export function isSameFile(path: string, other: string): boolean {
+  const [one, two] = [path, other].map((each) => fs.statSync(each, { throwIfNoEntry: false }))
+  return one !== undefined && one.ino === two?.ino && one.dev === two.dev
+}
+
+/** The file itself, behind symbolic links. */
+function targetOf(path: string, { lstatSync, realpathSync }: FileOperations): string {
+  const isLink = lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()
+  return isLink ? realpathSync(path) : path
+}
+
+const temporaryPrefix = (target: string): string => `.${basename(target)}.`
+
+/**
+ * In the directory of the target, since a rename does not cross file systems. The name has the process id.
+ */
+function openTemporary(
+  target: string,
+  { openSync }: FileOperations,
+): readonly [temporary: string, file: number] {
+  for (let attempt = 1; ; attempt++) {
+    const random = Buffer.from(systemClock.random(NAME_BYTES)).toString('hex')
+    const temporary = join(dirname(target), `${temporaryPrefix(target)}${process.pid}-${random}.new`)
+    try {
+      return [temporary, openSync(temporary, 'wx+', PRIVATE_MODE)]
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST' || attempt === NAME_TRIES) throw error
+    }
+  }
+}
+
+/** Removes the temporary files of killed processes: a file with keys or values must not stay for ever. */
+function removeLeftovers(target: string, { readdirSync, unlinkSync }: FileOperations): void {
+  const directory = dirname(target)
+  const prefix = temporaryPrefix(target)
+  for (const name of readdirSync(directory)) {
+    const pid = name.startsWith(prefix) && /^(\d+)-[0-9a-f]+\.new$/.exec(name.slice(prefix.length))?.[1]
+    if (pid && !isProcess(Number(pid))) ignoreErrors(unlinkSync, join(directory, name))
+  }
+}
+
+function isProcess(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return errorCode(error) !== 'ESRCH'
+  }
+}
+
+/** One write may take less than all. */
+function writeAll({ writeSync }: FileOperations, file: number, bytes: Uint8Array): void {
+  for (let position = 0; position < bytes.length; ) {
+    const written = writeSync(file, bytes, position, bytes.length - position)
+    if (written === 0) throw new Error('the system writes nothing')
+    position += written
+  }
+}
+
+function compareWritten({ readSync }: FileOperations, file: number, written: Buffer): void {
+  const found = createHash('sha256')
+  const block = Buffer.allocUnsafe(READ_BYTES)
+  for (let position = 0; ; ) {
+    const read = readSync(file, block, 0, block.length, position)
+    if (read === 0) break
+    found.update(block.subarray(0, read))
+    position += read
+  }
+  if (!found.digest().equals(written)) throw new Error('the file does not read back as it was written')
+}
+
+function syncPath(path: string, { openSync, fsyncSync, closeSync }: FileOperations): void {
   const file = openSync(path, 'r')
   try {
     fsyncSync(file)
@@ -74,8 +315,26 @@ export function sync(path: string): void {
   }
 }
 
-/** False where one of them is not there. */
-export function isSameFile(path: string, other: string): boolean {
-  const [one, two] = [path, other].map((each) => statSync(each, { throwIfNoEntry: false }))
-  return one !== undefined && one.ino === two?.ino && one.dev === two.dev
+/** Runs `work`; an error of the system becomes a FileError that names the path. */
+function explained<T>(path: string, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (error instanceof FileError || error instanceof AssertionError || !(error instanceof Error))
+      throw error
+    const parent = dirname(path)
+    if (errorCode(error) === 'ENOENT' && !fs.existsSync(parent)) {
+      throw new FileError(`${path} cannot be written: the directory ${parent} does not exist`, {
+        cause: error,
+        hint: `create it: mkdir -p ${parent}`,
+      })
+    }
+    throw new FileError(`${path} cannot be written: ${error.message}`, { cause: error })
+  }
+}
+
+function ignoreErrors<T>(work: (of: T) => void, of: T): void {
+  try {
+    work(of)
+  } catch {}
 }

@@ -1,11 +1,12 @@
 // coffer backup: the live entries of a ledger in one file, as they are sealed, at one revision. The node may run.
-import { constants, existsSync, rmSync } from 'node:fs'
-import { open, rename } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
 import { constants as system } from 'node:os'
-import { dirname, resolve } from 'node:path'
+import { resolve } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
+import { Replacement } from '../files.ts'
 import { readConfig } from '../node/config.ts'
 import { running } from './local/running.ts'
 import { DEFAULT_CONFIG } from './start.ts'
@@ -70,36 +71,26 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
   }
 }
 
-/** Under another name until it is whole and durable. */
+/** The file takes its name when the backup is whole and durable; a signal or an error leaves no file. */
 async function writeWhole<T>(
   path: string,
   write: (sink: (bytes: Uint8Array) => Promise<void>) => Promise<T>,
 ): Promise<T> {
-  const temporary = `${path}.new`
-  const remove = (): void => rmSync(temporary, { force: true })
-  remove()
-  const file = await open(temporary, 'wx', 0o600)
+  const replacement = Replacement.open(path, { mode: 0o600 })
   const interrupted = (signal: NodeJS.Signals): never => {
-    remove()
+    replacement.discard()
     process.exit(128 + system.signals[signal])
   }
   process.on('SIGINT', interrupted).on('SIGTERM', interrupted)
   try {
-    const result = await write((bytes) => file.writeFile(bytes))
-    await file.sync()
-    await rename(temporary, path)
-    await syncDirectory(dirname(path))
+    const result = await write(async (bytes) => {
+      replacement.write(bytes)
+      await setImmediate() // signals and progress get their turn
+    })
+    replacement.commit()
     return result
-  } catch (error) {
-    remove()
-    throw error
   } finally {
     process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
-    await file.close()
+    replacement.discard()
   }
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, constants.O_RDONLY)
-  await directory.sync().finally(() => directory.close())
 }

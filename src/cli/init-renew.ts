@@ -4,10 +4,11 @@ import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
+import { checkReplaceable, replaceFile } from '../files.ts'
 import type { TlsFiles } from '../ledger/drivers.ts'
 import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
 import type { Config } from '../node/config.ts'
-import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
+import { readPrivateFile } from '../node/private-file.ts'
 import { nodesOf } from './cluster/nodes.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -22,9 +23,10 @@ export async function renew(dir: string, json: boolean): Promise<void> {
   }
   if (renewed.length === 0)
     throw new OperatorError(`no node of ${resolve(dir)} has certificates: only those of \`--nodes 3\` have`)
+  for (const { tls } of renewed) for (const file of [tls.key, tls.cert]) checkReplaceable(file)
   for (const { tls, issued } of renewed) {
-    writePrivateFile(tls.key, issued.key)
-    writePrivateFile(tls.cert, issued.cert)
+    replaceFile(tls.key, issued.key, { mode: 0o600 })
+    replaceFile(tls.cert, issued.cert)
   }
   if (json) printJson({ renewed: renewed.map(({ node }) => node) })
   else tell(renewed)

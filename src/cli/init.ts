@@ -5,9 +5,9 @@ import type { Command } from 'commander'
 import { randomHex, systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
+import { replaceFile } from '../files.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
 import { ConfigError, parseConfig } from '../node/config.ts'
-import { writePrivateFile } from '../node/private-file.ts'
 import { newApiKey } from './api-key.ts'
 import { configText, LAST_PORT, portOf } from './config-text.ts'
 import { renew } from './init-renew.ts'
@@ -166,7 +166,7 @@ function writeAll(dir: string, files: readonly (readonly [name: string, text: st
   try {
     for (const [name, text] of files) {
       mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o700 })
-      writePrivateFile(join(dir, name), text)
+      replaceFile(join(dir, name), text)
     }
   } catch (error) {
     // What stands in there now is of this command alone.

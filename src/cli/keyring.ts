@@ -5,8 +5,9 @@ import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
+import { checkReplaceable, replaceFile } from '../files.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { readPrivateFile, writePrivateFile } from '../node/private-file.ts'
+import { readPrivateFile } from '../node/private-file.ts'
 import { sleep } from '../waiting.ts'
 import { type Reached, type RootKeys, reach, reachRunning, settle } from './local/reach.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
@@ -138,12 +139,12 @@ async function rewrapNode(reached: Reached, { path, ring }: Ring): Promise<numbe
     // A flag that an interrupted rewrap has left goes too.
     try {
       if (others(before) > 0) {
-        writePrivateFile(path, ring.askRewrap(true).serialize())
+        replaceFile(path, ring.askRewrap(true).serialize())
         await reached.reload()
         await untilWrapped(reached)
       }
     } finally {
-      writePrivateFile(path, ring.askRewrap(false).serialize())
+      replaceFile(path, ring.askRewrap(false).serialize())
     }
     return others(before)
   } finally {
@@ -260,10 +261,11 @@ function readRings(files: readonly string[]): Ring[] {
 }
 
 function write(rings: readonly Ring[], change: (ring: Keyring) => Keyring): void {
-  for (const { path, ring } of rings) {
-    const text = change(ring).serialize()
-    if (text !== ring.serialize()) writePrivateFile(path, text)
-  }
+  const changed = rings
+    .map(({ path, ring }) => ({ path, old: ring.serialize(), text: change(ring).serialize() }))
+    .filter(({ old, text }) => old !== text)
+  for (const { path } of changed) checkReplaceable(path)
+  for (const { path, text } of changed) replaceFile(path, text)
 }
 
 function refuseUnless(rings: readonly Ring[], holds: (one: Ring) => boolean, what: string): void {

@@ -4,7 +4,7 @@ import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
 import { systemClock } from '../clock.ts'
 import { OperatorError, UsageError } from '../errors.ts'
-import { replaceFile } from '../files.ts'
+import { checkReplaceable, replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
 import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
 import { newApiKey } from './api-key.ts'
@@ -164,6 +164,7 @@ function edit(configs: readonly Config[], change: (document: Document) => void):
     }
     return { file, text }
   })
+  for (const { file } of edited) checkReplaceable(file)
   for (const { file, text } of edited) replaceFile(file, text)
 }
 

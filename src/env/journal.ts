@@ -1,10 +1,10 @@
 // What an interrupted `coffer env encrypt` needs to go on: the Idempotency-Key of its one request. Under the same key
 // the same request is done once, however often it is sent. No value is in it.
 import { randomBytes } from 'node:crypto'
-import { existsSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { OperatorError } from '../errors.ts'
-import { sync, syncFile } from '../files.ts'
+import { createFile, removeFile, syncFile } from '../files.ts'
 
 export type Begun = {
   readonly key: string
@@ -30,21 +30,20 @@ export class Journal {
           `Or remove ${this.#path}, then see with \`coffer secret list\` what it has created`,
       )
     const key = found?.key ?? randomBytes(24).toString('base64url')
-    if (!found) {
-      // One that does not parse was not finished, and so its key has never been sent.
-      rmSync(this.#path, { force: true })
-      writeFileSync(this.#path, `${JSON.stringify({ key, prefix })}\n`, { mode: 0o600, flag: 'wx' })
+    if (found) {
+      // An earlier run may have been killed before it had synced the journal.
+      syncFile(this.#path)
+    } else {
+      // A journal that does not parse was not finished, so its key has never been sent.
+      removeFile(this.#path)
+      createFile(this.#path, `${JSON.stringify({ key, prefix })}\n`)
     }
-    // One that was found may not be durable: its run may have ended just before.
-    syncFile(this.#path)
     return { key, resumed: found !== undefined }
   }
 
   /** The work is done, or certainly will not be. */
   end(): void {
-    if (!existsSync(this.#path)) return
-    rmSync(this.#path, { force: true })
-    sync(dirname(this.#path))
+    removeFile(this.#path)
   }
 
   #read(): { readonly key: string; readonly prefix: string } | undefined {

@@ -1,14 +1,5 @@
-// Files with keys: refused when others can read them, written so that nobody ever could.
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs'
+// Reading a file with keys: refused when others can read it.
+import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { errorCode, OperatorError } from '../errors.ts'
 
 /** The file cannot be used; the text says what to do. */
@@ -38,18 +29,4 @@ export function readPrivateFile(path: string): string {
   } finally {
     closeSync(file)
   }
-}
-
-/** Replaces the file in one step, mode 0600, durable. */
-export function writePrivateFile(path: string, text: string): void {
-  const temporary = `${path}.new`
-  rmSync(temporary, { force: true })
-  const file = openSync(temporary, 'wx', 0o600)
-  try {
-    writeSync(file, text)
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-  renameSync(temporary, path)
 }

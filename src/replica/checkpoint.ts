@@ -4,10 +4,10 @@
 //
 // File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32, words · end mark with
 // the count of parts. Little-endian.
-import { constants } from 'node:fs'
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { syncDirectory } from '../files.ts'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 
 /** The file names itself: another one under its name is not it. */
@@ -51,8 +51,7 @@ export async function writeCheckpoint(dir: string, name: string, tables: Iterabl
     await file.close()
   }
   await rename(temporary, fileOf(dir, name))
-  const folder = await open(dir, constants.O_RDONLY)
-  await folder.sync().finally(() => folder.close())
+  await syncDirectory(dir)
 }
 
 function encodePart(id: number, part: Part): Buffer {

@@ -8,9 +8,9 @@ import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { systemClock } from '../../src/clock.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
+import { replaceFile } from '../../src/files.ts'
 import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
-import { writePrivateFile } from '../../src/node/private-file.ts'
 import { pathOf } from './secrets.ts'
 import { type Answer, bearer, KEY_A, KEY_B, Vault } from './vault.ts'
 
@@ -164,7 +164,7 @@ test('no value and no Idempotency-Key is in clear on the disk, in the logs, the 
   // Rewrapped: what was wrapped anew is no clearer.
   const file = join(own.dir, 'keyring.json')
   const added = Keyring.parse(readFileSync(file, 'utf8')).add(newRootKey(systemClock))
-  writePrivateFile(file, added.activate(added.ids[1]).askRewrap(true).serialize())
+  replaceFile(file, added.activate(added.ids[1]).askRewrap(true).serialize())
   await own.node.reload()
   assert.ok((await own.get('/secrets/one')).text.includes(MARK))
   await own.stop()

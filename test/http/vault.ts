@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { replaceFile } from '../../src/files.ts'
 import { hashKey } from '../../src/http/auth.ts'
 import { type Limits, parseConfig } from '../../src/node/config.ts'
-import { writePrivateFile } from '../../src/node/private-file.ts'
 import { type Node, startNode } from '../../src/server/start.ts'
 
 /** API keys of the owners `clinic-a` (who calls, unless a test says otherwise) and `clinic-b`. */
@@ -87,7 +87,7 @@ export class Vault {
       logs.push(JSON.stringify({ ...fields, message }))
     }
     try {
-      if (!dir) writePrivateFile(join(folder, 'keyring.json'), Keyring.create(systemClock).serialize())
+      if (!dir) replaceFile(join(folder, 'keyring.json'), Keyring.create(systemClock).serialize())
       const file = writeConfig(folder, options)
       const config = parseConfig(readFileSync(file, 'utf8'), file)
       const node = await startNode(config, { log: { error: log, warn: log, info: log } })

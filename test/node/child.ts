@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { replaceFile } from '../../src/files.ts'
 import { hashKey } from '../../src/http/auth.ts'
-import { writePrivateFile } from '../../src/node/private-file.ts'
 
 const START_MS = 30_000
 
@@ -39,7 +39,7 @@ export class Vault {
     this.dir = dir
     this.data = join(dir, 'n1')
     mkdirSync(dir, { recursive: true })
-    writePrivateFile(join(dir, 'keyring.json'), keyring)
+    replaceFile(join(dir, 'keyring.json'), keyring)
     const owners = ['a', 'b'].map(
       (id) => `  - { id: ${id}, keys: [{ id: k1, sha256: ${hashKey(`cof_${id}`)} }] }`,
     )

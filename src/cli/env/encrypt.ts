@@ -10,7 +10,7 @@ import { readEnvFile } from '../../env/file.ts'
 import { type Begun, Journal } from '../../env/journal.ts'
 import { type Planned, toReferences } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile, placeFile } from '../../files.ts'
+import { checkReplaceable, isSameFile, replaceFile } from '../../files.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
 import { namesWith } from '../secret.ts'
 import { withClient } from '../terminal/connect.ts'
@@ -27,10 +27,14 @@ export async function encryptFile(file: string, { prefix, out, json }: Options):
   const like = statSync(file)
   const { secrets, text } = toReferences(readEnvFile(bytes, file), prefix)
   const journal = new Journal(file)
-  if (secrets.length > 0) await withClient((coffer) => create(coffer, { file, prefix, secrets }, journal))
   const inPlace = out === undefined || isSameFile(out, file)
-  if (!inPlace) placeFile(out, text, like)
-  else if (secrets.length > 0) placeFile(file, text, like, () => checkUnchanged(file, bytes))
+  const options = inPlace ? {} : { like, mode: like.mode }
+  const target = inPlace ? file : out
+  const changes = !inPlace || secrets.length > 0
+  if (changes) checkReplaceable(target, options)
+  if (secrets.length > 0) await withClient((coffer) => create(coffer, { file, prefix, secrets }, journal))
+  const check = inPlace ? (): void => checkUnchanged(file, bytes) : undefined
+  if (changes) replaceFile(target, text, { ...options, ...(check && { check }) })
   journal.end()
   const done =
     secrets.length === 0 ? 'there is nothing to encrypt' : `${counted(secrets.length, 'value')} encrypted`
