@@ -1,14 +1,13 @@
 // Root keys: what wraps epoch keys and data keys. A keyring has several, one of them active; new keys are wrapped
 // by the active one. To change it: add on every node, activate, rewrap, remove.
-import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject } from 'node:crypto'
+import { createHash, createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { isId } from '../wire.ts'
+import { NONCE_BYTES, open, seal } from './aead.ts'
 
 const WRAP_VERSION = 1
-const NONCE_BYTES = 12
-const TAG_BYTES = 16
 
 export type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
 
@@ -84,36 +83,23 @@ export class Keyring {
     )
   }
 
-  /** AES-256-GCM under the active root key, bound to `place` (what the key is for) and the root key's id. */
-  wrap(secret: Uint8Array, place: readonly string[], clock: Clock): Uint8Array {
-    const root = this.#objects.get(this.active)
-    assert(root, 'the active root key is there')
+  /** Seals a key under the active root key, bound to `parts` and to the root key's id. */
+  wrap(secret: Uint8Array, parts: readonly string[], clock: Clock): Uint8Array {
+    const key = this.#objects.get(this.active)
+    assert(key, 'the keyring has its active root key')
     const id = Buffer.from(this.active, 'latin1')
-    const nonce = clock.random(NONCE_BYTES)
-    const cipher = createCipheriv('aes-256-gcm', root, nonce)
-    cipher.setAAD(associatedData([this.active, ...place]))
-    const sealed = Buffer.concat([cipher.update(secret), cipher.final()])
-    return Buffer.concat([Uint8Array.of(WRAP_VERSION, id.length), id, nonce, sealed, cipher.getAuthTag()])
+    const sealed = seal(secret, clock.random(NONCE_BYTES), { key, parts: [this.active, ...parts] })
+    return Buffer.concat([Uint8Array.of(WRAP_VERSION, id.length), id, sealed])
   }
 
-  /** Throws UnknownRootKey or UnwrapError. */
-  unwrap(wrapped: Uint8Array, place: readonly string[]): Uint8Array {
+  /** Throws UnknownRootKey, UnwrapError. */
+  unwrap(wrapped: Uint8Array, parts: readonly string[]): Uint8Array {
     const id = wrappedBy(wrapped)
-    const root = this.#objects.get(id)
-    if (!root) throw new UnknownRootKey(id)
-    const nonceAt = 2 + wrapped[1]
-    const sealedAt = nonceAt + NONCE_BYTES
-    const tagAt = wrapped.length - TAG_BYTES
-    if (tagAt < sealedAt) throw new UnwrapError('the wrapped key is too short')
-    const decipher = createDecipheriv('aes-256-gcm', root, wrapped.subarray(nonceAt, sealedAt))
-    decipher.setAAD(associatedData([id, ...place]))
-    decipher.setAuthTag(wrapped.subarray(tagAt))
-    try {
-      const head = decipher.update(wrapped.subarray(sealedAt, tagAt))
-      return new Uint8Array(Buffer.concat([head, decipher.final()]))
-    } catch {
-      throw new UnwrapError(`root key ${id} does not open the wrapped key of ${place.join(' ')}`)
-    }
+    const key = this.#objects.get(id)
+    if (!key) throw new UnknownRootKey(id)
+    const secret = open(wrapped.subarray(2 + wrapped[1]), { key, parts: [id, ...parts] })
+    if (!secret) throw new UnwrapError(`root key ${id} does not open the wrapped key of ${parts.join(' ')}`)
+    return new Uint8Array(secret)
   }
 
   /** The keyring file: JSON, to be kept at mode 0600. */
@@ -173,18 +159,6 @@ function metAgain(wrapped: Uint8Array): boolean {
   if (wrapped[1] !== bytes.length) return false
   for (let i = 0; i < bytes.length; i++) if (wrapped[i + 2] !== bytes[i]) return false
   return true
-}
-
-/** Length-prefixed, so that no two lists of parts give the same bytes. */
-export function associatedData(parts: readonly string[]): Uint8Array {
-  const texts = ['coffer/1', ...parts]
-  const out = Buffer.allocUnsafe(texts.reduce((size, text) => size + 4 + Buffer.byteLength(text), 0))
-  let at = 0
-  for (const text of texts) {
-    const length = out.write(text, at + 4, 'utf8')
-    at = out.writeUInt32BE(length, at) + length
-  }
-  return out
 }
 
 function parseRootKey(entry: unknown, index: number): RootKey {

@@ -2,16 +2,17 @@ import assert from 'node:assert/strict'
 import { createSecretKey } from 'node:crypto'
 import { test } from 'node:test'
 import { systemClock } from '../clock.ts'
+import { SEAL_BYTES } from './aead.ts'
 import { Keyring, newRootKey, UnknownRootKey, UnwrapError } from './keyring.ts'
 import { type AskedRequest, receiptHash, requestMac, sameMac } from './receipt.ts'
-import { dataKeyPlace, openSecret, SEAL_BYTES, type SecretPlace, sealSecret } from './secret.ts'
+import { dataKeyContext, openSecret, type SecretVersionId, sealSecret } from './secret.ts'
 
 const RING = Keyring.create(systemClock)
-const WHERE: SecretPlace = { owner: 'clinic-a', name: 'app/db', version: 2 }
+const WHERE: SecretVersionId = { owner: 'clinic-a', name: 'app/db', version: 2 }
 const VALUE = Buffer.from('a value é漢🩺\0')
 
 /** Each differs from WHERE, and some so that a careless joining of the parts would not tell them apart. */
-const ELSEWHERE: readonly SecretPlace[] = [
+const ELSEWHERE: readonly SecretVersionId[] = [
   { ...WHERE, owner: 'clinic-b' },
   { ...WHERE, owner: 'clinic-' },
   { ...WHERE, owner: 'clinic-aa' },
@@ -41,7 +42,7 @@ test('nothing opens under another owner, name or version', () => {
   for (const where of ELSEWHERE) {
     assert.throws(() => openSecret(RING, where, { wrapped, sealed }), UnwrapError, JSON.stringify(where))
     // Nor with its data key wrapped for that place: the sealed value is bound too.
-    const moved = RING.wrap(RING.unwrap(wrapped, dataKeyPlace(WHERE)), dataKeyPlace(where), systemClock)
+    const moved = RING.wrap(RING.unwrap(wrapped, dataKeyContext(WHERE)), dataKeyContext(where), systemClock)
     assert.throws(
       () => openSecret(RING, where, { wrapped: moved, sealed }),
       UnwrapError,
@@ -77,8 +78,8 @@ test('two seals of one value have nothing in common', () => {
   const one = sealSecret(RING, WHERE, VALUE, systemClock)
   const two = sealSecret(RING, WHERE, VALUE, systemClock)
   assert.notDeepEqual(
-    RING.unwrap(one.wrapped, dataKeyPlace(WHERE)),
-    RING.unwrap(two.wrapped, dataKeyPlace(WHERE)),
+    RING.unwrap(one.wrapped, dataKeyContext(WHERE)),
+    RING.unwrap(two.wrapped, dataKeyContext(WHERE)),
   )
   assert.notDeepEqual(one.sealed.subarray(0, 12), two.sealed.subarray(0, 12))
   assert.notDeepEqual(one.sealed.subarray(12, -16), two.sealed.subarray(12, -16))
@@ -88,7 +89,7 @@ test('rewrapped, the same sealed value opens, and not under the old root key alo
   const { wrapped, sealed } = sealSecret(RING, WHERE, VALUE, systemClock)
   const added = RING.add(newRootKey(systemClock))
   const both = added.activate(added.ids[1])
-  const place = dataKeyPlace(WHERE)
+  const place = dataKeyContext(WHERE)
   const again = both.wrap(both.unwrap(wrapped, place), place, systemClock)
   const fresh = both.remove(added.ids[0])
   assert.deepEqual(openSecret(fresh, WHERE, { wrapped: again, sealed }), VALUE)

@@ -1,13 +1,6 @@
 // The text of a token: `tok_<epoch>_` and 20 bytes in Crockford's base32, lower case. Of the 20 bytes 16 are the
 // body (the pseudo-random function of the value) and 4 a keyed check.
-
-const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
-const encodeTable = new Uint8Array(32)
-const decodeTable = new Uint8Array(256).fill(255)
-for (let i = 0; i < 32; i++) {
-  encodeTable[i] = ALPHABET.charCodeAt(i)
-  decodeTable[ALPHABET.charCodeAt(i)] = i
-}
+import { BASE32_DECODE, BASE32_ENCODE } from './base32.ts'
 
 export const BODY_BYTES = 16
 export const CHECK_BYTES = 4
@@ -34,7 +27,7 @@ export function writeTokenText(
   checks: Uint8Array,
   checkAt: number,
 ): void {
-  const table = encodeTable
+  const table = BASE32_ENCODE
   let to = at
   for (let group = 0; group < 3; group++) {
     const i = bodyAt + group * 5
@@ -92,7 +85,7 @@ export function readTokenText(
   const epoch = readPrefix(text, start, end)
   if (epoch === 0) return 0
   const from = end - TEXT_CHARS
-  const table = decodeTable
+  const table = BASE32_DECODE
   let bad = 0
   for (let group = 0; group < 4; group++) {
     const at = from + group * 8

@@ -3,7 +3,7 @@
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
-import { dataKeyPlace } from '../crypto/secret.ts'
+import { dataKeyContext } from '../crypto/secret.ts'
 import type { Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -163,7 +163,7 @@ function rewrappedEntry(
       const entry = stored && decodeEntry(key, stored.value)
       assert(stored && entry?.kind === 'version', 'the store holds every version that the state knows')
       // The entry keeps its writer: a node with an unknown outcome recognizes its own commit by the writer.
-      const wrapped = rewrap(entry.wrapped, dataKeyPlace(entry))
+      const wrapped = rewrap(entry.wrapped, dataKeyContext(entry))
       return { key, value: encodeEntry({ ...entry, wrapped }, decodeWriter(stored.value)) }
     }
   }

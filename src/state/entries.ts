@@ -6,7 +6,7 @@ import { type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'
-import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
+import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 /** The format of a ledger, in its genesis. A node refuses one above its own. */
 export const LEDGER_FORMAT = 1
@@ -80,7 +80,7 @@ function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<
 export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
   const name = parseKey(key)
   if (name === undefined) return undefined
-  decodeWriter(bytes)
+  checkHeader(bytes)
   if (name.kind === 'segment') return decodeSegment(bytes, name.boot, name.n)
   if (name.kind === 'version') return decodeVersion(bytes, name)
   if (name.kind === 'receipt') return decodeReceipt(bytes, name)

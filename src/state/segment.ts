@@ -7,7 +7,7 @@
 import { assert } from '../assert.ts'
 import { isId } from '../wire.ts'
 import { ledgerKey } from './ledger-keys.ts'
-import { CorruptEntry, decodeWriter, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
+import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 export const SEGMENT_BYTES = 128 * 1024
 
@@ -90,7 +90,7 @@ export function encodeSegment(
 /** Throws CorruptEntry. The result's arrays are views of `bytes`. */
 export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segment {
   const where = ledgerKey.segment(boot, n)
-  decodeWriter(bytes)
+  checkHeader(bytes)
   if (bytes.length < WRITER_BYTES + 9) throw new CorruptEntry(`${where} is too short`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const epoch = view.getUint32(WRITER_BYTES)

@@ -2,8 +2,8 @@
 // apart from the sealed value: rewrapping replaces it alone, and keeps the writer, by which whoever put the version
 // knows it again.
 import { LAST_TIME } from '../clock.ts'
+import { SEAL_BYTES } from '../crypto/aead.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
-import { SEAL_BYTES } from '../crypto/secret.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 /** Of the record, and of how its value is sealed: AES-256-GCM (crypto/secret.ts). */

@@ -16,43 +16,28 @@ export class CorruptEntry extends FatalError {
 
 export function encodeWriter(writer: Writer, rest: number): Uint8Array {
   const bytes = new Uint8Array(WRITER_BYTES + rest)
+  assert(/^[0-9a-f]{32}$/.test(writer.boot), 'a boot is 16 bytes in hex')
   bytes[0] = ENTRY_VERSION
-  bytes.set(bootBytes(writer.boot), 1)
+  bytes.set(Buffer.from(writer.boot, 'hex'), 1)
   const view = new DataView(bytes.buffer)
   view.setUint32(17, Math.floor(writer.commit / 2 ** 32))
   view.setUint32(21, writer.commit % 2 ** 32)
   return bytes
 }
 
-/** Throws CorruptEntry. */
-export function decodeWriter(bytes: Uint8Array): Writer {
+/** Throws CorruptEntry where an entry does not begin with the header. */
+export function checkHeader(bytes: Uint8Array): void {
   if (bytes.length < WRITER_BYTES) throw new CorruptEntry('an entry is shorter than its header')
   if (bytes[0] !== ENTRY_VERSION)
     throw new CorruptEntry(`an entry has version ${bytes[0]}, this node knows ${ENTRY_VERSION}`)
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  return { boot: bootText(bytes), commit: view.getUint32(17) * 2 ** 32 + view.getUint32(21) }
 }
 
-/** The boot met last, both ways: entries one after the other are mostly of the same one. */
-let met = { text: '', bytes: Buffer.alloc(0) }
-
-function bootBytes(text: string): Uint8Array {
-  if (met.text !== text) {
-    assert(/^[0-9a-f]{32}$/.test(text), 'a boot is 16 bytes in hex')
-    met = { text, bytes: Buffer.from(text, 'hex') }
-  }
-  return met.bytes
-}
-
-function bootText(entry: Uint8Array): string {
-  const { bytes, text } = met
-  for (let i = 0; i < 16; i++) {
-    if (entry[i + 1] === bytes[i]) continue
-    const other = Buffer.from(entry.subarray(1, 17))
-    met = { text: other.toString('hex'), bytes: other }
-    return met.text
-  }
-  return text
+/** Throws CorruptEntry. */
+export function decodeWriter(bytes: Uint8Array): Writer {
+  checkHeader(bytes)
+  const header = Buffer.from(bytes.buffer, bytes.byteOffset, WRITER_BYTES)
+  const commit = header.readUInt32BE(17) * 2 ** 32 + header.readUInt32BE(21)
+  return { boot: header.toString('hex', 1, 17), commit }
 }
 
 export function sameWriter(a: Writer, b: Writer): boolean {
