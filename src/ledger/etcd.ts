@@ -1,8 +1,7 @@
 // The etcd driver: a commit is a Txn, the head a linearizable read, following a watch of the whole key space.
 //
-// etcd-client.ts has the calls · etcd-members.ts chooses the member that is asked · etcd-messages.ts translates.
-// Independent commits that wait travel together, each with its own guards and its own outcome.
-import { Gathering } from '../commit-delay.ts'
+// etcd-client.ts has the calls · etcd-members.ts chooses the member to ask · etcd-messages.ts translates ·
+// etcd-writes.ts batches independent commits, each with its own guards and its own outcome.
 import {
   type EtcdEndpoint,
   EtcdError,
@@ -24,11 +23,11 @@ import {
   txnRequest,
   txnResults,
 } from './etcd-messages.ts'
+import { EtcdWrites } from './etcd-writes.ts'
 import {
   type Commit,
   type CommitResult,
   Compacted,
-  commitBytes,
   type Found,
   FULL,
   type Health,
@@ -41,17 +40,7 @@ import {
   UnknownOutcome,
 } from './ledger.ts'
 
-/** Bytes and commits that one write carries; etcd refuses requests above 1.5 MiB. */
-const WRITE_BYTES = 1024 * 1024
-const WRITE_COMMITS = 64
-/** Writes on their way at once. */
-const IN_FLIGHT = 4
-/** Commits that are less than this together share one write instead of having one each: a second one waits. */
-const SMALL_BYTES = 64 * 1024
 const WRITE_MS = 2500
-/** A write that takes longer may wait for a leader that is gone: the members are asked whether there is another. */
-const SLOW_MS = 300
-const ASK_TERM_MS = 200
 const READ_MS = 1000
 const PAGE_MS = 10_000
 /** A page of a snapshot: entries are from 200 bytes to 1 MiB. */
@@ -62,31 +51,15 @@ const WATCH_REVISIONS = 10_000
 /** A stream that gives nothing for so long though the head is ahead hangs. */
 const STALL_MS = 2000
 
-type Waiting = {
-  readonly commit: Commit
-  readonly keys: ReadonlySet<string>
-  readonly bytes: number
-  readonly resolve: (result: CommitResult) => void
-  readonly reject: (error: Error) => void
-}
-
-/** A write that is on its way. */
-type Write = {
-  /** When it was sent, by `performance.now()`. */
-  readonly at: number
-  readonly small: boolean
-}
-
 type Answer = { readonly header: Header }
 
 export class EtcdLedger implements Ledger {
   full = false
   readonly #members: EtcdMembers
-  #waiting: Waiting[] = []
-  #waitingBytes = 0
-  readonly #sent = new Set<Write>()
-  readonly #gathering = new Gathering(() => this.#send())
-  #askingTerm: NodeJS.Timeout | undefined
+  readonly #writes = new EtcdWrites({
+    send: (commits) => this.#send(commits),
+    slow: () => void this.#askTerm(),
+  })
   #cluster = ''
   #term = 0n
   /** Aborted when a newer term is seen: what was sent in the older one may wait for a leader that is gone. */
@@ -105,83 +78,25 @@ export class EtcdLedger implements Ledger {
   // ---- writing
 
   commit(commit: Commit): Promise<CommitResult> {
-    return new Promise((resolve, reject) => {
-      const keys = new Set([...commit.put.map((put) => put.key), ...commit.if.map((guard) => guard.key)])
-      const bytes = commitBytes(commit)
-      this.#waiting.push({ commit, keys, bytes, resolve, reject })
-      this.#waitingBytes += bytes
-      queueMicrotask(() => this.#send())
-    })
+    return this.#writes.commit(commit)
   }
 
-  #send(): void {
-    while (this.#waiting.length > 0 && this.#sent.size < IN_FLIGHT && !this.#mayGrow()) {
-      this.#gathering.end()
-      const batch = this.#takeBatch()
-      const bytes = batch.reduce((sum, each) => sum + each.bytes, 0)
-      const write = { at: performance.now(), small: bytes < SMALL_BYTES }
-      this.#sent.add(write)
-      this.#askingTerm ??= setInterval(() => void this.#askTerm(), ASK_TERM_MS)
-      void this.#write(batch).finally(() => {
-        this.#sent.delete(write)
-        if (write.small)
-          this.#gathering.answered(batch.length, this.#waiting.length, performance.now() - write.at)
-        this.#send()
-        if (this.#sent.size > 0) return
-        clearInterval(this.#askingTerm)
-        this.#askingTerm = undefined
-      })
-    }
-  }
-
-  /** What waits is small, and one like it is on its way, or others are expected to join. */
-  #mayGrow(): boolean {
-    if (this.#waitingBytes >= SMALL_BYTES || this.#waiting.length >= WRITE_COMMITS) return false
-    if ([...this.#sent].some(({ small }) => small)) return true
-    return this.#gathering.expectsMore(this.#waiting.length)
-  }
-
-  async #askTerm(): Promise<void> {
-    const before = performance.now() - SLOW_MS
-    if (![...this.#sent].some(({ at }) => at < before)) return
-    for (const header of await this.#members.led()) {
-      if (header.cluster_id === this.#cluster && BigInt(header.raft_term) > this.#term)
-        this.#learnTerm(header)
-    }
-  }
-
-  /** Commits in order, none of which guards or puts what another one in the write puts. */
-  #takeBatch(): Waiting[] {
-    const batch: Waiting[] = []
-    const put = new Set<string>()
-    const touched = new Set<string>()
-    let bytes = 0
-    while (this.#waiting.length > 0 && batch.length < WRITE_COMMITS) {
-      const next = this.#waiting[0]
-      if (batch.length > 0 && bytes + next.bytes > WRITE_BYTES) break
-      const meets =
-        [...next.keys].some((key) => put.has(key)) || next.commit.put.some(({ key }) => touched.has(key))
-      if (meets) break
-      for (const { key } of next.commit.put) put.add(key)
-      for (const key of next.keys) touched.add(key)
-      bytes += next.bytes
-      batch.push(next)
-      this.#waiting.shift()
-    }
-    this.#waitingBytes -= bytes
-    return batch
-  }
-
-  async #write(batch: readonly Waiting[]): Promise<void> {
-    const commits = batch.map((each) => each.commit)
+  async #send(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
     try {
       const endpoint = await this.#members.use()
       const { signal } = this.#older
       const sent = endpoint.txn(txnRequest(commits), WRITE_MS, signal)
-      const results = txnResults(await this.#answer(endpoint, sent, signal), commits)
-      for (const [i, each] of batch.entries()) each.resolve(results[i])
+      return txnResults(await this.#answer(endpoint, sent, signal), commits)
     } catch (error) {
-      for (const each of batch) each.reject(asOutcome(error))
+      throw asOutcome(error)
+    }
+  }
+
+  /** A newer term means another leader: writes sent in the older term are given up. */
+  async #askTerm(): Promise<void> {
+    for (const header of await this.#members.led()) {
+      if (header.cluster_id === this.#cluster && BigInt(header.raft_term) > this.#term)
+        this.#learnTerm(header)
     }
   }
 
@@ -339,9 +254,7 @@ export class EtcdLedger implements Ledger {
   }
 
   async close(): Promise<void> {
-    this.#gathering.end()
-    for (const each of this.#waiting.splice(0))
-      each.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
+    this.#writes.close()
     this.#members.close()
   }
 }

@@ -29,7 +29,7 @@ import {
   type Stored,
   valueIn,
 } from './lmdb-records.ts'
-import { settled } from './lmdb-transaction.ts'
+import { committed } from './lmdb-transaction.ts'
 
 /** Bytes of commits that go into one transaction. */
 const BATCH_BYTES = 8 * 1024 * 1024
@@ -175,7 +175,7 @@ export class LmdbLedger implements Ledger {
       next++
     }
     if (revisions.length > 0) {
-      await settled([
+      await committed([
         ...revisions.map(({ revision }, i) => this.#log.put(revision, records[i])),
         ...[...overlay].map(([key, latest]) => this.#keys.put(key, encodeLatest(key, latest))),
       ])

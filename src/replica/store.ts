@@ -4,7 +4,7 @@
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { FatalError, OperatorError } from '../errors.ts'
-import { settled } from '../ledger/lmdb-transaction.ts'
+import { committed } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole } from './page.ts'
 
 /** A record does not match its checksum: the replica is to be rebuilt. */
@@ -98,7 +98,7 @@ export class ReplicaStore {
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
     // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
     try {
-      await settled([...new Set(puts)])
+      await committed([...new Set(puts)])
     } catch (error) {
       throw new WriteFailed(error instanceof Error ? error.message : String(error))
     }

@@ -14,7 +14,7 @@ import { SecretCalls } from '../http/secret-calls.ts'
 import { TokenCalls } from '../http/token-calls.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
-import { isEcho } from '../ledger/lmdb-transaction.ts'
+import { isStrayRejection } from '../ledger/lmdb-transaction.ts'
 import type { Logger } from '../log.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { findEtcd } from '../node/etcd-binary.ts'
@@ -397,7 +397,7 @@ function urlOf(app: FastifyInstance, config: Config): string {
 /** Call once in a process that runs nodes: what lmdb leaves behind a failed write has been told already. */
 export function expectEchoes(): void {
   process.on('unhandledRejection', (reason) => {
-    if (isEcho(reason)) return
+    if (isStrayRejection(reason)) return
     throw reason
   })
 }
