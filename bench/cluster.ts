@@ -1,6 +1,6 @@
 // Three nodes on this machine, each with its own etcd member, run as child processes: a member ends with its node.
 import { readFileSync, rmSync } from 'node:fs'
-import { memberPidFile } from '../src/cli/local/running.ts'
+import { memberPidFile } from '../src/cli/local/node-process.ts'
 import { EtcdEndpoint, type StatusResponse } from '../src/ledger/etcd-client.ts'
 import type { Config } from '../src/node/config.ts'
 import { type Child, cpuSeconds, memoryOf, startChild } from './child.ts'

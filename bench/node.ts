@@ -1,5 +1,5 @@
 // One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
-import { removeMemberPid, writeMemberPid } from '../src/cli/local/running.ts'
+import { removeMemberPid, writeMemberPid } from '../src/cli/local/node-process.ts'
 import { readConfig } from '../src/node/config.ts'
 import { expectEchoes, startNode } from '../src/server/start.ts'
 

@@ -1,4 +1,4 @@
-// coffer backup: the live entries of a ledger in one file, as they are sealed, at one revision. The node may run.
+// coffer backup: the live entries of a ledger in one file, still sealed, at one revision. The node may run.
 import { existsSync } from 'node:fs'
 import { constants as system } from 'node:os'
 import { resolve } from 'node:path'
@@ -8,9 +8,9 @@ import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Replacement } from '../files.ts'
 import { readConfig } from '../node/config.ts'
-import { running } from './local/running.ts'
+import { runningNode } from './local/node-process.ts'
 import { DEFAULT_CONFIG } from './start.ts'
-import { Progress } from './terminal/progress.ts'
+import { startProgress } from './terminal/progress.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
@@ -53,20 +53,20 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
     import('../server/open.ts'),
     import('../backup/backup.ts'),
   ])
-  const ledger = await openLedgerToRead(config, running(config) !== undefined)
-  const progress = new Progress((entries) => `backing up: ${entries} entries`)
+  const ledger = await openLedgerToRead(config, runningNode(config) !== undefined)
+  const progress = await startProgress({ label: 'backing up', unit: 'entries' })
   try {
     const { foreign, revision, entries, mappings, bytes, digest, identity } = await writeWhole(path, (sink) =>
       writeBackup({ ledger, sink, clock: systemClock, progress: (done) => progress.show(done) }),
     )
-    progress.clear()
+    progress.end()
     if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of somebody else`)
     const result = { revision, entries, mappings, bytes, digest, identity }
     if (json) return printJson({ file: path, ...result })
     print(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))
     note('keep it, and keyring.json in another place: without that nobody can read it')
   } finally {
-    progress.clear()
+    progress.end()
     await ledger.close()
   }
 }

@@ -2,7 +2,7 @@
 import { stringify } from 'yaml'
 import { hashKey } from '../http/auth.ts'
 
-export type Contents = {
+type Contents = {
   readonly node: string
   readonly port: number
   readonly keys: readonly (readonly [owner: string, key: string])[]
@@ -11,7 +11,7 @@ export type Contents = {
   readonly cluster?: Cluster
 }
 
-export type Cluster = {
+type Cluster = {
   readonly nodes: readonly { readonly node: string; readonly port: number }[]
   /** The etcd cluster's own, random. */
   readonly token: string

@@ -1,4 +1,5 @@
-// coffer init --renew: new certificates for nodes that are there, signed by the authority that made the old ones.
+// coffer init --renew: new certificates for nodes that are there, signed by the authority that made the old
+// ones.
 import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -14,7 +15,10 @@ import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Renewed = { readonly node: string; readonly tls: TlsFiles; readonly issued: Issued }
 
-/** Every certificate is made before the first one is replaced. Throws OperatorError, ConfigError, PrivateFileError. */
+/**
+ * Every certificate is made before the first one is replaced. Throws OperatorError, ConfigError,
+ * PrivateFileError.
+ */
 export async function renew(dir: string, json: boolean): Promise<void> {
   const renewed: Renewed[] = []
   for (const config of nodesOf(dir)) {

@@ -15,7 +15,7 @@ import { note, print, printJson, table } from './terminal/terminal.ts'
 
 const NODES = ['n1', 'n2', 'n3']
 
-export type InitOptions = {
+type InitOptions = {
   readonly dir: string
   readonly owners: readonly string[]
   readonly fields: readonly string[]
@@ -109,7 +109,10 @@ export function tell(made: Made): void {
   note(`Next: ${made.next}`)
 }
 
-/** One node. Writes everything or nothing. Throws OperatorError: 2 for names that cannot be, 1 where `dir` is not empty. */
+/**
+ * One node. Writes everything or nothing. Throws OperatorError: 2 for names that cannot be, 1 where `dir` is
+ * not empty.
+ */
 export function initDirectory({ dir, owners, fields, port }: InitOptions): Made {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const [node] = NODES

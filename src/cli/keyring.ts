@@ -1,5 +1,5 @@
-// coffer keyring: changing the root key without a pause. Each step is safe to repeat, and refuses while a
-// node is not where the step before has left it.
+// coffer keyring: changing the root key without a pause. Each step is safe to repeat, and refuses while some
+// node has not completed the step before.
 import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
@@ -9,15 +9,24 @@ import { checkReplaceable, replaceFile } from '../files.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import { sleep } from '../waiting.ts'
-import { type Reached, type RootKeys, reach, reachRunning, settle } from './local/reach.ts'
+import {
+  type KeyringNode,
+  openKeyringNode,
+  type RootKeyCondition,
+  reloadUntil,
+  runningKeyringNode,
+} from './local/keyring-node.ts'
+import type { RootKeys } from './local/metrics-text.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
-/** A keyring file and the nodes that read it; one file may be that of all nodes. */
-type Ring = { readonly path: string; readonly ring: Keyring; readonly nodes: readonly Config[] }
+/** A keyring file and the nodes that read it: all nodes may share one file. */
+type KeyringFile = { readonly path: string; readonly keyring: Keyring; readonly nodes: readonly Config[] }
 
-const PROGRESS_MS = 30_000
+/** A rewrap fails after this long without progress. */
+const STALLED_MS = 30_000
+const POLL_MS = 50
 
 export function registerKeyring(program: Command): void {
   const keyring = program
@@ -30,13 +39,13 @@ To change the root key, in this order, naming the configuration files of all nod
 
   $ coffer keyring add --config ./vault/n1.yaml            a new root key in every keyring; prints its id
   $ coffer keyring activate rk-… --config ./vault/n1.yaml  new keys are wrapped by it
-  $ coffer keyring rewrap --config ./vault/n1.yaml         so are all that there are
-  $ coffer keyring remove rk-… --config ./vault/n1.yaml    the old one goes
+  $ coffer keyring rewrap --config ./vault/n1.yaml         existing keys are wrapped by it, too
+  $ coffer keyring remove rk-… --config ./vault/n1.yaml    the old root key is removed
 
-Tokens stay as they are. Nodes that run here are told to re-read their keyring (SIGHUP) and are
-asked whether they have; a step refuses while one of them has not. Nodes that do not run read it
-when they start. Backups that were made with an old root key still need it: keep a copy of the
-old keyring with them.`,
+Tokens do not change. Nodes that run on this machine re-read their keyring (SIGHUP), and the command
+waits until they have; a step fails while one of them has not. Stopped nodes read the keyring when
+they start. Backups made with an old root key still need that key: keep a copy of the old keyring
+with them.`,
     )
   const step = (name: string, about: string, result: string): Command =>
     keyring
@@ -44,183 +53,195 @@ old keyring with them.`,
       .description(about)
       .requiredOption('--config <file...>', 'the configuration files of all nodes')
       .option('--json', `print ${result}`)
-  step('add', 'a new root key in every keyring, not active yet', '{"added":ID}')
+  step('add', 'add a new root key to every keyring; it is not active yet', '{"added":ID}')
     .addHelpText('after', '\nExample:\n  $ coffer keyring add --config ./vault/n1.yaml')
     .action(add)
-  step('activate', 'new keys are wrapped by this root key from now on', '{"active":ID}')
+  step('activate', 'wrap new keys by this root key from now on', '{"active":ID}')
     .argument('<id>', 'a root key that every keyring has')
     .addHelpText('after', '\nExample:\n  $ coffer keyring activate rk-0123456789ab --config ./vault/n1.yaml')
     .action(activate)
-  step('rewrap', 'the active root key wraps whatever another one wraps', '{"active":ID,"rewrapped":N}')
+  step('rewrap', 'wrap all existing keys by the active root key', '{"active":ID,"rewrapped":N}')
     .addHelpText(
       'after',
       `
-Writes "rewrap": true into the keyring, tells the node to read it, waits until no key of the
-ledger is wrapped by another root key, and takes it out again. A node that does not run is
-started for that, reachable only from this machine. An interrupted rewrap does no harm: repeat it.
+Writes "rewrap": true into the keyring, has the node re-read it, waits until no key of the ledger
+is wrapped by another root key, and removes "rewrap" again. A stopped node is started for that time,
+reachable only from this machine. An interrupted rewrap does no harm: repeat it.
 
 Example:
   $ coffer keyring rewrap --config ./vault/n1.yaml`,
     )
     .action(rewrap)
-  step('remove', 'takes a root key out of every keyring, for good', '{"removed":ID}')
-    .argument('<id>', 'a root key that is not active and wraps nothing any more')
+  step('remove', 'remove a root key from every keyring, for good', '{"removed":ID}')
+    .argument('<id>', 'a root key that is not active and no longer wraps any key')
     .addHelpText('after', '\nExample:\n  $ coffer keyring remove rk-0123456789ab --config ./vault/n1.yaml')
     .action(remove)
-  step('list', 'the root keys, and how many keys each one wraps', '{"root_keys":[{"id","active",…}]}')
+  step(
+    'list',
+    'list the root keys, and how many keys each of them wraps',
+    '{"root_keys":[{"id","active",…}]}',
+  )
     .addHelpText('after', '\nExample:\n  $ coffer keyring list --config ./vault/n1.yaml')
     .action(list)
 }
 
 async function add({ config, json }: Options): Promise<void> {
-  const rings = readRings(config)
-  const known = new Map(rings.flatMap(({ ring }) => ring.rootKeys).map((key) => [key.id, key]))
-  const lacking = [...known.values()].filter(({ id }) => rings.some(({ ring }) => !ring.ids.includes(id)))
-  // What an interrupted add has left is brought to its end, instead of another key beside it.
+  const files = readKeyrings(config)
+  const known = new Map(files.flatMap(({ keyring }) => keyring.rootKeys).map((key) => [key.id, key]))
+  const lacking = [...known.values()].filter(({ id }) =>
+    files.some(({ keyring }) => !keyring.ids.includes(id)),
+  )
+  // An interrupted add is completed, instead of adding a second key.
   const added = lacking.length > 0 ? lacking : [newRootKey(systemClock)]
-  if (lacking.length > 0) note(`some keyrings lack ${counted(lacking.length, 'root key')} that others have`)
-  write(rings, (ring) =>
-    added.filter(({ id }) => !ring.ids.includes(id)).reduce((all, key) => all.add(key), ring),
+  if (lacking.length > 0)
+    note(`some keyrings lack ${counted(lacking.length, 'root key')} that others have: added there now`)
+  update(files, (keyring) =>
+    added.filter(({ id }) => !keyring.ids.includes(id)).reduce((all, key) => all.add(key), keyring),
   )
   const ids = added.map(({ id }) => id)
-  await onRunning(rings, (now) => ids.every((id) => now.ids.includes(id)), `read root key ${ids.join(', ')}`)
+  await reloadRunning(files, {
+    holds: (now) => ids.every((id) => now.ids.includes(id)),
+    about: `read root key ${ids.join(', ')}`,
+  })
   if (json) printJson({ added: ids.length === 1 ? ids[0] : ids })
   else print(ids.join('\n'))
-  note(`every keyring has it. Next: coffer keyring activate ${ids[0]} --config …`)
+  note(`every keyring has the new root key. Next: coffer keyring activate ${ids[0]} --config …`)
 }
 
 async function activate(id: string, { config, json }: Options): Promise<void> {
-  const rings = readRings(config)
+  const files = readKeyrings(config)
   refuseUnless(
-    rings,
-    ({ ring }) => ring.ids.includes(id),
+    files,
+    ({ keyring }) => keyring.ids.includes(id),
     `has no root key ${id}: \`coffer keyring add\` comes first`,
   )
-  await onRunning(rings, (now) => now.ids.includes(id), `read root key ${id}`)
-  write(rings, (ring) => ring.activate(id))
-  await onRunning(rings, (now) => now.active === id, `activated root key ${id}`)
+  await reloadRunning(files, { holds: (now) => now.ids.includes(id), about: `read root key ${id}` })
+  update(files, (keyring) => keyring.activate(id))
+  await reloadRunning(files, hasActive(id))
   if (json) printJson({ active: id })
   else print(`root key ${id} is active`)
-  note('next: coffer keyring rewrap --config …')
+  note('Next: coffer keyring rewrap --config …')
+}
+
+function hasActive(id: string): RootKeyCondition {
+  return { holds: (now) => now.active === id, about: `activated root key ${id}` }
 }
 
 async function rewrap({ config, json }: Options): Promise<void> {
-  const rings = readRings(config)
-  const { active } = rings[0].ring
+  const files = readKeyrings(config)
+  const { active } = files[0].keyring
   refuseUnless(
-    rings,
-    ({ ring }) => ring.active === active,
-    `has another active root key than ${active}: \`activate\` it`,
+    files,
+    ({ keyring }) => keyring.active === active,
+    `has another active root key than ${active}: run \`coffer keyring activate\` first`,
   )
-  await onRunning(rings, (now) => now.active === active, `activated root key ${active}`)
+  await reloadRunning(files, hasActive(active))
   let rewrapped = 0
-  for (const one of rings) {
-    for (const node of one.nodes) rewrapped += await rewrapNode(await reach(node), one)
+  for (const file of files) {
+    for (const node of file.nodes) rewrapped += await rewrapNode(await openKeyringNode(node), file)
   }
   if (json) printJson({ active, rewrapped })
-  else print(`${counted(rewrapped, 'key')} rewrapped: root key ${active} wraps all`)
+  else print(`${counted(rewrapped, 'key')} rewrapped: root key ${active} wraps all keys`)
 }
 
-/** Returns how many keys were wrapped by another root key before. */
-async function rewrapNode(reached: Reached, { path, ring }: Ring): Promise<number> {
+/** Returns how many keys another root key wrapped before. Closes the node. */
+async function rewrapNode(node: KeyringNode, { path, keyring }: KeyringFile): Promise<number> {
   try {
-    const before = await settle(
-      reached,
-      (now) => now.active === ring.active,
-      `activated root key ${ring.active}`,
-    )
-    const orphaned = [...before.wrapped].filter(([id, count]) => count > 0 && !ring.ids.includes(id))
-    if (orphaned.length > 0) {
-      const [id, count] = orphaned[0]
+    const before = await reloadUntil(node, hasActive(keyring.active))
+    const orphaned = [...before.wrapped].find(([id, count]) => count > 0 && !keyring.ids.includes(id))
+    if (orphaned) {
+      const [id, count] = orphaned
       throw new OperatorError(
-        `root key ${id} wraps ${counted(count, 'key')} and is in no keyring: put it back`,
+        `root key ${id} wraps ${counted(count, 'key')} and is not in the keyring: put it back from a copy`,
       )
     }
-    // A flag that an interrupted rewrap has left goes too.
     try {
-      if (others(before) > 0) {
-        replaceFile(path, ring.askRewrap(true).serialize())
-        await reached.reload()
-        await untilWrapped(reached)
+      if (countOthers(before) > 0) {
+        replaceFile(path, keyring.askRewrap(true).serialize())
+        await node.reload()
+        await untilRewrapped(node)
       }
     } finally {
-      replaceFile(path, ring.askRewrap(false).serialize())
+      // Also removes a flag that an interrupted rewrap has left.
+      replaceFile(path, keyring.askRewrap(false).serialize())
     }
-    return others(before)
+    return countOthers(before)
   } finally {
-    await reached.close()
+    await node.close()
   }
 }
 
-/** Keys that the active root key does not wrap. */
-function others({ active, wrapped }: RootKeys): number {
+/** The number of keys that the active root key does not wrap. */
+function countOthers({ active, wrapped }: RootKeys): number {
   return [...wrapped].reduce((sum, [id, count]) => (id === active ? sum : sum + count), 0)
 }
 
-async function untilWrapped(reached: Reached): Promise<void> {
+/** Throws OperatorError after STALLED_MS without progress. */
+async function untilRewrapped(node: KeyringNode): Promise<void> {
   let least = Number.POSITIVE_INFINITY
-  let progress = performance.now()
+  let progressedAt = performance.now()
   for (;;) {
-    const now = await reached.rootKeys()
-    const left = now ? others(now) : least
+    const now = await node.rootKeys()
+    const left = now ? countOthers(now) : least
     if (left === 0) return
-    if (left < least) progress = performance.now()
+    if (left < least) progressedAt = performance.now()
     least = Math.min(least, left)
-    if (performance.now() - progress > PROGRESS_MS) {
-      const rest = counted(least, 'key')
+    if (performance.now() - progressedAt > STALLED_MS) {
+      const rest = Number.isFinite(least) ? `${counted(least, 'key')} left` : 'and does not answer'
       throw new OperatorError(
-        `node ${reached.node} does not get on, ${rest} left: see its log, and repeat the rewrap`,
+        `node ${node.node} has stopped making progress, ${rest}: see its log, and repeat the rewrap`,
       )
     }
-    await sleep(50)
+    await sleep(POLL_MS)
   }
 }
 
 async function remove(id: string, { config, json }: Options): Promise<void> {
-  const rings = readRings(config)
+  const files = readKeyrings(config)
   refuseUnless(
-    rings,
-    ({ ring }) => ring.active !== id,
-    `has root key ${id} active: \`activate\` another one first`,
+    files,
+    ({ keyring }) => keyring.active !== id,
+    `has root key ${id} active: activate another root key with \`coffer keyring activate\` first`,
   )
-  if (rings.every(({ ring }) => !ring.ids.includes(id)))
-    throw new OperatorError(`no keyring has a root key ${id}`)
-  for (const { ring, nodes } of rings) {
-    for (const node of nodes) await refuseWrapping(await reach(node), ring.active, id)
+  if (files.every(({ keyring }) => !keyring.ids.includes(id)))
+    throw new OperatorError(`no keyring has a root key ${id}: \`coffer keyring list\` shows the root keys`)
+  for (const { keyring, nodes } of files) {
+    for (const node of nodes) await refuseWrapping(await openKeyringNode(node), keyring.active, id)
   }
-  write(rings, (ring) => (ring.ids.includes(id) ? ring.remove(id) : ring))
-  await onRunning(rings, (now) => !now.ids.includes(id), `let go of root key ${id}`)
+  update(files, (keyring) => (keyring.ids.includes(id) ? keyring.remove(id) : keyring))
+  await reloadRunning(files, { holds: (now) => !now.ids.includes(id), about: `let go of root key ${id}` })
   if (json) printJson({ removed: id })
   else print(`root key ${id} is removed`)
-  note('backups made before the rewrap still need it: keep a copy of the old keyring with them')
+  note(`Backups made before the rewrap still need root key ${id}: keep a copy of the old keyring with them.`)
 }
 
-async function refuseWrapping(reached: Reached, active: string, id: string): Promise<void> {
+/** Closes the node. Throws OperatorError if root key `id` still wraps a key of the node's ledger. */
+async function refuseWrapping(node: KeyringNode, active: string, id: string): Promise<void> {
   try {
-    // A node that has another one active could still wrap by the one that is to go.
-    const now = await settle(reached, (each) => each.active === active, `activated root key ${active}`)
+    // A node with another active root key could still wrap keys by `id`.
+    const now = await reloadUntil(node, hasActive(active))
     const count = now.wrapped.get(id) ?? 0
     if (count === 0) return
     throw new OperatorError(
       `root key ${id} still wraps ${counted(count, 'key')}: \`coffer keyring rewrap\` comes first`,
     )
   } finally {
-    await reached.close()
+    await node.close()
   }
 }
 
 async function list({ config, json }: Options): Promise<void> {
-  const rings = readRings(config)
-  const wrapped = await countRunning(rings)
-  const keys = new Map(rings.flatMap(({ ring }) => ring.rootKeys).map((key) => [key.id, key]))
+  const files = readKeyrings(config)
+  const wrapped = await countWrapped(files)
+  const keys = new Map(files.flatMap(({ keyring }) => keyring.rootKeys).map((key) => [key.id, key]))
   const all = [...keys.values()].map(({ id, createdAt }) => ({
     id,
-    active: rings.every(({ ring }) => ring.active === id),
+    active: files.every(({ keyring }) => keyring.active === id),
     created_at: createdAt,
-    /** null: no node runs here that could tell. */
+    /** null: unknown, since no node of the vault runs here. */
     wrapped: wrapped?.get(id) ?? (wrapped ? 0 : null),
-    missing: rings
-      .filter(({ ring }) => !ring.ids.includes(id))
+    missing: files
+      .filter(({ keyring }) => !keyring.ids.includes(id))
       .flatMap(({ nodes }) => nodes.map(({ node }) => node)),
   }))
   if (json) return printJson({ root_keys: all })
@@ -232,63 +253,66 @@ async function list({ config, json }: Options): Promise<void> {
     missing.length === 0 ? '' : `missing at ${missing.join(', ')}`,
   ])
   print(table([['root key', '', 'created', 'wraps', ''], ...rows]))
-  if (!wrapped) note('no node runs here: how many keys each one wraps is not known')
+  if (!wrapped) note('No node runs here, so the number of wrapped keys is unknown: start a node to see it.')
 }
 
-/** As the first node tells that runs here and is ready. */
-async function countRunning(rings: readonly Ring[]): Promise<ReadonlyMap<string, number> | undefined> {
-  for (const config of rings.flatMap(({ nodes }) => nodes)) {
-    const reached = reachRunning(config)
-    const now = await reached?.rootKeys()
-    await reached?.close()
-    if (now) return now.wrapped
+/** Wrapped keys by root key, from the first node that runs here and is ready; undefined: there is none. */
+async function countWrapped(files: readonly KeyringFile[]): Promise<ReadonlyMap<string, number> | undefined> {
+  for (const config of files.flatMap(({ nodes }) => nodes)) {
+    const node = runningKeyringNode(config)
+    const keys = await node?.rootKeys()
+    await node?.close()
+    if (keys) return keys.wrapped
   }
   return undefined
 }
 
 /** Throws ConfigError, PrivateFileError, KeyringError. */
-function readRings(files: readonly string[]): Ring[] {
+function readKeyrings(configs: readonly string[]): KeyringFile[] {
   const byPath = new Map<string, Config[]>()
-  for (const config of files.map(readConfig)) {
-    // Through links, and missing files are told by the reading below.
+  for (const config of configs.map(readConfig)) {
     let path = config.keyring
     try {
       path = realpathSync(path)
-    } catch {}
+    } catch {
+      // A missing file is reported by readPrivateFile below.
+    }
     byPath.set(path, [...(byPath.get(path) ?? []), config])
   }
-  return [...byPath].map(([path, nodes]) => ({ path, nodes, ring: Keyring.parse(readPrivateFile(path)) }))
+  return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: Keyring.parse(readPrivateFile(path)) }))
 }
 
-function write(rings: readonly Ring[], change: (ring: Keyring) => Keyring): void {
-  const changed = rings
-    .map(({ path, ring }) => ({ path, old: ring.serialize(), text: change(ring).serialize() }))
+  const changed = files
+    .map(({ path, keyring }) => ({ path, old: keyring.serialize(), text: change(keyring).serialize() }))
     .filter(({ old, text }) => old !== text)
   for (const { path } of changed) checkReplaceable(path)
   for (const { path, text } of changed) replaceFile(path, text)
 }
 
-function refuseUnless(rings: readonly Ring[], holds: (one: Ring) => boolean, what: string): void {
-  const not = rings.find((one) => !holds(one))
-  if (not)
-    throw new OperatorError(
-      `the keyring ${not.path} (node ${not.nodes.map(({ node }) => node).join(', ')}) ${what}`,
-    )
+/** Throws OperatorError naming the first keyring for which the condition does not hold. */
+function refuseUnless(
+  files: readonly KeyringFile[],
+  holds: (file: KeyringFile) => boolean,
+  fault: string,
+): void {
+  const failing = files.find((file) => !holds(file))
+  if (!failing) return
+  const nodes = failing.nodes.map(({ node }) => node).join(', ')
+  throw new OperatorError(`the keyring ${failing.path} (node ${nodes}) ${fault}`)
 }
 
-/** Every node that runs here reads its keyring and must then be as wanted. Throws OperatorError. */
-async function onRunning(
-  rings: readonly Ring[],
-  wanted: (now: RootKeys) => boolean,
-  what: string,
-): Promise<void> {
-  for (const config of rings.flatMap(({ nodes }) => nodes)) {
-    const reached = reachRunning(config)
-    if (!reached) continue
+/**
+ * Has every node that runs here re-read its keyring, and waits until the condition holds. Throws
+ * OperatorError.
+ */
+async function reloadRunning(files: readonly KeyringFile[], condition: RootKeyCondition): Promise<void> {
+  for (const config of files.flatMap(({ nodes }) => nodes)) {
+    const node = runningKeyringNode(config)
+    if (!node) continue
     try {
-      await settle(reached, wanted, what)
+      await reloadUntil(node, condition)
     } finally {
-      await reached.close()
+      await node.close()
     }
   }
 }

@@ -8,7 +8,7 @@ import { checkReplaceable, replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
 import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
 import { newApiKey } from './api-key.ts'
-import { hangUp, running } from './local/running.ts'
+import { runningNode, sendHangUp } from './local/node-process.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
@@ -196,12 +196,12 @@ function keysNode(document: Document, owner: YAMLMap): YAMLSeq {
 
 function tellNodes(configs: readonly Config[]): void {
   for (const config of configs) {
-    const now = running(config)
+    const now = runningNode(config)
     if (!now) {
       note(`node ${config.node} is not running here: it reads the file when it starts`)
       continue
     }
-    hangUp(config, now)
+    sendHangUp(config, now)
     note(`node ${config.node} (process ${now.pid}) is told to re-read its owners`)
   }
 }

@@ -58,7 +58,8 @@ Example:
   registerReplica(program)
   registerMember(program)
   registerDemo(program)
-  // Behind a command its own options are meant: `secret get --version 2`. Set last, so that no command inherits it.
+  // Behind a command its own options are meant: `secret get --version 2`. Set last, so that no command
+  // inherits it.
   return program.enablePositionalOptions()
 }
 

@@ -5,8 +5,8 @@ import type { Command } from 'commander'
 import { UsageError } from '../errors.ts'
 import { DRIVERS, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { holdStopped } from './local/running.ts'
-import { Members } from './local/temporary-members.ts'
+import { lockStopped } from './local/node-process.ts'
+import { TemporaryMembers } from './local/temporary-members.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 /** A learner takes the others' snapshot and log first: up to 8 GiB. */
@@ -82,7 +82,7 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
   const { config, ledger, member } = find(node, readConfig(file))
   const { Membership } = await import('../node/membership.ts')
   const { MemberDirectory } = await import('../node/member.ts')
-  const hold = holdStopped(config)
+  const hold = lockStopped(config)
   const membership = new Membership(ledger, member.client)
   try {
     await membership.list() // before anything is changed: is there anybody to ask?
@@ -92,7 +92,7 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
     await membership.addLearner(member.peer)
     directory.join()
     note(`member ${node} is added without a vote; it takes over what the others have`)
-    const members = Members.start([config])
+    const members = TemporaryMembers.start([config], note)
     try {
       await membership.promote(member.peer, IN_SYNC_MS)
     } finally {

@@ -6,7 +6,7 @@ import { systemClock } from '../clock.ts'
 import { FAILED, OperatorError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { holdStopped } from './local/running.ts'
+import { lockStopped } from './local/node-process.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: string; readonly json?: boolean }
@@ -53,7 +53,7 @@ async function verify({ config: file, json }: Options): Promise<void> {
   const config = readConfig(file)
   needsLedger(config)
   const { verifyNode } = await import('../replica/verify.ts')
-  const hold = holdStopped(config)
+  const hold = lockStopped(config)
   try {
     const lost = (reason: string): void => note(`${reason}: waiting for it`)
     const { data, ledger } = config
@@ -100,7 +100,7 @@ function tell(result: ReplicaCheck): void {
 function reset({ config: file, json }: Options): void {
   const config = readConfig(file)
   needsLedger(config)
-  const hold = holdStopped(config)
+  const hold = lockStopped(config)
   try {
     // Also those that a start has set aside.
     const names = readdirSync(config.data).filter((name) => /^replica(\.damaged.*)?$/.test(name))

@@ -1,5 +1,6 @@
-// coffer restore: a backup into an empty ledger, which gets an identity of its own. The nodes are stopped meanwhile.
-import { createReadStream, existsSync, mkdirSync } from 'node:fs'
+// coffer restore: a backup into an empty ledger, which gets an identity of its own. The nodes are stopped
+// meanwhile.
+import { createReadStream, existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { VerifiedBackup } from '../backup/backup.ts'
@@ -9,9 +10,9 @@ import { OperatorError, UsageError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
-import { holdStopped } from './local/running.ts'
-import { Members } from './local/temporary-members.ts'
-import { Progress } from './terminal/progress.ts'
+import { lockStopped } from './local/node-process.ts'
+import { TemporaryMembers } from './local/temporary-members.ts'
+import { startProgress } from './terminal/progress.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
@@ -50,7 +51,7 @@ async function restore(name: string, { config: names, json }: Options): Promise<
   try {
     for (const node of nodes) {
       mkdirSync(node.data, { recursive: true, mode: 0o700 })
-      holds.push(holdStopped(node))
+      holds.push(lockStopped(node))
     }
     const backup = await verified(file)
     await checkKeyrings(nodes, backup)
@@ -65,7 +66,10 @@ async function restore(name: string, { config: names, json }: Options): Promise<
   }
 }
 
-/** All nodes of one ledger; those that are named, and those found beside them. Throws OperatorError, ConfigError. */
+/**
+ * All nodes of one ledger; those that are named, and those found beside them. Throws OperatorError,
+ * ConfigError.
+ */
 function nodesOf(named: readonly Config[]): Config[] {
   const [{ ledger: first }] = named
   const nodes = new Map(named.map((config) => [config.node, config]))
@@ -98,14 +102,17 @@ async function verified(file: string): Promise<VerifiedBackup> {
     import('../backup/backup.ts'),
     import('../backup/file.ts'),
   ])
-  const progress = new Progress((entries) => `checking the backup: ${entries} entries`)
+  const megabytes = (bytes: number): number => Math.round(bytes / 1e6)
+  const total = megabytes(statSync(file).size)
+  const progress = await startProgress({ label: 'checking the backup', unit: 'MB', total })
   try {
-    return await verifyBackup(createReadStream(file), (entries) => progress.show(entries))
+    const source = createReadStream(file)
+    return await verifyBackup(source, () => progress.show(megabytes(source.bytesRead)))
   } catch (error) {
     if (error instanceof DamagedBackup) throw new OperatorError(`${file}: ${error.message}`)
     throw error
   } finally {
-    progress.clear()
+    progress.end()
   }
 }
 
@@ -126,9 +133,10 @@ async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[
     import('../server/open.ts'),
     import('../backup/restore.ts'),
   ])
-  const members = Members.start(nodes)
-  const progress = new Progress((done) => `restoring: ${done} of ${backup.entries} entries`)
+  const progress = await startProgress({ label: 'restoring', unit: 'entries', total: backup.entries })
+  let members: TemporaryMembers | undefined
   try {
+    members = TemporaryMembers.start(nodes, (text) => progress.note(text))
     const ledger = await openLedger(nodes[0])
     try {
       return await restoreInto({
@@ -142,12 +150,11 @@ async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[
       await ledger.close()
     }
   } catch (error) {
-    progress.clear()
-    for (const problem of members.problems) note(problem)
+    for (const problem of members?.problems ?? []) progress.note(problem)
     throw error instanceof NotEmpty ? new OperatorError(`${error.message}: ${wayOut(nodes[0])}`) : error
   } finally {
-    progress.clear()
-    await members.stop()
+    progress.end()
+    await members?.stop()
   }
 }
 

@@ -1,5 +1,5 @@
-// coffer secret: secrets with their versions. A value is read from a file or from stdin, never from an argument: those
-// are seen by every user of the machine, and stay in the shell's history.
+// coffer secret: secrets with their versions. A value is read from a file or from stdin, never from an
+// argument: those are seen by every user of the machine, and stay in the shell's history.
 import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
@@ -208,7 +208,10 @@ export async function* namesWith(coffer: Coffer, prefix: string): AsyncGenerator
   }
 }
 
-/** What a refusal means for this command, where that is more than what it says. Throws OperatorError, CofferError. */
+/**
+ * What a refusal means for this command, where that is more than what it says. Throws OperatorError,
+ * CofferError.
+ */
 async function orTell<T>(
   call: Promise<T>,
   meanings: { readonly [slug in ErrorSlug]?: (error: CofferError) => string },

@@ -6,7 +6,7 @@ import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
 import type { Node } from '../server/start.ts'
 import { initDirectory, tell } from './init.ts'
-import { removeMemberPid, removePid, running, writeMemberPid, writePid } from './local/running.ts'
+import { removeMemberPid, removePid, runningNode, writeMemberPid, writePid } from './local/node-process.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -98,7 +98,7 @@ async function start(config: Config): Promise<never> {
 
 function inUse(error: unknown, config: Config): string | undefined {
   if (!(error instanceof InUse)) return undefined
-  const pid = running(config)?.pid
+  const pid = runningNode(config)?.pid
   const who = pid === undefined ? error.message : `${error.message} (${pid})`
   return `${who}: node ${config.node} runs already, or another node has the same data`
 }

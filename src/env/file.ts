@@ -1,6 +1,7 @@
 // A .env file: its entries with the exact place of every value. Readers of such files differ in a hundred
-// details, so an entry is what three of them agree on: the reading here, Node's util.parseEnv, and dotenv. A file
-// that they read differently is refused. No message repeats a value, nor a line that may be a piece of one.
+// details, so an entry is what three of them agree on: the reading here, Node's util.parseEnv, and dotenv. A
+// file that they read differently is refused. No message repeats a value, nor a line that may be a piece of
+// one.
 import { isUtf8 } from 'node:buffer'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
@@ -64,7 +65,10 @@ export class Faults {
   }
 }
 
-/** What is wrong is in `faults`. Throws OperatorError where the file is not UTF-8: then nothing can be read of it. */
+/**
+ * What is wrong is in `faults`. Throws OperatorError where the file is not UTF-8: then nothing can be read of
+ * it.
+ */
 export function readEnvFile(bytes: Buffer, file: string): EnvFile {
   const faults = new Faults(file)
   checkUtf8(bytes, faults)
@@ -82,7 +86,7 @@ export function readEnvFile(bytes: Buffer, file: string): EnvFile {
   return { file, text, entries, faults }
 }
 
-export function valuesOf(entries: readonly Entry[]): ReadonlyMap<string, string> {
+function valuesOf(entries: readonly Entry[]): ReadonlyMap<string, string> {
   return new Map(entries.map(({ key, value }) => [key, value]))
 }
 
@@ -201,7 +205,10 @@ function lineEnd(text: string, at: number): number {
 
 const DIFFERENT = 'Node and dotenv read this differently:'
 
-/** The whole file decides. Where it is not read alike, the lines are those that are not read alike by themselves. */
+/**
+ * The whole file decides. Where it is not read alike, the lines are those that are not read alike by
+ * themselves.
+ */
 function findDifferences(text: string, entries: readonly Entry[], faults: Faults): void {
   if (!faults.any && readsAs(text, valuesOf(entries))) return
   const odd = entries.filter(({ key, start, end, value }, i) => {
@@ -218,7 +225,10 @@ function findDifferences(text: string, entries: readonly Entry[], faults: Faults
   }
 }
 
-/** Lines with a character in them that only some readers take for a line break; the first one where there is none. */
+/**
+ * Lines with a character in them that only some readers take for a line break; the first one where there is
+ * none.
+ */
 function linesOfBreaks(text: string): number[] {
   const lines = text.split('\n').flatMap((line, i) => (/\r(?!$)|[\u2028\u2029]/.test(line) ? [i + 1] : []))
   return lines.length > 0 ? lines : [1]

@@ -1,5 +1,5 @@
-// What an interrupted `coffer env encrypt` needs to go on: the Idempotency-Key of its one request. Under the same key
-// the same request is done once, however often it is sent. No value is in it.
+// What an interrupted `coffer env encrypt` needs to go on: the Idempotency-Key of its one request. Under the
+// same key the same request is done once, however often it is sent. No value is in it.
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
@@ -21,7 +21,9 @@ export class Journal {
     this.#path = join(dirname(target), `.${basename(target)}.coffer`)
   }
 
-  /** Durable before it returns. Throws OperatorError where the run that was interrupted had another prefix. */
+  /**
+   * Durable before it returns. Throws OperatorError where the run that was interrupted had another prefix.
+   */
   begin(prefix: string): Begun {
     const found = this.#read()
     if (found && found.prefix !== prefix)

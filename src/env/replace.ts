@@ -1,5 +1,5 @@
-// Values of a .env file replaced by references, and references by values. All else stays as it is written, and both
-// parsers must read the new text as it is meant, before anybody gets it.
+// Values of a .env file replaced by references, and references by values. All else stays as it is written,
+// and both parsers must read the new text as it is meant, before anybody gets it.
 import { assert } from '../assert.ts'
 import {
   isSecretName,
@@ -13,7 +13,7 @@ import { type Entry, type EnvFile, type Faults, type Quote, readsAs, readsValue 
 /** A value that becomes the secret `name`. */
 export type Planned = { readonly name: string; readonly value: string; readonly entry: Entry }
 /** In the order of the file. */
-export type Encrypted = { readonly secrets: readonly Planned[]; readonly text: string }
+type Encrypted = { readonly secrets: readonly Planned[]; readonly text: string }
 
 export function isReference({ value }: Entry): boolean {
   return value.startsWith(REFERENCE_SCHEME)
@@ -66,8 +66,8 @@ function findUnfit(secrets: readonly Planned[], faults: Faults): void {
 }
 
 /**
- * Every reference becomes its value, in quotes that let both parsers read exactly that. Throws OperatorError with the
- * values that no quotes carry.
+ * Every reference becomes its value, in quotes that let both parsers read exactly that. Throws OperatorError
+ * with the values that no quotes carry.
  */
 export function toValues(env: EnvFile, resolved: ReadonlyMap<string, string>): string {
   const meant = (entry: Entry): string => {
@@ -103,8 +103,8 @@ function lineWith(text: string, entry: Entry, value: string, rest: string): stri
   const { key, start, end, from, to } = entry
   for (const written of waysToWrite(value, entry.quote)) {
     const line = text.slice(start, from) + written + text.slice(to, end)
-    // What follows matters to an empty value, and to one that ends with a backslash: dotenv takes \" for no end of
-    // the quotes, where it finds another one.
+    // What follows matters to an empty value, and to one that ends with a backslash: dotenv takes \" for no
+    // end of the quotes, where it finds another one.
     const matters = written === '' || /\\['"`]$/.test(written)
     if (readsValue(matters ? line + rest : line, key, value)) return line
   }

@@ -7,7 +7,12 @@ import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { stopNodes } from '../../src/cli/cluster/stop.ts'
-import { removeMemberPid, running, runningMember, writeMemberPid } from '../../src/cli/local/running.ts'
+import {
+  removeMemberPid,
+  runningMember,
+  runningNode,
+  writeMemberPid,
+} from '../../src/cli/local/node-process.ts'
 import { type Config, readConfig } from '../../src/node/config.ts'
 import { lockDirectory } from '../../src/node/lock.ts'
 import { coffer, Folder, fine, freePort, init, isAlive, refused, until } from './cli.ts'
@@ -42,7 +47,7 @@ class Place implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const pid = running(this.config)?.pid
+    const pid = runningNode(this.config)?.pid
     if (pid !== undefined) {
       process.kill(pid, 'SIGKILL')
       await until('the end of the node', () => !isAlive(pid))
@@ -175,7 +180,7 @@ test('cluster start: who answers at the address of a node that does not run is n
   await new Promise<void>((resolve) => server.listen(place.port, '127.0.0.1', resolve))
   try {
     const told = await refused(1, ['cluster', 'start', place.dir])
-    assert.match(told, /node n1 does not run, but something answers at http:/)
+    assert.match(told, /node n1 does not run, but another program answers at http:/)
     assert.ok(!existsSync(place.file('run')))
     const { code, stderr } = await coffer(['cluster', 'status', place.dir])
     assert.deepEqual([code, stderr], [1, 'n1: does not run\n'])
@@ -246,7 +251,7 @@ test('cluster: a directory without nodes, with one twice, with a port that nobod
     assert.match(await refused(1, ['cluster', command, folder.path]), /has no configuration of a node/)
   }
   await init(folder.file('v'), '--port', '0')
-  assert.match(await refused(1, ['cluster', 'start', folder.file('v')]), /only its log tells/)
+  assert.match(await refused(1, ['cluster', 'start', folder.file('v')]), /only its log names/)
   copyFileSync(folder.file('v', 'n1.yaml'), folder.file('v', 'copy.yaml'))
   assert.match(await refused(1, ['cluster', 'start', folder.file('v')]), /are both node n1/)
   assert.ok(!existsSync(folder.file('v', 'run')))

@@ -4,7 +4,9 @@ import { join, resolve } from 'node:path'
 import { errorCode, OperatorError } from '../../errors.ts'
 import { type Config, ConfigError, readConfig } from '../../node/config.ts'
 
-/** In the order of their names. Throws OperatorError with the faults of all files, or where there is no node. */
+/**
+ * In the order of their names. Throws OperatorError with the faults of all files, or where there is no node.
+ */
 export function nodesOf(dir: string): Config[] {
   const nodes: Config[] = []
   const faults: string[] = []

@@ -1,4 +1,4 @@
-// coffer cluster start: runs what does not run, in the background, and waits until all nodes are ready.
+// coffer cluster start: starts the nodes that do not run, in the background, and waits until all are ready.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -7,149 +7,137 @@ import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { sleep } from '../../waiting.ts'
-import { Probe, type Readiness } from '../local/probe.ts'
-import { running } from '../local/running.ts'
+import { NodeHttp, type Readiness } from '../local/node-http.ts'
+import { runningNode } from '../local/node-process.ts'
+import { startProgress } from '../terminal/progress.ts'
 import { note } from '../terminal/terminal.ts'
 
 const POLL_MS = 100
 const ASK_MS = 2_000
 
-/** A node that is to be ready. */
-type Awaited = {
+/** A node that the command waits for. */
+type StartingNode = {
   readonly config: Config
-  readonly probe: Probe
-  /** The process that was started here; undefined where it ran already. */
-  readonly started?: Started
+  readonly http: NodeHttp
+  /** undefined: the node ran before the command. */
+  readonly started?: StartedProcess
 }
 
-/** `from` is where its log begins, in bytes of the file: before that is what earlier ones wrote. */
-type Started = { readonly child: ChildProcess; readonly log: string; readonly from: number }
+/**
+ * `logStart`: where the log of this process begins in the file, in bytes; earlier processes wrote the rest.
+ */
+type StartedProcess = { readonly child: ChildProcess; readonly log: string; readonly logStart: number }
 
-export type Up = { readonly node: string; readonly url: string; readonly pid: number | undefined }
+type StartedNode = { readonly node: string; readonly url: string; readonly pid: number | undefined }
 
 /** Resolves when all are ready at the same time. Throws OperatorError, NoEtcd. */
-export async function startNodes(configs: readonly Config[], waitMs: number): Promise<Up[]> {
-  const nodes = configs.map((config) => ({ config, probe: new Probe(config) }))
+export async function startNodes(configs: readonly Config[], waitMs: number): Promise<StartedNode[]> {
+  const nodes = configs.map((config) => ({ config, http: NodeHttp.of(config) }))
   try {
-    const down = new Set(configs.filter((config) => running(config) === undefined))
-    for (const { config, probe } of nodes) if (down.has(config)) await checkAddress(config, probe)
-    findEtcdFor([...down])
-    const awaited = nodes.map((node) =>
-      down.has(node.config) ? { ...node, started: spawnNode(node.config) } : node,
+    const stopped = new Set(configs.filter((config) => runningNode(config) === undefined))
+    for (const { config, http } of nodes) if (stopped.has(config)) await checkAddress(config, http)
+    findEtcdFor([...stopped])
+    const starting = nodes.map((node) =>
+      stopped.has(node.config) ? { ...node, started: spawnNode(node.config) } : node,
     )
-    await untilReady(awaited, waitMs)
-    return nodes.map(({ config, probe }) => ({
+    await untilReady(starting, waitMs)
+    return nodes.map(({ config, http }) => ({
       node: config.node,
-      url: probe.url,
-      pid: running(config)?.pid,
+      url: http.url,
+      pid: runningNode(config)?.pid,
     }))
   } finally {
-    for (const { probe } of nodes) probe.close()
+    for (const { http } of nodes) http.close()
   }
 }
 
-/** Another vault's node would be taken for this one. Throws OperatorError. */
-async function checkAddress({ node, file }: Config, probe: Probe): Promise<void> {
-  const { answers } = await probe.ready(ASK_MS)
+/** Another vault's node at the address would be taken for this node. Throws OperatorError. */
+async function checkAddress({ node, file }: Config, http: NodeHttp): Promise<void> {
+  const { answers } = await http.ready(ASK_MS)
   if (!answers) return
-  throw new OperatorError(
-    `node ${node} does not run, but something answers at ${probe.url}: end that, or change listen in ${file}`,
-  )
+  throw new OperatorError(`node ${node} does not run, but another program answers at ${http.url}`, {
+    hint: `end that program, or change listen in ${file}`,
+  })
 }
 
-/** Before the nodes look for it: it may have to be built, and each of them would begin to. Throws NoEtcd. */
+/** Builds a missing etcd before the nodes look for it: each of them would build it. Throws NoEtcd. */
 function findEtcdFor(configs: readonly Config[]): void {
   const members = configs.flatMap(({ ledger: { member } }) => (member ? [member] : []))
   for (const named of new Set(members.map(({ etcd }) => etcd)))
     findEtcd(named, (text) => note(`coffer: ${text}`))
 }
 
-/** `coffer start`, in a session of its own: what ends this command or its terminal does not end it. */
-function spawnNode({ file, node }: Config): Started {
+/**
+ * Runs `coffer start` in a session of its own: the end of this command or its terminal does not end the node.
+ */
+function spawnNode({ file, node }: Config): StartedProcess {
   const run = join(dirname(file), 'run')
   const log = join(run, `${node}.log`)
   mkdirSync(run, { recursive: true, mode: 0o700 })
   const output = openSync(log, 'a', 0o600)
   try {
-    const from = fstatSync(output).size
+    const logStart = fstatSync(output).size
     const main = import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js'
     const path = fileURLToPath(new URL(main, import.meta.url))
     const flags = ['--disable-warning=ExperimentalWarning', path, 'start', '--config', file]
-    // An API key is for clients: a server's environment lives long, and is no place for one.
+    // An API key is for clients: the environment of a long-lived server must not hold one.
     const { COFFER_KEY: _, ...env } = process.env
     const child = spawn(process.execPath, flags, { detached: true, stdio: ['ignore', output, output], env })
-    child.on('error', () => undefined) // it has no pid then, and counts as ended
+    child.on('error', () => undefined) // the child then has no pid, and counts as ended
     child.unref()
-    return { child, log, from }
+    return { child, log, logStart }
   } finally {
     closeSync(output)
   }
 }
 
-async function untilReady(nodes: readonly Awaited[], waitMs: number): Promise<void> {
+async function untilReady(nodes: readonly StartingNode[], waitMs: number): Promise<void> {
   const began = performance.now()
-  const progress = new Progress()
+  const progress = await startProgress({ label: 'waiting for the nodes', unit: 's' })
   try {
     for (;;) {
-      const answers = await Promise.all(nodes.map(({ probe }) => probe.ready(ASK_MS)))
+      const answers = await Promise.all(nodes.map(({ http }) => http.ready(ASK_MS)))
       const ended = nodes.filter(hasEnded)
       if (ended.length > 0) throw new OperatorError(ended.map(lastWords).join('\n'))
       const waiting = nodes.flatMap(({ config }, i) =>
         answers[i].ready ? [] : [{ config, answer: answers[i] }],
       )
       if (waiting.length === 0) return
-      const passed = performance.now() - began
-      if (passed > waitMs) throw new OperatorError(waiting.map((each) => notReady(each, waitMs)).join('\n'))
-      progress.show(
-        waiting.map(({ config }) => config.node),
-        passed,
-      )
+      const passedMs = performance.now() - began
+      if (passedMs > waitMs) throw new OperatorError(waiting.map((each) => notReady(each, waitMs)).join('\n'))
+      const names = waiting.map(({ config }) => config.node).join(', ')
+      progress.show(Math.floor(passedMs / 1000), `waiting for ${names}`)
       await sleep(POLL_MS)
     }
   } finally {
-    progress.clear()
+    progress.end()
   }
 }
 
-/** Where somebody else has started the same node at the same time, theirs is the one to wait for. */
-function hasEnded({ config, started }: Awaited): boolean {
+/** If another command has started the same node at the same time, the node runs, and counts as not ended. */
+function hasEnded({ config, started }: StartingNode): boolean {
   if (!started) return false
   const { pid, exitCode, signalCode } = started.child
   const ended = pid === undefined || exitCode !== null || signalCode !== null
-  return ended && running(config) === undefined
+  return ended && runningNode(config) === undefined
 }
 
-function notReady(
-  { config, answer }: { readonly config: Config; readonly answer: Readiness },
-  waitMs: number,
-): string {
+type UnreadyNode = { readonly config: Config; readonly answer: Readiness }
+
+function notReady({ config, answer }: UnreadyNode, waitMs: number): string {
   const log = join(dirname(config.file), 'run', `${config.node}.log`)
-  const seen = existsSync(log) ? `; its log: ${log}` : ''
-  return `node ${config.node} is not ready after ${waitMs / 1000} s: ${answer.reasons.join('; ')}${seen}`
+  const hint = existsSync(log) ? `; its log: ${log}` : ''
+  return `node ${config.node} is not ready after ${waitMs / 1000} s: ${answer.reasons.join('; ')}${hint}`
 }
 
-/** What a node has left that did not come up. */
-function lastWords({ config, started }: Awaited): string {
+/** How a node ended before it was ready, with the message at the end of its log. */
+function lastWords({ config, started }: StartingNode): string {
   if (!started) return `node ${config.node} has ended`
-  const { child, log, from } = started
+  const { child, log, logStart } = started
   const how = child.signalCode ?? (child.exitCode === null ? 'not started' : `exit code ${child.exitCode}`)
-  const lines = readFileSync(log).subarray(from).toString('utf8').trimEnd().split('\n')
-  const first = lines.findLastIndex((line) => line.startsWith('coffer: '))
-  const told = (first < 0 ? lines.slice(-3) : lines.slice(first)).map((line) => `\n  ${line}`).join('')
-  return `node ${config.node} has ended before it was ready (${how}); its log: ${log}${told}`
-}
-
-/** One line that is written over; nothing where stderr is no terminal. */
-class Progress {
-  #shown = false
-
-  show(nodes: readonly string[], ms: number): void {
-    if (!process.stderr.isTTY) return
-    process.stderr.write(`\r\x1b[Kwaiting for ${nodes.join(', ')}: ${Math.floor(ms / 1000)} s`)
-    this.#shown = true
-  }
-
-  clear(): void {
-    if (this.#shown) process.stderr.write('\r\x1b[K')
-  }
+  const lines = readFileSync(log).subarray(logStart).toString('utf8').trimEnd().split('\n')
+  const message = lines.findLastIndex((line) => line.startsWith('coffer: '))
+  const shown = message < 0 ? lines.slice(-3) : lines.slice(message)
+  const text = shown.map((line) => `\n  ${line}`).join('')
+  return `node ${config.node} has ended before it was ready (${how}); its log: ${log}${text}`
 }

@@ -1,12 +1,13 @@
 // coffer cluster status: the nodes of a directory, as they run on this machine.
 import type { Config } from '../../node/config.ts'
-import { NO_NUMBERS, type Numbers, Probe } from '../local/probe.ts'
-import { running, runningMember } from '../local/running.ts'
+import { NO_NUMBERS, type NodeNumbers } from '../local/metrics-text.ts'
+import { NodeHttp } from '../local/node-http.ts'
+import { runningMember, runningNode } from '../local/node-process.ts'
 import { note, print, table } from '../terminal/terminal.ts'
 
 const ASK_MS = 5_000
 
-/** As --json prints it. */
+/** A node as --json prints it. */
 export type NodeState = {
   readonly node: string
   readonly url: string
@@ -14,25 +15,25 @@ export type NodeState = {
   readonly member_pid: number | null
   readonly ready: boolean
   readonly reasons: readonly string[]
-} & Numbers
+} & NodeNumbers
 
-/** Throws OperatorError where a configuration does not say how its node is reached. */
+/** Throws OperatorError if a configuration does not say how its node is reached. */
 export function stateOfNodes(configs: readonly Config[]): Promise<NodeState[]> {
   return Promise.all(configs.map(stateOf))
 }
 
 async function stateOf(config: Config): Promise<NodeState> {
-  const probe = new Probe(config)
+  const http = NodeHttp.of(config)
   try {
-    const now = running(config)
+    const running = runningNode(config)
     const member = runningMember(config) ?? null
-    const state = { node: config.node, url: probe.url, pid: now?.pid ?? null, member_pid: member }
-    // Who answers at the address of a node that does not run is somebody else.
-    if (!now) return { ...state, ready: false, reasons: ['does not run'], ...NO_NUMBERS }
-    const [{ ready, reasons }, numbers] = await Promise.all([probe.ready(ASK_MS), probe.numbers(ASK_MS)])
+    const state = { node: config.node, url: http.url, pid: running?.pid ?? null, member_pid: member }
+    // An answer at the address of a stopped node comes from another program.
+    if (!running) return { ...state, ready: false, reasons: ['does not run'], ...NO_NUMBERS }
+    const [{ ready, reasons }, numbers] = await Promise.all([http.ready(ASK_MS), http.numbers(ASK_MS)])
     return { ...state, ready, reasons, ...numbers }
   } finally {
-    probe.close()
+    http.close()
   }
 }
 

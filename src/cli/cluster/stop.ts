@@ -2,7 +2,7 @@
 import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
-import { isAlive, type Running, running, runningMember } from '../local/running.ts'
+import { isAlive, type RunningNode, runningMember, runningNode } from '../local/node-process.ts'
 import { note } from '../terminal/terminal.ts'
 
 const PATIENCE_MS = 30_000
@@ -42,12 +42,14 @@ async function stopNode(config: Config, patienceMs: number): Promise<boolean> {
   throw new OperatorError(`node ${config.node} is still there: ${left(config, pid)}; end it yourself`)
 }
 
-/** undefined where the node does not run. Throws OperatorError where nothing says by which process it does. */
+/**
+ * undefined where the node does not run. Throws OperatorError where nothing says by which process it does.
+ */
 async function pidOf(config: Config): Promise<number | undefined> {
-  let now: Running | undefined
+  let now: RunningNode | undefined
   await until(
     () => {
-      now = running(config)
+      now = runningNode(config)
       return now === undefined || now.pid !== undefined
     },
     { every: POLL_MS, within: PID_MS },
@@ -61,7 +63,7 @@ async function pidOf(config: Config): Promise<number | undefined> {
 /** The lock is looked at last: to look is to take it for a moment. */
 function isGone(config: Config, pid: number | undefined): boolean {
   if (pid !== undefined && isAlive(pid)) return false
-  return runningMember(config) === undefined && running(config) === undefined
+  return runningMember(config) === undefined && runningNode(config) === undefined
 }
 
 function left(config: Config, pid: number | undefined): string {

@@ -37,7 +37,9 @@ export class Stage implements AsyncDisposable {
     this.made = initDirectory({ dir: join(this.dir, 'vault'), owners, fields, port: 0 })
   }
 
-  /** Runs the command line with an owner's key. `output` is what it has printed, and then what it has told. */
+  /**
+   * Runs the command line with an owner's key. `output` is what it has printed, and then what it has told.
+   */
   async coffer(
     owner: string,
     args: readonly string[],

@@ -1,9 +1,9 @@
 // coffer env encrypt: the values of a file become secrets, and references stand in their places.
 //
-// An interrupted run is finished by running the same command again, wherever it was interrupted: the request's
-// Idempotency-Key is durable in a journal before anything is created, the secrets are created all or none by one
-// request, and the file is replaced in one step. The journal goes when the file is durable, or when it is certain
-// that nothing was created.
+// An interrupted run is finished by running the same command again, wherever it was interrupted: the
+// request's Idempotency-Key is durable in a journal before anything is created, the secrets are created all
+// or none by one request, and the file is replaced in one step. The journal goes when the file is durable, or
+// when it is certain that nothing was created.
 import { readFileSync, statSync } from 'node:fs'
 import { type Coffer, CofferError } from '../../client/index.ts'
 import { readEnvFile } from '../../env/file.ts'
@@ -43,7 +43,9 @@ export async function encryptFile(file: string, { prefix, out, json }: Options):
   else print(`${result.file}: ${done}`)
 }
 
-/** Between two instructions it can change all the same; in an editor it takes longer. Throws OperatorError. */
+/**
+ * Between two instructions it can change all the same; in an editor it takes longer. Throws OperatorError.
+ */
 function checkUnchanged(file: string, bytes: Buffer): void {
   if (readFileSync(file).equals(bytes)) return
   throw new OperatorError(

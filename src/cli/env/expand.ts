@@ -45,15 +45,15 @@ function writePrivately(path: string, text: string): void {
   }
 }
 
-export type ResolvedFile = {
+type ResolvedFile = {
   readonly env: EnvFile
   /** By reference; all that are in the file. */
   readonly resolved: ReadonlyMap<string, string>
 }
 
 /**
- * No node is asked where there are no references. Throws OperatorError where anything is wrong with the file, or a reference
- * is not found, with all lines of all.
+ * No node is asked where there are no references. Throws OperatorError where anything is wrong with the file,
+ * or a reference is not found, with all lines of all.
  */
 export async function resolveFile(file: string, { at }: At): Promise<ResolvedFile> {
   const env = readEnvFile(readFileSync(file), file)

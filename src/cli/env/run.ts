@@ -1,4 +1,5 @@
-// coffer env run: a command whose environment has the values of a file. They are in no argument and in no file.
+// coffer env run: a command whose environment has the values of a file. They are in no argument and in no
+// file.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'

@@ -4,31 +4,30 @@ import { type Logger, SILENT } from '../../log.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { type Member, startMember } from '../../node/member.ts'
-import { note } from '../terminal/terminal.ts'
-import { removeMemberPid, writeMemberPid } from './running.ts'
+import { removeMemberPid, writeMemberPid } from './node-process.ts'
 
-type Run = { readonly node: string; readonly member: Member }
+type NodeMember = { readonly node: string; readonly member: Member }
 
-export class Members {
-  readonly #members: readonly Run[]
+export class TemporaryMembers {
+  readonly #members: readonly NodeMember[]
   readonly #interrupted = (signal: NodeJS.Signals): void => {
     void this.stop().finally(() => process.exit(128 + constants.signals[signal]))
   }
 
-  private constructor(members: readonly Run[]) {
+  private constructor(members: readonly NodeMember[]) {
     this.#members = members
     if (members.length > 0) process.on('SIGINT', this.#interrupted).on('SIGTERM', this.#interrupted)
   }
 
-  /** Of the nodes that have one. Throws NoEtcd. */
-  static start(nodes: readonly Config[]): Members {
+  /** Starts the members of the nodes that have one; `report` gets lines for a person. Throws NoEtcd. */
+  static start(nodes: readonly Config[], report: (text: string) => void): TemporaryMembers {
     const found = nodes.flatMap((config) => {
       const { ledger } = config
       if (!ledger.member) return []
-      return [{ config, etcd: findEtcd(ledger.member.etcd, (text) => note(`coffer: ${text}`)) }]
+      return [{ config, etcd: findEtcd(ledger.member.etcd, (text) => report(`coffer: ${text}`)) }]
     })
-    const log: Logger = { ...SILENT, warn: (_, message) => note(message) }
-    return new Members(
+    const log: Logger = { ...SILENT, warn: (_, message) => report(message) }
+    return new TemporaryMembers(
       found.map(({ config, etcd }) => ({
         node: config.node,
         member: startMember({
@@ -41,14 +40,16 @@ export class Members {
     )
   }
 
-  /** Why some of them do not run, a line each. */
+  /** Why members do not run, a line for each. */
   get problems(): string[] {
     return this.#members.flatMap(({ node, member: { problem } }) =>
       problem === undefined ? [] : [`member ${node}: ${problem}`],
     )
   }
 
-  /** One after the other: a leader that stops hands over first, and where all stop at once waits 7 s in vain. */
+  /**
+   * One after the other: a leader that stops hands over first, which takes 7 s in vain if all stop at once.
+   */
   async stop(): Promise<void> {
     for (const { member } of this.#members) await member.stop()
     process.off('SIGINT', this.#interrupted).off('SIGTERM', this.#interrupted)

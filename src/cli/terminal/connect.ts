@@ -3,7 +3,7 @@
 import { Coffer, CofferError } from '../../client/index.ts'
 import { UsageError } from '../../errors.ts'
 
-export const DEFAULT_URL = 'http://127.0.0.1:8200'
+const DEFAULT_URL = 'http://127.0.0.1:8200'
 
 export const ENVIRONMENT = `
 Environment:

@@ -1,0 +1,89 @@
+// The nodes whose keyrings a command changes: which root keys each node has read, and which its ledger still
+// needs. A node that runs on this machine is asked over HTTP and re-reads its keyring at SIGHUP. A node that
+// does not run is, where its ledger matters, started in this process on a free port of 127.0.0.1, and stopped
+// again.
+import { OperatorError } from '../../errors.ts'
+import type { Config } from '../../node/config.ts'
+import { until } from '../../waiting.ts'
+import { note } from '../terminal/terminal.ts'
+import type { RootKeys } from './metrics-text.ts'
+import { NodeHttp } from './node-http.ts'
+import { type RunningNode, runningNode, sendHangUp } from './node-process.ts'
+
+export type KeyringNode = {
+  readonly node: string
+  /** undefined: the node does not answer, or is not ready. */
+  rootKeys(): Promise<RootKeys | undefined>
+  /** Has the node re-read its keyring. A node that runs on its own may do so a moment later. */
+  reload(): Promise<void>
+  close(): Promise<void>
+}
+
+const POLL_MS = 50
+const ASK_MS = 5_000
+const RELOAD_MS = 10_000
+
+/** undefined: the node does not run here. Throws OperatorError. */
+export function runningKeyringNode(config: Config): KeyringNode | undefined {
+  const running = runningNode(config)
+  return running && overHttp(config, running)
+}
+
+/**
+ * The node, started in this process if it does not run. Throws OperatorError, and whatever startNode throws.
+ */
+export async function openKeyringNode(config: Config): Promise<KeyringNode> {
+  return runningKeyringNode(config) ?? (await startHere(config))
+}
+
+function overHttp(config: Config, running: RunningNode): KeyringNode {
+  const http = NodeHttp.of(config)
+  return {
+    node: config.node,
+    rootKeys: () => http.rootKeys(ASK_MS),
+    reload: async () => sendHangUp(config, running),
+    close: async () => http.close(),
+  }
+}
+
+async function startHere(config: Config): Promise<KeyringNode> {
+  const { expectEchoes, startNode } = await import('../../server/start.ts')
+  expectEchoes()
+  const { tls: _tls, ...rest } = config
+  const report = (fields: object, message: string): void =>
+    note(`node ${config.node}: ${message} ${JSON.stringify(fields)}`)
+  const log = { info: () => undefined, warn: report, error: report }
+  note(`node ${config.node} does not run here: it is started for the time of this command`)
+  const node = await startNode({ ...rest, listen: { host: '127.0.0.1', port: 0 } }, { log })
+  await node.ready
+  const http = new NodeHttp(new URL(node.url))
+  return {
+    node: config.node,
+    rootKeys: () => http.rootKeys(ASK_MS),
+    reload: () => node.reload(),
+    close: async () => {
+      http.close()
+      await node.stop()
+    },
+  }
+}
+
+/** A condition on a node's root keys; `about` completes "node n1 has not …". */
+export type RootKeyCondition = {
+  readonly holds: (now: RootKeys) => boolean
+  readonly about: string
+}
+
+/** Has the node re-read its keyring and waits until the condition holds. Throws OperatorError. */
+export async function reloadUntil(node: KeyringNode, { holds, about }: RootKeyCondition): Promise<RootKeys> {
+  await node.reload()
+  let now: RootKeys | undefined
+  const isReached = async (): Promise<boolean> => {
+    now = await node.rootKeys()
+    return now !== undefined && holds(now)
+  }
+  const reached = await until(isReached, { every: POLL_MS, within: RELOAD_MS })
+  if (now && reached) return now
+  const state = now ? `has not ${about}` : 'does not answer or is not ready'
+  throw new OperatorError(`node ${node.node} ${state} after ${RELOAD_MS / 1000} s: its log says why`)
+}

@@ -1,0 +1,62 @@
+// What the commands read out of a node's /metrics (Prometheus text).
+
+/** null: not reported. An embedded ledger has no leader; a starting node does not know its quorum yet. */
+export type NodeNumbers = {
+  readonly quorum: boolean | null
+  readonly leader: string | null
+  readonly revision: number | null
+  /** How many revisions the ledger is ahead of the replica. */
+  readonly lag: number | null
+}
+
+export const NO_NUMBERS: NodeNumbers = { quorum: null, leader: null, revision: null, lag: null }
+
+export function nodeNumbers(text: string): NodeNumbers {
+  const samples = parseSamples(text)
+  const number = (name: string): number | null =>
+    samples.find((sample) => sample.name === name)?.value ?? null
+  const [quorum, revision] = [number('coffer_quorum'), number('coffer_replica_revision')]
+  const head = number('coffer_ledger_revision')
+  const leader = samples.find(({ name, value }) => name === 'coffer_ledger_leader' && value === 1)
+  return {
+    quorum: quorum === null ? null : quorum === 1,
+    leader: leader?.labels.get('node') ?? null,
+    revision,
+    lag: revision === null || head === null ? null : Math.max(0, head - revision),
+  }
+}
+
+/** A node's root keys. `wrapped` counts, by root key, the keys of the ledger that the root key wraps. */
+export type RootKeys = {
+  readonly active: string
+  readonly ids: readonly string[]
+  readonly wrapped: ReadonlyMap<string, number>
+}
+
+/** undefined: the node is not ready, and so does not know its ledger yet. */
+export function rootKeys(text: string): RootKeys | undefined {
+  const samples = parseSamples(text)
+  if (!samples.some(({ name, value }) => name === 'coffer_ready' && value === 1)) return undefined
+  const keys = samples.filter(({ name }) => name === 'coffer_root_keys').map(({ labels }) => labels)
+  const wrapped = samples.filter(({ name }) => name === 'coffer_wrapped_keys')
+  return {
+    active: keys.find((labels) => labels.get('active') === 'true')?.get('root_key') ?? '',
+    ids: keys.map((labels) => labels.get('root_key') ?? ''),
+    wrapped: new Map(wrapped.map(({ labels, value }) => [labels.get('root_key') ?? '', value])),
+  }
+}
+
+type Sample = { readonly name: string; readonly labels: ReadonlyMap<string, string>; readonly value: number }
+
+/** A value that is not a number (`Nan`) means that there is none yet. */
+const SAMPLE = /^(coffer_\w+)(?:\{(.*)\})? (-?\d\S*)$/gm
+const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g
+
+/** Coffer's own samples. Label values keep their escapes: names of nodes and root keys have none. */
+function parseSamples(text: string): Sample[] {
+  return [...text.matchAll(SAMPLE)].map(([, name, labels = '', value]) => ({
+    name,
+    labels: new Map([...labels.matchAll(LABEL)].map(([, label, content]) => [label, content])),
+    value: Number(value),
+  }))
+}

@@ -1,0 +1,158 @@
+// The processes of a node on this machine: whether the node and its etcd member run, by lock and process id.
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
+import { errorCode, OperatorError } from '../../errors.ts'
+import type { Config } from '../../node/config.ts'
+import { InUse, lockDirectory } from '../../node/lock.ts'
+
+/** Of a configuration: what leads to the files of a node that other processes read. */
+type NodeFiles = Pick<Config, 'file' | 'node' | 'data'>
+
+/** `pid` is undefined while the node starts, and where another program holds the data directory. */
+export type RunningNode = { readonly pid: number | undefined }
+
+function pidFile({ file, node }: NodeFiles): string {
+  return join(dirname(file), 'run', `${node}.pid`)
+}
+
+export function writePid(files: NodeFiles): void {
+  mkdirSync(dirname(pidFile(files)), { recursive: true, mode: 0o700 })
+  writeFileSync(pidFile(files), `${process.pid}\n`)
+}
+
+/** Removes the file only if it names this process: another node may have started meanwhile. */
+export function removePid(files: NodeFiles): void {
+  if (readPid(files) === process.pid) rmSync(pidFile(files), { force: true })
+}
+
+/** The file with the process id of the node's etcd member. */
+export function memberPidFile({ file, node }: NodeFiles): string {
+  return join(dirname(file), 'run', `${node}.etcd.pid`)
+}
+
+export function writeMemberPid(files: NodeFiles, pid: number): void {
+  mkdirSync(dirname(memberPidFile(files)), { recursive: true, mode: 0o700 })
+  writeFileSync(memberPidFile(files), `${pid}\n`)
+}
+
+/** Keeps the file while the member that it names runs: another node may have started meanwhile. */
+export function removeMemberPid(files: NodeFiles): void {
+  if (runningMember(files) === undefined) rmSync(memberPidFile(files), { force: true })
+}
+
+function readPid(files: NodeFiles): number | undefined {
+  return readNumber(pidFile(files))
+}
+
+function readNumber(file: string): number | undefined {
+  if (!existsSync(file)) return undefined
+  const text = readFileSync(file, 'utf8').trim()
+  return /^[1-9]\d{0,9}$/.test(text) ? Number(text) : undefined
+}
+
+/**
+ * The process of the node's etcd member; undefined: none runs. The process id alone proves nothing, since the
+ * system may have given the id to another process: the command line must name the member's directory.
+ */
+export function runningMember(files: NodeFiles): number | undefined {
+  const pid = readNumber(memberPidFile(files))
+  if (pid === undefined || !isAlive(pid)) return undefined
+  const command = readProc(pid, 'cmdline')
+  return command?.includes(`--data-dir=${join(files.data, 'etcd')}\0`) ? pid : undefined
+}
+
+/**
+ * undefined: no process holds the data directory. The lock decides, not the process id: a node that was
+ * killed leaves its id in the file, and the system may give the id to another process.
+ */
+export function runningNode(files: NodeFiles): RunningNode | undefined {
+  if (!existsSync(join(files.data, 'lock'))) return undefined
+  try {
+    lockDirectory(files.data).release()
+    return undefined
+  } catch (error) {
+    if (!(error instanceof InUse)) throw error
+  }
+  const pid = readPid(files)
+  return {
+    pid: pid !== undefined && isAlive(pid) && hasOpen(pid, join(files.data, 'lock')) ? pid : undefined,
+  }
+}
+
+/** Another command may hold the lock, while an unrelated process has got the id of a dead node. */
+function hasOpen(pid: number, file: string): boolean {
+  const path = realpathSync(file)
+  try {
+    const descriptors = `/proc/${pid}/fd`
+    return readdirSync(descriptors).some((each) => linkOf(join(descriptors, each)) === path)
+  } catch {
+    return true // no /proc here, or a process of another user, which cannot be signalled anyway
+  }
+}
+
+/** undefined: the descriptor has just been closed. */
+function linkOf(descriptor: string): string | undefined {
+  try {
+    return readlinkSync(descriptor)
+  } catch {
+    return undefined
+  }
+}
+
+/** Zombies count as dead. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    return errorCode(error) === 'EPERM'
+  }
+  return !/\) Z /.test(readProc(pid, 'stat') ?? '')
+}
+
+/** undefined: the process is gone, or the system has no /proc. */
+function readProc(pid: number, name: 'cmdline' | 'stat'): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/${name}`, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Sends SIGHUP: the node re-reads its owners and its keyring. Throws OperatorError if the signal cannot be
+ * sent.
+ */
+export function sendHangUp(files: NodeFiles, { pid }: RunningNode): void {
+  if (pid === undefined) {
+    throw new OperatorError(
+      `${files.data} is in use, and ${pidFile(files)} does not say by which process: send it SIGHUP yourself`,
+    )
+  }
+  try {
+    process.kill(pid, 'SIGHUP')
+  } catch (error) {
+    const why = errorCode(error) ?? 'failed'
+    throw new OperatorError(`node ${files.node} (process ${pid}) cannot be told to re-read its files: ${why}`)
+  }
+}
+
+/** Locks the data directory of a stopped node. Throws OperatorError if the node runs. */
+export function lockStopped(files: NodeFiles): { release(): void } {
+  try {
+    return lockDirectory(files.data)
+  } catch (error) {
+    if (!(error instanceof InUse)) throw error
+    const pid = readPid(files)
+    const by = pid === undefined ? '' : ` by process ${pid}`
+    throw new OperatorError(`${files.data} is in use${by}: stop node ${files.node} first`)
+  }
+}
