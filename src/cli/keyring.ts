@@ -282,6 +282,8 @@ function readKeyrings(configs: readonly string[]): KeyringFile[] {
   return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: Keyring.parse(readPrivateFile(path)) }))
 }
 
+/** Changes all keyrings, or none if one of them cannot be replaced. Throws FileError. */
+function update(files: readonly KeyringFile[], change: (keyring: Keyring) => Keyring): void {
   const changed = files
     .map(({ path, keyring }) => ({ path, old: keyring.serialize(), text: change(keyring).serialize() }))
     .filter(({ old, text }) => old !== text)
