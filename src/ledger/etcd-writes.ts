@@ -1,7 +1,7 @@
 // The batching writer of the etcd driver: waiting commits travel together, and each gets its own outcome. Knows the
 // ledger's commits only; sending is handed in.
 import { assert } from '../assert.ts'
-import { Gathering } from '../commit-delay.ts'
+import { CommitDelay } from '../commit-delay.ts'
 import { type Commit, type CommitResult, commitBytes, LedgerUnavailable } from './ledger.ts'
 
 /** Bytes and commits of one write; etcd refuses requests above 1.5 MiB. */
@@ -43,7 +43,7 @@ export class EtcdWrites {
   #waiting: WaitingCommit[] = []
   #waitingBytes = 0
   readonly #inFlight = new Set<Write>()
-  readonly #delay = new Gathering(() => this.#sendWaiting())
+  readonly #delay = new CommitDelay(() => this.#sendWaiting())
   #slowTimer: NodeJS.Timeout | undefined
 
   constructor(options: EtcdWritesOptions) {

@@ -1,5 +1,5 @@
 // Barriers are shared: those who ask while one is on its way have the next one in common, never one that has been sent.
-import { Gathering } from '../commit-delay.ts'
+import { CommitDelay } from '../commit-delay.ts'
 
 type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }
 
@@ -9,7 +9,7 @@ export class SharedBarrier {
   #sent = false
   /** For the next one. */
   #asking: Caller[] = []
-  readonly #gathering = new Gathering(() => this.#sendNext())
+  readonly #delay = new CommitDelay(() => this.#sendNext())
 
   /** `send` passes one barrier; `now` is in milliseconds. */
   constructor(send: () => Promise<void>, now: () => number) {
@@ -26,15 +26,15 @@ export class SharedBarrier {
   }
 
   #sendNext(): void {
-    if (this.#sent || this.#asking.length === 0 || this.#gathering.expectsMore(this.#asking.length)) return
-    this.#gathering.end()
+    if (this.#sent || this.#asking.length === 0 || this.#delay.expectsMore(this.#asking.length)) return
+    this.#delay.end()
     const callers = this.#asking.splice(0)
     const started = this.#now()
     this.#sent = true
     const ended = (answer: (caller: Caller) => void): void => {
       this.#sent = false
       for (const caller of callers) answer(caller)
-      this.#gathering.answered(callers.length, this.#asking.length, this.#now() - started)
+      this.#delay.answered(callers.length, this.#asking.length, this.#now() - started)
       this.#sendNext()
     }
     this.#send().then(
@@ -45,7 +45,7 @@ export class SharedBarrier {
 
   /** Nobody else is waited for. */
   close(): void {
-    this.#gathering.end()
+    this.#delay.end()
     this.#sendNext()
   }
 }

@@ -1,7 +1,6 @@
 // Group commit: what waits at this node for one owner and epoch leaves as one segment under one guard (a segment of
 // one mapping costs some 250 bytes of ledger, one of many 33 a mapping).
-
-import { Gathering } from '../commit-delay.ts'
+import { CommitDelay } from '../commit-delay.ts'
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { asReached, type Replica } from '../replica/replica.ts'
@@ -70,7 +69,7 @@ class Group {
   readonly #waiting: SegmentCommit[] = []
   #inFlight = 0
   /** Of requests, for the next commit. */
-  readonly #gathering = new Gathering(() => this.#send())
+  readonly #delay = new CommitDelay(() => this.#send())
 
   constructor(replica: Replica, key: EpochKey, guard: number) {
     this.#replica = replica
@@ -136,8 +135,8 @@ class Group {
     while (this.#waiting.length > 0) {
       // The last one may still grow: it waits while others are on their way, or while others gather.
       if (this.#inFlight > 0 && (this.#waiting.length === 1 || this.#inFlight >= IN_FLIGHT)) return
-      if (this.#waiting.length === 1 && this.#gathering.expectsMore(this.#waiting[0].requests)) return
-      this.#gathering.end()
+      if (this.#waiting.length === 1 && this.#delay.expectsMore(this.#waiting[0].requests)) return
+      this.#delay.end()
       const commit = this.#waiting.shift()
       if (!commit) return
       this.#inFlight++
@@ -148,8 +147,7 @@ class Group {
         .finally(() => {
           this.#inFlight--
           const waiting = this.#waiting.length === 1 ? this.#waiting[0].requests : 0
-          if (this.#inFlight === 0)
-            this.#gathering.answered(commit.requests, waiting, performance.now() - sent)
+          if (this.#inFlight === 0) this.#delay.answered(commit.requests, waiting, performance.now() - sent)
           this.#send()
         })
     }
