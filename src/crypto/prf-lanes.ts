@@ -1,16 +1,28 @@
 // The kernel of prf.ts: HMAC-SHA-256 of many messages, four at a time. Each 32-bit lane of a WebAssembly
-// vector works on a message of its own, so the rounds are those of FIPS 180-4 with vectors for words. The
-// module is assembled and compiled when this file loads. It is synchronous, so one memory serves all keys.
-import { type Code, call, Frame, i8x16, i32, i32x4, instantiate, type Local, loop, v128 } from './prf-wasm.ts'
+// vector works on its own message, so the rounds are the rounds of FIPS 180-4 with vectors for words. The
+// module is assembled and compiled when this file loads. Calls are synchronous, so one memory serves all keys.
+import {
+  type Code,
+  call,
+  Frame,
+  i8x16,
+  i32,
+  i32x4,
+  instantiate,
+  type Local,
+  loop,
+  PAGE_BYTES,
+  v128,
+} from './prf-wasm.ts'
 
 /** The longest message, in bytes. */
-export const maxLength = 32 * 1024 + 1
-/** A chunk is what the memory holds at once: this many messages, this many bytes of them. */
-export const chunkMessages = 4096
-export const chunkBytes = 256 * 1024
+export const MAX_LENGTH = 32 * 1024 + 1
+/** A chunk is the part of a batch that the memory holds at once: messages, and their bytes. */
+export const CHUNK_MESSAGES = 4096
+export const CHUNK_BYTES = 256 * 1024
 
 /** FIPS 180-4, 4.2.2: the first 32 bits of the fractional parts of the cube roots of the first 64 primes. */
-const roundConstants = [
+const ROUND_CONSTANTS = [
   0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98,
   0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
   0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8,
@@ -22,35 +34,35 @@ const roundConstants = [
 ]
 
 /** Addresses in the memory. The tables have room to fill up the last group of four. */
-const entries = chunkMessages + 4
-const at = {
+const ENTRIES = CHUNK_MESSAGES + 4
+const ADDRESS = {
   constants: 0, // 64 words
   midstates: 256, // 8 words of the inner hash, 8 of the outer
   state: 320, // 8 vectors: lane l of vector i is word i of the hash in lane l
-  block: 448, // 16 vectors: the same of the block to compress
-  active: 704, // 1 vector: all ones in the lanes whose state the block is to change
-  order: 720, // u32 each: the message a lane takes, in groups of four
-  position: 720 + 4 * entries, // u32 each: where a message begins, from `bytes` on
-  length: 720 + 8 * entries, // u32 each
-  bodies: 720 + 12 * entries, // 16 bytes each
-  bytes: 720 + 28 * entries,
+  block: 448, // 16 vectors: lane l of vector i is word i of the block to compress in lane l
+  active: 704, // 1 vector: all ones in the lanes whose state the block changes
+  order: 720, // u32 each: the message of a lane, in groups of four
+  position: 720 + 4 * ENTRIES, // u32 each: the start of a message, counted from `bytes`
+  length: 720 + 8 * ENTRIES, // u32 each
+  bodies: 720 + 12 * ENTRIES, // 16 bytes each
+  bytes: 720 + 28 * ENTRIES,
 }
-/** A lane reads on after its message's end until the longest of its group ends: room for one message more. */
-const memoryBytes = at.bytes + chunkBytes + maxLength + 128
+/** A lane reads past its message until the longest message of the group ends: hence room for one more message. */
+const MEMORY_BYTES = ADDRESS.bytes + CHUNK_BYTES + MAX_LENGTH + 128
 
-const zero = i32.of(0)
+const ZERO = i32.of(0)
 const splat = (value: number): Code => i32x4.splat(i32.of(value))
 const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index))
 
 /** Element i of an array of vectors at a fixed address. */
 const element = (base: number, i: number): Local => ({
-  get: v128.load(zero, base + 16 * i),
-  set: (value) => v128.store(zero, base + 16 * i, value),
+  get: v128.load(ZERO, base + 16 * i),
+  set: (value) => v128.store(ZERO, base + 16 * i, value),
 })
-const state = times(8, (i) => element(at.state, i))
-const block = times(16, (i) => element(at.block, i))
-const active = element(at.active, 0)
+const state = times(8, (i) => element(ADDRESS.state, i))
+const block = times(16, (i) => element(ADDRESS.block, i))
+const active = element(ADDRESS.active, 0)
 
 const xor3 = (a: Code, b: Code, c: Code): Code => v128.xor(v128.xor(a, b), c)
 const rotate = (x: Code, bits: number): Code => v128.or(i32x4.shr(x, bits), i32x4.shl(x, 32 - bits))
@@ -75,7 +87,7 @@ function compress(frame: Frame): Code {
       const older = i32x4.add(word.get, smallSigma(w1, 7, 18, 3))
       code.push(word.set(i32x4.add(i32x4.add(older, w9), smallSigma(w14, 17, 19, 10))))
     }
-    const input = i32x4.add(word.get, v128.load32Splat(zero, at.constants + 4 * round))
+    const input = i32x4.add(word.get, v128.load32Splat(ZERO, ADDRESS.constants + 4 * round))
     const choice = v128.select(f.get, g.get, e.get)
     const majority = v128.select(c.get, b.get, v128.xor(a.get, b.get))
     code.push(
@@ -89,7 +101,7 @@ function compress(frame: Frame): Code {
   return code.flat()
 }
 
-/** Two shuffles of a and b: one picks the bytes `low`, the other those 8 bytes further on. */
+/** Two shuffles of a and b: the first picks the bytes `low`, the second the bytes `low + 8`. */
 function interleave(to: readonly Local[], a: Local, b: Local, low: readonly number[]): Code[] {
   const high = low.map((byte) => byte + 8)
   return [low, high].map((bytes, i) => to[i].set(i8x16.shuffle(a.get, b.get, bytes)))
@@ -109,11 +121,11 @@ function transpose(rows: readonly Local[], spare: readonly Local[]): Code[] {
   ]
 }
 
-/** The place of `compress` among the procedures of `assemble`. */
-const compressIndex = 0
+/** The index of `compress` among the procedures of `assemble`. */
+const COMPRESS_INDEX = 0
 
 const startFrom = (midstate: number): Code[] =>
-  state.map((word, i) => word.set(v128.load32Splat(zero, midstate + 4 * i)))
+  state.map((word, i) => word.set(v128.load32Splat(ZERO, midstate + 4 * i)))
 
 /** The locals of a group of four. Each lane's message is `length` bytes, `total` with the padding. */
 type Group = Readonly<Record<'position' | 'length' | 'total' | 'done', Local>> & {
@@ -131,7 +143,7 @@ function absorb(frame: Frame, group: Group): Code {
     return [
       ...rows.flatMap((row, lane) => [
         fill.set(i8x16.splat(i32x4.extract(left.get, lane))),
-        row.set(v128.load(i32.add(i32x4.extract(position.get, lane), done.get), at.bytes + 16 * k)),
+        row.set(v128.load(i32.add(i32x4.extract(position.get, lane), done.get), ADDRESS.bytes + 16 * k)),
         row.set(v128.and(row.get, i8x16.lessThan(places, fill.get))),
         row.set(v128.or(row.get, v128.and(i8x16.equal(places, fill.get), v128.of(0x80)))),
       ]),
@@ -139,22 +151,22 @@ function absorb(frame: Frame, group: Group): Code {
       ...rows.map((row, i) => block[4 * k + i].set(row.get)),
     ]
   }
-  // The inner hash has begun with the 64 bytes of the key. Less than 2^32 bits: word 14 stays 0.
+  // The inner hash began with the 64 bytes of the key. Word 14 stays 0: a message has less than 2^32 bits.
   const bits = i32x4.shl(i32x4.add(length.get, splat(64)), 3)
   const isLast = i32x4.equal(total.get, i32x4.splat(i32.add(done.get, i32.of(64))))
   return [
-    // In the range of a signed byte, to compare with places: 64 is after the block, -1 before it.
+    // Clamped to a signed byte, for the comparison with places: 64 is after the block, -1 before the block.
     left.set(i32x4.subtract(length.get, i32x4.splat(done.get))),
     left.set(i32x4.max(i32x4.min(left.get, splat(64)), splat(-1))),
     ...times(4, quarter).flat(),
     block[15].set(v128.or(block[15].get, v128.and(bits, isLast))),
     active.set(i32x4.greaterThan(total.get, i32x4.splat(done.get))),
-    call(compressIndex),
+    call(COMPRESS_INDEX),
     done.set(i32.add(done.get, i32.of(64))),
   ].flat()
 }
 
-/** The outer hash (RFC 2104, 2) of what `state` holds, again in `state`. */
+/** The outer hash (RFC 2104, 2) of the inner hash in `state`, into `state`. */
 const finish = (): Code =>
   [
     ...state.map((word, i) => block[i].set(word.get)),
@@ -162,70 +174,73 @@ const finish = (): Code =>
     ...block.slice(9, 15).map((word) => word.set(splat(0))),
     block[15].set(splat(8 * (64 + 32))),
     active.set(splat(-1)),
-    ...startFrom(at.midstates + 32),
-    call(compressIndex),
+    ...startFrom(ADDRESS.midstates + 32),
+    call(COMPRESS_INDEX),
   ].flat()
 
-/** The bodies of all messages in `order`, whose size in bytes is the parameter. */
+/** The bodies of all messages in `order`; the parameter is the size of `order` in bytes. */
 function hash(frame: Frame): Code {
   const start = frame.i32()
   const longest = frame.i32()
   const done = frame.i32()
   const [position, length, total] = times(3, () => frame.v128())
   const [rows, spare] = times(2, () => times(4, () => frame.v128()))
-  const message = (lane: number): Code => i32.load(start.get, at.order + 4 * lane)
+  const message = (lane: number): Code => i32.load(start.get, ADDRESS.order + 4 * lane)
   const gather = (table: number): Code =>
     rows.reduce(
       (vector, _, lane) => i32x4.replace(vector, lane, i32.load(i32.shl(message(lane), i32.of(2)), table)),
       splat(0),
     )
   const group = [
-    position.set(gather(at.position)),
-    length.set(gather(at.length)),
+    position.set(gather(ADDRESS.position)),
+    length.set(gather(ADDRESS.length)),
     // Whole blocks, with room for a byte 0x80 and 8 bytes of length.
     total.set(i32x4.shl(i32x4.shr(i32x4.add(length.get, splat(8 + 64)), 6), 6)),
     longest.set(i32x4.extract(total.get, 0)),
-    ...startFrom(at.midstates),
-    done.set(zero),
+    ...startFrom(ADDRESS.midstates),
+    done.set(ZERO),
     loop(absorb(frame, { position, length, total, done, rows, spare }), i32.lessThan(done.get, longest.get)),
     finish(),
     ...rows.map((row, i) => row.set(state[i].get)),
     ...transpose(rows, spare),
-    ...rows.map((row, lane) => v128.store(i32.shl(message(lane), i32.of(4)), at.bodies, row.get)),
+    ...rows.map((row, lane) => v128.store(i32.shl(message(lane), i32.of(4)), ADDRESS.bodies, row.get)),
     start.set(i32.add(start.get, i32.of(16))),
   ].flat()
   return loop(group, i32.lessThan(start.get, frame.params[0].get))
 }
 
-function assemble() {
+type Kernel = {
+  readonly memory: { readonly buffer: ArrayBuffer }
+  compress(): void
+  hash(orderBytes: number): void
+}
+
+function assemble(): Kernel {
   const [compressFrame, hashFrame] = [new Frame(0), new Frame(1)]
   const procedures = [
     { name: 'compress', frame: compressFrame, body: compress(compressFrame) },
     { name: 'hash', frame: hashFrame, body: hash(hashFrame) },
   ]
-  // The cast names what the two procedures above are: no parameter and one.
-  return instantiate(Math.ceil(memoryBytes / 65_536), procedures) as {
-    readonly memory: { readonly buffer: ArrayBuffer }
-    compress(): void
-    hash(orderBytes: number): void
-  }
+  // The cast is right by construction: the two procedures above, with no parameter and with one.
+  return instantiate(Math.ceil(MEMORY_BYTES / PAGE_BYTES), procedures) as Kernel
 }
 
 const { memory, compress: compressBlock, hash: hashOrder } = assemble()
-const words = (address: number, length: number) => new Uint32Array(memory.buffer, address, length)
-words(at.constants, 64).set(roundConstants)
+const words = (address: number, length: number): Uint32Array =>
+  new Uint32Array(memory.buffer, address, length)
+words(ADDRESS.constants, 64).set(ROUND_CONSTANTS)
 
-/** The memory's parts as the addresses above describe them, and the two procedures. */
+/** The parts of the memory by their addresses, and the two procedures. */
 export const lanes = {
-  midstates: words(at.midstates, 16),
-  state: words(at.state, 4 * 8),
-  block: words(at.block, 4 * 16),
-  active: words(at.active, 4),
-  order: words(at.order, entries),
-  position: words(at.position, entries),
-  length: words(at.length, entries),
-  bodies: new Uint8Array(memory.buffer, at.bodies, 16 * entries),
-  bytes: new Uint8Array(memory.buffer, at.bytes, chunkBytes),
+  midstates: words(ADDRESS.midstates, 16),
+  state: words(ADDRESS.state, 4 * 8),
+  block: words(ADDRESS.block, 4 * 16),
+  active: words(ADDRESS.active, 4),
+  order: words(ADDRESS.order, ENTRIES),
+  position: words(ADDRESS.position, ENTRIES),
+  length: words(ADDRESS.length, ENTRIES),
+  bodies: new Uint8Array(memory.buffer, ADDRESS.bodies, 16 * ENTRIES),
+  bytes: new Uint8Array(memory.buffer, ADDRESS.bytes, CHUNK_BYTES),
   compress: compressBlock,
   hash: hashOrder,
 }

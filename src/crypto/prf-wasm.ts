@@ -1,5 +1,5 @@
 // A small WebAssembly assembler: enough to write a numeric kernel in TypeScript, without other tools.
-// An instruction is a function from its operands' code to code, so programs are nested expressions.
+// An instruction is a function from the code of its operands to code, so programs are nested expressions.
 // Source: WebAssembly Core Specification 2.0, chapter 5 (binary format).
 
 // @types/node has no WebAssembly, and the DOM library would bring the rest of a browser with it.
@@ -8,10 +8,13 @@ declare const WebAssembly: {
   Instance: new (module: object) => { readonly exports: unknown }
 }
 
+/** A page of a WebAssembly memory. */
+export const PAGE_BYTES = 64 * 1024
+
 /** Encoded instructions. An operand is code that leaves one value on the stack. */
 export type Code = readonly number[]
 
-const types = { i32: 0x7f, v128: 0x7b }
+const TYPES = { i32: 0x7f, v128: 0x7b }
 
 export type Local = { readonly get: Code; set(value: Code): Code }
 
@@ -25,14 +28,14 @@ export class Frame {
   }
 
   i32(): Local {
-    return this.#add(types.i32)
+    return this.#add(TYPES.i32)
   }
 
   v128(): Local {
-    return this.#add(types.v128)
+    return this.#add(TYPES.v128)
   }
 
-  /** The function in its section's form: its size, its locals (each a group of one), its body. */
+  /** The function as the code section holds it: size, locals (each a group of one), body. */
   encode(body: Code): Code {
     return sized([...vector(this.#locals.map((type) => [1, type])), ...body, 0x0b])
   }
@@ -77,7 +80,7 @@ export const i32 = {
 
 /** Loads and stores need no alignment: the address is an i32 operand plus a constant offset. */
 export const v128 = {
-  /** Sixteen bytes, repeated from those given. */
+  /** Sixteen bytes: the given bytes, repeated. */
   of: (...bytes: number[]): Code => {
     return [0xfd, 0x0c, ...Array.from({ length: 16 }, (_, i) => bytes[i % bytes.length])]
   },
@@ -94,7 +97,7 @@ export const v128 = {
 }
 
 export const i8x16 = {
-  /** Picks bytes: 0..15 are the left operand's, 16..31 the right one's. */
+  /** Picks bytes: 0..15 are of the left operand, 16..31 of the right operand. */
   shuffle: (left: Code, right: Code, bytes: Code): Code => [...left, ...right, 0xfd, 0x0d, ...bytes],
   splat: unary(0xfd, 0x0f),
   equal: binary(0xfd, 0x23),
@@ -117,10 +120,10 @@ export const i32x4 = {
 
 export const call = (index: number): Code => [0x10, ...unsigned(index)]
 
-/** Runs the body, and again as long as the condition after it holds. */
+/** Runs the body, then repeats the body while the condition holds. */
 export const loop = (body: Code, condition: Code): Code => [0x03, 0x40, ...body, ...condition, 0x0d, 0, 0x0b]
 
-/** A function that returns nothing. Its place in the list is its index for `call`. */
+/** A function that returns nothing. Its index in the list of `instantiate` is its index for `call`. */
 export type Procedure = { readonly name: string; readonly frame: Frame; readonly body: Code }
 
 /**
@@ -128,10 +131,10 @@ export type Procedure = { readonly name: string; readonly frame: Frame; readonly
  * The result's functions are exported by name; `memory.buffer` is never replaced, so views of it stay valid.
  */
 export function instantiate(pages: number, procedures: readonly Procedure[]): unknown {
-  const section = (id: number, items: readonly Code[]) => [id, ...sized(vector(items))]
+  const section = (id: number, items: readonly Code[]): Code => [id, ...sized(vector(items))]
   const functionTypes = procedures.map(({ frame }) => [
     0x60,
-    ...vector(frame.params.map(() => [types.i32])),
+    ...vector(frame.params.map(() => [TYPES.i32])),
     0,
   ])
   const functions = procedures.map((_, index) => unsigned(index))
