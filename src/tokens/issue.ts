@@ -1,5 +1,7 @@
-// Group commit: what waits at this node for one owner and epoch leaves as one segment under one guard (a segment of
-// one mapping costs some 250 bytes of ledger, one of many 33 a mapping).
+// Group commit: all mappings waiting at the node for an owner and epoch leave as a single segment under a
+// single guard. A segment of a single mapping costs some 250 bytes of ledger; a full segment costs 33 bytes a
+// mapping.
+import { assert } from '../assert.ts'
 import { CommitDelay } from '../commit-delay.ts'
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
@@ -9,26 +11,30 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
 import { PendingMappings } from './pending.ts'
 
-/** Full segments of one group that may be on their way at once. One that is not full waits for those before it. */
+/**
+ * Full segments of one group that may be in flight at once. A segment with room waits for the segments before
+ * it.
+ */
 const IN_FLIGHT = 4
 
-/** The epoch was closed before the mappings could be committed under it: start again at the new one. */
+/** The epoch was closed before the mappings were committed: start again at the new epoch. */
 export class EpochMoved extends Error {
   override readonly name = 'EpochMoved'
 }
 
-/** One segment, from the first mapping that waits for it until the replica has applied it. */
+/** A segment, from its first waiting mapping until the replica has applied the segment. */
 class SegmentCommit {
   stage: 'waiting' | 'sent' | 'accepted' | 'gone' = 'waiting'
   readonly runs: Run[] = []
-  /** How many requests wait for it. */
+  /** How many requests wait for the segment. */
   requests = 0
+  /** Size of the encoded segment so far. */
   bytes: number
   readonly #done = Promise.withResolvers<void>()
 
   constructor(owner: string) {
     this.bytes = segmentHeadBytes(owner)
-    this.#done.promise.catch(() => undefined) // those who joined hear of it; nobody may have
+    this.#done.promise.catch(() => undefined) // reported to the requests that joined; there may be none
   }
 
   /** Resolves when the commit is acknowledged. */
@@ -36,7 +42,14 @@ class SegmentCommit {
     return this.#done.promise
   }
 
+  send(): void {
+    assert(this.stage === 'waiting', 'a segment is sent once')
+    assert(this.runs.length > 0, 'a segment has at least one mapping')
+    this.stage = 'sent'
+  }
+
   accept(): void {
+    assert(this.stage === 'sent', 'a segment is accepted after it was sent')
     this.stage = 'accepted'
     this.#done.resolve()
   }
@@ -47,11 +60,11 @@ class SegmentCommit {
   }
 }
 
-/** What a request has to wait for. */
-export type Issued = {
+/** The commits of a request. */
+type Issued = {
   /** Resolves when every mapping of the request is acknowledged; throws EpochMoved or LedgerUnavailable. */
   readonly acknowledged: Promise<void>
-  /** True where one of the commits left after this call: an accepted guard of it proves the epoch. */
+  /** True where a commit leaves after the call: its accepted guard proves the epoch. */
   readonly proves: boolean
   /** How many mappings were new here. */
   readonly fresh: number
@@ -59,16 +72,16 @@ export type Issued = {
 
 const NOTHING: Issued = { acknowledged: Promise.resolve(), proves: false, fresh: 0 }
 
-/** The mappings of one owner and epoch that are on their way. */
+/** The pending mappings and segments of an owner and epoch. */
 class Group {
   readonly key: EpochKey
   readonly #replica: Replica
-  /** Revision of `epoch/<owner>`: what every commit of this group is guarded by. */
+  /** Revision of `epoch/<owner>`, the guard of every commit of the group. */
   readonly #guard: number
   readonly #pending = new PendingMappings<SegmentCommit>()
   readonly #waiting: SegmentCommit[] = []
   #inFlight = 0
-  /** Of requests, for the next commit. */
+  /** Holds the next commit back while more requests are expected. */
   readonly #delay = new CommitDelay(() => this.#send())
 
   constructor(replica: Replica, key: EpochKey, guard: number) {
@@ -77,11 +90,12 @@ class Group {
     this.#guard = guard
   }
 
-  /** Drops what is gone; true when nothing is left. */
+  /** Drops commits that are gone. Returns true when nothing is pending. */
   sweep(): boolean {
     return this.#pending.sweep() && this.#waiting.length === 0 && this.#inFlight === 0
   }
 
+  /** Adds every value that neither `known` nor a pending commit has. */
   add(values: Values, bodies: Uint8Array, known: TokenTable | undefined): Issued {
     const words = new Uint32Array(bodies.buffer, bodies.byteOffset, values.count * 4)
     const joined = new Set<SegmentCommit>()
@@ -133,14 +147,16 @@ class Group {
 
   #send(): void {
     while (this.#waiting.length > 0) {
-      // The last one may still grow: it waits while others are on their way, or while others gather.
+      // The last segment may still grow: no send while others are in flight, or while more requests are
+      // expected.
       if (this.#inFlight > 0 && (this.#waiting.length === 1 || this.#inFlight >= IN_FLIGHT)) return
       if (this.#waiting.length === 1 && this.#delay.expectsMore(this.#waiting[0].requests)) return
       this.#delay.end()
       const commit = this.#waiting.shift()
-      if (!commit) return
+      assert(commit, 'the list of waiting segments is not empty')
       this.#inFlight++
-      commit.stage = 'sent'
+      assert(this.#inFlight <= IN_FLIGHT, 'at most IN_FLIGHT segments of a group are in flight')
+      commit.send()
       const sent = performance.now()
       this.#commit(commit)
         .catch((error: Error) => commit.fail(error))
@@ -159,6 +175,8 @@ class Group {
     const key = ledgerKey.segment(writer.boot, writer.commit)
     const value = encodeSegment({ owner, epoch, writer }, segment.runs)
     segment.runs.length = 0
+    assert(value.length === segment.bytes, 'the size of a segment is the size that was counted')
+    assert(value.length <= SEGMENT_BYTES, 'a segment is at most SEGMENT_BYTES long')
     const result = await this.#replica.commit(
       {
         if: [
@@ -175,11 +193,12 @@ class Group {
       () => {
         segment.stage = 'gone'
       },
-      () => undefined, // the replica is closed: nothing is looked up any more
+      () => undefined, // the replica is closed, and there are no more look-ups
     )
   }
 }
 
+/** Waits for every commit. Throws EpochMoved only where no commit failed otherwise. */
 async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
   const results = await Promise.allSettled([...commits].map((commit) => commit.done))
   const failed = results
@@ -187,7 +206,7 @@ async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
     .map((result): unknown => result.reason)
   if (failed.length === 0) return
   const error = failed.find((reason) => !(reason instanceof EpochMoved))
-  if (error === undefined) throw failed[0] // only a moved epoch: once more
+  if (error === undefined) throw failed[0] // EpochMoved only: the caller starts again
   throw failed.length < results.length ? asReached(error) : error
 }
 
@@ -199,7 +218,10 @@ export class Issuer {
     this.#replica = replica
   }
 
-  /** Has every value's mapping on its way that is not there. Throws LedgerUnavailable when the replica is closed. */
+  /**
+   * Puts the mapping of every new value on its way to the ledger. Throws LedgerUnavailable when the replica
+   * is closed.
+   */
   issue(key: EpochKey, guard: number, values: Values, bodies: Uint8Array): Issued {
     const name = `${key.owner}@${key.epoch}`
     let group = this.#groups.get(name)

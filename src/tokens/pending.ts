@@ -1,39 +1,50 @@
-// Commits that are pending here: mappings on their way to the ledger, or accepted and not yet applied. They are found
-// by token body, so that the same value asked for again joins its commit instead of making another one.
+// Mappings on their way to the ledger, or accepted and not yet applied here, found by token body: a request
+// for the same value joins the pending commit instead of making another commit.
+import { assert } from '../assert.ts'
 import { lastFound, TokenTable } from '../replica/table.ts'
 
-/** waiting: not sent; sent; accepted; gone: applied here, or it failed. */
-export type PendingCommit = { stage: 'waiting' | 'sent' | 'accepted' | 'gone' }
+/** waiting: not sent; sent; accepted by the ledger; gone: applied here, or failed. */
+type PendingCommit = { stage: 'waiting' | 'sent' | 'accepted' | 'gone' }
 
-/** A pending table has no pages: it stores the index of a commit where a replica's table stores a page number. */
+/**
+ * A pending table has no pages: the table stores the index of a commit where a replica's table stores a page
+ * number.
+ */
 const NO_SLOT = 0
 
 type Generation<C> = { readonly table: TokenTable; readonly commits: C[] }
 
+const newGeneration = <C>(): Generation<C> => ({ table: new TokenTable(), commits: [] })
+
 /**
- * The pending mappings of one owner and epoch. Bodies cannot be removed from a table, so there are two generations;
- * the older one is dropped when all of its commits are gone.
+ * The pending mappings of an owner and epoch. Bodies cannot be removed from a table, so there are two
+ * generations; the older generation is dropped when all its commits are gone.
  */
 export class PendingMappings<C extends PendingCommit> {
-  #current: Generation<C> = { table: new TokenTable(), commits: [] }
-  #previous: Generation<C> = { table: new TokenTable(), commits: [] }
+  #current: Generation<C> = newGeneration()
+  #previous: Generation<C> = newGeneration()
 
-  /** The commit that carries the body at `words[at]`, unless it is gone. */
+  /**
+   * The commit that carries the body at `words[at]`; undefined where there is none, or the commit is gone.
+   */
   find(words: Uint32Array, at: number): C | undefined {
     return findIn(this.#current, words, at) ?? findIn(this.#previous, words, at)
   }
 
   add(words: Uint32Array, at: number, commit: C): void {
     const { commits, table } = this.#current
-    if (commits.at(-1) !== commit) commits.push(commit)
+    if (commits.at(-1) !== commit) {
+      assert(commit.stage === 'waiting', 'a mapping joins a commit before the commit is sent')
+      commits.push(commit)
+    }
     table.insert(words, at, commits.length - 1, NO_SLOT)
   }
 
-  /** Drops what is gone. Returns true when nothing is left. */
+  /** Drops the older generation where all its commits are gone. Returns true when nothing is pending. */
   sweep(): boolean {
     if (this.#previous.commits.some((commit) => commit.stage !== 'gone')) return false
     this.#previous = this.#current
-    this.#current = { table: new TokenTable(), commits: [] }
+    this.#current = newGeneration()
     return this.#previous.commits.every((commit) => commit.stage === 'gone')
   }
 }

@@ -13,7 +13,8 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { Replica } from '../replica/replica.ts'
-import { AlreadyToken, type NamedTokens, TokenService, type Tokens } from './tokens.ts'
+import type { NamedTokens } from './detokenize.ts'
+import { AlreadyToken, TokenService, type Tokens } from './tokens.ts'
 
 type Vault = { ledger: MemoryLedger; replica: Replica; tokens: TokenService; keyring: { now: Keyring } }
 

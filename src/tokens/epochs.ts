@@ -1,0 +1,162 @@
+// Epochs of tokens: opening, rotating and listing epochs, and the unwrapped epoch keys of the node.
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+import { EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
+import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { MAX_EPOCH } from '../crypto/token.ts'
+import { Problem } from '../errors.ts'
+import type { Replica } from '../replica/replica.ts'
+import { encodeEntry } from '../state/entries.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
+
+const CACHED_KEYS = 4096
+
+/** The key of the active epoch, and the revision of `epoch/<owner>`, the guard of new mappings. */
+type ActiveEpochKey = { readonly key: EpochKey; readonly revision: number }
+
+export type Rotation = { readonly epoch: number; readonly rotated: boolean; readonly revision: number }
+
+type EpochInfo = {
+  readonly epoch: number
+  readonly opened_at: string
+  readonly closed_at: string | null
+  readonly tokens: number
+}
+export type EpochList = { readonly active: number; readonly epochs: readonly EpochInfo[] }
+
+export class Epochs {
+  readonly #replica: Replica
+  readonly #keyring: () => Keyring
+  readonly #clock: Clock
+  /** Unwrapped keys by `owner@epoch`, the least recently used first. */
+  readonly #keys = new Map<string, EpochKey>()
+
+  constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
+    this.#replica = replica
+    this.#keyring = keyring
+    this.#clock = clock
+  }
+
+  /**
+   * Opens epoch `to` where `to` is the active epoch plus one; `to` = active is the safe retry. Throws Problem
+   * epoch-conflict, LedgerUnavailable, UnknownOutcome.
+   */
+  async rotate(owner: string, to: number): Promise<Rotation> {
+    for (;;) {
+      await this.#replica.barrier()
+      const state = this.#replica.owner(owner)
+      const active = state?.active ?? 0
+      if (state && to === active) return { epoch: active, rotated: false, revision: state.revision }
+      if (to !== active + 1) {
+        throw new Problem(
+          'epoch-conflict',
+          `the active epoch is ${active}: only ${active + 1} can be opened`,
+          { epoch: active },
+        )
+      }
+      const revision = await this.#open(owner, to, state?.revision ?? 0)
+      if (revision > 0) return { epoch: to, rotated: true, revision }
+    }
+  }
+
+  /** Opens epoch 1 of the owner unless an epoch is open already. Throws LedgerUnavailable, UnknownOutcome. */
+  async openFirst(owner: string): Promise<void> {
+    if (this.#replica.owner(owner)?.active) return
+    await this.#open(owner, 1, 0)
+  }
+
+  /** Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node was first. */
+  async #open(owner: string, epoch: number, guard: number): Promise<number> {
+    assert(epoch >= 1 && epoch <= MAX_EPOCH, 'epochs are numbered from 1 to MAX_EPOCH')
+    const root = this.#clock.random(ROOT_BYTES)
+    const before = this.#replica.owner(owner)?.keys.get(epoch - 1)?.openedAt
+    const now = Math.max(this.#clock.now(), before ? Date.parse(before) : 0)
+    const writer = this.#replica.nextWriter()
+    const epochAt = ledgerKey.epoch(owner)
+    const keyAt = ledgerKey.wrappedKey(owner, epoch)
+    const wrapped = this.#keyring().wrap(root, ['epoch', owner, String(epoch)], this.#clock)
+    const openedAt = new Date(now).toISOString()
+    const result = await this.#replica.commit(
+      {
+        if: [
+          { key: epochAt, revision: guard },
+          { key: keyAt, revision: 0 },
+        ],
+        put: [
+          { key: epochAt, value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+          { key: keyAt, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },
+        ],
+      },
+      keyAt,
+    )
+    if (!result.ok) return 0
+    assert(result.revision > guard, 'the revision of an epoch ascends')
+    return result.revision
+  }
+
+  /** All epochs of the owner after a barrier, oldest first. Throws LedgerUnavailable. */
+  async list(owner: string): Promise<EpochList> {
+    await this.#replica.barrier()
+    const state = this.#replica.owner(owner)
+    const epochs: EpochInfo[] = []
+    for (let epoch = 1; epoch <= (state?.active ?? 0); epoch++) {
+      epochs.push({
+        epoch,
+        opened_at: state?.keys.get(epoch)?.openedAt ?? '',
+        closed_at: state?.keys.get(epoch + 1)?.openedAt ?? null,
+        tokens: this.#replica.tokens(owner, epoch)?.count ?? 0,
+      })
+    }
+    return { active: state?.active ?? 0, epochs }
+  }
+
+  /**
+   * For a single request: whether the owner has an epoch. All unknown epochs together cost a single barrier.
+   */
+  known(owner: string): (epoch: number) => Promise<boolean> {
+    let barrier: Promise<void> | undefined
+    return async (epoch) => {
+      if (this.#replica.owner(owner)?.keys.has(epoch)) return true
+      barrier ??= this.#replica.barrier()
+      await barrier
+      return this.#replica.owner(owner)?.keys.has(epoch) ?? false
+    }
+  }
+
+  /** Throws Problem not-ready, unknown-root-key; LedgerUnavailable. */
+  async active(owner: string): Promise<ActiveEpochKey> {
+    if (!this.#replica.owner(owner)?.active) await this.#replica.barrier()
+    const state = this.#replica.owner(owner)
+    if (!state?.active)
+      throw new Problem('not-ready', 'the first epoch of this owner is not open yet', {
+        reasons: ['epoch 1 is not open'],
+      })
+    return { key: this.key(owner, state.active), revision: state.revision }
+  }
+
+  /** The key of a known epoch. Throws Problem unknown-root-key, internal. */
+  key(owner: string, epoch: number): EpochKey {
+    const name = `${owner}@${epoch}`
+    const cached = this.#keys.get(name)
+    if (cached) this.#keys.delete(name)
+    const key = cached ?? this.#unwrap(owner, epoch)
+    const [oldest] = this.#keys.keys()
+    if (this.#keys.size >= CACHED_KEYS && oldest !== undefined) this.#keys.delete(oldest)
+    this.#keys.set(name, key)
+    assert(key.owner === owner && key.epoch === epoch, 'an epoch key belongs to one owner and epoch')
+    assert(this.#keys.size <= CACHED_KEYS, 'the cache of epoch keys is bounded')
+    return key
+  }
+
+  #unwrap(owner: string, epoch: number): EpochKey {
+    const entry = this.#replica.owner(owner)?.keys.get(epoch)
+    if (!entry) throw new Problem('internal', `the key of epoch ${epoch} is not in the ledger`)
+    try {
+      const root = this.#keyring().unwrap(entry.wrapped, ['epoch', owner, String(epoch)])
+      return new EpochKey(owner, epoch, root)
+    } catch (error) {
+      if (!(error instanceof UnknownRootKey)) throw error
+      throw new Problem('unknown-root-key', `epoch ${epoch} is wrapped by a root key that this node lacks`)
+    }
+  }
+}
