@@ -1,18 +1,17 @@
-// The durable fold of the ledger: revisions in; pages, entries and the cursor in LMDB in one transaction; then, when
-// they can be read, the token tables and the state. Duplicates are decided there. And the checkpoint of the tables.
-import { crc32 } from 'node:zlib'
+// Applies revisions of the ledger. Pages, entries and the cursor are written to LMDB in a single transaction;
+// when the transaction can be read, the token tables and the state follow. The tables decide whether a
+// mapping is a duplicate.
 import { assert } from '../assert.ts'
-import { type Clock, randomHex } from '../clock.ts'
+import type { Clock } from '../clock.ts'
 import type { Known, Reader } from '../ledger/ledger.ts'
-import { decodeEntry, type Entry, LEDGER_FORMAT } from '../state/entries.ts'
-import { ledgerKey } from '../state/ledger-keys.ts'
+import { decodeEntry, type Entry } from '../state/entries.ts'
 import type { Segment } from '../state/segment.ts'
 import { type Decoded, State } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
-import { CorruptEntry } from '../state/writer.ts'
 import { nextTurn } from '../waiting.ts'
-import { readCheckpoint, removeOtherCheckpoints, writeCheckpoint } from './checkpoint.ts'
+import { Checkpointer } from './checkpoint.ts'
 import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
+import { ledgerMismatch, readGenesis, witnessOf } from './recognition.ts'
 import { ReceiptIndex, Records } from './records.ts'
 import { SegmentCounts } from './segment-counts.ts'
 import {
@@ -26,72 +25,86 @@ import {
 } from './store.ts'
 import { Tables } from './tables.ts'
 
-/** New mappings since the last checkpoint that make a new one worth its writing. */
-const CHECKPOINT_MAPPINGS = 1_000_000
-/** Pages read in one turn of the event loop, and in one read transaction. */
+/** Pages read in a turn of the event loop, and in a read transaction. */
 const PAGES_A_TURN = 10_000
+/** Page numbers are stored as u32. */
+const LAST_PAGE = 0xffff_ffff
+
+const EMPTY: Meta = {
+  format: REPLICA_FORMAT,
+  ledger: '',
+  cursor: 0,
+  pages: 0,
+  records: 0,
+  witness: '',
+  checkpoint: '',
+}
 
 /**
- * What leads to one revision; all of it is applied in one transaction. In a snapshot `revision` stays the cursor's until
- * all is there: then the last step has `whole`.
+ * The effects of a revision, applied in a single transaction. The steps of a snapshot keep the cursor's
+ * revision until the last step, which has the snapshot's revision and `whole`.
  */
 export type Step = {
   readonly revision: number
   readonly decoded: readonly Decoded[]
-  /** Keys of entries that are no longer there. */
+  /** Keys of receipts that were removed. */
   readonly removed: readonly string[]
   readonly bytes: number
   readonly whole?: boolean
 }
 
+/** A batch for the store, and what it leads to in memory. */
+type Prepared = {
+  readonly batch: Batch
+  /** The first page of each segment, the record of each version and receipt. */
+  readonly numbers: ReadonlyMap<Entry, number>
+  readonly segmentCounts: SegmentCounts
+}
+
 export class Applier {
   readonly state = new State()
   readonly tables = new Tables()
-  /** The record of every receipt. */
+  /** The record number of every receipt. */
   readonly receipts = new ReceiptIndex()
+  readonly checkpointer: Checkpointer
   /** The last revision whose effects can be read here. */
   applied: number
-  /** Since the start: segments applied, and mappings in them that were there already. */
+  /** Since the start: segments applied, and their mappings that were known already. */
   segments = 0
   ignoredDuplicates = 0
-  readonly #path: string
   readonly #store: ReplicaStore
-  readonly #clock: Clock
   #meta: Meta
   #segmentCounts = new SegmentCounts()
-  #sinceCheckpoint = 0
-  #checkpointing: Promise<void> | undefined
 
   /** Throws DamagedReplica where the file has another format. */
   constructor(path: string, store: ReplicaStore, clock: Clock) {
-    const meta = store.meta() ?? {
-      format: REPLICA_FORMAT,
-      ledger: '',
-      cursor: 0,
-      pages: 0,
-      records: 0,
-      witness: '',
-      checkpoint: '',
-    }
+    const meta = store.meta() ?? EMPTY
     if (meta.format !== REPLICA_FORMAT) throw new DamagedReplica('the replica has another format')
-    this.#path = path
     this.#store = store
-    this.#clock = clock
     this.#meta = meta
     this.applied = meta.cursor
+    this.checkpointer = new Checkpointer(path, clock, {
+      tables: this.tables,
+      pages: () => this.#meta.pages,
+      flushed: () => store.flushed(),
+      record: async (checkpoint) => {
+        this.#meta = { ...this.#meta, checkpoint }
+        await store.writeMeta(this.#meta)
+      },
+    })
   }
 
-  /** Identity of the ledger that is followed; undefined where none has been seen yet. */
+  /** Identity of the followed ledger; undefined before the first contact. */
   get identity(): string | undefined {
     return this.#meta.ledger || undefined
   }
 
-  /** What is here of each boot's segments, for a snapshot that leaves it out. */
+  /** The applied segments of each boot, which a snapshot may leave out. */
   known(): Known[] {
     return this.#segmentCounts.known()
   }
 
-  /** Reads what is stored. Throws DamagedReplica where a record does not match its checksum. */
+  /** Reads the file into memory. Throws DamagedReplica where a record does not match its checksum. */
   async load(): Promise<void> {
     for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
     this.#segmentCounts = new SegmentCounts(this.#store.segmentCounts())
@@ -102,27 +115,11 @@ export class Applier {
     }
     for (const { number, key, revision, value } of this.#store.records()) {
       const entry = decodeEntry(key, value)
-      assert(entry?.kind === 'version' || entry?.kind === 'receipt', 'others are stored by their keys')
+      assert(entry?.kind === 'version' || entry?.kind === 'receipt', 'records are versions or receipts')
       if (entry.kind === 'receipt') this.receipts.set(key, number)
       else this.state.apply(revision, key, entry, number)
     }
-    await this.#loadPages(await this.#loadCheckpoint())
-  }
-
-  /** Returns the first page that the checkpoint does not cover. */
-  async #loadCheckpoint(): Promise<number> {
-    const [name, covered] = this.#meta.checkpoint.split(' ')
-    const tables = name ? await readCheckpoint(this.#path, name, Number(covered)) : undefined
-    await removeOtherCheckpoints(this.#path, tables ? name : '')
-    if (!tables) {
-      if (name) await this.#writeMeta({ checkpoint: '' })
-      return 0
-    }
-    for (const [id, tokens] of tables) {
-      const table = this.tables.byId(id)
-      if (table) this.tables.add(id, table.owner, table.epoch, tokens)
-    }
-    return Number(covered)
+    await this.#loadPages(await this.checkpointer.load(this.#meta.checkpoint))
   }
 
   async #loadPages(from: number): Promise<void> {
@@ -143,12 +140,12 @@ export class Applier {
       if (expected < stop) throw new DamagedReplica(`page ${expected} is damaged or missing`)
       await nextTurn()
     }
-    this.#sinceCheckpoint = (this.#meta.pages - from) * PAGE_MAPPINGS
+    this.checkpointer.added((this.#meta.pages - from) * PAGE_MAPPINGS)
   }
 
   /**
-   * Applies the steps in one transaction. `report` hears of every entry when it can be read. Throws WriteFailed, with
-   * nothing applied.
+   * Applies the steps in a single transaction. `report` is called with every entry when the entry can be
+   * read. Throws WriteFailed, with nothing applied.
    */
   async apply(steps: readonly Step[], report: (put: Decoded) => void): Promise<void> {
     const { batch, numbers, segmentCounts } = this.#prepare(steps)
@@ -171,54 +168,40 @@ export class Applier {
       }
       this.applied = revision
     }
+    assert(this.applied === batch.meta.cursor, 'the cursor is stored with the data of its revision')
   }
 
-  /** `numbers`: the first page of a segment, the record of a version or a receipt. */
-  #prepare(steps: readonly Step[]): {
-    batch: Batch
-    numbers: Map<Entry, number>
-    segmentCounts: SegmentCounts
-  } {
+  #prepare(steps: readonly Step[]): Prepared {
     const pages: { number: number; page: Buffer }[] = []
     const entries: StoredEntry[] = []
     const records = new Records(this.#meta.records, (key, entry) => this.#recordOf(key, entry))
     const tables = new Map<string, StoredTable>()
     const numbers = new Map<Entry, number>()
     const segmentCounts = this.#segmentCounts.copy()
-    let next = this.#meta.pages
-    for (const { decoded, removed, revision: cursor, whole } of steps) {
+    let nextPage = this.#meta.pages
+    let cursor = this.applied
+    for (const { decoded, removed, revision, whole } of steps) {
+      const ahead = revision === this.applied && !whole
+      assert(ahead || whole || revision === cursor + 1, 'revisions are dense: each is the cursor + 1')
+      assert(revision >= cursor, 'the cursor never goes back')
+      cursor = revision
       for (const key of removed) records.remove(key)
-      const ahead = cursor === this.applied && !whole
       for (const { key, entry, value, revision } of decoded) {
         if (entry.kind === 'version' || entry.kind === 'receipt') {
           numbers.set(entry, records.put({ key, revision, value }, entry))
-          continue
-        }
-        if (entry.kind !== 'segment') {
+        } else if (entry.kind !== 'segment') {
           entries.push({ key, revision, value })
-          continue
-        }
-        if (!segmentCounts.add(entry, ahead)) continue // a snapshot that broke off has brought it already
-        const { owner, epoch } = entry
-        const name = `${owner}@${epoch}`
-        let table: StoredTable | undefined = this.tables.get(owner, epoch) ?? tables.get(name)
-        if (!table) {
-          table = { id: this.tables.nextId + tables.size, owner, epoch }
-          tables.set(name, table)
-        }
-        numbers.set(entry, next)
-        for (const page of encodePages(entry, table.id, next)) pages.push({ number: next++, page })
+        } else if (segmentCounts.add(entry, ahead)) {
+          const table = this.#tableOf(entry, tables)
+          numbers.set(entry, nextPage)
+          for (const page of encodePages(entry, table.id, nextPage)) pages.push({ number: nextPage++, page })
+        } // else an unfinished snapshot has brought the segment already
       }
       if (whole) segmentCounts.catchUp()
     }
-    const cursor = steps[steps.length - 1].revision
-    const meta = {
-      ...this.#meta,
-      cursor,
-      pages: next,
-      records: records.next,
-      witness: witnessOf(steps) ?? this.#meta.witness,
-    }
+    assert(nextPage <= LAST_PAGE, 'a page number has 32 bits')
+    const witness = witnessOf(steps) ?? this.#meta.witness
+    const meta = { ...this.#meta, cursor, pages: nextPage, records: records.next, witness }
     const batch = {
       pages,
       entries,
@@ -230,43 +213,24 @@ export class Applier {
     return { batch, numbers, segmentCounts }
   }
 
-  /**
-   * Why this is not the ledger that was followed, undefined where it is: it has the same identity, its head is not
-   * before the cursor, and the last immutable entry applied is there with the same revision and bytes. A replica that
-   * has followed none yet follows this one from now on. Throws CorruptEntry, LedgerUnavailable.
-   */
-  async ledgerMismatch(ledger: Reader): Promise<string | undefined> {
-    const meta = this.#meta
-    const found = await ledger.read(ledgerKey.genesis)
-    const genesis = found.value ? decodeEntry(ledgerKey.genesis, found.value) : undefined
-    if (genesis?.kind !== 'genesis') return 'the ledger is empty'
-    if (genesis.format > LEDGER_FORMAT)
-      throw new CorruptEntry(`the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`)
-    if (meta.ledger === '') this.#meta = { ...this.#meta, ledger: genesis.identity }
-    else if (genesis.identity !== meta.ledger)
-      return `the ledger is ${genesis.identity}, and the replica follows ${meta.ledger}`
-    const head = await ledger.head()
-    if (head < meta.cursor)
-      return `the ledger ends at revision ${head}, and revision ${meta.cursor} has been applied here`
-    return this.#missingWitness(ledger, meta.witness)
-  }
-
-  async #missingWitness(ledger: Reader, witness: string): Promise<string | undefined> {
-    if (witness === '') return undefined
-    const [key, revision, checksum] = witness.split(' ')
-    const { value, revision: at } = await ledger.read(key)
-    if (value !== null && at === Number(revision) && crc32(value) === Number(checksum)) return undefined
-    return `the ledger does not hold ${key} as it was applied here at revision ${revision}`
+  /** The table of a segment: known, or among `added`, or added there. */
+  #tableOf({ owner, epoch }: Segment, added: Map<string, StoredTable>): StoredTable {
+    const name = `${owner}@${epoch}`
+    const known = this.tables.get(owner, epoch) ?? added.get(name)
+    if (known) return known
+    const table = { id: this.tables.nextId + added.size, owner, epoch }
+    added.set(name, table)
+    return table
   }
 
   #insert(segment: Segment, firstPage: number): void {
     const fresh = this.tables.insertSegment(segment, firstPage)
     this.segments++
     this.ignoredDuplicates += segment.count - fresh
-    this.#sinceCheckpoint += fresh
+    this.checkpointer.added(fresh)
   }
 
-  /** Of all receipts. Throws DamagedReplica. */
+  /** Keys of all receipts. Throws DamagedReplica. */
   receiptKeys(): string[] {
     return [...this.receipts.numbers()].flatMap((number) => this.#store.record(number)?.key ?? [])
   }
@@ -276,51 +240,20 @@ export class Applier {
     return this.state.owners.get(entry.owner)?.secrets.get(entry.name)?.[entry.version - 1]?.record
   }
 
-  /** Begins a checkpoint in the background when enough is new; one at a time. */
-  checkpointIfDue(failed: (error: Error) => void): void {
-    const due = Math.max(CHECKPOINT_MAPPINGS, this.tables.mappings * 0.25)
-    if (this.#sinceCheckpoint < due || this.#checkpointing !== undefined) return
-    this.#checkpointing = this.checkpoint()
-      .catch(failed)
-      .finally(() => {
-        this.#checkpointing = undefined
-      })
+  /**
+   * Why the ledger is not the followed ledger; undefined where it is. A replica that has followed no ledger
+   * yet follows this ledger from now on. Throws CorruptEntry, LedgerUnavailable.
+   */
+  async ledgerMismatch(ledger: Reader): Promise<string | undefined> {
+    const genesis = await readGenesis(ledger)
+    if (!genesis) return 'the ledger is empty'
+    if (this.#meta.ledger === '') this.#meta = { ...this.#meta, ledger: genesis.identity }
+    return ledgerMismatch(ledger, genesis, this.#meta)
   }
 
-  /** Writes a checkpoint, where anything is new since the last one. */
-  async checkpoint(): Promise<void> {
-    if (this.#sinceCheckpoint === 0) return
-    this.#sinceCheckpoint = 0
-    const covered = this.#meta.pages
-    await this.#store.flushed()
-    const name = randomHex(this.#clock, 8)
-    await writeCheckpoint(
-      this.#path,
-      name,
-      this.tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
-    )
-    await this.#writeMeta({ checkpoint: `${name} ${covered}` })
-    await removeOtherCheckpoints(this.#path, name)
-  }
-
-  async #writeMeta(change: Partial<Meta>): Promise<void> {
-    this.#meta = { ...this.#meta, ...change }
-    await this.#store.writeMeta(this.#meta)
-  }
-
-  /** Nothing may be applied any more: writes a last checkpoint, and closes the file. */
+  /** Writes a last checkpoint and closes the file: nothing may be applied any more. */
   async close(failed: (error: Error) => void): Promise<void> {
-    await this.#checkpointing
-    await this.checkpoint().catch(failed)
+    await this.checkpointer.close(failed)
     await this.#store.close()
   }
-}
-
-/** Key, revision and checksum of the last entry of the steps that is never put again. */
-function witnessOf(steps: readonly Step[]): string | undefined {
-  for (let i = steps.length - 1; i >= 0; i--) {
-    const put = steps[i].decoded.findLast(({ entry }) => entry.kind === 'segment' || entry.kind === 'boot')
-    if (put) return `${put.key} ${put.revision} ${crc32(put.value)}`
-  }
-  return undefined
 }

@@ -1,4 +1,5 @@
-// Barriers are shared: those who ask while one is on its way have the next one in common, never one that has been sent.
+// Barriers are shared: those who ask while one is on its way have the next one in common, never one that has
+// been sent.
 import { CommitDelay } from '../commit-delay.ts'
 
 type Caller = { readonly resolve: () => void; readonly reject: (error: Error) => void }

@@ -1,20 +1,114 @@
-// A checkpoint of the token tables, written in the background. It has a random name, and counts only while the
-// replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was true at a
-// moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages are read instead.
+// A checkpoint of the token tables, written in the background. It has a random name, and counts only while
+// the replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was
+// true at a moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages
+// are read instead.
 //
-// File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32, words · end mark with
-// the count of parts. Little-endian.
+// File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32,
+// words · end mark with the count of parts. Little-endian.
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
+import { assert } from '../assert.ts'
+import { type Clock, randomHex } from '../clock.ts'
 import { syncDirectory } from '../files.ts'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
+import type { Tables } from './tables.ts'
 
 /** The file names itself: another one under its name is not it. */
 const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}\n`)
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
 const BLOCK_BYTES = 4 * 1024 * 1024
+/** New mappings since the last checkpoint that make another checkpoint worth its writing. */
+const LEAST_MAPPINGS = 1_000_000
+/** The same as a part of all mappings. */
+const LEAST_SHARE = 0.25
+
+/** The parts of the replica that a checkpoint needs. */
+type Source = {
+  readonly tables: Tables
+  /** The next page number: a checkpoint covers all pages before. */
+  readonly pages: () => number
+  /** Resolves when all written pages are durable. */
+  readonly flushed: () => Promise<void>
+  /** Stores the name of the checkpoint that belongs to the file's history. */
+  readonly record: (checkpoint: string) => Promise<void>
+}
+
+export class Checkpointer {
+  readonly #path: string
+  readonly #clock: Clock
+  readonly #source: Source
+  #mappings = 0
+  #writing: Promise<void> | undefined
+
+  constructor(path: string, clock: Clock, source: Source) {
+    this.#path = path
+    this.#clock = clock
+    this.#source = source
+  }
+
+  /** Counts mappings that the last checkpoint does not have. */
+  added(mappings: number): void {
+    this.#mappings += mappings
+  }
+
+  /**
+   * Loads the tables of the recorded checkpoint (name, space, pages covered; or empty), and removes every
+   * other checkpoint. Returns the first page that the checkpoint does not cover.
+   */
+  async load(recorded: string): Promise<number> {
+    const [name, covered] = recorded.split(' ')
+    const tables = name ? await readCheckpoint(this.#path, name, Number(covered)) : undefined
+    await removeOtherCheckpoints(this.#path, tables ? name : '')
+    if (!tables) {
+      if (name) await this.#source.record('')
+      return 0
+    }
+    for (const [id, tokens] of tables) {
+      const table = this.#source.tables.byId(id)
+      if (table) this.#source.tables.add(id, table.owner, table.epoch, tokens)
+    }
+    return Number(covered)
+  }
+
+  /**
+   * Begins a checkpoint in the background when enough mappings are new, unless another checkpoint is being
+   * written.
+   */
+  beginIfDue(failed: (error: Error) => void): void {
+    const due = Math.max(LEAST_MAPPINGS, this.#source.tables.mappings * LEAST_SHARE)
+    if (this.#mappings < due || this.#writing !== undefined) return
+    this.#writing = this.write()
+      .catch(failed)
+      .finally(() => {
+        this.#writing = undefined
+      })
+  }
+
+  /** Writes a checkpoint, unless no mapping is new since the last checkpoint. */
+  async write(): Promise<void> {
+    if (this.#mappings === 0) return
+    this.#mappings = 0
+    const covered = this.#source.pages()
+    await this.#source.flushed()
+    const name = randomHex(this.#clock, 8)
+    await writeCheckpoint(
+      this.#path,
+      name,
+      this.#source.tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
+    )
+    assert(covered <= this.#source.pages(), 'page numbers ascend')
+    await this.#source.record(`${name} ${covered}`)
+    await removeOtherCheckpoints(this.#path, name)
+  }
+
+  /** Waits for a checkpoint in the background, then writes a last checkpoint. */
+  async close(failed: (error: Error) => void): Promise<void> {
+    await this.#writing
+    await this.write().catch(failed)
+  }
+}
 
 /** A table by the replica's own number of it. */
 type Numbered = { readonly id: number; readonly table: TokenTable }
@@ -22,8 +116,9 @@ type Numbered = { readonly id: number; readonly table: TokenTable }
 const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
 
 /**
- * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already hold
- * mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on loading.
+ * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already
+ * hold mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on
+ * loading.
  */
 export async function writeCheckpoint(dir: string, name: string, tables: Iterable<Numbered>): Promise<void> {
   const temporary = `${fileOf(dir, name)}.new`
@@ -71,8 +166,8 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
 }
 
 /**
- * The tables of a checkpoint without what lies at or after page `limit`; undefined where there is none of that name
- * or it is damaged.
+ * The tables of a checkpoint without what lies at or after page `limit`; undefined where there is none of
+ * that name or it is damaged.
  */
 export async function readCheckpoint(
   dir: string,

@@ -1,72 +1,66 @@
-// The follow loop: read the own cursor, follow the ledger after it, apply in transactions, begin again when the
-// stream breaks. The reader runs ahead of the writer by a bounded number of bytes.
+// Follows the ledger after the replica's own cursor: a reader fills the queue, a writer applies queued steps.
+// When the stream breaks, the reader starts again; when the history after the cursor is gone, a snapshot
+// takes its place.
+
+import { assert } from '../assert.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import { sleep } from '../waiting.ts'
 import type { Applier, Step } from './apply.ts'
+import { QUEUE_BYTES, StepQueue } from './queue.ts'
 import { WriteFailed } from './store.ts'
 
-/** Bytes of revisions that may wait to be applied, and that go into one transaction. */
-const QUEUE_BYTES = 8 * 1024 * 1024
 const RETRY_MS = 200
-/** Commits smaller than this together wait so long for more, unless somebody waits for them. */
-const GATHER_BYTES = 256 * 1024
-const GATHER_MS = 25
 
-export type FollowEvents = {
+type FollowEvents = {
   lost(reason: string): void
   recovered(): void
   caughtUp(from: number, to: number, ms: number): void
-  /** An entry can be read here. */
+  /** The entry can be read here. */
   applied(put: Decoded): void
+  /** More revisions have been applied. */
+  advanced(): void
 }
+
+type CatchUp = { readonly from: number; readonly to: number; readonly started: number }
 
 export class Follower {
   /** The ledger's head as last seen. */
-  head = 0
+  head: number
   /** Puts under keys that are not ours. */
   foreignKeys = 0
-  /** Why nothing can be applied at the moment, if so. */
+  /** Why nothing can be applied at the moment; undefined when all is well. */
   stalled: string | undefined
-  /** Why the ledger is not the one that was followed: nothing is applied, nothing is deleted. */
+  /**
+   * Why the ledger is not the followed ledger; undefined where it is. Until then nothing is applied or
+   * deleted.
+   */
   mismatch: string | undefined = 'the ledger has not been reached yet'
   readonly #ledger: Ledger
   readonly #applier: Applier
   readonly #events: FollowEvents
+  /** Milliseconds. */
   readonly #now: () => number
   readonly #stop = new AbortController()
-  readonly #advanced: (error?: Error) => void
-  #queue: Step[] = []
-  #queueBytes = 0
-  /** The last revision that was read from the ledger. */
+  readonly #queue = new StepQueue()
+  /** The last revision read from the ledger. */
   #read: number
-  #arrived = Promise.withResolvers<void>()
-  #room = Promise.withResolvers<void>()
-  #hurried = Promise.withResolvers<void>()
-  #recognized = Promise.withResolvers<void>()
-  /** The highest revision that somebody waits for. */
-  #wanted = 0
+  readonly #recognized = Promise.withResolvers<void>()
+  /** Revisions that were in the ledger before the stream began: reported as a single event when applied. */
+  #catchUp: CatchUp | undefined
   #running: Promise<unknown> = Promise.resolve()
 
-  /** `advanced` is called whenever more has been applied. */
-  constructor(
-    ledger: Ledger,
-    applier: Applier,
-    events: FollowEvents,
-    now: () => number,
-    advanced: () => void,
-  ) {
+  constructor(ledger: Ledger, applier: Applier, events: FollowEvents, now: () => number) {
     this.#ledger = ledger
     this.#applier = applier
     this.#events = events
     this.#now = now
-    this.#advanced = advanced
     this.#read = applier.applied
     this.head = applier.applied
   }
 
-  /** Runs until `stop`; an invariant that breaks goes to `fatal`. */
+  /** Runs until `stop`. `fatal` is called with a broken invariant. */
   start(fatal: (error: Error) => void): void {
     this.#ledger.checkConnections((reader) => this.#recognize(reader))
     this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
@@ -78,30 +72,54 @@ export class Follower {
     return this.#stop.signal.aborted
   }
 
-  /** Resolves when the ledger has been looked at for the first time: `mismatch` tells what was found. */
+  /** Resolves after the first look at the ledger; `mismatch` is the result. */
   get recognized(): Promise<void> {
     return this.#recognized.promise
   }
 
-  /** What is applied now was there before this node looked. */
+  /** Whether the revisions applied now were in the ledger before the stream began. */
   get catchingUp(): boolean {
     return this.#catchUp !== undefined
   }
 
+  /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed. */
+  async checkLedger(): Promise<void> {
+    if (this.mismatch === undefined) return
+    await this.recognized
+    if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
+  }
+
+  sawHead(revision: number): void {
+    this.head = Math.max(this.head, revision)
+  }
+
+  /** The error of a wait that has lasted too long. */
+  unavailable(): LedgerUnavailable {
+    if (this.stalled !== undefined) return new LedgerUnavailable('disk-full', 'the replica cannot be written')
+    const behind = this.#applier.applied < this.head
+    return new LedgerUnavailable(
+      'no-quorum',
+      behind ? 'the replica is behind the ledger' : 'the ledger cannot be reached',
+    )
+  }
+
+  /** A caller waits for the revision: it is applied as soon as it has been read. */
+  hurry(revision: number): void {
+    this.#queue.hurry(revision)
+  }
+
   async stop(): Promise<void> {
     this.#stop.abort()
-    this.#arrived.resolve()
-    this.#hurried.resolve()
-    this.#room.resolve()
+    this.#queue.close()
     await this.#running
   }
 
   async #readForEver(): Promise<void> {
     for (let lost = false; !this.#stopped; ) {
       try {
-        while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
+        await this.#drained()
         await this.#recognize()
-        this.head = Math.max(this.head, await this.#ledger.head())
+        this.sawHead(await this.#ledger.head())
         if (lost) this.#events.recovered()
         lost = false
         await this.#readStream()
@@ -116,7 +134,14 @@ export class Follower {
     }
   }
 
-  /** Before anything is believed of a (re)connected ledger: is it the one that was followed? */
+  /** Waits until all revisions read have been applied. */
+  async #drained(): Promise<void> {
+    while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
+  }
+
+  /**
+   * Checks a new connection before anything read from it is believed. Throws LedgerUnavailable, CorruptEntry.
+   */
   async #recognize(ledger: Reader = this.#ledger): Promise<void> {
     this.mismatch = await this.#applier.ledgerMismatch(ledger)
     this.#recognized.resolve()
@@ -124,66 +149,37 @@ export class Follower {
   }
 
   async #readStream(): Promise<void> {
-    this.#tellWhenCaughtUp(this.#read, this.head)
+    this.#expectCatchUp(this.#read, this.head)
     for await (const { revision, puts } of this.#ledger.follow(this.#read, this.#stop.signal)) {
       if (this.#stopped) return
-      this.head = Math.max(this.head, revision)
+      assert(revision === this.#read + 1, 'revisions are dense: each is the cursor + 1')
+      this.sawHead(revision)
       const { decoded, removed, foreign } = decodePuts(revision, puts)
       this.foreignKeys += foreign
       const bytes = puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 0)
       this.#read = revision
       this.#queue.push({ revision, decoded, removed, bytes })
-      this.#queueBytes += bytes
-      this.#arrived.resolve()
-      if (this.#queueBytes >= GATHER_BYTES) this.#hurried.resolve()
-      while (this.#queueBytes > QUEUE_BYTES && !this.#stopped) await this.#room.promise
+      await this.#queue.room()
     }
     if (!this.#stopped) throw new LedgerUnavailable('closed', 'the stream of revisions has ended')
   }
 
-  /** One event stands for a whole catch-up. */
-  #catchUp: { readonly from: number; readonly to: number; readonly started: number } | undefined
-
-  #tellWhenCaughtUp(from: number, to: number): void {
+  #expectCatchUp(from: number, to: number): void {
     if (to > from) this.#catchUp = { from, to, started: this.#now() }
   }
 
   async #applyForEver(): Promise<void> {
     while (!this.#stopped) {
-      if (this.#queue.length === 0) {
-        this.#arrived = Promise.withResolvers()
-        await this.#arrived.promise
-        continue
-      }
-      await this.#gather()
-      const steps = this.#queue
-      this.#queue = []
-      this.#queueBytes = 0
-      this.#room.resolve()
-      this.#room = Promise.withResolvers()
+      const steps = await this.#queue.take(this.#applier.applied)
+      if (steps.length === 0) return
       await this.#apply(steps)
-      this.#applier.checkpointIfDue((error) =>
+      this.#applier.checkpointer.beginIfDue((error) =>
         this.#events.lost(`the checkpoint could not be written: ${error.message}`),
       )
     }
   }
 
-  /** Somebody waits for this revision: it is applied as soon as it is here. */
-  hurry(revision: number): void {
-    this.#wanted = Math.max(this.#wanted, revision)
-    this.#hurried.resolve()
-  }
-
-  /** Small commits that nobody waits for share a transaction: the ledger's acknowledgement does not need this one. */
-  async #gather(): Promise<void> {
-    if (this.#applier.applied < this.#wanted || this.#queueBytes >= GATHER_BYTES) return
-    this.#hurried = Promise.withResolvers()
-    const timer = setTimeout(this.#hurried.resolve, GATHER_MS)
-    await this.#hurried.promise
-    clearTimeout(timer)
-  }
-
-  /** A full disk is waited out: the ledger has it all, and nothing is lost by being late. */
+  /** Waits while the disk is full: the ledger has every revision, and nothing is lost by being late. */
   async #apply(steps: readonly Step[]): Promise<void> {
     for (;;) {
       try {
@@ -198,16 +194,20 @@ export class Follower {
     }
     if (this.stalled !== undefined) this.#events.recovered()
     this.stalled = undefined
-    this.head = Math.max(this.head, this.#applier.applied)
-    if (this.#catchUp && this.#applier.applied >= this.#catchUp.to) {
+    const { applied } = this.#applier
+    this.sawHead(applied)
+    if (this.#catchUp && applied >= this.#catchUp.to) {
       const { from, to, started } = this.#catchUp
       this.#catchUp = undefined
       this.#events.caughtUp(from, to, Math.round(this.#now() - started))
     }
-    this.#advanced()
+    this.#events.advanced()
   }
 
-  /** Returns what it has failed of. History that goes on the way is no failure: again, from a new head. */
+  /**
+   * Takes snapshots until no history is compacted meanwhile. Returns the error of a failure; undefined for
+   * success.
+   */
   async #tryResync(): Promise<unknown> {
     for (;;) {
       try {
@@ -219,12 +219,12 @@ export class Follower {
     }
   }
 
-  /** Everything live at one revision, when the history in between is gone. What is here already is left out. */
+  /** Applies all live entries at a single revision, without the segments that are here already. */
   async #resync(): Promise<void> {
-    while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
+    await this.#drained()
     const from = this.#applier.applied
     const { revision, entries } = await this.#ledger.snapshot(this.#applier.known())
-    this.#tellWhenCaughtUp(from, revision)
+    this.#expectCatchUp(from, revision)
     let decoded: Decoded[] = []
     let bytes = 0
     const receipts = new Set<string>()
@@ -237,11 +237,11 @@ export class Follower {
       decoded.push(...one.decoded)
       bytes += entry.value.length
       if (bytes < QUEUE_BYTES) continue
-      await this.#apply([{ revision: from, decoded, removed: [], bytes }]) // the cursor stays until all is there
+      await this.#apply([{ revision: from, decoded, removed: [], bytes }]) // the cursor stays until all is applied
       decoded = []
       bytes = 0
     }
-    // No other kind of entry is ever removed.
+    // Entries of no other kind are ever removed.
     const removed = this.#applier.receiptKeys().filter((key) => !receipts.has(key))
     await this.#apply([{ revision, decoded, removed, bytes, whole: true }])
     this.#read = revision

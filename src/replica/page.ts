@@ -2,8 +2,8 @@
 //
 //   crc32 u32 · table u32 · count u8 · sizes (u16 each, units of 8 bytes) · bodies (16 bytes each) · sealed values
 //
-// little-endian, padded so that bodies begin at a multiple of 4. `table` is the replica's own number of an owner and
-// epoch. The checksum covers the page number and all that follows it.
+// little-endian, padded so that bodies begin at a multiple of 4. `table` is the replica's own number of an
+// owner and epoch. The checksum covers the page number and all that follows it.
 import { crc32 } from 'node:zlib'
 import type { Segment } from '../state/segment.ts'
 
@@ -41,7 +41,9 @@ function pageChecksum(page: Buffer, length: number, number: number): number {
   return crc32(page.subarray(4, length), number)
 }
 
-/** True where the page is whole and is the one of this number. `length` since lmdb's fast buffers are longer. */
+/**
+ * True where the page is whole and is the one of this number. `length` since lmdb's fast buffers are longer.
+ */
 export function pageIsWhole(page: Buffer, length: number, number: number): boolean {
   if (length < HEAD || page.readUInt32LE(0) !== pageChecksum(page, length, number)) return false
   const count = page[8]

@@ -17,8 +17,9 @@ export class PageReader {
   }
 
   /**
-   * Points at the sealed value of `slot` on page `number`; returns its size in units of 8 bytes, 0 where the page
-   * has no such slot. The checksum is not looked at: whoever opens the value sees whether it is authentic.
+   * Points at the sealed value of `slot` on page `number`; returns its size in units of 8 bytes, 0 where the
+   * page has no such slot. The checksum is not looked at: whoever opens the value sees whether it is
+   * authentic.
    */
   seek(number: number, slot: number): number {
     if (number !== this.#number) {

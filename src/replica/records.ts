@@ -1,5 +1,5 @@
-// Where versions of secrets and receipts are stored: records, numbered as they come. A version's number is in the state;
-// a receipt's is here.
+// Where versions of secrets and receipts are stored: records, numbered as they come. A version's number is in
+// the state; a receipt's is here.
 import type { Receipt } from '../state/receipt.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Batch, StoredEntry } from './store.ts'

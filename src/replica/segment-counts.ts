@@ -1,6 +1,7 @@
-// Which segments are here, boot by boot: how many up to the cursor, and the last one's number. A boot's numbers grow, but
-// its commits may be accepted in another order; so the last number alone does not say that all before it are here. The
-// count does: where the ledger has just as many up to that number, a snapshot can leave them out.
+// Which segments are here, boot by boot: how many up to the cursor, and the last one's number. A boot's
+// numbers grow, but its commits may be accepted in another order; so the last number alone does not say that
+// all before it are here. The count does: where the ledger has just as many up to that number, a snapshot can
+// leave them out.
 import type { Known } from '../ledger/ledger.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'

@@ -1,6 +1,7 @@
-// The replica's LMDB file: pages, records (versions of secrets, receipts), other entries, the numbers of tables, and the
-// cursor, which is written in the same transaction as the data it stands for. Pages and records are numbered as they
-// come: to add at the end costs a fraction of what it costs to put between others. Every record has a checksum over key and value. The file is disposable.
+// The replica's LMDB file: pages, records (versions of secrets, receipts), other entries, the numbers of
+// tables, and the cursor, which is written in the same transaction as the data it stands for. Pages and
+// records are numbered as they come: to add at the end costs a fraction of what it costs to put between
+// others. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { FatalError, OperatorError } from '../errors.ts'
@@ -12,7 +13,10 @@ export class DamagedReplica extends FatalError {
   override readonly name = 'DamagedReplica'
 }
 
-/** A transaction was not written, most often for want of room: nothing of it is there, and it may be tried again. */
+/**
+ * A transaction was not written, most often for want of room: nothing of it is there, and it may be tried
+ * again.
+ */
 export class WriteFailed extends OperatorError {
   override readonly name = 'WriteFailed'
 }
@@ -27,9 +31,14 @@ export type Meta = {
   /** The next page's number, and the next record's. */
   readonly pages: number
   readonly records: number
-  /** The last immutable entry applied: key, revision and checksum, by which the ledger is known again; '' before. */
+  /**
+   * The last immutable entry applied: key, revision and checksum, by which the ledger is known again; ''
+   * before.
+   */
   readonly witness: string
-  /** The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none. */
+  /**
+   * The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none.
+   */
   readonly checkpoint: string
 }
 

@@ -1,9 +1,9 @@
-// The token table: from a token body to its place (page, slot), in memory, per owner and epoch. Open addressing over
-// typed arrays, 24 bytes a slot. It is Bitcask's trade: look-ups without I/O, for memory.
+// The token table: from a token body to its place (page, slot), in memory, per owner and epoch. Open
+// addressing over typed arrays, 24 bytes a slot. It is Bitcask's trade: look-ups without I/O, for memory.
 //
-// Bodies are pseudo-random, so they are their own hash: the top bits of the first word choose the part, the second
-// word the slot in it. A part grows from 64 slots to PART_SLOTS, then splits in two by the next bit: no growth ever
-// touches more than one part, and ten thousand small owners cost little.
+// Bodies are pseudo-random, so they are their own hash: the top bits of the first word choose the part, the
+// second word the slot in it. A part grows from 64 slots to PART_SLOTS, then splits in two by the next bit:
+// no growth ever touches more than one part, and ten thousand small owners cost little.
 import { assert } from '../assert.ts'
 
 export const SLOT_WORDS = 6 // four words of body, page, slot in the page + 1 (0: empty)
@@ -63,9 +63,9 @@ export class TokenTable {
   }
 
   /**
-   * Touches the slots where the first `count` bodies will be looked up. These reads do not wait for each other, while
-   * those of `find` do, whose branches depend on what they read: over 20 million mappings a batch is then found in
-   * 0.28 µs a body instead of 0.45. Small tables are in the cache anyway.
+   * Touches the slots where the first `count` bodies will be looked up. These reads do not wait for each
+   * other, while those of `find` do, whose branches depend on what they read: over 20 million mappings a
+   * batch is then found in 0.28 µs a body instead of 0.45. Small tables are in the cache anyway.
    */
   warm(words: Uint32Array, count: number): number {
     let touched = 0

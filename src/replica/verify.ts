@@ -1,7 +1,7 @@
 // Whether a replica is what its ledger says: its digest against that of another one, built from nothing up to
-// the same revision. The node must be stopped. An embedded ledger, which has no other node, is taken up to the
-// replica's own cursor, so that nothing changes; a shared one may have moved on, and the replica catches up with it
-// first, as it would at a start.
+// the same revision. The node must be stopped. An embedded ledger, which has no other node, is taken up to
+// the replica's own cursor, so that nothing changes; a shared one may have moved on, and the replica catches
+// up with it first, as it would at a start.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
@@ -47,7 +47,10 @@ export type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & 
 
 const TEMPORARY = 'verify-'
 
-/** As `verifyReplica`, with the ledger that the node's configuration names. Throws CorruptEntry, LedgerUnavailable. */
+/**
+ * As `verifyReplica`, with the ledger that the node's configuration names. Throws CorruptEntry,
+ * LedgerUnavailable.
+ */
 export async function verifyNode({ ledger: settings, ...options }: NodeCheckOptions): Promise<ReplicaCheck> {
   let ledger: Ledger
   try {

@@ -1,0 +1,143 @@
+// Commits of this node: an unknown outcome is resolved by sending the same bytes again.
+import { assert } from '../assert.ts'
+import type { Clock } from '../clock.ts'
+import {
+  type Commit,
+  type CommitResult,
+  commitBytes,
+  type Guard,
+  type Ledger,
+  LedgerUnavailable,
+  UnknownOutcome,
+} from '../ledger/ledger.ts'
+import { parseKey } from '../state/ledger-keys.ts'
+import { decodeWriter, sameWriter, type Writer } from '../state/writer.ts'
+import { sleep, withDeadline } from '../waiting.ts'
+import type { Follower } from './follow.ts'
+
+const RETRY_MS = 100
+/** A request without quorum is answered within 5 s: waits for the ledger end before. */
+export const WAIT_MS = 4000
+/**
+ * Bytes that this node may have committed and not applied. Acknowledgements do not wait for replicas; without
+ * a bound a long load would leave the replica so far behind that a barrier takes longer than a request may.
+ */
+const AHEAD_BYTES = 2 * 1024 * 1024
+
+type CommitterOptions = {
+  readonly ledger: Ledger
+  /** This run of the node: the writer of its commits. */
+  readonly boot: string
+  readonly clock: Clock
+  readonly follower: Follower
+  /** Resolves when the revision has been applied here; rejects when the replica closes. */
+  readonly waitApplied: (revision: number) => Promise<void>
+}
+
+export class Committer {
+  readonly #ledger: Ledger
+  readonly #boot: string
+  readonly #clock: Clock
+  readonly #follower: Follower
+  readonly #waitApplied: (revision: number) => Promise<void>
+  #commits = 0
+  /** Bytes accepted by the ledger and not applied here. */
+  #ahead = 0
+  #lessAhead = Promise.withResolvers<void>()
+
+  constructor({ ledger, boot, clock, follower, waitApplied }: CommitterOptions) {
+    this.#ledger = ledger
+    this.#boot = boot
+    this.#clock = clock
+    this.#follower = follower
+    this.#waitApplied = waitApplied
+  }
+
+  nextWriter(): Writer {
+    return { boot: this.#boot, commit: ++this.#commits }
+  }
+
+  /**
+   * Commits, and resolves an unknown outcome: `immutable` is a key that the commit guards and puts; the same
+   * bytes are sent again until the answer is definite. Throws LedgerUnavailable where nothing happened,
+   * UnknownOutcome where the deadline passes first.
+   */
+  async commit(commit: Commit, immutable: string): Promise<CommitResult> {
+    const value = commit.put.find((put) => put.key === immutable)?.value
+    assert(value, 'a commit puts its immutable key')
+    const guard = commit.if.find((each) => each.key === immutable)
+    assert(guard?.revision === 0, 'a commit guards the absence of its immutable key')
+    const writer = decodeWriter(value)
+    if (this.#ledger.full && parseKey(immutable)?.kind === 'segment')
+      throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
+    const deadline = this.#clock.monotonic() + WAIT_MS
+    const left = (): number => deadline - this.#clock.monotonic()
+    await withDeadline(this.#follower.checkLedger(), left(), unreached)
+    while (this.#ahead > AHEAD_BYTES)
+      await withDeadline(this.#lessAhead.promise, left(), () => this.#follower.unavailable())
+    for (let unknown = false; ; ) {
+      try {
+        const result = await withDeadline(this.#ledger.commit(commit), left(), noAnswer)
+        this.#follower.sawHead(result.revision)
+        if (result.ok) this.#countAhead(result.revision, commitBytes(commit))
+        if (result.ok || !unknown) return result
+        const found = result.found.find((each) => each.key === immutable)
+        assert(found, 'a refused commit reports every guarded key')
+        const mine = found.value !== null && sameWriter(decodeWriter(found.value), writer)
+        return mine ? { ok: true, revision: found.revision } : result
+      } catch (error) {
+        if (error instanceof UnknownOutcome) unknown = true
+        else if (!(error instanceof LedgerUnavailable) || !unknown) throw error
+        if (left() <= RETRY_MS) throw noAnswer()
+        await sleep(RETRY_MS)
+      }
+    }
+  }
+
+  /**
+   * Removes receipts, unless one of the receipts has been put anew. Returns false where nothing is known to
+   * be removed: the removal may be retried at any time.
+   */
+  async removeReceipts(receipts: readonly Guard[]): Promise<boolean> {
+    const put = receipts.map(({ key }) => ({ key, value: null }))
+    const guards = receipts.map(({ key, revision }) => ({ key, revision }))
+    try {
+      await this.#follower.checkLedger()
+      const result = await this.#ledger.commit({ if: guards, put })
+      this.#follower.sawHead(result.revision)
+      return result.ok
+    } catch (error) {
+      if (error instanceof LedgerUnavailable || error instanceof UnknownOutcome) return false
+      throw error
+    }
+  }
+
+  #countAhead(revision: number, bytes: number): void {
+    this.#ahead += bytes
+    this.#waitApplied(revision).then(
+      () => {
+        this.#ahead -= bytes
+        assert(this.#ahead >= 0, 'a commit is applied once')
+        this.#lessAhead.resolve()
+        this.#lessAhead = Promise.withResolvers()
+      },
+      () => undefined, // the replica is closed, and there are no more commits
+    )
+  }
+}
+
+/**
+ * The error of a request that has reached the ledger in part: a part of the request may have been applied.
+ */
+export function asReached(error: unknown): unknown {
+  if (!(error instanceof LedgerUnavailable) || error.reason !== 'no-quorum') return error
+  return new UnknownOutcome(error.message)
+}
+
+function unreached(): LedgerUnavailable {
+  return new LedgerUnavailable('no-quorum', 'the ledger cannot be reached')
+}
+
+function noAnswer(): UnknownOutcome {
+  return new UnknownOutcome('the outcome of a write is unknown')
+}
