@@ -1,4 +1,4 @@
-// Wraps any driver: what every driver owes, checked in one place, so that the drivers stay naive.
+// Wraps any driver: the duties of every driver, checked in one place, so that the drivers stay simple.
 import { assert } from '../assert.ts'
 import {
   COMMIT_BYTES,
@@ -32,18 +32,22 @@ export class CheckedLedger implements Ledger {
     const result = await this.#driver.commit(commit)
     assert(Number.isSafeInteger(result.revision) && result.revision >= 0, 'a revision is a whole number')
     if (result.ok) assert(result.revision > 0, 'an accepted commit has a revision')
-    else assert(result.found.length === commit.if.length, 'a refusal tells of every guarded key')
+    else checkRefusal(commit, result.found)
     return result
   }
 
   async read(key: string): Promise<Found> {
     this.#open()
-    return this.#driver.read(key)
+    const found = await this.#driver.read(key)
+    checkFound(found, key)
+    return found
   }
 
   async head(): Promise<number> {
     this.#open()
-    return this.#driver.head()
+    const revision = await this.#driver.head()
+    assert(Number.isSafeInteger(revision) && revision >= 0, 'a revision is a whole number')
+    return revision
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
@@ -95,11 +99,27 @@ async function* checkEntries(
 ): AsyncIterable<SnapshotEntry> {
   const seen = new Set<string>()
   for await (const entry of entries) {
-    assert(entry.revision >= 1 && entry.revision <= revision, 'a snapshot holds nothing from after it')
+    assert(
+      entry.revision >= 1 && entry.revision <= revision,
+      'a snapshot holds nothing newer than its revision',
+    )
     assert(!seen.has(entry.key), 'a snapshot holds every key once')
     seen.add(entry.key)
     yield entry
   }
+}
+
+/** A refusal names every guarded key, in the order of the guards, and at least one guard does not hold. */
+function checkRefusal({ if: guards }: Commit, found: readonly Found[]): void {
+  assert(found.length === guards.length, 'a refusal names every guarded key')
+  for (const [i, each] of found.entries()) checkFound(each, guards[i].key)
+  const holds = found.every(({ revision }, i) => revision === guards[i].revision)
+  assert(!holds, 'a commit is refused only where a guard does not hold')
+}
+
+function checkFound({ key, revision, value }: Found, wanted: string): void {
+  assert(key === wanted, 'a driver answers about the key that was asked for')
+  assert((revision === 0) === (value === null), 'a key is absent exactly where its revision is 0')
 }
 
 function checkCommit(commit: Commit): void {

@@ -1,4 +1,5 @@
-// What every driver owes, as one suite: run it with a way to open an empty ledger, and to open the same one again.
+// The duties of every driver, as one suite, for a way to open an empty ledger, and to open the same ledger
+// again.
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
 import { CheckedLedger } from './checked.ts'
@@ -13,7 +14,7 @@ import {
 
 export type Opened = {
   readonly ledger: Ledger
-  /** The same ledger after its process or connection has gone; absent where a driver keeps nothing. */
+  /** Opens the same ledger again, as another process would; absent where a driver keeps nothing. */
   readonly reopen?: () => Promise<Ledger>
   readonly remove: () => Promise<void>
 }
@@ -75,7 +76,7 @@ function guards(open: () => Promise<Opened>): void {
     assert.equal(await ledger.head(), 2)
   })
 
-  test('a guard of revision 0 means absent, and a refusal tells what was found', async () => {
+  test('a guard of revision 0 means absent, and a refusal returns the keys as found', async () => {
     const { ledger } = await open()
     assert.equal((await ledger.commit(put('a', 'first', 0))).ok, true)
     const refused = await ledger.commit(put('a', 'second', 0))
@@ -148,7 +149,7 @@ function guards(open: () => Promise<Opened>): void {
     assert.deepEqual(await ledger.read('a'), { key: 'a', revision: 0, value: null })
   })
 
-  test('removing what is not there changes nothing', async () => {
+  test('removing an absent key changes nothing', async () => {
     const { ledger } = await open()
     await ledger.commit(put('a', '1'))
     assert.deepEqual(await ledger.commit(put('b', null)), { ok: true, revision: 1 })
@@ -157,7 +158,7 @@ function guards(open: () => Promise<Opened>): void {
 }
 
 function following(open: () => Promise<Opened>): void {
-  test('follow gives every revision after the cursor, in order, gapless, and waits for more', async () => {
+  test('follow yields every revision after the cursor, in order, gapless, and waits for more', async () => {
     const { ledger } = await open()
     for (let i = 1; i <= 20; i++) await ledger.commit(put(`k${i % 3}`, String(i)))
     const later = take(ledger, 17, 5)
@@ -222,7 +223,7 @@ function following(open: () => Promise<Opened>): void {
     assert.equal(seen.get('k201'), 'old')
   })
 
-  test('a snapshot leaves out nothing but what is known, and only where there is just as much', async () => {
+  test('a snapshot leaves out known ranges only, and only where the count is the same', async () => {
     const { ledger } = await open()
     for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z']) await ledger.commit(put(key, key))
     const keys = async (...known: Known[]): Promise<Set<string>> => {
@@ -250,7 +251,7 @@ function following(open: () => Promise<Opened>): void {
 }
 
 function lasting(open: () => Promise<Opened>): void {
-  test('what was acknowledged is there after a restart, with its revisions', async (t) => {
+  test('acknowledged commits are there after a restart, with their revisions', async (t) => {
     const { ledger, reopen } = await open()
     if (!reopen) return t.skip('this driver keeps nothing')
     for (let i = 1; i <= 50; i++) await ledger.commit(put(`k${i}`, String(i)))

@@ -1,5 +1,6 @@
-// The kinds of ledger that a configuration can name, and what each kind can: callers ask the table, and never compare
-// kinds. A driver is loaded when its ledger is opened, so that reading a configuration loads neither lmdb nor gRPC.
+// The kinds of ledger that a configuration can name, and what each kind can: callers ask the table, and never
+// compare kinds. A driver is loaded when its ledger is opened, so that reading a configuration loads neither
+// lmdb nor gRPC.
 import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { CheckedLedger } from './checked.ts'
@@ -10,11 +11,11 @@ export type LedgerKind = 'embedded' | 'etcd'
 /** Absolute paths of PEM files. */
 export type TlsFiles = { readonly ca: string; readonly cert: string; readonly key: string }
 
-/** The node's own etcd member. Its name is the node's; it uses the certificates of `ledger.tls`. */
+/** The node's own etcd member. Its name is the node's, its certificates are those of `ledger.tls`. */
 export type MemberSettings = {
-  /** Where clients reach the member, and where it listens; one of the endpoints. */
+  /** Where the member listens for clients; among the endpoints. */
   readonly client: string
-  /** Where the other members reach the member, and where it listens. */
+  /** Where the member listens for the other members. */
   readonly peer: string
   /** Every member of the cluster, the own one too: the name of its node, and its `peer`. */
   readonly cluster: Readonly<Record<string, string>>
@@ -24,7 +25,7 @@ export type MemberSettings = {
   readonly etcd?: string
 }
 
-/** `ledger` in a node's configuration. A kind has only the settings that it `takes`. */
+/** `ledger` in a node's configuration. A kind has only the settings in its `takes`. */
 export type LedgerSettings = {
   readonly kind: LedgerKind
   /** Origins, `https://127.0.0.1:8201`: no path, no slash at the end. Empty where the ledger is a file. */
@@ -36,20 +37,23 @@ export type LedgerSettings = {
 
 export type LedgerSetting = Exclude<keyof LedgerSettings, 'kind'>
 
-export type LedgerOpening = {
+type LedgerOpening = {
   readonly settings: LedgerSettings
   /** The node's data directory. */
   readonly data: string
   /** For `read`, `head` and `snapshot` only: another process may have the ledger open. */
   readonly readOnly?: boolean
-  /** Called with the directory of a ledger in a file, before the file is opened. Throws where the file is damaged. */
+  /**
+   * Called with the directory of a ledger in a file, before the file is opened. Throws where the file is
+   * damaged.
+   */
   readonly check: (directory: string) => Promise<void>
 }
 
-export type LedgerDriver = {
+type LedgerDriver = {
   /** The settings of the kind in a configuration. */
   readonly takes: readonly LedgerSetting[]
-  /** Several nodes have the ledger in common. A ledger that is not shared has one node, which leads. */
+  /** Several nodes have the ledger in common. The only node of a ledger not shared is its leader. */
   readonly shared: boolean
   /** The ledger's file, for a node's data directory; undefined where the ledger is elsewhere. */
   readonly file: (data: string) => string | undefined
@@ -85,7 +89,10 @@ export const DRIVERS: Readonly<Record<LedgerKind, LedgerDriver>> = {
 // Object.keys forgets the type; the keys of a Record<LedgerKind, …> are all kinds.
 export const LEDGER_KINDS = Object.keys(DRIVERS) as readonly LedgerKind[]
 
-/** Opens the ledger of a node; a ledger behind a network is not asked anything yet. Throws what `check` throws. */
+/**
+ * Opens the ledger of a node, without asking a ledger behind a network anything yet. Throws the errors of
+ * `check`.
+ */
 export async function openLedger(opening: LedgerOpening): Promise<Ledger> {
   return new CheckedLedger(await DRIVERS[opening.settings.kind].open(opening))
 }

@@ -1,5 +1,6 @@
-// A thin etcd client on @grpc/grpc-js: the calls that Coffer uses, with deadlines. It repeats nothing (npm's etcd3
-// repeats Txn, which can apply a write twice), and says of a failed call whether it may have been executed.
+// A thin etcd client on @grpc/grpc-js: the calls of Coffer, with deadlines. No call is repeated (npm's etcd3
+// repeats Txn, which can apply a write twice), and a failed call says whether etcd may have executed the
+// call.
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { checkServerIdentity, type PeerCertificate } from 'node:tls'
@@ -14,7 +15,7 @@ import {
 } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 
-/** Pages of a snapshot are larger than the 4 MiB that grpc-js takes by itself. */
+/** Pages of a snapshot are larger than the 4 MiB of grpc-js's default. */
 const MESSAGE_BYTES = 64 * 1024 * 1024
 const CHANNEL = {
   'grpc.enable_retries': 0,
@@ -36,7 +37,7 @@ const loaded = loadPackageDefinition(
     oneofs: true,
   }),
 )
-// The loader gives a tree of whatever a file declares; etcd.proto declares these services in this package.
+// The loader returns an untyped tree; etcd.proto declares the four services in the package `etcdserverpb`.
 const { KV, Watch, Cluster, Maintenance } = loaded.etcdserverpb as unknown as Record<
   'KV' | 'Watch' | 'Cluster' | 'Maintenance',
   ServiceClientConstructor
@@ -53,7 +54,7 @@ export type RangeResponse = {
   readonly header: Header
   readonly kvs: readonly KeyValue[]
   readonly more: boolean
-  /** Of all keys in the range, however many were asked for. */
+  /** All keys in the range, also beyond the limit of the request. */
   readonly count: string
 }
 export type ResponseOp = { readonly response_range?: RangeResponse; readonly response_txn?: TxnResponse }
@@ -65,23 +66,23 @@ export type TxnResponse = {
 export type StatusResponse = {
   readonly header: Header
   readonly version: string
-  /** The leader's id; "0" where there is none. */
+  /** The leader's id; "0": no leader. */
   readonly leader: string
   readonly isLearner: boolean
   readonly dbSize: string
-  /** "0" where the release does not tell. */
+  /** "0": the release does not report the quota. */
   readonly dbSizeQuota: string
   /** Alarms, in words. */
   readonly errors: readonly string[]
 }
 export type MemberEntry = {
   readonly ID: string
-  /** Empty until it has started for the first time. */
+  /** Empty until the member has started for the first time. */
   readonly name: string
   readonly peerURLs: readonly string[]
   readonly isLearner: boolean
 }
-export type MembersResponse = { readonly header: Header; readonly members: readonly MemberEntry[] }
+type MembersResponse = { readonly header: Header; readonly members: readonly MemberEntry[] }
 export type WatchResponse = {
   readonly header: Header
   readonly created: boolean
@@ -94,7 +95,7 @@ export type WatchResponse = {
 
 export type Tls = { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer }
 
-/** A call failed; `executed` is `no` where it certainly had no effect. */
+/** A call failed. `executed`: `no` where the call certainly had no effect. */
 export class EtcdError extends Error {
   override readonly name = 'EtcdError'
   readonly executed: 'no' | 'unknown'
@@ -104,14 +105,27 @@ export class EtcdError extends Error {
   }
 }
 
-/** What etcd refuses before it proposes anything. All else may have happened, a full database included. */
-const REFUSED =
-  /etcdserver: (no leader|too many requests|request is too large|too many operations|rpc not supported for learner)|required revision has been compacted/
+const COMPACTED = 'required revision has been compacted'
+
+/**
+ * Refusals of etcd before a proposal. After any other error the call may have been executed, NOSPACE
+ * included.
+ */
+const REFUSALS: readonly string[] = [
+  'etcdserver: no leader',
+  'etcdserver: too many requests',
+  'etcdserver: request is too large',
+  'etcdserver: too many operations',
+  'etcdserver: rpc not supported for learner',
+  COMPACTED,
+]
+
+const isRefusal = (details: string): boolean => REFUSALS.some((text) => details.includes(text))
 
 export const isCompacted = (error: unknown): boolean =>
-  error instanceof EtcdError && /required revision has been compacted/.test(error.message)
+  error instanceof EtcdError && error.message.includes(COMPACTED)
 
-/** One member of the cluster, over one connection that is made again when it breaks. */
+/** One member of the cluster, over one connection; grpc-js connects again when the connection breaks. */
 export class EtcdEndpoint {
   readonly url: string
   readonly #kv: InstanceType<ServiceClientConstructor>
@@ -127,7 +141,8 @@ export class EtcdEndpoint {
     const { host, hostname, protocol } = new URL(url)
     const secure = protocol === 'https:' && tls
     const address = hostname.replace(/^\[|\]$/g, '')
-    // TLS names no server by its address (RFC 6066); the certificate is held against the address all the same.
+    // TLS cannot name a server by its address (RFC 6066); the certificate is compared with the address all
+    // the same.
     const named = isIP(address) > 0 ? { 'grpc.ssl_target_name_override': 'localhost' } : {}
     const verify = {
       checkServerIdentity: (_: string, cert: PeerCertificate) => checkServerIdentity(address, cert),
@@ -153,19 +168,19 @@ export class EtcdEndpoint {
     })
   }
 
-  /** Grows with every connection: who remembers it knows whether the one that was looked at is still the same. */
+  /** The number of the current connection: grows with every connection. */
   get connections(): number {
     return this.#connections
   }
 
   /**
-   * Resolves when calls can be sent. Throws EtcdError, with nothing sent, when that takes longer, and at once where the
-   * last try to connect has failed: another one is under way then.
+   * Resolves when calls can be sent. Throws EtcdError, with nothing sent, after `ms`, and at once where the
+   * last try to connect has failed (grpc-js tries again in the background).
    */
   async ready(ms: number): Promise<void> {
     const until = deadline(ms)
     for (;;) {
-      if (this.#closed) throw new EtcdError(`${this.url} is not asked any more`, 'no')
+      if (this.#closed) throw new EtcdError(`${this.url} is closed`, 'no')
       const state = this.#channel.getConnectivityState(true)
       if (state === connectivityState.READY) return
       if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN)
@@ -183,22 +198,22 @@ export class EtcdEndpoint {
     return call(this.#kv, 'Range', request, ms)
   }
 
-  /** `signal` gives it up: then it may or may not have happened. */
+  /** `signal` gives the call up: the Txn may or may not have been executed then. */
   txn(request: object, ms: number, signal?: AbortSignal): Promise<TxnResponse> {
     return call(this.#kv, 'Txn', request, ms, signal)
   }
 
-  /** Forgets the history up to a revision of etcd's own count. */
+  /** Forgets the history up to a revision, in etcd's count. */
   compact(revision: number, ms: number): Promise<unknown> {
     return call(this.#kv, 'Compact', { revision: String(revision), physical: true }, ms)
   }
 
-  /** Of this member; it answers without a leader too. */
+  /** The member's own status, also without a leader. */
   status(ms: number): Promise<StatusResponse> {
     return call(this.#maintenance, 'Status', {}, ms)
   }
 
-  /** As this member knows them, without asking the others. */
+  /** The members as known to the asked member, without a linearizable read. */
   members(ms: number): Promise<MembersResponse> {
     return call(this.#cluster, 'MemberList', { linearizable: false }, ms)
   }
@@ -216,18 +231,21 @@ export class EtcdEndpoint {
     return call(this.#cluster, 'MemberPromote', { ID: id }, ms)
   }
 
-  /** A stream of watch responses; it is refused, or ends, where the member has no leader. */
+  /** A stream of watch responses; a member without a leader refuses or ends the stream. */
   watch(): ClientDuplexStream<object, WatchResponse> {
     return this.#watch.Watch(leaderNeeded())
   }
 
   close(): void {
     this.#closed = true
-    this.#kv.close() // the channel, which is that of all
+    this.#kv.close() // closes the channel, which all four clients share
   }
 }
 
-/** gRPC takes a deadline as wall time, and compares it with the wall at once: no clock of ours fits here. */
+/**
+ * gRPC takes a deadline as wall time and compares the deadline with `Date.now()`: Coffer's clock does not
+ * fit.
+ */
 function deadline(ms: number): number {
   return Date.now() + ms
 }
@@ -238,7 +256,7 @@ function leaderNeeded(): Metadata {
   return metadata
 }
 
-/** Calls that a member without a leader must answer, to tell so. */
+/** Calls that a member without a leader answers. */
 const LEADERLESS = ['Status', 'MemberList']
 
 function call<T>(
@@ -251,7 +269,7 @@ function call<T>(
   return new Promise((resolve, reject) => {
     const answered = (error: ServiceError | null, response: T): void => {
       signal?.removeEventListener('abort', cancel)
-      if (error) reject(new EtcdError(error.details, REFUSED.test(error.details) ? 'no' : 'unknown'))
+      if (error) reject(new EtcdError(error.details, isRefusal(error.details) ? 'no' : 'unknown'))
       else resolve(response)
     }
     const metadata = LEADERLESS.includes(name) ? new Metadata() : leaderNeeded()

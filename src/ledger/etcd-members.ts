@@ -1,5 +1,5 @@
-// The members of an etcd cluster: which one is asked, what each connection is looked at for before it is believed, and
-// what they say of themselves.
+// The members of an etcd cluster: choosing the member to ask, checking each connection before its answers are
+// believed, and the cluster's health.
 import {
   EtcdEndpoint,
   EtcdError,
@@ -17,14 +17,14 @@ const READY_MS = 700
 const CHECK_MS = 1000
 const STATUS_MS = 1000
 const LED_MS = 300
-/** A member that failed is asked after all others for so long: then the first in the list may come first again. */
+/** For so long a member that failed is asked after all others. */
 const AVOID_MS = 10_000
-/** What etcd takes where it is told nothing, and 3.5 does not say what it was told. */
+/** etcd's own default. Releases 3.5 do not report the quota. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3
 
 type Member = {
   readonly endpoint: EtcdEndpoint
-  /** The connection that was looked at and is believed. */
+  /** The number of the last connection that passed the check; -1: none. */
   checked: number
   checking: Promise<void> | undefined
   avoidUntil: number
@@ -59,33 +59,33 @@ export class EtcdMembers {
   }
 
   /**
-   * A member to ask: the first in the list that is well, connected, of a version that keeps its promises, and of the
-   * ledger that is followed. Throws LedgerUnavailable.
+   * The member to ask: the first in the list that has not failed lately, is connected, has a right version,
+   * and holds the followed ledger. Throws LedgerUnavailable.
    */
-  async use(): Promise<EtcdEndpoint> {
-    let told: LedgerUnavailable | undefined
-    for (const member of this.#inOrder()) {
+  async choose(): Promise<EtcdEndpoint> {
+    let failure: LedgerUnavailable | undefined
+    for (const member of this.#byPreference()) {
       if (this.closing.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
       try {
         await this.#open(member)
         return member.endpoint
       } catch (error) {
         if (!(error instanceof EtcdError) && !(error instanceof LedgerUnavailable)) throw error
-        this.leave(member.endpoint)
-        // That one is not the ledger tells more than that another one is away.
-        if (error instanceof LedgerUnavailable && told?.reason !== 'ledger-changed') told = error
+        this.avoid(member.endpoint)
+        // `ledger-changed` says more than a member out of reach.
+        if (error instanceof LedgerUnavailable && failure?.reason !== 'ledger-changed') failure = error
       }
     }
-    throw told ?? new LedgerUnavailable('no-quorum', 'no member of the ledger can be reached')
+    throw failure ?? new LedgerUnavailable('no-quorum', 'no member of the ledger can be reached')
   }
 
-  #inOrder(now = performance.now()): Member[] {
+  #byPreference(now = performance.now()): Member[] {
     const from = ({ avoidUntil }: Member): number => (avoidUntil <= now ? 0 : avoidUntil)
     return [...this.#members].sort((a, b) => from(a) - from(b))
   }
 
-  /** The others are asked first for a while. */
-  leave(endpoint: EtcdEndpoint): void {
+  /** For a while the other members are asked first. */
+  avoid(endpoint: EtcdEndpoint): void {
     const member = this.#members.find((each) => each.endpoint === endpoint)
     if (member) member.avoidUntil = performance.now() + AVOID_MS
   }
@@ -93,13 +93,13 @@ export class EtcdMembers {
   async #open(member: Member): Promise<void> {
     await member.endpoint.ready(READY_MS)
     if (member.checked === member.endpoint.connections) return
-    member.checking ??= this.#look(member).finally(() => {
+    member.checking ??= this.#checkConnection(member).finally(() => {
       member.checking = undefined
     })
     await member.checking
   }
 
-  async #look(member: Member): Promise<void> {
+  async #checkConnection(member: Member): Promise<void> {
     const { endpoint } = member
     const connection = endpoint.connections
     const { version } = await endpoint.status(CHECK_MS)
@@ -112,14 +112,14 @@ export class EtcdMembers {
     member.checked = connection
   }
 
-  /** Headers of those members that have a leader now. */
-  async led(): Promise<readonly Header[]> {
+  /** Headers of the members that have a leader now. */
+  async ledHeaders(): Promise<readonly Header[]> {
     const asked = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.status(LED_MS), LED_MS))
     const statuses = await Promise.all(asked)
     return statuses.flatMap((each) => (each && each.leader !== '0' ? [each.header] : []))
   }
 
-  /** Asks all members at once. `head` is a linearizable read that is under way. */
+  /** Asks all members at once. `head`: a linearizable read under way. */
   async health(head: Promise<unknown>): Promise<Health> {
     const failure = head.then(
       () => undefined,
@@ -130,17 +130,17 @@ export class EtcdMembers {
     const statuses = (await Promise.all(asked)).filter((each) => each !== undefined)
     const entries = (await Promise.all(listed)).find((each) => each !== undefined)
     if (entries) this.#entries = entries.members
-    return this.#judge(statuses, await failure)
+    return this.#healthOf(statuses, await failure)
   }
 
-  #judge(statuses: readonly StatusResponse[], failure: unknown): Health {
+  #healthOf(statuses: readonly StatusResponse[], failure: unknown): Health {
     const name = (id: string): string | undefined => this.#entries.find(({ ID }) => ID === id)?.name
     const newest = [...statuses].sort((a, b) => Number(b.header.raft_term) - Number(a.header.raft_term))[0]
     const problems = new Set<string>()
     if (failure !== undefined)
       problems.add(failure instanceof Error ? failure.message : 'the ledger cannot be asked')
     for (const alarm of statuses.flatMap(({ errors }) => errors))
-      problems.add(/NOSPACE/.test(alarm) ? 'the ledger has no room left' : `the ledger tells: ${alarm}`)
+      problems.add(/NOSPACE/.test(alarm) ? 'the ledger has no room left' : `etcd raises an alarm: ${alarm}`)
     const well = new Set(
       statuses
         .filter(({ leader, isLearner }) => leader !== '0' && !isLearner)
@@ -182,7 +182,7 @@ function usedOf({ dbSize, dbSizeQuota }: StatusResponse): number {
   return Number(dbSize) / (Number(dbSizeQuota) || DEFAULT_QUOTA)
 }
 
-/** Reads over one connection, for its own check: what it says is not believed yet. */
+/** Reads over one connection, for its check: other callers do not use the connection yet. */
 function readerOf(endpoint: EtcdEndpoint): Reader {
   const range = async (query: object): Promise<RangeResponse> => {
     try {
@@ -200,12 +200,12 @@ function readerOf(endpoint: EtcdEndpoint): Reader {
   }
 }
 
-/** The cheapest linearizable read: a key that is not there. */
+/** The cheapest linearizable read: of a key that is never put. */
 export const HEAD = { key: Buffer.of(0), keys_only: true }
 
 export const headOf = ({ header }: { readonly header: Header }): number => fromEtcd(header.revision)
 
-/** A call that certainly changed nothing, as a reading one. */
+/** The ledger's error for a failed call that changes nothing, as a read. */
 export function unavailable(error: unknown): unknown {
   return error instanceof EtcdError ? new LedgerUnavailable('no-quorum', error.message) : error
 }

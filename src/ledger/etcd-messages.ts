@@ -1,6 +1,12 @@
-// Between the ledger's words and etcd's: commits as Txns, answers as results, watch responses as whole revisions.
-// etcd counts revisions from 1 for an empty store; the ledger from 0.
-import type { KeyValue, ResponseOp, TxnResponse, WatchResponse } from './etcd-client.ts'
+// Between the ledger's words and etcd's: commits as Txns, answers as results, watch responses as whole
+// revisions. etcd counts revisions from 1 for an empty store; the ledger from 0.
+import {
+  EtcdError,
+  type KeyValue,
+  type ResponseOp,
+  type TxnResponse,
+  type WatchResponse,
+} from './etcd-client.ts'
 import {
   type Commit,
   type CommitResult,
@@ -11,7 +17,7 @@ import {
   type Revision,
 } from './ledger.ts'
 
-/** Every key. */
+/** The range of all keys. */
 export const ALL = { key: Buffer.of(0), range_end: Buffer.of(0) }
 
 export const fromEtcd = (revision: string): number => Number(revision) - 1
@@ -40,20 +46,23 @@ function txnOf({ if: guards, put }: Commit): object {
   }
 }
 
-/** One commit as it is, several as nested Txns under no condition: they share a revision. */
+/** A single commit as a Txn, several as nested Txns of an unconditional Txn; several share a revision. */
 export function txnRequest(commits: readonly Commit[]): object {
   if (commits.length === 1) return txnOf(commits[0])
   return { compare: [], success: commits.map((commit) => ({ request_txn: txnOf(commit) })), failure: [] }
 }
 
-/** What became of each commit of a request. */
+/**
+ * The result of each commit of a request. Throws EtcdError where the answer does not have a part for each.
+ */
 export function txnResults(response: TxnResponse, commits: readonly Commit[]): CommitResult[] {
   const revision = fromEtcd(response.header.revision)
   const txns = commits.length === 1 ? [response] : response.responses.map((each) => each.response_txn)
   return commits.map((commit, i): CommitResult => {
     const txn = txns[i]
-    if (txn?.succeeded) return { ok: true, revision }
-    return { ok: false, revision, found: commit.if.map(({ key }, j) => foundOf(key, txn?.responses[j])) }
+    if (!txn) throw new EtcdError('the answer lacks a part for a commit', 'unknown')
+    if (txn.succeeded) return { ok: true, revision }
+    return { ok: false, revision, found: commit.if.map(({ key }, j) => foundOf(key, txn.responses[j])) }
   })
 }
 
@@ -62,7 +71,7 @@ function foundOf(key: string, response: ResponseOp | undefined): Found {
   return kv ? { key, ...live(kv) } : { key, revision: 0, value: null }
 }
 
-/** Puts a watch's responses together to revisions, dense from `after` on. */
+/** Assembles the responses of a watch to whole revisions, dense from `after` on. */
 export class Revisions {
   #last: number
   #events: WatchResponse['events'][number][] = []
@@ -71,14 +80,15 @@ export class Revisions {
     this.#last = after
   }
 
-  /** The last revision that was given out. */
+  /** The last assembled revision. */
   get last(): number {
     return this.#last
   }
 
   /**
-   * The revisions that this response completes. A lower one was there already. A jump means that events were lost:
-   * only a snapshot helps then. Throws Compacted, LedgerUnavailable.
+   * The revisions completed by the response; a lower revision is a duplicate and skipped. Throws Compacted,
+   * also on a jump, which means lost events and needs a snapshot, too; LedgerUnavailable where the watch was
+   * cancelled.
    */
   add(response: WatchResponse): readonly Revision[] {
     if (Number(response.compact_revision) > 0) throw new Compacted('the revisions asked for are gone')

@@ -1,12 +1,12 @@
-// Which releases of etcd a ledger can be trusted to: those that answer linearizable reads and watches as they promise.
-// Older ones return stale reads after a pause (etcd-io/etcd#20418), or lose watch events.
+// The releases of etcd that keep the promises of linearizable reads and of watches. Older releases return
+// stale reads after a pause (etcd-io/etcd#20418), or lose watch events.
 const OLDEST: readonly (readonly [number, number, number])[] = [
   [3, 5, 33],
   [3, 6, 14],
   [3, 7, 1],
 ]
 
-/** What to say beside a version that is not right. */
+/** For messages about a version that is not right. */
 export const RIGHT_VERSIONS = '3.5.33, 3.6.14, 3.7.1 or later'
 
 export function versionIsRight(version: string): boolean {

@@ -1,5 +1,5 @@
-// The batching writer of the etcd driver: waiting commits travel together, and each gets its own outcome. Knows the
-// ledger's commits only; sending is handed in.
+// The batching writer of the etcd driver: waiting commits travel together, and each gets its own outcome.
+// Knows the ledger's commits only; sending is handed in.
 import { assert } from '../assert.ts'
 import { CommitDelay } from '../commit-delay.ts'
 import { type Commit, type CommitResult, commitBytes, LedgerUnavailable } from './ledger.ts'
@@ -9,9 +9,11 @@ const WRITE_BYTES = 1024 * 1024
 const WRITE_COMMITS = 64
 /** Writes sent and not answered, at most. */
 const IN_FLIGHT = 4
-/** Below this total, waiting commits are held back while another small write is in flight, and share the next one. */
+/**
+ * Below this total, waiting commits are held back while a small write is in flight, and share the next write.
+ */
 const SMALL_BYTES = 64 * 1024
-/** A write without an answer for longer may wait for a leader that is gone. */
+/** A slower write may wait for a leader that is gone. */
 const SLOW_MS = 300
 const SLOW_POLL_MS = 200
 
@@ -31,7 +33,7 @@ type Write = {
   readonly small: boolean
 }
 
-export type EtcdWritesOptions = {
+type EtcdWritesOptions = {
   /** Sends independent commits as one write. Returns a result for each; rejects where all failed. */
   readonly send: (commits: readonly Commit[]) => Promise<readonly CommitResult[]>
   /** Called every 200 ms while a write is slow. */
@@ -87,7 +89,9 @@ export class EtcdWrites {
     return this.#delay.expectsMore(this.#waiting.length)
   }
 
-  /** The first waiting commits, none of which guards or puts a key that another of them puts. */
+  /**
+   * The longest run of independent commits at the front: no commit touches a key that another commit puts.
+   */
   #takeBatch(): WaitingCommit[] {
     const batch: WaitingCommit[] = []
     const put = new Set<string>()
@@ -96,9 +100,9 @@ export class EtcdWrites {
     while (this.#waiting.length > 0 && batch.length < WRITE_COMMITS) {
       const next = this.#waiting[0]
       if (batch.length > 0 && bytes + next.bytes > WRITE_BYTES) break
-      const meets =
+      const dependent =
         [...next.keys].some((key) => put.has(key)) || next.commit.put.some(({ key }) => touched.has(key))
-      if (meets) break
+      if (dependent) break
       for (const { key } of next.commit.put) put.add(key)
       for (const key of next.keys) touched.add(key)
       bytes += next.bytes

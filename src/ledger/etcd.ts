@@ -43,12 +43,12 @@ import {
 const WRITE_MS = 2500
 const READ_MS = 1000
 const PAGE_MS = 10_000
-/** A page of a snapshot: entries are from 200 bytes to 1 MiB. */
+/** A page of a snapshot; an entry has from 200 bytes to 1 MiB. */
 const PAGE_BYTES = 4 * 1024 * 1024
 const PAGE_ENTRIES = { first: 64, least: 16, most: 8192 }
-/** Further back a watch would make the member read all of the history at once, in its store's lock. */
+/** A longer watch would make the member read all of the history at once, under its store's lock. */
 const WATCH_REVISIONS = 10_000
-/** A stream that gives nothing for so long though the head is ahead hangs. */
+/** A stream without an answer for so long, while the head is ahead, hangs. */
 const STALL_MS = 2000
 
 type Answer = { readonly header: Header }
@@ -62,9 +62,9 @@ export class EtcdLedger implements Ledger {
   })
   #cluster = ''
   #term = 0n
-  /** Aborted when a newer term is seen: what was sent in the older one may wait for a leader that is gone. */
-  #older = new AbortController()
-  /** The highest revision that any answer told. */
+  /** Aborted when a newer term is seen: writes sent before may wait for a leader that is gone. */
+  #termEnd = new AbortController()
+  /** The highest revision in any answer. */
   #seen = 0
 
   constructor(urls: readonly string[], tls?: Tls) {
@@ -83,8 +83,8 @@ export class EtcdLedger implements Ledger {
 
   async #send(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
     try {
-      const endpoint = await this.#members.use()
-      const { signal } = this.#older
+      const endpoint = await this.#members.choose()
+      const { signal } = this.#termEnd
       const sent = endpoint.txn(txnRequest(commits), WRITE_MS, signal)
       return txnResults(await this.#answer(endpoint, sent, signal), commits)
     } catch (error) {
@@ -94,15 +94,16 @@ export class EtcdLedger implements Ledger {
 
   /** A newer term means another leader: writes sent in the older term are given up. */
   async #askTerm(): Promise<void> {
-    for (const header of await this.#members.led()) {
+    for (const header of await this.#members.ledHeaders()) {
       if (header.cluster_id === this.#cluster && BigInt(header.raft_term) > this.#term)
         this.#learnTerm(header)
     }
   }
 
   /**
-   * Leaves a member whose call failed, or whose term is behind one that was seen: it may not know of its successor.
-   * A call that was given up here says nothing of its member.
+   * The answer of a call. A member whose call failed is asked last for a while, and so is a member with an
+   * older term, which may not know of the new leader. A call given up by `givenUp` says nothing about its
+   * member.
    */
   async #answer<T extends Answer>(
     endpoint: EtcdEndpoint,
@@ -115,23 +116,25 @@ export class EtcdLedger implements Ledger {
       this.#seen = Math.max(this.#seen, fromEtcd(answer.header.revision))
       return answer
     } catch (error) {
-      if (!givenUp?.aborted && !isCompacted(error)) this.#members.leave(endpoint)
+      if (!givenUp?.aborted && !isCompacted(error)) this.#members.avoid(endpoint)
       throw error
     }
   }
 
-  /** Of a cluster that took the place of another, and holds the same ledger, terms begin anew. */
+  /**
+   * Throws EtcdError for an older term. Terms begin anew in another cluster, which may hold the same ledger.
+   */
   #learnTerm({ cluster_id: cluster, raft_term }: Header): void {
     const term = BigInt(raft_term)
     if (cluster !== this.#cluster) {
       this.#cluster = cluster
       this.#term = term
     }
-    if (term < this.#term) throw new EtcdError('the answer is of an older term', 'unknown')
+    if (term < this.#term) throw new EtcdError('the answer has an older term', 'unknown')
     if (term === this.#term) return
     this.#term = term
-    this.#older.abort()
-    this.#older = new AbortController()
+    this.#termEnd.abort()
+    this.#termEnd = new AbortController()
   }
 
   // ---- reading
@@ -145,11 +148,11 @@ export class EtcdLedger implements Ledger {
     return headOf(await this.#range(HEAD))
   }
 
-  /** A read may be sent to one member after the other: it changes nothing. Throws Compacted, LedgerUnavailable. */
+  /** Asks one member after the other: a read changes nothing. Throws Compacted, LedgerUnavailable. */
   async #range(query: object, ms = READ_MS): Promise<RangeResponse> {
     let last: unknown
     for (let tries = 0; tries < this.#members.count; tries++) {
-      const endpoint = await this.#members.use()
+      const endpoint = await this.#members.choose()
       try {
         return await this.#answer(endpoint, endpoint.range(query, ms))
       } catch (error) {
@@ -161,11 +164,11 @@ export class EtcdLedger implements Ledger {
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    const endpoint = await this.#members.use()
+    const endpoint = await this.#members.choose()
     if (this.#seen - after > WATCH_REVISIONS)
       throw new Compacted(`${this.#seen - after} revisions are too many to watch`)
     const stream = endpoint.watch()
-    stream.on('error', () => undefined) // the loop below hears of it; after the loop nobody has to
+    stream.on('error', () => undefined) // the loop below gets the error, too
     const stopped = AbortSignal.any([this.#members.closing, ...(signal ? [signal] : [])])
     const stop = (): void => stream.cancel()
     if (stopped.aborted) return stop()
@@ -175,15 +178,15 @@ export class EtcdLedger implements Ledger {
     try {
       stream.write({ create_request: { ...ALL, start_revision: toEtcd(after + 1), fragment: true } })
       for await (const response of stream as AsyncIterable<WatchResponse>) {
-        watchdog.rest()
+        watchdog.pause()
         this.#seen = Math.max(this.#seen, fromEtcd(response.header.revision))
         yield* revisions.add(response)
-        watchdog.wait()
+        watchdog.resume()
       }
       throw new LedgerUnavailable('no-quorum', 'the stream of revisions ended')
     } catch (error) {
       if (stopped.aborted) return
-      this.#members.leave(endpoint)
+      this.#members.avoid(endpoint)
       if (error instanceof Compacted || error instanceof LedgerUnavailable) throw error
       throw new LedgerUnavailable(
         'no-quorum',
@@ -216,11 +219,11 @@ export class EtcdLedger implements Ledger {
     yield* this.#pages(from, ALL.range_end, revision)
   }
 
-  /** In key order; the next page is on its way while one is used. */
+  /** In key order. The next page is fetched while a page is used. */
   async *#pages(from: Buffer, to: Buffer, revision: number): AsyncIterable<SnapshotEntry> {
     const fetch = (key: Buffer, limit: number): Promise<RangeResponse> => {
       const page = this.#range({ key, range_end: to, limit, revision: toEtcd(revision) }, PAGE_MS)
-      page.catch(() => undefined) // whoever waits for it hears of it; nobody may, any more
+      page.catch(() => undefined) // an awaiting caller gets the error; a caller that stopped early needs none
       return page
     }
     let limit = PAGE_ENTRIES.first
@@ -259,12 +262,13 @@ export class EtcdLedger implements Ledger {
   }
 }
 
+/** Entries of the next page, after a page of `count` entries and `bytes` bytes. */
 function limitAfter(count: number, bytes: number): number {
   const limit = Math.round((count * PAGE_BYTES) / Math.max(bytes, 1))
   return Math.min(PAGE_ENTRIES.most, Math.max(PAGE_ENTRIES.least, limit))
 }
 
-/** Barks once when the stream has been waited for too long though there is something to come. */
+/** Calls `bark` once the stream has been waited for too long while `behind` is true. */
 class Watchdog {
   barked = false
   #waiting = true
@@ -280,12 +284,12 @@ class Watchdog {
     }, STALL_MS / 8)
   }
 
-  /** Something has come, and is being used: that may take as long as it takes. */
-  rest(): void {
+  /** An answer has come and is being used, which may take any time. */
+  pause(): void {
     this.#waiting = false
   }
 
-  wait(): void {
+  resume(): void {
     this.#waiting = true
     this.#since = performance.now()
   }
@@ -295,6 +299,7 @@ class Watchdog {
   }
 }
 
+/** The ledger's error for the failure of a write. */
 function asOutcome(error: unknown): Error {
   if (error instanceof LedgerUnavailable) return error
   if (error instanceof EtcdError) {

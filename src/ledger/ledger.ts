@@ -1,13 +1,15 @@
-// The ledger is the only authority: a totally ordered list of guarded commits of opaque bytes. Drivers: memory
-// (tests), LMDB (one node), etcd (a cluster). checked.ts wraps any of them; contract.ts is the suite they all pass.
+// The ledger is the only authority: a totally ordered list of guarded commits of opaque bytes. Drivers:
+// memory (tests), LMDB (one node), etcd (a cluster). checked.ts wraps every driver; contract.ts is the suite
+// all drivers pass.
 import { OperatorError } from '../errors.ts'
 
-/** `revision` is the one under which the key was last put; 0 means that the key is absent. */
-export type Guard = { readonly key: string; readonly revision: number }
+/** `revision`: of the key's last put; 0: the key is absent. */
+type Guard = { readonly key: string; readonly revision: number }
+/** A null value removes the key. */
 export type LedgerPut = { readonly key: string; readonly value: Uint8Array | null }
 export type Commit = { readonly if: readonly Guard[]; readonly put: readonly LedgerPut[] }
 
-/** A guarded key as of the write that was refused; `value` is null and `revision` 0 where it is absent. */
+/** A key as it was found. An absent key has `revision` 0 and a null value. */
 export type Found = { readonly key: string; readonly revision: number; readonly value: Uint8Array | null }
 
 export type CommitResult =
@@ -19,75 +21,77 @@ export type Revision = { readonly revision: number; readonly puts: readonly Ledg
 
 export type SnapshotEntry = { readonly key: string; readonly value: Uint8Array; readonly revision: number }
 
-/** Of a ledger, or of one connection to it. */
+/** Linearizable reads of a ledger, or over one connection to a ledger. */
 export type Reader = Pick<Ledger, 'head' | 'read'>
 
-/** `count` entries with keys from `from` to `to`, both of them among those: what a caller has of them already. */
+/** A range of keys, `from` and `to` included, of which the caller has `count` entries already. */
 export type Known = { readonly from: string; readonly to: string; readonly count: number }
 
-/** How the ledger is, as asked just now. */
+/** The health of a ledger, just asked for. */
 export type Health = {
-  /** Why it cannot be read, or would refuse commits; empty when all is well. */
+  /** Why the ledger cannot be read, or would refuse commits; empty when all is well. */
   readonly problems: readonly string[]
   readonly quorum: boolean
-  /** The node whose member leads; undefined where none does, or the ledger has no members. */
+  /** The node whose member leads; undefined: no member leads, or the ledger has no members. */
   readonly leader: string | undefined
   readonly members: readonly { readonly node: string; readonly ready: boolean }[]
-  /** The part of its room that is used, 0 to 1; 0 where only the disk bounds it. */
+  /** The used part of the ledger's room, 0 to 1; 0 where only the disk bounds the room. */
   readonly used: number
 }
 
-/** From this part of its room on a ledger is `full`: the rest is kept for what is small and rare. */
+/** From this used part on a ledger is `full`: the rest of its room is kept for epochs and secrets. */
 export const FULL = 0.75
 
-/** Nothing of a commit is larger, in any driver; checked before anything is sent. */
+/** Upper bounds of a commit and of a key, the same in all drivers; checked before anything is sent. */
 export const COMMIT_BYTES = 1024 * 1024
 export const KEY_BYTES = 512
 
 export type Ledger = {
   /**
-   * One guarded, atomic write. It exists, for its answer, `head` and `follow` alike, only once a crash cannot take
-   * it back. Throws UnknownOutcome where it may or may not have happened, LedgerUnavailable where it has not.
-   * A driver never repeats a commit by itself.
+   * One guarded, atomic write. The answer, `head` and `follow` show a commit only once no crash can take the
+   * commit back. A driver never repeats a commit by itself. Throws UnknownOutcome where the commit may or may
+   * not have happened, LedgerUnavailable where nothing has happened.
    */
   commit(commit: Commit): Promise<CommitResult>
-  /** A key as of now, linearizable. Throws LedgerUnavailable. */
+  /** The key's last put, linearizable. Throws LedgerUnavailable. */
   read(key: string): Promise<Found>
   /** The latest revision, linearizable. Throws LedgerUnavailable. */
   head(): Promise<number>
   /**
-   * Every revision after `after`, in order and gapless, for ever; ends on close and when `signal` aborts. Throws
-   * Compacted, LedgerUnavailable.
+   * Every revision after `after`, in order and gapless, for ever; ends on close and when `signal` aborts.
+   * Throws Compacted, LedgerUnavailable.
    */
   follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
   /**
-   * All live entries at one revision, in any order. What is `known` may be left out where the ledger holds just as
-   * many there. Throws LedgerUnavailable; its entries throw Compacted where they take too long.
+   * All live entries at one revision, in any order. A `known` range may be left out where the ledger has as
+   * many entries in the range as the caller. Throws LedgerUnavailable; `entries` throws Compacted where
+   * reading takes so long that history was compacted meanwhile.
    */
   snapshot(
     known?: readonly Known[],
   ): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
   /**
-   * From now on `check` looks at every new connection, by a reader of that connection, before anything that comes over
-   * it is believed and anything is sent: what it throws is what callers get. A driver without connections never calls.
+   * From now on `check` judges every new connection, by reads over the connection, before any other answer is
+   * believed and anything is sent. Callers get the error of `check`. A driver without connections never calls
+   * `check`.
    */
   checkConnections(check: (reader: Reader) => Promise<void>): void
-  /** Asked once a second. Never throws, and answers within 3 s. */
+  /** Called once a second. Never throws, and resolves within 3 s. */
   health(): Promise<Health>
-  /** As `health` has found it last: bulky commits should not come any more. */
+  /** Whether the last `health` found `used` at FULL or above: callers must not send bulky commits then. */
   readonly full: boolean
   close(): Promise<void>
 }
 
-/** The commit may or may not have happened: send the same bytes again to know. */
+/** The commit may or may not have happened. Sending the same bytes again gives the answer. */
 export class UnknownOutcome extends OperatorError {
   override readonly name = 'UnknownOutcome'
 }
 
-/** `ledger-changed`: it is not the ledger that was followed, or has lost revisions. */
-export type UnavailableReason = 'no-quorum' | 'disk-full' | 'ledger-full' | 'ledger-changed' | 'closed'
+/** `ledger-changed`: another ledger than the followed one, or the same with revisions lost. */
+type UnavailableReason = 'no-quorum' | 'disk-full' | 'ledger-full' | 'ledger-changed' | 'closed'
 
-/** The ledger could not be reached, or would not take it; nothing happened. */
+/** The ledger could not be reached, or refused the commit for want of room; nothing happened. */
 export class LedgerUnavailable extends OperatorError {
   override readonly name = 'LedgerUnavailable'
   readonly reason: UnavailableReason
@@ -97,11 +101,12 @@ export class LedgerUnavailable extends OperatorError {
   }
 }
 
-/** The revisions asked for are no longer there: take a snapshot. */
+/** The requested revisions were compacted: take a snapshot. */
 export class Compacted extends Error {
   override readonly name = 'Compacted'
 }
 
+/** An upper bound of the bytes that a commit takes on the wire, without etcd's own overhead. */
 export function commitBytes(commit: Commit): number {
   let bytes = 0
   for (const guard of commit.if) bytes += guard.key.length + 16

@@ -1,28 +1,32 @@
-// The embedded ledger's records: a revision with its puts in `log`, the revision of a key's latest put in `keys`.
+// The embedded ledger's records: a revision with its puts in `log`, the revision of a key's latest put in
+// `keys`.
 import { crc32 } from 'node:zlib'
+import { assert } from '../assert.ts'
 import { FatalError } from '../errors.ts'
 import type { LedgerPut, Revision } from './ledger.ts'
 
-/** A record does not match its checksum, or the file is not ours. */
+/** A record does not match its checksum, or the file is not a ledger. */
 export class DamagedLedger extends FatalError {
   override readonly name = 'DamagedLedger'
 }
 
-/** A key's latest put: `removed` where that put was null. */
+/** A key's latest put; `removed`: the put was null. */
 export type Latest = { readonly revision: number; readonly removed: boolean }
 
-/** A revision as stored: `before` is each key's revision before this put, 0 where there was none. */
+/** A revision as stored; `before`: each key's previous revision, 0 where the key is new. */
 export type Stored = Revision & { readonly before: readonly number[] }
 
-/** What the revision has put under the key. Throws DamagedLedger where it is not in it. */
+/**
+ * The value that the revision put under the key. Throws DamagedLedger where the revision did not put the key.
+ */
 export function valueIn({ revision, puts }: Stored, key: string): Uint8Array | null {
   const put = puts.find((each) => each.key === key)
   if (!put) throw new DamagedLedger(`revision ${revision} does not hold ${key}`)
   return put.value
 }
 
-// Record: crc32 u32 · puts u16 · for each: key length u16, revision before f64, value length u32 (2^32 - 1: removed),
-// key, value. The checksum covers the revision number and all that follows it.
+// Record: crc32 u32 · puts u16 · for each: key length u16, revision before f64, value length u32 (2^32 - 1:
+// removed), key, value. The checksum covers the revision number and everything after the checksum.
 const REMOVED = 0xffff_ffff
 
 export function encodeRecord(
@@ -30,6 +34,7 @@ export function encodeRecord(
   puts: readonly LedgerPut[],
   before: readonly number[],
 ): Uint8Array {
+  assert(before.length === puts.length, 'a record has the previous revision of each of its keys')
   const size = puts.reduce((sum, put) => sum + 14 + put.key.length + (put.value?.length ?? 0), 6)
   const bytes = Buffer.allocUnsafe(size)
   bytes.writeUInt16BE(puts.length, 4)

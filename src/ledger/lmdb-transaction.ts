@@ -1,13 +1,14 @@
-// How lmdb tells that a transaction failed, turned into one rejection.
+// The failure of an lmdb transaction, turned into one rejection.
 //
-// All writes of one turn of the event loop are one transaction. When it fails, each of their promises is rejected
-// with the same text, the cause hides in one more rejected promise, and lmdb leaves a rejected promise of its own
-// behind that nobody can reach: that one the process has to expect (`isStrayRejection`). Its asynchronous `transaction()`
-// never answers after a failed one (seen with 3.5.6 on a full disk), so it is no way out.
+// All writes of one turn of the event loop are one transaction. When a transaction fails, lmdb rejects the
+// promise of each write with the same text, hides the cause in one more rejected promise, and leaves a
+// rejected promise behind without a reference: the process must ignore the last (`isStrayRejection`). lmdb's
+// asynchronous `transaction()` never resolves after a failed transaction (seen with 3.5.6 on a full disk),
+// and so is not used.
 
 const STRAY = 'Commit failed (see commitError for details)'
 
-/** Waits for all writes of one transaction; throws the cause where it failed. */
+/** Waits for all writes of one transaction. Throws the cause where the transaction failed. */
 export async function committed(puts: readonly Promise<boolean>[]): Promise<void> {
   const all = await Promise.allSettled(puts)
   const failed = all.find((result) => result.status === 'rejected')
@@ -19,7 +20,10 @@ export async function committed(puts: readonly Promise<boolean>[]): Promise<void
   throw reason
 }
 
-/** True for the unhandled rejection that lmdb leaves behind a failed write, whose promise has told it already. */
+/**
+ * Whether `reason` is the unhandled rejection of lmdb after a failed write; the write's own promise was
+ * rejected, too.
+ */
 export function isStrayRejection(reason: unknown): boolean {
   return (
     reason instanceof Error &&

@@ -1,11 +1,14 @@
-// The embedded driver: one LMDB file, one writer. `log` has every revision with its puts (so a segment is written
-// once), `keys` the latest revision of every key. Commits that wait are judged and written together, one
-// transaction at a time: a failed transaction then takes nothing with it but its own commits, and leaves no gap.
+// The embedded driver: one LMDB file, a single writer. `log` has every revision with its puts (so a segment
+// is written once), `keys` the latest revision of every key. Waiting commits are judged and written together,
+// one transaction at a time: a failed transaction then takes only its own commits along, and leaves no gap.
 //
-// overlappingSync is off: with it lmdb shows a write before it is durable. Without it a transaction is flushed
-// before it becomes visible, at the same throughput for batches (measured), and a revision exists once it is seen.
+// overlappingSync is off: with overlappingSync lmdb shows a write before the write is durable. Without, a
+// transaction is flushed before it becomes visible, at the same throughput for batches (measured): a visible
+// revision is durable.
 import { statfs } from 'node:fs/promises'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { assert } from '../assert.ts'
+import { FatalError } from '../errors.ts'
 import { nextTurn } from '../waiting.ts'
 import {
   type Commit,
@@ -31,19 +34,22 @@ import {
 } from './lmdb-records.ts'
 import { committed } from './lmdb-transaction.ts'
 
-/** Bytes of commits that go into one transaction. */
+/** Bytes of commits in one transaction. */
 const BATCH_BYTES = 8 * 1024 * 1024
-/** The newest revisions stay in memory, so that a follower at the head does not read them back. */
+/** The newest revisions stay in memory: a follower at the head reads nothing back from the file. */
 const RECENT_BYTES = 16 * 1024 * 1024
-/** Room that is left for the replica and the event log: below it new commits are refused as `disk-full`. */
+/**
+ * Free disk kept for the replica and the event log: below the reserve, new commits are refused as
+ * `disk-full`.
+ */
 const RESERVE_BYTES = 32 * 1024 * 1024
-/** How long a look at the free room holds while there is plenty. */
+/** How long a check of the free disk is valid while the disk has plenty. */
 const ROOM_MS = 500
 const READERS_MS = 60_000
 const SNAPSHOT_PAGE = 1000
-const ONLY_READ = 'the ledger was opened for reading only'
+const READ_ONLY = 'the ledger was opened for reading only'
 
-type Waiting = {
+type WaitingCommit = {
   readonly commit: Commit
   readonly resolve: (result: CommitResult) => void
   readonly reject: (error: Error) => void
@@ -57,20 +63,20 @@ export class LmdbLedger implements Ledger {
   readonly #log: Database<Uint8Array, number>
   readonly #keys: Database<Uint8Array, string>
   #head: number
-  #waiting: Waiting[] = []
+  #waiting: WaitingCommit[] = []
   #writing: Promise<void> | undefined
   #recent: Revision[] = []
   #recentBytes = 0
-  /** Until when there is room, by `performance.now()`. */
+  /** The disk has room until then, by `performance.now()`. */
   #roomUntil = 0
-  /** When to look again for readers that have died, by `performance.now()`. */
+  /** When to check for dead readers again, by `performance.now()`. */
   #readersAt = 0
   #wake = Promise.withResolvers<void>()
   #closed = false
 
   /**
-   * `readOnly`: for `read`, `head` and `snapshot` while another process, which may write, has the file open too. Within
-   * a process a file is opened once.
+   * `readOnly`: for `read`, `head` and `snapshot`, while another process may have the file open and write.
+   * Within one process a file is opened once.
    */
   constructor(path: string, { readOnly = false } = {}) {
     this.#path = path
@@ -96,28 +102,28 @@ export class LmdbLedger implements Ledger {
   commit(commit: Commit): Promise<CommitResult> {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw new LedgerUnavailable('closed', 'the ledger is closed')
-      if (this.#readOnly) throw new LedgerUnavailable('closed', ONLY_READ)
+      if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
       this.#waiting.push({ commit, resolve, reject })
       this.#writing ??= this.#write()
     })
   }
 
   async #write(): Promise<void> {
-    await Promise.resolve() // commits of the same turn join
+    await Promise.resolve() // commits of the same turn join the batch
     while (this.#waiting.length > 0) {
       const batch = this.#takeBatch()
       try {
         await this.#checkRoom()
         await this.#writeBatch(batch)
       } catch (error) {
-        const failure = await this.#judge(error)
+        const failure = await this.#writeFailure(error)
         for (const each of batch) each.reject(failure)
       }
     }
     this.#writing = undefined
   }
 
-  #takeBatch(): Waiting[] {
+  #takeBatch(): WaitingCommit[] {
     let bytes = 0
     let count = 0
     while (count < this.#waiting.length && (count === 0 || bytes < BATCH_BYTES)) {
@@ -127,7 +133,10 @@ export class LmdbLedger implements Ledger {
     return this.#waiting.splice(0, count)
   }
 
-  /** Throws LedgerUnavailable `disk-full` below the reserve. Asking costs a trip to another thread: not every time. */
+  /**
+   * Throws LedgerUnavailable `disk-full` below the reserve. `statfs` costs a trip to another thread: not
+   * every time.
+   */
   async #checkRoom(now = performance.now()): Promise<void> {
     if (now < this.#roomUntil) return
     const disk = await statfs(this.#path)
@@ -137,9 +146,11 @@ export class LmdbLedger implements Ledger {
     this.#roomUntil = free > 16 * RESERVE_BYTES ? now + ROOM_MS : 0
   }
 
-  /** LMDB tells a full disk as an I/O error. With room on the disk it is one, and then nobody may go on. */
-  async #judge(error: unknown): Promise<Error> {
-    if (error instanceof LedgerUnavailable || error instanceof DamagedLedger) return error
+  /**
+   * LMDB reports a full disk as an I/O error. An I/O error with room on the disk is real, and ends the node.
+   */
+  async #writeFailure(error: unknown): Promise<Error> {
+    if (error instanceof LedgerUnavailable || error instanceof FatalError) return error
     this.#roomUntil = 0
     try {
       await this.#checkRoom()
@@ -149,8 +160,10 @@ export class LmdbLedger implements Ledger {
     return new DamagedLedger('the ledger could not be written', { cause: error })
   }
 
-  /** Judges the commits in order, writes the accepted ones in one transaction, then answers all of them. */
-  async #writeBatch(batch: readonly Waiting[]): Promise<void> {
+  /**
+   * Judges the commits in order, writes the accepted commits in one transaction, then resolves all commits.
+   */
+  async #writeBatch(batch: readonly WaitingCommit[]): Promise<void> {
     const overlay = new Map<string, Latest & { readonly value: Uint8Array | null }>()
     const results: CommitResult[] = []
     const revisions: Revision[] = []
@@ -187,6 +200,8 @@ export class LmdbLedger implements Ledger {
 
   #remember(revisions: readonly Revision[]): void {
     for (const revision of revisions) {
+      const last = this.#recent.at(-1)
+      assert(!last || revision.revision === last.revision + 1, 'revisions are dense')
       this.#recent.push(revision)
       this.#recentBytes += revisionBytes(revision)
     }
@@ -226,23 +241,23 @@ export class LmdbLedger implements Ledger {
   }
 
   async read(key: string): Promise<Found> {
-    if (this.#readOnly) this.#lookAgain()
+    if (this.#readOnly) this.#refresh()
     return this.#find(key, new Map())
   }
 
   async head(): Promise<number> {
-    if (this.#readOnly) this.#lookAgain()
+    if (this.#readOnly) this.#refresh()
     return this.#head
   }
 
-  /** What this turn has read so far is of one instant, and another process may have committed since. */
-  #lookAgain(): void {
+  /** lmdb reads at one instant within a turn of the event loop; another process may have committed since. */
+  #refresh(): void {
     this.#env.resetReadTxn()
     this.#head = this.#lastRevision()
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    if (this.#readOnly) throw new LedgerUnavailable('closed', ONLY_READ)
+    if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
     signal?.addEventListener('abort', () => this.#signal(), { once: true })
     let last = after
     for (;;) {
@@ -264,11 +279,14 @@ export class LmdbLedger implements Ledger {
     return { revision, entries: this.#entriesAt(revision) }
   }
 
-  /** Pages through the keys, so that no read transaction is long; what changed meanwhile is followed back. */
+  /**
+   * Pages through the keys, so that no read transaction is long. Later puts are followed back to the revision
+   * `at`.
+   */
   async *#entriesAt(at: number): AsyncIterable<SnapshotEntry> {
     let after: string | undefined
     let record: Stored | undefined
-    // Neighbours often came in one commit, which is read once then.
+    // Neighbouring keys often came in one commit: its record is read once.
     const recordOf = (revision: number): Stored => {
       if (record?.revision !== revision) record = this.#record(revision)
       return record
@@ -304,11 +322,14 @@ export class LmdbLedger implements Ledger {
       await this.#checkRoom()
       return { ...well, problems: [] }
     } catch (error) {
-      return { ...well, problems: [error instanceof Error ? error.message : 'the disk cannot be asked'] }
+      return {
+        ...well,
+        problems: [error instanceof Error ? error.message : 'the free disk space cannot be read'],
+      }
     }
   }
 
-  /** A process that was killed while it read, as a backup, would keep pages from being used again. */
+  /** A process killed while reading, as a backup, would keep LMDB from using freed pages again. */
   #forgetDeadReaders(now = performance.now()): void {
     if (now < this.#readersAt) return
     this.#readersAt = now + READERS_MS
@@ -324,7 +345,10 @@ export class LmdbLedger implements Ledger {
   }
 }
 
-/** Reads a ledger through: every record against its checksum. Throws DamagedLedger, or dies in LMDB. */
+/**
+ * Checks every record of a ledger against its checksum. Throws DamagedLedger; on a damaged file LMDB may
+ * crash.
+ */
 export function verifyLedger(path: string): number {
   const env = open({ path, encoding: 'binary', maxDbs: 4, readOnly: true })
   const log: Database<Uint8Array, number> = env.openDB({ name: 'log', encoding: 'binary' })

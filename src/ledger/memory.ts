@@ -13,14 +13,18 @@ import {
   UnknownOutcome,
 } from './ledger.ts'
 
-/** What the next commits run into. `late`: it happens only when `settle()` is called, and the caller never learns. */
-export type Fault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
+/**
+ * The fault of a commit. `refuse` and `lost`: nothing happens. `late`: the commit happens when `settle()` is
+ * called, and the caller never learns. `answer-lost`: the commit happens at once, and the caller does not
+ * learn.
+ */
+export type CommitFault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
 
 type Live = { value: Uint8Array; revision: number }
 
 export class MemoryLedger implements Ledger {
-  /** Faults of the commits to come, first to last. */
-  readonly faults: Fault[] = []
+  /** Faults of the next commits, first to last. */
+  readonly faults: CommitFault[] = []
   /** False: nothing can be reached, followers hang. */
   reachable = true
   full = false
@@ -123,7 +127,7 @@ export class MemoryLedger implements Ledger {
     this.#signal()
   }
 
-  /** Breaks every follower's stream; they must begin again from their own cursor. */
+  /** Breaks every follower's stream: each follower must begin again from its own cursor. */
   disconnect(): void {
     this.#generation++
     this.#signal()

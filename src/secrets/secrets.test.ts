@@ -17,7 +17,7 @@ import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { Problem, type Slug } from '../errors.ts'
 import { COMMIT_BYTES, commitBytes, LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
-import type { Fault } from '../ledger/memory.ts'
+import type { CommitFault } from '../ledger/memory.ts'
 import { SECRETS_A_REQUEST, SECRETS_BYTES_A_REQUEST } from '../wire.ts'
 import type { WriteResult } from './receipts.ts'
 
@@ -112,7 +112,7 @@ async function checkWritten(world: World, { names, version }: Write, written?: W
   for (const name of names) assert.equal(await textOf(world.nodes[1], name), `value of ${name}`)
 }
 
-const FAULTS: readonly Fault[][] = [
+const FAULTS: readonly CommitFault[][] = [
   ['lost'],
   ['answer-lost'],
   ['late'],

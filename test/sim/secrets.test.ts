@@ -7,7 +7,7 @@ import { systemClock } from '../../src/clock.ts'
 import { newRootKey } from '../../src/crypto/keyring.ts'
 import { Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
-import type { Fault } from '../../src/ledger/memory.ts'
+import type { CommitFault } from '../../src/ledger/memory.ts'
 import type { WriteResult } from '../../src/secrets/receipts.ts'
 import type { HistoryLine, VersionSelector } from '../../src/secrets/secrets.ts'
 import { caller, createOnce, OWNER, type SimNode, secret, textOf, updateOnce, World } from './nodes.ts'
@@ -160,7 +160,7 @@ class Sim {
     switch (random.below(7)) {
       case 0:
       case 1:
-        ledger.faults.push(random.pick<Fault>(['lost', 'late', 'answer-lost', 'refuse']))
+        ledger.faults.push(random.pick<CommitFault>(['lost', 'late', 'answer-lost', 'refuse']))
         return
       case 2:
         ledger.settle()

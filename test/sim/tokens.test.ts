@@ -12,7 +12,7 @@ import { Keyring } from '../../src/crypto/keyring.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
-import { type Fault, MemoryLedger } from '../../src/ledger/memory.ts'
+import { type CommitFault, MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { found } from './genesis.ts'
@@ -115,7 +115,7 @@ async function disturb(world: World): Promise<void> {
   const { ledger, random } = world
   switch (random.below(5)) {
     case 0:
-      ledger.faults.push(random.pick<Fault>(['lost', 'late', 'answer-lost', 'refuse']))
+      ledger.faults.push(random.pick<CommitFault>(['lost', 'late', 'answer-lost', 'refuse']))
       return
     case 1:
       ledger.settle()
