@@ -4,7 +4,7 @@
 import { OperatorError } from '../errors.ts'
 
 /** `revision`: of the key's last put; 0: the key is absent. */
-type Guard = { readonly key: string; readonly revision: number }
+export type Guard = { readonly key: string; readonly revision: number }
 /** A null value removes the key. */
 export type LedgerPut = { readonly key: string; readonly value: Uint8Array | null }
 export type Commit = { readonly if: readonly Guard[]; readonly put: readonly LedgerPut[] }
