@@ -2,7 +2,9 @@
 import { InvalidValue, Values } from '../crypto/canonical.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import { KIND, type Member, memberPath, type Paths, pathsOf, type Scan } from '../json/scan.ts'
+import { KIND } from '../json/matches.ts'
+import { memberPath, type Paths } from '../json/paths.ts'
+import { type Member, pathsOf, type Scan } from '../json/scan.ts'
 import type { NamedTokens } from '../tokens/detokenize.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

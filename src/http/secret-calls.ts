@@ -1,9 +1,9 @@
 // The calls of secrets: bodies in, names and values to the service, JSON out.
-
 import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
-import { memberPath, Paths } from '../json/scan.ts'
-import { Scanner } from '../json/scan-thread.ts'
+import { memberPath, Paths } from '../json/paths.ts'
+import { UNLIMITED } from '../json/scan.ts'
+import { ScanThread } from '../json/scan-thread.ts'
 import type { Claim, WriteResult } from '../secrets/receipts.ts'
 import type { Caller, NewSecret, VersionSelector } from '../secrets/secrets.ts'
 import {
@@ -39,7 +39,6 @@ export type WriteAnswer = {
 }
 
 const NO_PATHS = new Paths([])
-const ANY_PLACES = { leaf: 0, places: Number.POSITIVE_INFINITY }
 
 type Parsed = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
 type Json = Readonly<Record<string, unknown>>
@@ -47,7 +46,7 @@ type Json = Readonly<Record<string, unknown>>
 export class SecretCalls {
   readonly #services: () => Services
   readonly #answerBytes: number
-  readonly #scanner = new Scanner()
+  readonly #scanner = new ScanThread()
 
   constructor(services: () => Services, limits: { readonly answer_bytes: number }) {
     this.#services = services
@@ -162,7 +161,7 @@ export class SecretCalls {
 
   /** The scan refuses what JSON.parse lets through: a member twice, bottomless nesting. */
   async #json(body: Uint8Array): Promise<Json> {
-    await this.#scanner.scan(body, NO_PATHS, ANY_PLACES)
+    await this.#scanner.scan(body, NO_PATHS, UNLIMITED)
     const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
     return objectOf(json, '')
   }

@@ -1,8 +1,9 @@
 // The token calls: bodies in, values to the service, bytes out.
 import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import { KIND, Paths } from '../json/scan.ts'
-import { Scanner } from '../json/scan-thread.ts'
+import { KIND } from '../json/matches.ts'
+import { Paths } from '../json/paths.ts'
+import { ScanThread } from '../json/scan-thread.ts'
 import { AlreadyToken, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Turns } from './body.ts'
@@ -31,7 +32,7 @@ export class TokenCalls {
   readonly #limits: Limits
   readonly #fields: readonly string[]
   readonly #turns = new Turns()
-  readonly #scanner = new Scanner()
+  readonly #scanner = new ScanThread()
   readonly #tokenizePaths: Paths
   readonly #detokenizePaths: Paths
   readonly #tokensPaths = new Paths(['tokens[]'])
@@ -211,8 +212,8 @@ export class TokenCalls {
   }
 
   async #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {
-    const most = { leaf, places: this.#limits.values }
-    return new Form(body, paths, await this.#scanner.scan(body, paths, most), known)
+    const limit = { leaf, matches: this.#limits.values }
+    return new Form(body, paths, await this.#scanner.scan(body, paths, limit), known)
   }
 
   /** Every record is an object. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { Names, type Seed, unescapeTo } from './member-names.ts'
+import { unescapeTo } from './escapes.ts'
+import { MemberNames, type Seed } from './member-names.ts'
 
 // Under it the hash is the exclusive or of the depth and the bytes.
 const BAD: Seed = { start: 0, factor: 1 }
@@ -16,13 +17,13 @@ function colliding(count: number): Uint8Array {
   )
 }
 
-function ask(names: Names, count: number, serial: number): boolean[] {
+function ask(names: MemberNames, count: number, serial: number): boolean[] {
   return Array.from({ length: count }, (_, i) => names.seen(1, serial, i * 8, i * 8 + 8, false))
 }
 
 test('names that collide lead to a new seed, and no answer changes', () => {
   let made = 0
-  const names = new Names(() => (made++ === 0 ? BAD : GOOD))
+  const names = new MemberNames(() => (made++ === 0 ? BAD : GOOD))
   const count = 5000
   names.begin(colliding(count))
   assert.ok(ask(names, count, 1).every((seen) => !seen))
@@ -34,7 +35,7 @@ test('names that collide lead to a new seed, and no answer changes', () => {
 
 test('where every seed is bad, new ones are not tried for ever, and no answer changes', () => {
   let made = 0
-  const names = new Names(() => {
+  const names = new MemberNames(() => {
     made++
     return BAD
   })
@@ -50,7 +51,7 @@ test('where every seed is bad, new ones are not tried for ever, and no answer ch
 
 test('a name with escapes is known again under a new seed', () => {
   let made = 0
-  const names = new Names(() => (made++ === 0 ? BAD : GOOD))
+  const names = new MemberNames(() => (made++ === 0 ? BAD : GOOD))
   const escaped = Buffer.from('\\u0061\\n')
   const count = 1000
   const body = Buffer.concat([colliding(count), escaped, Buffer.from('a\n')])
@@ -66,7 +67,7 @@ test('a name with escapes is known again under a new seed', () => {
 })
 
 test('a name is not the beginning of another one with the same hash', () => {
-  const names = new Names(() => BAD)
+  const names = new MemberNames(() => BAD)
   names.begin(Buffer.from('abccab'))
   assert.equal(names.seen(1, 1, 0, 4, false), false)
   assert.equal(names.seen(1, 1, 4, 6, false), false)

@@ -1,4 +1,4 @@
-// Paths: those of the configuration, as a trie that the scan walks along, and those told to callers, as text.
+// Paths: the configured paths as a trie for the scan, and the paths of values as text for callers.
 
 const PATH_MAX = 1000 // characters
 const CUT = '…'
@@ -7,27 +7,27 @@ const LEAVES_MAX = 0x10000 // an index must fit into 16 bits
 
 type Child = { readonly name: Uint8Array; readonly step: Step }
 
-/** A node of the trie: what is looked for at one place of the body. */
+/** A node of the trie. */
 export class Step {
   /** Index of the path that ends here, or -1. */
   leaf = -1
-  /** For the elements, if the value is an array. */
+  /** The step for the elements, if the value is an array. */
   element: Step | null = null
 
-  private readonly children: Child[] = []
-  private longest = -1 // bytes of a child's name
-  private buckets: Child[][] = []
+  readonly #children: Child[] = []
+  #longest = -1 // bytes of a child's name
+  #buckets: Child[][] = []
 
-  /** For the member of this name (unescaped, `bytes` from `from` up to `to`), if the value is an object. */
+  /** The step for the member with this name (unescaped, `bytes` from `from` up to `to`). */
   child(bytes: Uint8Array, from: number, to: number): Step | null {
-    if (to - from > this.longest) return null
-    for (const { name, step } of this.buckets[bucketOf(bytes, from, to) & (this.buckets.length - 1)]) {
+    if (to - from > this.#longest) return null
+    for (const { name, step } of this.#buckets[bucketOf(bytes, from, to) & (this.#buckets.length - 1)]) {
       if (name.length === to - from && isAt(bytes, from, name)) return step
     }
     return null
   }
 
-  /** The step for a member or, with null, for the elements. Makes it if need be. */
+  /** The step for a member or, with null, for the elements. Creates a missing step. */
   grow(name: Uint8Array | null): Step {
     if (name === null) {
       this.element ??= new Step()
@@ -36,24 +36,24 @@ export class Step {
     const known = this.child(name, 0, name.length)
     if (known !== null) return known
     const step = new Step()
-    this.children.push({ name, step })
-    this.longest = Math.max(this.longest, name.length)
-    this.fillBuckets()
+    this.#children.push({ name, step })
+    this.#longest = Math.max(this.#longest, name.length)
+    this.#fillBuckets()
     return step
   }
 
-  private fillBuckets(): void {
-    // Rebuilt only when it doubles, so that many names stay cheap.
-    const added = this.children.slice(-1)
-    const full = this.children.length > this.buckets.length / 2
-    if (full) this.buckets = Array.from({ length: Math.max(4, this.buckets.length * 2) }, () => [])
-    for (const child of full ? this.children : added) {
-      this.buckets[bucketOf(child.name, 0, child.name.length) & (this.buckets.length - 1)].push(child)
+  #fillBuckets(): void {
+    // Rebuilt only when the number of buckets doubles, so that many names stay cheap.
+    const added = this.#children.slice(-1)
+    const full = this.#children.length > this.#buckets.length / 2
+    if (full) this.#buckets = Array.from({ length: Math.max(4, this.#buckets.length * 2) }, () => [])
+    for (const child of full ? this.#children : added) {
+      this.#buckets[bucketOf(child.name, 0, child.name.length) & (this.#buckets.length - 1)].push(child)
     }
   }
 }
 
-/** What to look for: a trie of paths rooted at the body. Built once per route and configuration. */
+/** The paths to find: a trie rooted at the body. Built once per route and configuration. */
 export class Paths {
   readonly root = new Step()
   /** As given. */
@@ -61,8 +61,8 @@ export class Paths {
 
   /**
    * Each path dotted, `[]` = every element: `values[]`, `records[].patient.ssn`, `a[][]`, `to`, `[].id`.
-   * Member names are matched exactly, as UTF-8 and after unescaping, and cannot have `.`, `[` or `]`. A path
-   * may go on where another one ends. Throws Error on bad syntax, and where one path stands twice.
+   * Member names are compared exactly, as UTF-8 and after unescaping, and cannot have `.`, `[` or `]`. A path
+   * may begin with another path. Throws Error for bad syntax, and for a path that stands twice.
    */
   constructor(paths: readonly string[]) {
     this.list = paths
@@ -76,13 +76,13 @@ export class Paths {
   }
 }
 
-/** `prefix` is the path of an object ('' for the body): the path of its member. At most 1,000 characters. */
+/** The path of a member of the object at `prefix` ('' for the body). At most 1,000 characters. */
 export function memberPath(prefix: string, name: string): string {
   if (!PLAIN_NAME.test(name)) return cut(prefix, `[${JSON.stringify(name)}]`)
   return cut(prefix, prefix === '' ? name : `.${name}`)
 }
 
-/** `prefix` is the path of an array ('' for the body): the path of its element. At most 1,000 characters. */
+/** The path of an element of the array at `prefix` ('' for the body). At most 1,000 characters. */
 export function elementPath(prefix: string, index: number): string {
   return cut(prefix, `[${index}]`)
 }
@@ -101,7 +101,7 @@ function cut(prefix: string, more: string): string {
   return path.slice(0, half ? PATH_MAX - 2 : PATH_MAX - 1) + CUT
 }
 
-// A name as UTF-8 for a member, null for `[]`.
+/** A name as UTF-8 for a member, null for `[]`. */
 function partsOf(path: string): (Uint8Array | null)[] {
   const parts: (Uint8Array | null)[] = []
   const part = /\[\]|(?:^|(?!^)\.)([^.[\]]+)/y
@@ -110,14 +110,14 @@ function partsOf(path: string): (Uint8Array | null)[] {
     if (found === null) break
     parts.push(found[0] === '[]' ? null : Buffer.from(found[1], 'utf8'))
   }
-  // `exec` sets lastIndex to 0 where it finds nothing, which is never the end of a path that has parts.
+  // Without a match `exec` sets lastIndex to 0, which is never the end of a path with parts.
   if (part.lastIndex !== path.length || parts.length === 0 || !path.isWellFormed()) {
     throw new Error(`bad path ${JSON.stringify(path)}: write it like records[].patient.ssn`)
   }
   return parts
 }
 
-// The names in the buckets are configured, so nobody can fill one by choosing what is in the body.
+/** The names in the buckets are configured, so nobody can fill a bucket by the choice of a body. */
 function bucketOf(bytes: Uint8Array, from: number, to: number): number {
   let hash = 0
   for (let i = from; i < to; i++) hash = (Math.imul(hash, 31) + bytes[i]) | 0

@@ -1,16 +1,17 @@
-// Large bodies are scanned in a thread of their own, one after another: the scan of 16 MiB of small members takes a
-// good part of a second, and the node answers others meanwhile.
+// Scans large bodies in a thread, one after another: a body of 16 MiB with small members takes a good part of
+// a second, and the node answers other requests meanwhile.
 import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { PROBLEMS, Problem, type Slug } from '../errors.ts'
-import { type Most, Paths, type Scan, scan } from './scan.ts'
+import { Paths } from './paths.ts'
+import { type Scan, type ScanLimit, scan } from './scan.ts'
 
 const ROLE = 'coffer-scan'
 
-/** Bodies from this size on go to the thread: below it the way there costs more than the scan. */
+/** Bodies from this size on go to the thread. The way there costs more than the scan of a smaller body. */
 export const LARGE_BYTES = 256 * 1024
 
-type Task = { readonly body: Uint8Array; readonly paths: readonly string[]; readonly most: Most }
+type Task = { readonly body: Uint8Array; readonly paths: readonly string[]; readonly limit: ScanLimit }
 type Done = { readonly kind: 'done'; readonly scan: Scan }
 type Refused = {
   readonly kind: 'problem'
@@ -21,18 +22,20 @@ type Refused = {
 type Failed = { readonly kind: 'failed'; readonly message: string }
 type Reply = Done | Refused | Failed
 
-/** Scans bodies, large ones elsewhere. The thread is started when it is first needed. */
-export class Scanner {
+/** Scans small bodies at once, and large bodies in the thread, which the first large body starts. */
+export class ScanThread {
   #worker: Worker | undefined
   #waiting: { readonly resolve: (scan: Scan) => void; readonly reject: (error: Error) => void }[] = []
 
-  /** As `scan`. */
-  async scan(body: Uint8Array, paths: Paths, most: Most): Promise<Scan> {
-    return body.length < LARGE_BYTES ? scan(body, paths, most) : this.#ask({ body, paths: paths.list, most })
+  /** Throws the problems of `scan`. */
+  async scan(body: Uint8Array, paths: Paths, limit: ScanLimit): Promise<Scan> {
+    return body.length < LARGE_BYTES
+      ? scan(body, paths, limit)
+      : this.#send({ body, paths: paths.list, limit })
   }
 
-  /** Answers come in the order of the questions. The body is copied: a memcpy, where the scan takes a hundred times that. */
-  #ask(task: Task): Promise<Scan> {
+  /** Replies come in the order of the tasks. To copy a body takes a hundredth of the time of its scan. */
+  #send(task: Task): Promise<Scan> {
     const worker = (this.#worker ??= this.#start())
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject })
@@ -40,7 +43,7 @@ export class Scanner {
     })
   }
 
-  /** Ends the thread; a body that is being scanned is refused. */
+  /** Ends the thread. Rejects the scans at work. */
   async close(): Promise<void> {
     await this.#worker?.terminate()
   }
@@ -48,18 +51,18 @@ export class Scanner {
   #start(): Worker {
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
     worker.on('message', (reply: Reply) => {
-      const asked = this.#waiting.shift()
-      if (reply.kind === 'problem') asked?.reject(asProblem(reply))
-      else if (reply.kind === 'failed') asked?.reject(new Error(reply.message))
-      else asked?.resolve(reply.scan)
+      const task = this.#waiting.shift()
+      if (reply.kind === 'problem') task?.reject(asProblem(reply))
+      else if (reply.kind === 'failed') task?.reject(new Error(reply.message))
+      else task?.resolve(reply.scan)
     })
     const fail = (error: Error): void => {
       this.#worker = undefined
-      for (const asked of this.#waiting.splice(0)) asked.reject(error)
+      for (const task of this.#waiting.splice(0)) task.reject(error)
     }
     worker.on('error', fail)
     worker.on('exit', () => fail(new Error('the thread that scans bodies ended')))
-    worker.unref() // after the listeners: they hold it
+    worker.unref() // after the listeners, since a listener refs the worker again
     return worker
   }
 }
@@ -71,7 +74,7 @@ function asProblem({ slug, detail, members }: Refused): Problem {
 
 function work(task: Task): Reply {
   try {
-    return { kind: 'done', scan: scan(task.body, new Paths(task.paths), task.most) }
+    return { kind: 'done', scan: scan(task.body, new Paths(task.paths), task.limit) }
   } catch (error) {
     if (error instanceof Problem) {
       return { kind: 'problem', slug: error.slug, detail: error.message, members: error.members }

@@ -2,17 +2,9 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Problem } from '../errors.ts'
-import {
-  KIND,
-  type Kind,
-  LEVELS_MAX,
-  MEMBERS_MAX,
-  memberPath,
-  Paths,
-  pathsOf,
-  type Scan,
-  scan,
-} from './scan.ts'
+import { KIND, type Kind } from './matches.ts'
+import { memberPath, Paths } from './paths.ts'
+import { LEVELS_MAX, MEMBERS_MAX, pathsOf, type Scan, scan } from './scan.ts'
 
 const FHIR = '/work/shared/data/synthea/fhir'
 const NONE = new Paths([])
