@@ -1,8 +1,8 @@
 // Three nodes on this machine, each with its own etcd member, run as child processes: a member ends with its node.
 import { readFileSync, rmSync } from 'node:fs'
-import { memberPidFile } from '../src/cli/local/node-process.ts'
 import { EtcdEndpoint, type StatusResponse } from '../src/ledger/etcd-client.ts'
 import type { Config } from '../src/node/config.ts'
+import { memberPidFile } from '../src/node/member-directory.ts'
 import { type Child, cpuSeconds, memoryOf, startChild } from './child.ts'
 import { writeClusterFiles } from './cluster-files.ts'
 import { Client, type Target } from './load.ts'

@@ -81,7 +81,7 @@ async function list({ config: file, json }: Options): Promise<void> {
 async function replace(node: string, { config: file, json }: Options): Promise<void> {
   const { config, ledger, member } = find(node, readConfig(file))
   const { Membership } = await import('../node/membership.ts')
-  const { MemberDirectory } = await import('../node/member.ts')
+  const { MemberDirectory } = await import('../node/member-directory.ts')
   const hold = lockStopped(config)
   const membership = new Membership(ledger, member.client)
   try {
@@ -90,7 +90,7 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
     const directory = new MemberDirectory(config)
     setAside(directory.path)
     await membership.addLearner(member.peer)
-    directory.join()
+    directory.markJoining()
     note(`member ${node} is added without a vote; it takes over what the others have`)
     const members = TemporaryMembers.start([config], note)
     try {

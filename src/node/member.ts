@@ -1,30 +1,31 @@
-// The etcd member that a node runs. It never outlives its node: a small shell holds a pipe from the node and kills the
-// member when the pipe ends, whatever ended the node. It is started again when it ends by itself, and never empty once
-// it has been part of a cluster: a member that forgot what it had promised can lose what the others count on.
+// The etcd member of a node, supervised. The member never outlives the node: a small shell holds a pipe from
+// the node and kills the member when the pipe ends, however the node has ended. A member that ends by itself
+// is started again.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { isIP } from 'node:net'
-import { availableParallelism, totalmem } from 'node:os'
-import { dirname, join } from 'node:path'
-import { assert } from '../assert.ts'
-import type { MemberSettings, TlsFiles } from '../ledger/drivers.ts'
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
 import type { Logger } from '../log.ts'
 import { sleep } from '../waiting.ts'
 import type { Config } from './config.ts'
 import type { Etcd } from './etcd-binary.ts'
+import { MemberDirectory, memberLog } from './member-directory.ts'
+import { memberEnvironment, memberFlags } from './member-flags.ts'
 
-const GIB = 1024 ** 3
+/** Pauses before a restart: doubled from the first to the last. */
 const FIRST_PAUSE_MS = 200
 const LAST_PAUSE_MS = 5_000
-/** Having run for so long it was well: the next pause is the first again. */
-const WELL_MS = 30_000
-/** A leader hands over in less, where there is anybody to take it: where all stop at once it would wait 7 s in vain. */
+/** A run longer than this resets the pause. */
+const STABLE_MS = 30_000
+/**
+ * A leader hands over in less. Where all members stop at once, a leader waits for a successor for 7 s in
+ * vain.
+ */
 const STOP_MS = 2_000
-const POLL_MS = 50
 
 /**
- * Starts "$@", prints its process id, and waits for it. In a shell a background command has no stdin of its own, so
- * the pipe is moved to 3, where only the guard holds it: `read` returns when it ends, since nobody writes to it.
+ * Starts "$@", prints the process id, and waits. A background command of a shell has no stdin of its own, so
+ * the pipe is moved to descriptor 3, held by the guard alone. Nobody writes to the pipe: `read` returns when
+ * the pipe ends.
  */
 const GUARD = `exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -38,45 +39,26 @@ status=$?
 kill "$guard" 2>/dev/null
 exit "$status"`
 
-/**
- * What Go's runtime may take. Half of the cores: its node wants the others, and threads that wake each other up for nothing
- * cost both. Garbage is collected when the heap has grown to three times what is alive, instead of twice: less work for
- * each write; earlier where that would be more than half of the memory there is.
- */
-function runtimeSettings(): Record<string, string> {
-  const memory = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY)
-  return {
-    GOMAXPROCS: String(Math.max(1, Math.floor(availableParallelism() / 2))),
-    GOGC: '200',
-    GOMEMLIMIT: String(Math.floor(memory / 2)),
-  }
-}
-
 export type MemberOptions = {
   readonly config: Config
   readonly etcd: Etcd
   readonly log: Logger
-  /** Called with the member's process id, and with undefined when it has ended. */
+  /** Called with the member's process id, and with undefined when the member has ended. */
   readonly changed?: (pid: number | undefined) => void
 }
 
 export type Member = {
-  /** Why it does not run, if so. */
+  /** Why the member does not run; undefined while the member runs. */
   readonly problem: string | undefined
-  /** SIGTERM, and after 2 s SIGKILL, which loses nothing; resolves when it is gone. */
+  /** SIGTERM, and after 2 s SIGKILL, which loses nothing; resolves when the member is gone. */
   stop(): Promise<void>
 }
 
-/** Runs the member of `config.ledger.member`, until it is stopped or this process ends. */
+/** Runs the member of `config.ledger.member`, until `stop` is called or this process ends. */
 export function startMember(options: MemberOptions): Member {
   const member = new RunningMember(options)
   member.start()
   return member
-}
-
-/** The member's log, beside the pid files; etcd rotates it itself. */
-export function memberLog({ file, node }: Pick<Config, 'file' | 'node'>): string {
-  return join(dirname(file), 'run', `${node}.etcd.log`)
 }
 
 class RunningMember implements Member {
@@ -93,6 +75,9 @@ class RunningMember implements Member {
   }
 
   start(): void {
+    const { config, log } = this.#options
+    const { warning } = this.#directory
+    if (warning !== undefined) log.warn({ node: config.node }, warning)
     this.#running = this.#runForEver()
   }
 
@@ -109,7 +94,7 @@ class RunningMember implements Member {
     try {
       process.kill(this.#pid, signal)
     } catch {
-      // It has just ended.
+      // The member has just ended.
     }
   }
 
@@ -117,7 +102,7 @@ class RunningMember implements Member {
     const { config, log } = this.#options
     const { signal } = this.#stop
     for (let pause = FIRST_PAUSE_MS; !signal.aborted; ) {
-      await this.#directory.free(signal)
+      await this.#directory.untilFree(signal)
       const lost = this.#directory.lost
       if (lost !== undefined) {
         if (this.problem !== lost) log.warn({ node: config.node }, lost)
@@ -128,7 +113,7 @@ class RunningMember implements Member {
       const started = performance.now()
       const how = await this.#run()
       if (signal.aborted) return
-      if (performance.now() - started > WELL_MS) pause = FIRST_PAUSE_MS
+      if (performance.now() - started > STABLE_MS) pause = FIRST_PAUSE_MS
       this.problem = `the member has ended with ${how}: see ${memberLog(config)}`
       log.warn({ node: config.node, again_in_ms: pause }, this.problem)
       await sleep(pause, signal)
@@ -136,39 +121,41 @@ class RunningMember implements Member {
     }
   }
 
-  /** Returns how it ended. */
+  /** Returns the signal or exit code that ended the member, or why there was no process at all. */
   async #run(): Promise<string> {
     const { config, etcd, changed, log } = this.#options
     mkdirSync(dirname(memberLog(config)), { recursive: true, mode: 0o700 })
     const args = memberFlags(config, etcd.version, this.#directory.state)
-    // A group of its own: a Ctrl-C in the terminal is the node's to judge.
+    // A process group of its own: Ctrl-C in the terminal must reach the node alone.
     const shell = spawn('/bin/sh', ['-c', GUARD, 'coffer-member', etcd.path, ...args], {
       stdio: ['pipe', 'pipe', 'ignore'],
       detached: true,
-      // Nothing of the environment but what a program needs: an ETCD_… variable would be one more configuration.
-      env: { PATH: process.env.PATH, HOME: process.env.HOME, ...runtimeSettings() },
+      env: memberEnvironment(),
     })
-    shell.stdin.on('error', () => undefined) // nothing is written to it
-    const watching = this.#directory.remember(this.#stop.signal)
+    shell.stdin.on('error', () => undefined) // nothing is written to the pipe
+    const ended = new AbortController()
+    // Waits, and writes a small file: an error ends the process, since a member without its mark could
+    // restart empty.
+    void this.#directory.markBootstrapped(AbortSignal.any([this.#stop.signal, ended.signal]))
     try {
       this.#pid = await pidOf(shell)
       if (this.#stop.signal.aborted) this.#kill('SIGTERM')
       this.problem = undefined
       changed?.(this.#pid)
       log.info({ pid: this.#pid, version: etcd.version }, 'the member runs')
-      return await ended(shell)
+      return await endOf(shell)
     } catch (error) {
-      return error instanceof Error ? error.message : String(error) // no process at all: it is tried again
+      return error instanceof Error ? error.message : String(error)
     } finally {
       this.#pid = undefined
       changed?.(undefined)
       shell.stdin.destroy()
-      watching.abort()
+      ended.abort()
     }
   }
 }
 
-/** The first line that the shell prints. */
+/** The first line that the shell prints. Rejects where the shell cannot be started. */
 function pidOf(shell: ChildProcess): Promise<number> {
   return new Promise((resolve, reject) => {
     let text = ''
@@ -181,157 +168,11 @@ function pidOf(shell: ChildProcess): Promise<number> {
   })
 }
 
-function ended(shell: ChildProcess): Promise<string> {
+/** The signal or exit code that ended the shell. */
+function endOf(shell: ChildProcess): Promise<string> {
   return new Promise((resolve) => {
     if (shell.exitCode !== null || shell.signalCode !== null)
       resolve(String(shell.signalCode ?? shell.exitCode))
     shell.once('exit', (code, signal) => resolve(String(signal ?? code)))
   })
-}
-
-/** What `<node>.member` says, beside the configuration: it must not go with the data that it speaks of. */
-type Mark = { readonly token: string; readonly state: 'bootstrapped' | 'joining' }
-
-/** The member's directory, and whether it may be started in it. */
-export class MemberDirectory {
-  readonly path: string
-  readonly #mark: string
-  readonly #member: MemberSettings
-  readonly #node: string
-
-  constructor(config: Config) {
-    const { member } = memberOf(config)
-    this.path = join(config.data, 'etcd')
-    this.#mark = join(dirname(config.file), `${config.node}.member`)
-    this.#member = member
-    this.#node = config.node
-  }
-
-  get #used(): boolean {
-    return existsSync(join(this.path, 'member', 'wal'))
-  }
-
-  #read(): Mark | undefined {
-    if (!existsSync(this.#mark)) return undefined
-    const mark: Mark = JSON.parse(readFileSync(this.#mark, 'utf8')) // ours; what is no JSON ends the node
-    return mark.token === this.#member.token ? mark : undefined
-  }
-
-  #write(state: Mark['state']): void {
-    const mark: Mark = { token: this.#member.token, state }
-    writeFileSync(this.#mark, `${JSON.stringify(mark)}\n`, { mode: 0o600 })
-  }
-
-  /** Why it must not be started, undefined where it may. */
-  get lost(): string | undefined {
-    if (this.#used || this.#read()?.state !== 'bootstrapped') return undefined
-    return (
-      `the data of member ${this.#node} is gone from ${this.path}: it must not be started empty. ` +
-      `Stop the node and run \`coffer member replace ${this.#node}\``
-    )
-  }
-
-  /** `new` founds the cluster together with the others; `existing` goes on, or joins one that has added it. */
-  get state(): 'new' | 'existing' {
-    return this.#used || this.#read() !== undefined ? 'existing' : 'new'
-  }
-
-  /** The cluster has added it anew: the next start may be empty. */
-  join(): void {
-    this.#write('joining')
-  }
-
-  /** Marks it as part of the cluster once it has a log of its own. Ends with the signal. */
-  remember(signal: AbortSignal): AbortController {
-    const stop = new AbortController()
-    const all = AbortSignal.any([signal, stop.signal])
-    const look = async (): Promise<void> => {
-      while (!all.aborted && !this.#used) await sleep(POLL_MS, all)
-      if (this.#used && this.#read()?.state !== 'bootstrapped') this.#write('bootstrapped')
-    }
-    void look() // it only waits and writes a small file: a failure ends the process, as it should
-    return stop
-  }
-
-  /** Resolves when no other process has the directory, as a member whose node was just killed. */
-  async free(signal: AbortSignal): Promise<void> {
-    const pidFile = join(dirname(this.#mark), 'run', `${this.#node}.etcd.pid`)
-    while (!signal.aborted && existsSync(pidFile)) {
-      const command = `/proc/${readFileSync(pidFile, 'utf8').trim()}/cmdline`
-      if (!existsSync(command) || !readFileSync(command, 'utf8').includes(`--data-dir=${this.path}\0`)) return
-      await sleep(POLL_MS, signal)
-    }
-  }
-}
-
-/** Throws where the configuration has no member: a fault of ours. */
-function memberOf({ ledger }: Config): {
-  readonly member: MemberSettings
-  readonly tls: TlsFiles | undefined
-} {
-  const { member, tls } = ledger
-  assert(member, 'the configuration has a member')
-  return { member, tls }
-}
-
-function memberFlags(config: Config, version: string, state: 'new' | 'existing'): string[] {
-  const { member, tls } = memberOf(config)
-  const secured = (prefix: '' | 'peer-'): Record<string, string> =>
-    tls
-      ? {
-          [`${prefix}cert-file`]: tls.cert,
-          [`${prefix}key-file`]: tls.key,
-          [`${prefix}trusted-ca-file`]: tls.ca,
-          [`${prefix}client-cert-auth`]: 'true',
-        }
-      : {}
-  const flags: Record<string, string | number> = {
-    name: config.node,
-    'data-dir': join(config.data, 'etcd'),
-    'listen-client-urls': listenUrl(member.client),
-    'advertise-client-urls': member.client,
-    'listen-peer-urls': listenUrl(member.peer),
-    'initial-advertise-peer-urls': member.peer,
-    'initial-cluster': Object.entries(member.cluster)
-      .map(([name, peer]) => `${name}=${peer}`)
-      .join(','),
-    'initial-cluster-token': member.token,
-    'initial-cluster-state': state,
-    ...secured(''),
-    ...secured('peer-'),
-    // Writes are up to 1 MiB and stay in memory until the next snapshot: the default of 10,000 would be gigabytes.
-    'snapshot-count': 2000,
-    'quota-backend-bytes': 8 * GIB,
-    'max-txn-ops': 4096,
-    'auto-compaction-mode': 'periodic',
-    'auto-compaction-retention': '1h',
-    'log-level': 'warn',
-    'log-outputs': memberLog(config),
-    'enable-log-rotation': 'true',
-    'log-rotation-config-json': '{"maxsize":16,"maxbackups":2}',
-    ...ofRelease(version),
-  }
-  return Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
-}
-
-/** What 3.5 calls experimental. */
-function ofRelease(version: string): Record<string, string | number> {
-  if (version.startsWith('3.5.')) {
-    return {
-      'experimental-snapshot-catchup-entries': 1000,
-      'experimental-initial-corrupt-check': 'true',
-      'experimental-compact-hash-check-enabled': 'true',
-    }
-  }
-  return {
-    'snapshot-catchup-entries': 1000,
-    'feature-gates': 'InitialCorruptCheck=true,CompactHashCheck=true',
-  }
-}
-
-/** etcd listens on addresses only: where others use a name, on all of them. */
-function listenUrl(origin: string): string {
-  const url = new URL(origin)
-  if (isIP(url.hostname.replace(/^\[|\]$/g, '')) === 0) url.hostname = '0.0.0.0'
-  return url.origin
 }

@@ -74,8 +74,8 @@ export class Membership {
   }
 
   /**
-   * Takes the member of this name, or at this peer address, out of the cluster, where it is in. What the cluster
-   * decides needs a majority of its members. Throws MembershipError.
+   * Takes the member of this name, or at this peer address, out of the cluster, where it is in. What the
+   * cluster decides needs a majority of its members. Throws MembershipError.
    */
   async remove(name: string, peer: string): Promise<void> {
     for (const { ID, name: of, peerURLs } of await this.#entries()) {
@@ -89,7 +89,10 @@ export class Membership {
     await this.#change((endpoint) => endpoint.addLearner(peer, CALL_MS))
   }
 
-  /** Gives the member at this peer address its vote, as soon as it has what the others have. Throws MembershipError. */
+  /**
+   * Gives the member at this peer address its vote, as soon as it has what the others have. Throws
+   * MembershipError.
+   */
   async promote(peer: string, ms: number): Promise<void> {
     for (const until = performance.now() + ms; ; ) {
       const entry = (await this.#entries()).find(({ peerURLs }) => peerURLs.includes(peer))

@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path'
 import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { InUse, lockDirectory } from '../../node/lock.ts'
+import { memberPidFile } from '../../node/member-directory.ts'
 
 /** Of a configuration: what leads to the files of a node that other processes read. */
 type NodeFiles = Pick<Config, 'file' | 'node' | 'data'>
@@ -32,11 +33,6 @@ export function writePid(files: NodeFiles): void {
 /** Removes the file only if it names this process: another node may have started meanwhile. */
 export function removePid(files: NodeFiles): void {
   if (readPid(files) === process.pid) rmSync(pidFile(files), { force: true })
-}
-
-/** The file with the process id of the node's etcd member. */
-export function memberPidFile({ file, node }: NodeFiles): string {
-  return join(dirname(file), 'run', `${node}.etcd.pid`)
 }
 
 export function writeMemberPid(files: NodeFiles, pid: number): void {
