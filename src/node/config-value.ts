@@ -1,24 +1,26 @@
-// A value together with its path in a file, and readers that tell every fault, not only the first.
+// A value with its path in a configuration file, and readers that collect every fault.
 //
-// After a fault a reader gives an empty value of its type and the reading goes on; the caller throws the
-// whole away when any fault was told. No message repeats a value: it says the type found.
+// After a fault a reader returns an empty value of its type, and reading goes on; the caller discards the
+// result when there is a fault. A message says the type of a value and never the value.
 
-/** One mistake: `path` as `owners[1].keys[0].sha256`, '' for the whole file; `message` is what to do. */
-export type Fault = { readonly path: string; readonly message: string }
+/**
+ * `path` is `''` for the whole file, else like `owners[1].keys[0].sha256`; `message` says how to correct the
+ * file.
+ */
+export type ConfigFault = { readonly path: string; readonly message: string }
 
-/** Stands for a value whose fault has been told: nothing more is said about it. */
+/** Replaces a value whose fault is noted already: readers add no second fault. */
 export const REFUSED = Symbol('refused')
 
 /**
- * The path of a member. A name that is long or odd is shown by its position only, since a secret may have
- * slipped into the place of a name.
+ * The path of a member. A long or odd name is shown by its position only: the name may be a misplaced secret.
  */
-export function memberPath(path: string, name: string, index: number): string {
+export function configPath(path: string, name: string, index: number): string {
   const shown = /^[A-Za-z_][A-Za-z0-9_-]{0,23}$/.test(name) ? name : `(member ${index + 1})`
   return path === '' ? shown : `${path}.${shown}`
 }
 
-/** A mapping: neither a list nor null. */
+/** Neither a list nor null. */
 function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
@@ -31,19 +33,19 @@ function typeOf(value: unknown): string {
   return typeof value === 'number' ? 'a number' : 'text'
 }
 
-export class Place {
+export class ConfigValue {
   readonly path: string
   readonly #value: unknown
-  readonly #faults: Fault[]
+  readonly #faults: ConfigFault[]
 
   /** `value` is plain data: strings, numbers, booleans, null, arrays, objects; undefined where absent. */
-  constructor(value: unknown, path: string, faults: Fault[]) {
+  constructor(value: unknown, path: string, faults: ConfigFault[]) {
     this.#value = value
     this.path = path
     this.#faults = faults
   }
 
-  /** True where the file has something here, be it wrong. */
+  /** True where the file has a value here, valid or not. */
   get given(): boolean {
     return this.#value !== undefined
   }
@@ -52,24 +54,27 @@ export class Place {
     this.#faults.push({ path: this.path, message })
   }
 
-  /** The named members. Others are faults; so is a value that is no mapping: its members are silent then. */
-  members<Name extends string>(...names: Name[]): Record<Name, Place> {
+  /**
+   * The named members. Other members are faults. A value that is not a mapping is one fault, without faults
+   * below.
+   */
+  members<Name extends string>(...names: Name[]): Record<Name, ConfigValue> {
     const value = isMapping(this.#value) ? this.#value : undefined
     if (value === undefined) this.#mismatch(`a mapping with ${names.join(', ')}`)
     const known: ReadonlySet<string> = new Set(names)
     for (const [index, name] of Object.keys(value ?? {}).entries()) {
       if (known.has(name)) continue
       const message = `unknown member; those known here are ${names.join(', ')}: correct or remove it`
-      this.#faults.push({ path: memberPath(this.path, name, index), message })
+      this.#faults.push({ path: configPath(this.path, name, index), message })
     }
-    const places = names.map((name, index) => {
-      const path = memberPath(this.path, name, index)
+    const values = names.map((name, index) => {
+      const path = configPath(this.path, name, index)
       const own = value !== undefined && Object.hasOwn(value, name)
       const inner = own ? value[name] : value === undefined ? REFUSED : undefined
-      return [name, new Place(inner, path, this.#faults)] as const
+      return [name, new ConfigValue(inner, path, this.#faults)] as const
     })
     // Object.fromEntries forgets the names' type; they are exactly `names`.
-    return Object.fromEntries(places) as Record<Name, Place>
+    return Object.fromEntries(values) as Record<Name, ConfigValue>
   }
 
   /** A mapping of any members. */
@@ -79,17 +84,17 @@ export class Place {
     return {}
   }
 
-  /** The elements, `least` of them or more; `expected` names them, as in `a list of field paths`. */
-  list(expected: string, least = 0): readonly Place[] {
+  /** The elements, at least `least`; `expected` describes the list, as in `a list of field paths`. */
+  list(expected: string, least = 0): readonly ConfigValue[] {
     if (!Array.isArray(this.#value)) {
       this.#mismatch(expected)
       return []
     }
     if (this.#value.length < least) this.fault(`expected ${expected}, found an empty list`)
-    return this.#value.map((inner: unknown, i) => new Place(inner, `${this.path}[${i}]`, this.#faults))
+    return this.#value.map((inner: unknown, i) => new ConfigValue(inner, `${this.path}[${i}]`, this.#faults))
   }
 
-  /** Text that `accept` agrees to; '' after a fault. */
+  /** Text for which `accept` returns true; '' after a fault. */
   text(expected: string, accept: (text: string) => boolean): string {
     const value = this.#value
     if (typeof value !== 'string') {

@@ -1,4 +1,4 @@
-// The configuration file of one node: read whole, checked whole, every fault told at once.
+// The configuration file of one node: read and checked as a whole, with every fault reported at once.
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { errorCode, OperatorError } from '../errors.ts'
@@ -12,19 +12,19 @@ import {
 } from '../ledger/drivers.ts'
 import { isId } from '../wire.ts'
 import { isLoopback, splitListen } from './address.ts'
-import { type Fault, Place } from './config-value.ts'
+import { type ConfigFault, ConfigValue } from './config-value.ts'
 import { readYaml } from './yaml.ts'
 
-/** What one request, and all together, may take. Sizes are in bytes. */
+/** Limits of one request, and of all requests together. Sizes are in bytes. */
 export type Limits = {
-  /** A request's body, after gzip. */
+  /** A request's body, decompressed. */
   readonly body_bytes: number
   /** Values or tokens in a request. */
   readonly values: number
-  /** One value's UTF-8. */
+  /** UTF-8 of one value. */
   readonly value_bytes: number
   readonly answer_bytes: number
-  /** All bodies being worked on. */
+  /** All bodies in work together. */
   readonly bodies_in_work_bytes: number
   /** The event log is rotated at this size; `event_files_kept` counts the rotated files. */
   readonly event_file_bytes: number
@@ -49,7 +49,8 @@ const MAX_LIMITS: Limits = {
   values: 1_000_000,
   // A segment of the ledger holds at least one value and is at most 128 KiB.
   value_bytes: 32 * KIB,
-  // An answer is built as one string, and V8's end at 512 Mi characters.
+  // An answer is in memory as a whole: of tokens one buffer, of secrets one string, and V8's strings end at
+  // 512 Mi characters.
   answer_bytes: 256 * MIB,
   bodies_in_work_bytes: 4096 * MIB,
   event_file_bytes: 1024 * MIB,
@@ -76,12 +77,12 @@ export type Config = {
   readonly ledger: LedgerSettings
 }
 
-/** The file cannot be used. The message is for a person: the file's name, then a line for every fault. */
+/** The file cannot be used. The message has the file's name, then a line for every fault. */
 export class ConfigError extends OperatorError {
   override readonly name = 'ConfigError'
-  readonly faults: readonly Fault[]
+  readonly faults: readonly ConfigFault[]
 
-  constructor(file: string, faults: readonly Fault[]) {
+  constructor(file: string, faults: readonly ConfigFault[]) {
     const lines = faults.map(
       (fault) => `  ${fault.path === '' ? '(whole file)' : fault.path}: ${fault.message}`,
     )
@@ -112,18 +113,18 @@ export function readConfig(file: string): Config {
 }
 
 /**
- * `file` is where the text is from: paths in it are relative to its folder. Throws ConfigError with all
+ * `file` is the path of the text: relative paths in the text start at its folder. Throws ConfigError with all
  * faults.
  */
 export function parseConfig(text: string, file: string): Config {
   const path = resolve(file)
-  const faults: Fault[] = []
-  const config = readRoot(new Place(readYaml(text, faults), '', faults), path)
+  const faults: ConfigFault[] = []
+  const config = readRoot(new ConfigValue(readYaml(text, faults), '', faults), path)
   if (faults.length > 0) throw new ConfigError(path, faults)
   return config
 }
 
-function readRoot(root: Place, file: string): Config {
+function readRoot(root: ConfigValue, file: string): Config {
   const folder = dirname(file)
   const at = root.members(
     ...([
@@ -158,56 +159,56 @@ function readRoot(root: Place, file: string): Config {
   }
 }
 
-function readId(place: Place): string {
+function readId(value: ConfigValue): string {
   const expected = 'an id of 1 to 64 characters of a-z 0-9 . _ - that begins with a letter or digit'
-  return place.text(expected, isId)
+  return value.text(expected, isId)
 }
 
-function readPath(place: Place, folder: string): string {
+function readPath(value: ConfigValue, folder: string): string {
   return resolve(
     folder,
-    place.text('a path', (text) => text !== '' && !text.includes('\0')),
+    value.text('a path', (text) => text !== '' && !text.includes('\0')),
   )
 }
 
 function readPaths<Name extends string>(
-  place: Place,
+  value: ConfigValue,
   folder: string,
   ...names: Name[]
 ): Record<Name, string> {
-  const at = place.members(...names)
+  const at = value.members(...names)
   const paths = names.map((name) => [name, readPath(at[name], folder)] as const)
   // Object.fromEntries forgets the names' type; they are exactly `names`.
   return Object.fromEntries(paths) as Record<Name, string>
 }
 
-/** Tells when the same text comes again; '' is what a faulty place gave and is skipped. */
-class Seen {
-  readonly #places = new Map<string, string>()
+/** Adds a fault to every repetition of a text. '' stands for a faulty value and is skipped. */
+class UniqueTexts {
+  readonly #paths = new Map<string, string>()
 
-  check(text: string, place: Place, advice: string): void {
-    const first = this.#places.get(text)
-    if (first !== undefined) place.fault(`the same as ${first}; ${advice}`)
-    else if (text !== '') this.#places.set(text, place.path)
+  check(text: string, value: ConfigValue, advice: string): void {
+    const first = this.#paths.get(text)
+    if (first !== undefined) value.fault(`the same as ${first}; ${advice}`)
+    else if (text !== '') this.#paths.set(text, value.path)
   }
 }
 
-function readListen(place: Place, open: boolean): { host: string; port: number } {
+function readListen(value: ConfigValue, open: boolean): { host: string; port: number } {
   const expected = 'host:port, as 127.0.0.1:8200 or "[::1]:8200", with a port from 0 to 65535'
-  const listen = splitListen(place.text(expected, (text) => splitListen(text) !== undefined))
+  const listen = splitListen(value.text(expected, (text) => splitListen(text) !== undefined))
   if (listen === undefined) return { host: '', port: 0 }
   if (!open && !isLoopback(listen.host)) {
-    place.fault(
+    value.fault(
       'beyond loopback keys and values need tls: add `tls: {cert, key}`, or `insecure: true` to do without',
     )
   }
   return listen
 }
 
-function readOwners(place: Place): OwnerConfig[] {
-  const ids = new Seen()
-  const hashes = new Seen()
-  return place.list('a list of at least one owner', 1).map((item) => {
+function readOwners(value: ConfigValue): OwnerConfig[] {
+  const ids = new UniqueTexts()
+  const hashes = new UniqueTexts()
+  return value.list('a list of at least one owner', 1).map((item) => {
     const at = item.members('id', 'keys')
     const id = readId(at.id)
     ids.check(id, at.id, 'name each owner once')
@@ -215,9 +216,9 @@ function readOwners(place: Place): OwnerConfig[] {
   })
 }
 
-function readKeys(place: Place, hashes: Seen): KeyConfig[] {
-  const ids = new Seen()
-  return place.list('a list of keys ([] for none)').map((item) => {
+function readKeys(value: ConfigValue, hashes: UniqueTexts): KeyConfig[] {
+  const ids = new UniqueTexts()
+  return value.list('a list of keys ([] for none)').map((item) => {
     const at = item.members('id', 'sha256')
     const id = readId(at.id)
     ids.check(id, at.id, 'name each key of an owner once')
@@ -228,18 +229,18 @@ function readKeys(place: Place, hashes: Seen): KeyConfig[] {
   })
 }
 
-function readFields(place: Place): string[] {
+function readFields(value: ConfigValue): string[] {
   const expected = 'a field path, as patient.ssn or contacts[].phone ([] is every element of a list)'
-  const places = place.list('a list of field paths')
-  const paths = places.map((item) => item.text(expected, isFieldPath))
-  const seen = new Seen()
-  const known = new Map(paths.map((path, i) => [path, places[i]]))
+  const values = value.list('a list of field paths')
+  const paths = values.map((item) => item.text(expected, isFieldPath))
+  const unique = new UniqueTexts()
+  const known = new Map(paths.map((path, i) => [path, values[i]]))
   for (const [i, path] of paths.entries()) {
-    seen.check(path, places[i], 'name each field once')
-    // What is above a field is whole in front of a dot or a bracket: names have neither.
+    unique.check(path, values[i], 'name each field once')
+    // Names have neither dots nor brackets, so every enclosing field ends in front of a dot or a bracket.
     for (const { index } of path.matchAll(/[.[]/g)) {
       const outer = known.get(path.slice(0, index))
-      if (outer !== undefined) places[i].fault(`lies within ${outer.path}; keep one of them`)
+      if (outer !== undefined) values[i].fault(`lies within ${outer.path}; keep one of them`)
     }
   }
   return paths
@@ -252,10 +253,10 @@ function isFieldPath(path: string): boolean {
   return path.length <= 512 && path.isWellFormed() && whole.test(path) && !spaces.test(path)
 }
 
-function readLimits(place: Place): Limits {
+function readLimits(value: ConfigValue): Limits {
   // Object.keys forgets the type; DEFAULT_LIMITS has exactly the members of Limits.
   const names = Object.keys(DEFAULT_LIMITS) as (keyof Limits)[]
-  const at = place.members(...names)
+  const at = value.members(...names)
   const limits: { -readonly [Name in keyof Limits]: number } = { ...DEFAULT_LIMITS }
   for (const name of names) {
     if (at[name].given) limits[name] = at[name].positive(MAX_LIMITS[name])
@@ -267,15 +268,15 @@ function readLimits(place: Place): Limits {
   return limits
 }
 
-type LedgerPlace = { readonly folder: string; readonly node: string; readonly insecure: boolean }
+type LedgerContext = { readonly folder: string; readonly node: string; readonly insecure: boolean }
 
 const LEDGER_SETTINGS: readonly LedgerSetting[] = ['endpoints', 'tls', 'member']
 
-function readLedger(place: Place, { folder, node, insecure }: LedgerPlace): LedgerSettings {
-  const at = place.members('kind', ...LEDGER_SETTINGS)
+function readLedger(value: ConfigValue, { folder, node, insecure }: LedgerContext): LedgerSettings {
+  const at = value.members('kind', ...LEDGER_SETTINGS)
   const named = (kinds: readonly string[]): string => kinds.map((kind) => `\`${kind}\``).join(' or ')
   const text = at.kind.text(named(LEDGER_KINDS), isLedgerKind)
-  if (!isLedgerKind(text)) return { kind: LEDGER_KINDS[0], endpoints: [] } // a fault was noted
+  if (!isLedgerKind(text)) return { kind: LEDGER_KINDS[0], endpoints: [] } // the fault is noted already
   const { takes } = DRIVERS[text]
   for (const setting of LEDGER_SETTINGS) {
     if (takes.includes(setting) || !at[setting].given) continue
@@ -297,26 +298,26 @@ function isLedgerKind(text: string): text is LedgerKind {
   return LEDGER_KINDS.some((kind) => kind === text)
 }
 
-/** What goes to an etcd is sealed, but whoever reaches it can delete it: certificates keep others out. */
+/** Entries in etcd are sealed, but anybody who reaches etcd can delete them: certificates keep others out. */
 function checkSecured(
-  place: Place,
+  value: ConfigValue,
   endpoints: readonly string[],
   { tls, insecure }: { readonly tls: boolean; readonly insecure: boolean },
 ): void {
   const urls = endpoints.filter((origin) => origin !== '').map((origin) => new URL(origin))
   if (!tls && urls.some(({ protocol }) => protocol === 'https:'))
-    place.fault('https needs `tls: {ca, cert, key}` beside it')
+    value.fault('https needs `tls: {ca, cert, key}` beside it')
   const open = urls.some(
     ({ protocol, hostname }) => protocol === 'http:' && !isLoopback(hostname.replace(/^\[|\]$/g, '')),
   )
   if (open && !insecure)
-    place.fault('beyond loopback an etcd needs https and `tls`, or `insecure: true` to do without')
+    value.fault('beyond loopback an etcd needs https and `tls`, or `insecure: true` to do without')
 }
 
-type MemberPlace = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }
+type MemberContext = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }
 
-function readMember(place: Place, { folder, node, endpoints }: MemberPlace): MemberSettings {
-  const at = place.members('client', 'peer', 'cluster', 'token', 'etcd')
+function readMember(value: ConfigValue, { folder, node, endpoints }: MemberContext): MemberSettings {
+  const at = value.members('client', 'peer', 'cluster', 'token', 'etcd')
   const client = readOrigin(at.client)
   if (client !== '' && !endpoints.includes(client))
     at.client.fault('not one of ledger.endpoints; name it there too')
@@ -335,15 +336,15 @@ function readMember(place: Place, { folder, node, endpoints }: MemberPlace): Mem
 const ORIGIN = 'an address as https://127.0.0.1:8201, without path, user or password'
 
 /** '' after a fault. */
-function readOrigin(place: Place): string {
-  return originOf(place.text(ORIGIN, (text) => originOf(text) !== undefined)) ?? ''
+function readOrigin(value: ConfigValue): string {
+  return originOf(value.text(ORIGIN, (text) => originOf(text) !== undefined)) ?? ''
 }
 
-function readEndpoints(place: Place): string[] {
-  const seen = new Seen()
-  return place.list('a list of at least one etcd address', 1).map((item) => {
+function readEndpoints(value: ConfigValue): string[] {
+  const unique = new UniqueTexts()
+  return value.list('a list of at least one etcd address', 1).map((item) => {
     const origin = readOrigin(item)
-    seen.check(origin, item, 'name each member once')
+    unique.check(origin, item, 'name each member once')
     return origin
   })
 }

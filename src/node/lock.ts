@@ -1,5 +1,6 @@
-// One process per data directory. SQLite's file lock is a lock of the kernel: it ends with its process, whatever ends
-// that, needs no clean-up, and holds between containers that share the disk. A pid file does none of these.
+// One process per data directory. SQLite's file lock is a lock of the kernel: the lock ends with the process,
+// however the process ends, needs no clean-up, and holds between containers that share the disk. A pid file
+// does none of that.
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { OperatorError } from '../errors.ts'
@@ -10,8 +11,8 @@ export class InUse extends OperatorError {
 }
 
 /**
- * Throws InUse, after `waitMs`: whoever only looks whether a node runs holds the lock for a moment too. It is held until
- * `release` or the end of the process.
+ * Locks the directory until `release` or the end of the process. Throws InUse after `waitMs`: a command that
+ * asks whether a node runs holds the lock for a moment, too.
  */
 export function lockDirectory(dir: string, waitMs = 0): { release(): void } {
   const file = new DatabaseSync(join(dir, 'lock'), { timeout: waitMs })

@@ -2,12 +2,12 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { errorCode, OperatorError } from '../errors.ts'
 
-/** The file cannot be used; the text says what to do. */
+/** The file cannot be used; the message says what to do. */
 export class PrivateFileError extends OperatorError {
   override readonly name = 'PrivateFileError'
 }
 
-/** Throws PrivateFileError where it is missing, or its group or others have any right on it. */
+/** Throws PrivateFileError where the file is missing, or group or others have any right on the file. */
 export function readPrivateFile(path: string): string {
   let file: number
   try {

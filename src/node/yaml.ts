@@ -1,12 +1,12 @@
-// Strict YAML 1.2: plain data only. Refused: aliases and anchors (a few lines of them can stand for
-// gigabytes), tags, a member twice, several documents. The library's own messages quote the source, which may
-// hold a secret; so only its error codes are used.
+// Strict YAML 1.2: plain data only. Refused: aliases and anchors (a few lines can expand to gigabytes), tags,
+// repeated members, several documents. The messages of the library quote the source, and the source may hold
+// a secret: only the library's error codes are used.
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
-import { type Fault, memberPath, REFUSED } from './config-value.ts'
+import { type ConfigFault, configPath, REFUSED } from './config-value.ts'
 
 const MAX_CHARACTERS = 4 * 1024 * 1024
 const MAX_DEPTH = 32
-// One unclosed bracket makes the parser complain many times; the first complaints are those that help.
+// One unclosed bracket makes the parser complain many times; only the first complaints help.
 const MAX_SYNTAX_FAULTS = 10
 
 const SYNTAX: Readonly<Record<string, string>> = {
@@ -24,10 +24,10 @@ const SYNTAX: Readonly<Record<string, string>> = {
 }
 
 /**
- * The data of one YAML document: strings, numbers, booleans, null, arrays, objects. What is wrong is added to
- * `faults`, and `REFUSED` stands in its place.
+ * The data of one YAML document: strings, numbers, booleans, null, arrays, objects. A faulty value is added
+ * to `faults`, and replaced by `REFUSED`.
  */
-export function readYaml(text: string, faults: Fault[]): unknown {
+export function readYaml(text: string, faults: ConfigFault[]): unknown {
   if (text.length > MAX_CHARACTERS) {
     faults.push({ path: '', message: `longer than ${MAX_CHARACTERS} characters; is it the right file?` })
     return REFUSED
@@ -36,12 +36,12 @@ export function readYaml(text: string, faults: Fault[]): unknown {
   const document = parseDocument(text, {
     lineCounter: lines,
     prettyErrors: false,
-    // The schema is named so that a %YAML 1.1 line cannot bring back `yes`, octal 010 and merge keys.
+    // An explicit schema: else a %YAML 1.1 line would bring back `yes`, octal 010 and merge keys.
     schema: 'core',
     merge: false,
     resolveKnownTags: false,
     stringKeys: true,
-    // plain() finds doubles by itself: with their paths, and not in quadratic time.
+    // plain() finds repeated members: with their paths, and not in quadratic time.
     uniqueKeys: false,
   })
   const complaints = [...document.errors, ...document.warnings].slice(0, MAX_SYNTAX_FAULTS)
@@ -52,7 +52,7 @@ export function readYaml(text: string, faults: Fault[]): unknown {
   return complaints.length > 0 ? REFUSED : plain(document.contents, '', 0, faults)
 }
 
-function plain(node: unknown, path: string, depth: number, faults: Fault[]): unknown {
+function plain(node: unknown, path: string, depth: number, faults: ConfigFault[]): unknown {
   const refuse = (message: string) => {
     faults.push({ path, message })
     return REFUSED
@@ -70,11 +70,11 @@ function plain(node: unknown, path: string, depth: number, faults: Fault[]): unk
       refuse(`the name of member ${index + 1} must be plain text`)
       continue
     }
-    const inner = memberPath(path, key.value, index)
+    const inner = configPath(path, key.value, index)
     const twice = members.has(key.value)
     if (twice) faults.push({ path: inner, message: 'this member is there twice; keep one' })
     else members.set(key.value, plain(value, inner, depth + 1, faults))
   }
-  // Defines `__proto__` as a member like any other, where an assignment would not.
+  // Object.fromEntries defines `__proto__` as an ordinary member; an assignment would not.
   return Object.fromEntries(members)
 }
