@@ -1,5 +1,6 @@
-// The certificates between the nodes of a vault: a private authority (CA), and what it signs for each node. ECDSA
-// over P-256, PEM. The library is loaded when it is used: no other command waits for it.
+// The certificates between the nodes of a vault: a private authority (CA), and the certificate of each node,
+// signed by the authority. ECDSA over P-256, PEM. The library is loaded at its first use: other commands do
+// not wait for it.
 import { createPrivateKey, KeyObject, webcrypto, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { type Clock, randomHex } from '../clock.ts'
@@ -8,7 +9,7 @@ import { OperatorError } from '../errors.ts'
 /** A certificate and its private key (PKCS #8), both PEM. */
 export type Issued = { readonly cert: string; readonly key: string }
 
-/** What an authority cannot be used for; the text says why, and what to do. */
+/** An authority cannot be used; the message says why, and what to do. */
 export class CertificateError extends OperatorError {
   override readonly name = 'CertificateError'
 }
@@ -18,17 +19,21 @@ const SIGNING = { name: 'ECDSA', hash: 'SHA-256' } as const
 const SERIAL_BYTES = 16
 
 const DAY_MS = 24 * 60 * 60 * 1000
-/** Clocks differ, and a node whose clock is behind must take what another machine has just made. */
+/**
+ * Clocks differ: a node whose clock is behind must accept a certificate that another machine has just made.
+ */
 const BACKDATED_MS = DAY_MS
-/** A new authority has to reach every node before the first certificate of its own: nothing to do often. */
+/**
+ * Ten years: a new authority has to reach every node before the first certificate of that authority is used.
+ */
 const AUTHORITY_MS = 3652 * DAY_MS
 /**
- * Nothing revokes a certificate, so this bounds what a stolen key is good for. It is as long as it is because a
- * cluster whose certificates have ended has no quorum: who renews once a year may be a whole year late.
+ * Nothing revokes a certificate: the validity bounds the use of a stolen key. Two years, because a cluster
+ * whose certificates have ended has no quorum: an operator who renews once a year may be a whole year late.
  */
 const NODE_MS = 2 * 365 * DAY_MS
 
-/** Where every node is reached on its own machine. */
+/** Names of every node on its own machine. */
 const LOCAL = ['127.0.0.1', '::1', 'localhost']
 
 export async function createAuthority(clock: Clock): Promise<Issued> {
@@ -40,7 +45,7 @@ export async function createAuthority(clock: Clock): Promise<Issued> {
     keys,
     ...common(clock, AUTHORITY_MS),
     extensions: [
-      // It signs nodes, and no further authority.
+      // The authority signs nodes, and no further authority.
       new x509.BasicConstraintsExtension(true, 0, true),
       new x509.KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
@@ -50,13 +55,13 @@ export async function createAuthority(clock: Clock): Promise<Issued> {
   return { cert: `${cert.toString('pem')}\n`, key: privatePem(keys.privateKey) }
 }
 
-export type NodeNames = {
+type NodeNames = {
   readonly node: string
-  /** Names and addresses that others reach it by, beside its own name and those of its own machine. */
+  /** Further names and addresses of the node, beside `node` and the local names. */
   readonly hosts?: readonly string[]
 }
 
-/** Throws CertificateError where the authority has ended, or its key is not its own. */
+/** Throws CertificateError where the authority has ended, or its key belongs to another certificate. */
 export async function issueCertificate(
   authority: Issued,
   { node, hosts = [] }: NodeNames,
@@ -72,11 +77,11 @@ export async function issueCertificate(
     issuer: ca.subjectName,
     publicKey: keys.publicKey,
     signingKey: await signingKey(authority.key),
-    ...common(clock, Math.min(NODE_MS, ca.notAfter.getTime() - clock.now())), // not beyond what vouches for it
+    ...common(clock, Math.min(NODE_MS, ca.notAfter.getTime() - clock.now())), // not beyond the authority
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-      // A member of etcd has one certificate, which it shows to those that call it and to those it calls.
+      // An etcd member has one certificate, for incoming and for outgoing connections.
       new x509.ExtendedKeyUsageExtension([serverAuth, clientAuth]),
       new x509.SubjectAlternativeNameExtension(
         [...new Set([...LOCAL, node, ...hosts])].map((name) => ({
@@ -92,7 +97,7 @@ export async function issueCertificate(
 }
 
 async function library(): Promise<{ x509: typeof import('@peculiar/x509'); subtle: webcrypto.SubtleCrypto }> {
-  await import('reflect-metadata') // before the other: it is what that is built on
+  await import('reflect-metadata') // before x509, which needs reflection
   return { x509: await import('@peculiar/x509'), subtle: webcrypto.subtle }
 }
 
@@ -107,7 +112,7 @@ function common(
 } {
   const now = clock.now()
   return {
-    // RFC 5280: positive, so its highest bit is not set, and not zero.
+    // RFC 5280: positive, so the highest bit is not set, and not zero.
     serialNumber: `01${randomHex(clock, SERIAL_BYTES - 1)}`,
     notBefore: new Date(now - BACKDATED_MS),
     notAfter: new Date(now + validMs),
@@ -119,7 +124,7 @@ function privatePem(key: webcrypto.CryptoKey): string {
   return KeyObject.from(key).export({ type: 'pkcs8', format: 'pem' }).toString()
 }
 
-/** Node before 23 knows no way from a KeyObject but over its bytes. */
+/** Through the bytes of the key: Node before 23 does not turn a KeyObject into a CryptoKey. */
 function signingKey(pem: string): Promise<webcrypto.CryptoKey> {
   const bytes = createPrivateKey(pem).export({ type: 'pkcs8', format: 'der' })
   return webcrypto.subtle.importKey('pkcs8', bytes, ALGORITHM, false, ['sign'])
@@ -140,7 +145,7 @@ function parse(cert: string, key: string): [X509Certificate, KeyObject] {
   try {
     return [new X509Certificate(cert), createPrivateKey(key)]
   } catch {
-    // What OpenSSL says of it helps nobody, and may quote the key.
+    // The message of OpenSSL helps nobody, and may quote the key.
     throw new CertificateError('its certificate or its key is not PEM')
   }
 }

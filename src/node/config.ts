@@ -58,7 +58,7 @@ const MAX_LIMITS: Limits = {
 }
 
 /** `sha256` is 64 lower-case hex digits, the hash of the whole API key. */
-export type KeyConfig = { readonly id: string; readonly sha256: string }
+type KeyConfig = { readonly id: string; readonly sha256: string }
 export type OwnerConfig = { readonly id: string; readonly keys: readonly KeyConfig[] }
 
 /** All paths are absolute; in the file they are relative to it. */

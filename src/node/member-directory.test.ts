@@ -85,7 +85,10 @@ test('a mark that cannot be read: a warning that names the file and the way out'
   }
   for (const text of DAMAGED) {
     node.write(text)
-    assert.match(node.directory.warning ?? '', /n1\.member cannot be read \(not the JSON of a mark\).* anew/)
+    assert.match(
+      node.directory.warning ?? '',
+      /n1\.member cannot be read \(not the JSON of a mark\).* a new file/,
+    )
   }
   rmSync(node.mark)
   mkdirSync(node.mark)

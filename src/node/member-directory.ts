@@ -58,8 +58,8 @@ export class MemberDirectory {
     const mark = this.#readMark()
     if (mark.kind !== 'damaged') return undefined
     return (
-      `${this.#markFile} cannot be read (${mark.cause}): member ${this.#node} counts as part of the cluster already. ` +
-      'Let the node read the file; or remove the file while the member runs, and the next start writes it anew'
+      `${this.#markFile} cannot be read (${mark.cause}): ${this.#node} counts as part of the cluster. ` +
+      'Let the node read the file, or remove the file while the member runs: the next start writes a new file'
     )
   }
 

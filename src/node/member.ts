@@ -39,7 +39,7 @@ status=$?
 kill "$guard" 2>/dev/null
 exit "$status"`
 
-export type MemberOptions = {
+type MemberOptions = {
   readonly config: Config
   readonly etcd: Etcd
   readonly log: Logger

@@ -1,4 +1,4 @@
-// Who is a member of the etcd cluster, and taking one's place anew: what `coffer member` does.
+// The members of the etcd cluster: list, remove, add and promote, for `coffer member`.
 import { readFileSync } from 'node:fs'
 import { OperatorError } from '../errors.ts'
 import type { LedgerSettings } from '../ledger/drivers.ts'
@@ -7,18 +7,18 @@ import { retry, sleep } from '../waiting.ts'
 
 const CALL_MS = 3000
 const TRY_AGAIN_MS = 250
-/** etcd changes nothing until its leader has been in touch with a majority for five seconds. */
+/** etcd refuses changes until the leader has been in touch with a majority for five seconds. */
 const SETTLE_MS = 15_000
 
-/** The cluster cannot be asked, or refuses; the text says why and what to do. */
-export class MembershipError extends OperatorError {
+/** No member answers, or the cluster refuses; the message says why. */
+class MembershipError extends OperatorError {
   override readonly name = 'MembershipError'
 }
 
-export type MemberInfo = {
-  /** Hexadecimal, as etcd writes it. */
+type MemberInfo = {
+  /** Hexadecimal, as in etcd's own output. */
   readonly id: string
-  /** The node's name; '' for a member that has never started. */
+  /** Name of the node; '' for a member that has never started. */
   readonly node: string
   readonly peer: string
   readonly learner: boolean
@@ -29,7 +29,7 @@ export type MemberInfo = {
 export class Membership {
   readonly #endpoints: readonly EtcdEndpoint[]
 
-  /** `without`: an endpoint that is not to be asked. */
+  /** `without`: an endpoint to leave out. */
   constructor({ endpoints, tls }: LedgerSettings, without?: string) {
     const files = tls && {
       ca: readFileSync(tls.ca),
@@ -74,8 +74,8 @@ export class Membership {
   }
 
   /**
-   * Takes the member of this name, or at this peer address, out of the cluster, where it is in. What the
-   * cluster decides needs a majority of its members. Throws MembershipError.
+   * Removes the member of this name, and the member at this peer address, from the cluster. Every change
+   * needs a majority of the members. Throws MembershipError.
    */
   async remove(name: string, peer: string): Promise<void> {
     for (const { ID, name: of, peerURLs } of await this.#entries()) {
@@ -84,14 +84,14 @@ export class Membership {
     }
   }
 
-  /** Adds a member that has no vote until it is promoted. Throws MembershipError. */
+  /** Adds a member without a vote, until `promote`. Throws MembershipError. */
   async addLearner(peer: string): Promise<void> {
     await this.#change((endpoint) => endpoint.addLearner(peer, CALL_MS))
   }
 
   /**
-   * Gives the member at this peer address its vote, as soon as it has what the others have. Throws
-   * MembershipError.
+   * Gives a vote to the member at this peer address, as soon as the member has the data of the others. Waits
+   * at most `ms`. Throws MembershipError.
    */
   async promote(peer: string, ms: number): Promise<void> {
     for (const until = performance.now() + ms; ; ) {
@@ -107,7 +107,7 @@ export class Membership {
     }
   }
 
-  /** Waits out what a cluster needs after a member has come or gone. */
+  /** Retries while the cluster settles after an earlier change. */
   async #change(call: (endpoint: EtcdEndpoint) => Promise<unknown>): Promise<void> {
     await retry(() => this.#ask('changed', call), {
       every: TRY_AGAIN_MS,
@@ -116,7 +116,9 @@ export class Membership {
     })
   }
 
-  /** The first that answers; one that refuses is not asked twice, another one may know better. */
+  /**
+   * The answer of the first member that gives one. Each member is asked once, also after another's refusal.
+   */
   async #ask<T>(what: string, call: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {
     let why = 'no member answers'
     for (const endpoint of this.#endpoints) {

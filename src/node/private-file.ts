@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
 import { errorCode, OperatorError } from '../errors.ts'
 
 /** The file cannot be used; the message says what to do. */
-export class PrivateFileError extends OperatorError {
+class PrivateFileError extends OperatorError {
   override readonly name = 'PrivateFileError'
 }
 
