@@ -1,9 +1,9 @@
 // One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
 import { removeMemberPid, writeMemberPid } from '../src/cli/local/node-process.ts'
 import { readConfig } from '../src/node/config.ts'
-import { expectEchoes, startNode } from '../src/server/start.ts'
+import { ignoreStrayRejections, startNode } from '../src/server/start.ts'
 
-expectEchoes()
+ignoreStrayRejections()
 const told = (fields: object, message: string): void => console.error(message, JSON.stringify(fields))
 const log = { info: () => undefined, warn: told, error: told }
 const config = readConfig(process.argv[2])

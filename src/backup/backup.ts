@@ -1,5 +1,5 @@
-// Writing a backup: the live entries of a ledger at one revision, still sealed, with their digest. And verifying a
-// backup, which has to come before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
+// Writing a backup: the live entries of a ledger at a revision, still sealed, with their digest. And verifying
+// a backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
@@ -43,9 +43,9 @@ export async function writeBackup(options: BackupOptions): Promise<WrittenBackup
     return await write(options)
   } catch (error) {
     if (!(error instanceof Compacted)) throw error
-    throw new BackupError(
-      'the backup took longer than the ledger keeps its history: repeat it while less is written',
-    )
+    throw new BackupError('the backup took longer than the ledger keeps its history', {
+      hint: 'repeat the backup while less is written',
+    })
   }
 }
 
@@ -75,16 +75,18 @@ async function readGenesis(ledger: Ledger): Promise<Genesis> {
   const { value } = await ledger.read(ledgerKey.genesis)
   const genesis = value ? decodeEntry(ledgerKey.genesis, value) : undefined
   if (genesis?.kind !== 'genesis') {
-    throw new BackupError(
-      'the ledger has no genesis: it is empty, or a restore into it was not finished. Start a node on it, or repeat the restore.',
-    )
+    throw new BackupError('the ledger has no genesis, so it is empty or a restore was not finished', {
+      hint: 'start a node on the ledger, or run the restore again',
+    })
   }
-  if (genesis.format > LEDGER_FORMAT) throw new BackupError(newerFormat('ledger', genesis.format))
+  if (genesis.format > LEDGER_FORMAT) throw newerFormat('ledger', genesis.format)
   return genesis
 }
 
-function newerFormat(what: string, format: number): string {
-  return `the ${what} has format ${format}, and this version supports up to ${LEDGER_FORMAT}: use a newer one`
+function newerFormat(what: string, format: number): BackupError {
+  return new BackupError(`the ${what} has format ${format}, this version knows ${LEDGER_FORMAT}`, {
+    hint: 'use a newer version',
+  })
 }
 
 /** The facts of a backup whose entries were all read and match its checksums and its digest. */
@@ -105,8 +107,7 @@ export async function verifyBackup(
   for await (const part of readBackup(source)) {
     switch (part.kind) {
       case 'head':
-        if (part.format > LEDGER_FORMAT)
-          throw new BackupError(newerFormat('ledger of the backup', part.format))
+        if (part.format > LEDGER_FORMAT) throw newerFormat('ledger of the backup', part.format)
         head = part
         break
       case 'entry':

@@ -1,5 +1,5 @@
-// The digest of a set of live entries, computed without a replica: the entries are applied to a state and token tables
-// in memory, as a replica applies them, but no pages are written.
+// The digest of a set of live entries, computed without a replica: the entries are applied to a state and
+// token tables in memory, as a replica applies them, but no pages are written.
 import { assert } from '../assert.ts'
 import { Tables } from '../replica/tables.ts'
 import { decodeEntry } from '../state/entries.ts'

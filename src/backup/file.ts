@@ -2,9 +2,9 @@
 //
 //   magic · head frame · one frame per entry · end frame · SHA-256 of all bytes before the hash
 //
-// A frame is kind u8, length u32, crc32 u32, body; big-endian. The checksum covers kind, length and body, and its
-// initial value is the frame's number: damage, a missing frame and a moved frame are all found at their position.
-// A file without a SHA-256 at the end was cut off.
+// A frame is kind u8, length u32, crc32 u32, body; big-endian. The checksum covers kind, length and body, and
+// its initial value is the frame's number: damage, a missing frame and a moved frame are all found at their
+// position. A file without a SHA-256 at the end was cut off.
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
@@ -20,7 +20,10 @@ const HEAD_TEXT =
 const FRAME_HEAD_BYTES = 9
 const END_BYTES = 48
 const HASH_BYTES = 32
-/** The largest body of a frame: every entry was written by one commit, and a restore puts the entry by one commit. */
+/**
+ * The largest body of a frame: every entry was written by one commit, and a restore puts the entry by one
+ * commit.
+ */
 const BODY_BYTES = 2 + KEY_BYTES + COMMIT_BYTES
 const BLOCK_BYTES = 1024 * 1024
 
@@ -124,8 +127,8 @@ function checksum(head: Buffer, body: Buffer, number: number): number {
 }
 
 /**
- * The parts in order, each checked before it is yielded. The end part is yielded only after the SHA-256 of the whole
- * file has matched. Throws DamagedBackup.
+ * The parts in order, each checked before it is yielded. The end part is yielded only after the SHA-256 of
+ * the whole file has matched. Throws DamagedBackup.
  */
 export async function* readBackup(source: AsyncIterable<Uint8Array>): AsyncIterable<BackupPart> {
   const bytes = new ByteReader(source)

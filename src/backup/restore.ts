@@ -1,6 +1,7 @@
-// Restoring a backup into an empty ledger. The genesis is put last, with a new identity. An interrupted restore
-// leaves a ledger without genesis, which no node accepts, and repeating the restore completes the ledger: every entry
-// is put under the guard that its key is absent, and an equal entry found under the key counts as put.
+// Restoring a backup into an empty ledger. The genesis is put last, with a new identity. An interrupted
+// restore leaves a ledger without genesis, which no node accepts, and repeating the restore completes the
+// ledger: every entry is put under the guard that its key is absent, and an equal entry found under the key
+// counts as put.
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
 import {
@@ -51,9 +52,9 @@ export async function restore(options: RestoreOptions): Promise<string> {
   await putEntries(options)
   const digest = await retried(clock, () => digestOf(ledger))
   if (digest.entries !== backup.entries - 1 || digest.digest() !== backup.digest) {
-    throw new BackupError(
-      'the ledger does not match the backup: another program has written to it. Empty the ledger and restore again.',
-    )
+    throw new BackupError('the ledger does not match the backup: another program has written to it', {
+      hint: 'empty the ledger, and restore again',
+    })
   }
   const identity = randomHex(clock, 16)
   assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
@@ -65,8 +66,8 @@ export async function restore(options: RestoreOptions): Promise<string> {
 }
 
 /**
- * A ledger counts as empty without keys of Coffer, and also when all of its keys are keys of this backup and the
- * genesis is absent: an earlier restore of the backup was interrupted. Throws NotEmpty.
+ * A ledger counts as empty without keys of Coffer, and also when all of its keys are keys of this backup and
+ * the genesis is absent: an earlier restore of the backup was interrupted. Throws NotEmpty.
  */
 async function refuseUnlessEmpty({ ledger, open, clock }: RestoreOptions): Promise<void> {
   const genesis = await retried(clock, () => ledger.read(ledgerKey.genesis))
@@ -114,7 +115,9 @@ async function* batchesOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<
     if (part.kind !== 'entry' || part.key === ledgerKey.genesis) continue
     const size = commitBytes(commitOf([part]))
     if (size > COMMIT_BYTES)
-      throw new BackupError(`the entry ${part.key} is larger than a commit may be: use a newer version`)
+      throw new BackupError(`the entry ${part.key} is larger than a commit may be`, {
+        hint: 'use a newer version',
+      })
     if (batch.length === ENTRIES_A_COMMIT || bytes + size > COMMIT_BYTES) {
       yield batch
       batch = []
@@ -153,8 +156,8 @@ async function putAbsent({ ledger, clock }: RestoreOptions, entries: readonly Ba
 }
 
 /**
- * Retries a step whose outcome is unknown, or whose ledger cannot be reached, for 30 s: every step is idempotent.
- * Throws BackupError after the 30 s, and whatever else `work` throws at once.
+ * Retries a step whose outcome is unknown, or whose ledger cannot be reached, for 30 s: every step is
+ * idempotent. Throws BackupError after the 30 s, and whatever else `work` throws at once.
  */
 async function retried<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
   try {

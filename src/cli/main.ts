@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // The command line. Exit 0: fine; 1: failed; 2: used wrongly.
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { USED_WRONGLY } from '../errors.ts'
+import { VERSION } from '../server/version.ts'
 import { registerBackup } from './backup.ts'
 import { registerCluster } from './cluster/cluster.ts'
 import { registerDemo } from './demo/demo.ts'
@@ -20,16 +20,10 @@ import { registerStatus } from './status.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
-/** The same file two levels up, from the sources and from the build. */
-function version(): string {
-  const file: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'))
-  return typeof file === 'object' && file !== null && 'version' in file ? String(file.version) : ''
-}
-
 function build(): Command {
   const program = new Command('coffer')
     .description('A vault for tokens that stand for sensitive values, and for secrets with a history.')
-    .version(version(), '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .exitOverride() // subcommands made from this one inherit it, and the next two
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coffer: ')) })
     .showHelpAfterError('Add --help to see how it is used.')

@@ -109,7 +109,8 @@ async function verified(file: string): Promise<VerifiedBackup> {
     const source = createReadStream(file)
     return await verifyBackup(source, () => progress.show(megabytes(source.bytesRead)))
   } catch (error) {
-    if (error instanceof DamagedBackup) throw new OperatorError(`${file}: ${error.message}`)
+    if (error instanceof DamagedBackup)
+      throw new OperatorError(`${file}: ${error.message}`, { hint: 'use another copy of the backup' })
     throw error
   } finally {
     progress.end()
@@ -118,9 +119,9 @@ async function verified(file: string): Promise<VerifiedBackup> {
 
 /** Throws OperatorError before anything is written. */
 async function checkKeyrings(nodes: readonly Config[], { genesis }: VerifiedBackup): Promise<void> {
-  const { refusal } = await import('../server/open.ts')
+  const { keyringMismatch } = await import('../server/open.ts')
   for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
-    if (refusal(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
+    if (keyringMismatch(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
     throw new OperatorError(
       `${path} cannot open the backup: copy keyring.json from the vault that it was made of, and restore again`,
     )

@@ -45,11 +45,11 @@ function defaultConfig(): string {
 
 async function start(config: Config): Promise<never> {
   // What a client's command does not need is loaded here, not with every command.
-  const [{ expectEchoes, startNode }, { default: pino }] = await Promise.all([
+  const [{ ignoreStrayRejections, startNode }, { default: pino }] = await Promise.all([
     import('../server/start.ts'),
     import('pino'),
   ])
-  expectEchoes()
+  ignoreStrayRejections()
   const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
   const started = Promise.withResolvers<Node>()
   const end = (code: number): never => {

@@ -1,5 +1,6 @@
-// Rewrapping: every key in the ledger under an old root key is wrapped anew by the active root key, so that the old
-// root key can be removed. The wrapped keys themselves stay the same, and so do tokens, sealed values and the digest.
+// Rewrapping: every key in the ledger under an old root key is wrapped anew by the active root key, so that
+// the old root key can be removed. The wrapped keys themselves stay the same, and so do tokens, sealed values
+// and the digest.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
@@ -12,7 +13,9 @@ import { decodeWriter } from '../state/writer.ts'
 
 /** Commits in flight together. */
 const COMMITS_IN_FLIGHT = 128
-/** A second pass finds keys only where other nodes have written keys under another root key since the first. */
+/**
+ * A second pass finds keys only where other nodes have written keys under another root key since the first.
+ */
 const PASSES = 8
 
 type RewrapResult = {
@@ -88,8 +91,8 @@ export class WrappedKeys {
 }
 
 /**
- * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome; keys rewrapped
- * before the error stay rewrapped, and another call continues with the others.
+ * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome; keys
+ * rewrapped before the error stay rewrapped, and another call continues with the others.
  */
 export async function rewrapKeys(
   replica: Replica,
@@ -111,7 +114,10 @@ export async function rewrapKeys(
   throw new Error('other nodes keep wrapping keys by another root key: activate the same one on every node')
 }
 
-/** The keys wrapped by another root key of the keyring. `left` counts the keys whose root key the keyring lacks. */
+/**
+ * The keys wrapped by another root key of the keyring. `left` counts the keys whose root key the keyring
+ * lacks.
+ */
 function keysToRewrap(state: State, ring: Keyring): { readonly known: WrappedKey[]; readonly left: number } {
   const known: WrappedKey[] = []
   let left = 0
@@ -138,7 +144,9 @@ async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: Wra
   return result.ok
 }
 
-/** The entry with its key wrapped anew; undefined where the stored version is not of `old.revision` any more. */
+/**
+ * The entry with its key wrapped anew; undefined where the stored version is not of `old.revision` any more.
+ */
 function rewrappedEntry(
   replica: Replica,
   old: WrappedKey,

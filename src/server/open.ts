@@ -1,25 +1,32 @@
-// How a node's ledger and replica are opened: what is checked before anything of them is believed, and what is refused.
+// Opening a node's keyring, ledger and replica, with the checks before their content is used.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { type Clock, randomHex } from '../clock.ts'
-import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { randomHex } from '../clock.ts'
+import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
+import { readPrivateFile } from '../node/private-file.ts'
 import { checkFile } from '../replica/check.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
 import { DamagedReplica } from '../replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import type { RunningNode } from './running-node.ts'
 
-/** The node cannot start; the text says why and what to do. */
+/** The node cannot start; the message says why and what to do. */
 export class StartError extends OperatorError {
   override readonly name = 'StartError'
 }
 
-/** The ledger of the configuration; a shared one is not asked anything yet. Throws StartError. */
+/** Throws PrivateFileError where others can read the file, KeyringError where the file is not a keyring. */
+export function readKeyring({ keyring }: Config): Keyring {
+  return Keyring.parse(readPrivateFile(keyring))
+}
+
+/** Opens the configured ledger; a shared ledger is not asked anything yet. Throws StartError. */
 export function openLedger({ ledger: settings, data }: Config): Promise<Ledger> {
   return openByKind({ settings, data, check: checkLedger })
 }
@@ -27,65 +34,61 @@ export function openLedger({ ledger: settings, data }: Config): Promise<Ledger> 
 async function checkLedger(path: string): Promise<void> {
   const checked = await checkFile('ledger', path)
   if (checked.whole) return
-  throw new StartError(
-    `the ledger in ${path} is damaged (${checked.reason}). It is the truth and is not rebuilt: move it to another place, and restore a backup.`,
-  )
+  throw new StartError(`the ledger in ${path} is damaged (${checked.reason}) and cannot be rebuilt`, {
+    hint: 'move it to another place, and restore a backup',
+  })
 }
 
-/** The ledger for reading only; its node may run, in another process. Throws StartError. */
+/** Opens the ledger for reading only, while the node may run in another process. Throws StartError. */
 export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promise<Ledger> {
   const { ledger: settings, data, node } = config
   const file = DRIVERS[settings.kind].file(data)
   if (file !== undefined && !existsSync(file))
-    throw new StartError(
-      `there is no ledger in ${data}: has node ${node} ever been started with this configuration?`,
-    )
+    throw new StartError(`there is no ledger in ${data}`, {
+      hint: `start node ${node} once with this configuration`,
+    })
   // A node that runs has checked the file at its start.
   const check = nodeRuns ? async (): Promise<void> => undefined : checkLedger
   return openByKind({ settings, data, readOnly: true, check })
 }
 
-export type Contact = {
-  readonly ledger: Ledger
-  readonly keyring: Keyring
-  /** This run of the node: 16 random bytes in hex. */
-  readonly boot: string
-  readonly clock: Clock
-}
+type GenesisOptions = Pick<RunningNode, 'ledger' | 'keyring' | 'boot' | 'clock'>
 
 /**
- * The first contact of a node whose replica is new: the ledger has a genesis, made where there is none, and the keyring
- * opens its key. Throws StartError where the node cannot go on, LedgerUnavailable and UnknownOutcome where it may be
- * tried again.
+ * Checks the ledger's genesis before a new replica follows the ledger; an empty ledger gets a genesis. Throws
+ * StartError where the node cannot use the ledger, LedgerUnavailable and UnknownOutcome where another try may
+ * help.
  */
-export async function meetLedger(contact: Contact): Promise<void> {
-  const { ledger, keyring } = contact
-  const found = (await ledger.read(ledgerKey.genesis)).value ?? (await makeGenesis(contact))
-  const genesis = decodeEntry(ledgerKey.genesis, found)
-  if (genesis?.kind !== 'genesis') throw new StartError('the genesis of the ledger is none')
+export async function checkGenesis(options: GenesisOptions): Promise<void> {
+  const { ledger, keyring } = options
+  const value = (await ledger.read(ledgerKey.genesis)).value ?? (await makeGenesis(options))
+  const genesis = decodeEntry(ledgerKey.genesis, value)
+  if (genesis?.kind !== 'genesis')
+    throw new StartError("the ledger's genesis is invalid", { hint: 'restore a backup' })
   if (genesis.format > LEDGER_FORMAT) {
-    throw new StartError(
-      `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}: use a newer one`,
-    )
+    const formats = `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`
+    throw new StartError(formats, { hint: 'use a newer version' })
   }
-  const why = refusal(keyring, genesis)
-  if (why !== undefined) throw new StartError(why)
+  const mismatch = keyringMismatch(keyring, genesis)
+  if (mismatch !== undefined) throw new StartError(mismatch)
 }
 
-async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<Uint8Array> {
+/** Puts a genesis into an empty ledger. Returns the ledger's genesis, perhaps of another node. */
+async function makeGenesis({ ledger, keyring, boot, clock }: GenesisOptions): Promise<Uint8Array> {
   const { entries } = await ledger.snapshot()
   for await (const { key } of entries) {
     if (parseKey(key) === undefined) continue
-    const { value } = await ledger.read(ledgerKey.genesis) // another node may have just begun the ledger
+    // Another node may have put the genesis since it was read.
+    const { value } = await ledger.read(ledgerKey.genesis)
     if (value !== null) return value
-    throw new StartError(
-      'the ledger has entries and no genesis: a restore was not finished. Run it again, or empty the ledger.',
-    )
+    throw new StartError('the ledger has entries and no genesis, so a restore was not finished', {
+      hint: 'run the restore again, or empty the ledger',
+    })
   }
   const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
-  const made = randomHex(clock, 16)
+  const identity = randomHex(clock, 16)
   const value = encodeEntry(
-    { kind: 'genesis', identity: made, format: LEDGER_FORMAT, receiptKey },
+    { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey },
     { boot, commit: 0 },
   )
   const result = await ledger.commit({
@@ -98,21 +101,30 @@ async function makeGenesis({ ledger, keyring, boot, clock }: Contact): Promise<U
   return other
 }
 
-/** Why a keyring cannot be the one of this ledger; undefined where it can. */
-export function refusal(keyring: Keyring, genesis: Genesis): string | undefined {
+/**
+ * Why a keyring does not belong to the ledger of a genesis; undefined where the keyring opens the genesis'
+ * key.
+ */
+export function keyringMismatch(keyring: Keyring, genesis: Genesis): string | undefined {
   try {
     keyring.unwrap(genesis.receiptKey, ['receipts'])
     return undefined
   } catch (error) {
-    const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open it'
-    return `the keyring is not the one that sealed this ledger (${why}): put the right keyring.json in place`
+    const why = error instanceof UnknownRootKey ? error.message : 'its root key does not open the ledger'
+    return `the keyring is not the keyring of this ledger (${why}): put the right keyring.json in place`
   }
 }
 
-/** `setAside`: why the one that was there is built anew. */
-export type OpenedReplica = { readonly replica: Replica; readonly setAside: string | undefined }
+type OpenedReplica = {
+  readonly replica: Replica
+  /** Why the replica is rebuilt from nothing; undefined where the file could be used. */
+  readonly setAside: string | undefined
+}
 
-/** Opens the replica's file; one that is damaged is set aside, and a new one begins. It does not follow yet. */
+/**
+ * Opens the replica. A damaged file is set aside, and the replica begins empty. The replica does not follow
+ * yet.
+ */
 export async function openReplica(
   config: Config,
   options: Omit<ReplicaOptions, 'path'>,
@@ -136,17 +148,12 @@ export async function openReplica(
   return { replica: await Replica.open({ ...options, path }), setAside: reason }
 }
 
-/** Renames it; of those set aside before, none is kept. */
+/** Renames the directory and returns its new path. Directories set aside earlier are removed. */
 function setAside(path: string): string {
-  for (const name of readdirSync(dirname(path))) {
-    if (name.startsWith(`${basename(path)}.damaged`))
-      rmSync(join(dirname(path), name), { recursive: true, force: true })
-  }
   const aside = `${path}.damaged`
+  for (const name of readdirSync(dirname(path))) {
+    if (name.startsWith(basename(aside))) rmSync(join(dirname(path), name), { recursive: true, force: true })
+  }
   if (existsSync(path)) renameSync(path, aside)
   return aside
-}
-
-export function strangeLedger(reason: string): string {
-  return `${reason}: this is not the ledger that the replica followed. Put the right one in its place, or, if it is meant to be this one, run \`coffer replica reset\`.`
 }

@@ -109,7 +109,7 @@ test('with a node that is stopped: it is started for a moment; the old keyring o
     await node.stop()
   }
   writeFileSync(file, before)
-  assert.match(await refused(1, ['start', '--config', config]), /not the one that sealed this ledger/)
+  assert.match(await refused(1, ['start', '--config', config]), /not the keyring of this ledger/)
 })
 
 test('an interrupted add is brought to its end; a node without the key holds up the next step', async () => {

@@ -4,7 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { PROBLEMS } from '../../src/errors.ts'
-import { VERSION } from '../../src/server/status.ts'
+import { VERSION } from '../../src/server/version.ts'
 import { bearer, IN_WORK, KEY_A, KEY_B, TOKEN, until, Vault } from './vault.ts'
 
 const MIB = 1024 * 1024

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '../clock.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
-import { endingCertificates } from './status.ts'
+import { endingCertificates } from './warnings.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
 test('certificates that end within 30 days are named, and those that cannot be read', async () => {
-  const dir = mkdtempSync(join(tmpdir(), 'coffer-observing-'))
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-warnings-'))
   try {
     const cert = join(dir, 'n1.crt')
     writeFileSync(
@@ -23,9 +23,9 @@ test('certificates that end within 30 days are named, and those that cannot be r
       ledger: { kind: 'etcd', endpoints: [], tls: { ca: '', cert, key: '' } },
     } as const
     const named = (days: number): (readonly [string, boolean])[] =>
-      endingCertificates(config, systemClock.now() + days * DAY_MS).map(({ file, why }) => [
+      endingCertificates(config, systemClock.now() + days * DAY_MS).map(({ file, warning }) => [
         file,
-        /ends at \d{4}-/.test(why),
+        /ends at \d{4}-/.test(warning),
       ])
     assert.deepEqual(named(0), [[none, false]])
     assert.deepEqual(named(2 * 365 - 20), [

@@ -1,0 +1,90 @@
+// From listening to ready: the replica is opened, recognizes its ledger and catches up, and the node
+// announces its run. The steps are listed with their reasons in docs/architecture.md, "The start".
+import { assert } from '../assert.ts'
+import type { EventLog } from '../events/log.ts'
+import { LedgerUnavailable } from '../ledger/ledger.ts'
+import type { Replica, ReplicaOptions } from '../replica/replica.ts'
+import { announce, commitBoot, openFirstEpochs, untilAccepted } from './announce.ts'
+import { checkGenesis, keyringMismatch, openReplica, StartError } from './open.ts'
+import type { Probe } from './probe.ts'
+import type { RunningNode } from './running-node.ts'
+import { makeServices, type NodeServices, rewrapAll, sweepReceipts } from './services.ts'
+
+/**
+ * Resolves when requests are served fully. Throws StartError where the node cannot serve its ledger, and
+ * LedgerUnavailable `closed` where the node is stopped before.
+ */
+export async function becomeReady(
+  node: RunningNode,
+  { probe, url }: { readonly probe: Probe; readonly url: string },
+): Promise<void> {
+  const { config, events, log, closers } = node
+  const started = performance.now()
+  const { replica, setAside } = await openReplica(config, replicaOptions(node), log)
+  closers.push(() => replica.close())
+  const services = makeServices(replica, () => node.keyring, node.clock)
+
+  // A replica with a history recognizes its ledger itself, and is served before the ledger is reached. A new
+  // replica needs the genesis first.
+  node.waitingFor = 'the ledger is asked'
+  if (replica.identity === undefined) await untilAccepted(node, () => checkGenesis(node))
+  serve(node, services)
+
+  replica.follow()
+  await untilAccepted(node, () => catchUp(node, replica))
+  assert(replica.state.genesis, 'a replica that has caught up has applied the genesis')
+  serve(node, services) // again: the genesis of a new replica is known only now
+  events.emit('ledger.connected', { reason: config.ledger.kind })
+  if (setAside !== undefined) {
+    const ms = Math.round(performance.now() - started)
+    events.emit('replica.rebuilt', { revision: replica.applied, ms, reason: setAside })
+  }
+
+  const { owners, keyring } = node
+  await untilAccepted(node, async () => {
+    await commitBoot(node, replica)
+    await openFirstEpochs(services, node.owners)
+  })
+  await probe.run()
+  node.waitingFor = ''
+  events.emit('node.ready', { revision: replica.applied })
+  log.info({ url, revision: replica.applied }, 'ready')
+  closers.push(sweepReceipts(services, node))
+  // A reload during the last steps has announced nothing itself, and those steps may have used the old
+  // owners.
+  if (node.owners !== owners || node.keyring !== keyring) await announce(node, services)
+  if (node.keyring.rewrap) void rewrapAll(services, log)
+}
+
+/** Throws StartError where the keyring does not belong to the replica's ledger. */
+function serve(node: RunningNode, services: NodeServices): void {
+  const { genesis } = services.replica.state
+  const mismatch = genesis && keyringMismatch(node.keyring, genesis)
+  if (mismatch !== undefined) throw new StartError(mismatch)
+  node.services = services
+}
+
+/** Waits without a barrier, because a barrier gives up after seconds. */
+async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
+  await replica.recognized
+  const [mismatch] = replica.problems
+  if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
+  const head = await node.ledger.head()
+  node.waitingFor = 'the replica is catching up'
+  await replica.waitApplied(head)
+}
+
+function replicaOptions({ ledger, boot, clock, fail, events }: RunningNode): Omit<ReplicaOptions, 'path'> {
+  return { ledger, boot, clock, fatal: fail, events: replicaEvents(events) }
+}
+
+/** Writes the replica's events to the event log. */
+function replicaEvents(events: EventLog): ReplicaOptions['events'] {
+  return {
+    lost: (reason) => events.emit('ledger.lost', { reason }),
+    recovered: () => events.emit('ledger.recovered'),
+    caughtUp: (from, to, ms) => events.emit('replica.caught-up', { from, to, ms }),
+    epoch: (owner, epoch, revision) => events.emit('epoch.observed', { owner, epoch, revision }),
+    applied: (from, revision) => events.emit('replica.applied', { revision, from }),
+  }
+}

@@ -1,0 +1,60 @@
+// The parts of a running node, and the facts about the node subject to change. start.ts makes the object; the
+// other files of the room read the object, and each fact has a single writer.
+import type { Clock } from '../clock.ts'
+import type { Keyring } from '../crypto/keyring.ts'
+import type { EventLog } from '../events/log.ts'
+import type { ApiKeys } from '../http/auth.ts'
+import type { Health, Ledger } from '../ledger/ledger.ts'
+import type { Logger } from '../log.ts'
+import type { Config } from '../node/config.ts'
+import type { Member } from '../node/member.ts'
+import type { NodeServices } from './services.ts'
+
+/** Closes a part. */
+export type Closer = () => Promise<void> | void
+
+export type RunningNode = {
+  /** The configuration at the start; owners may have been reloaded since. */
+  readonly config: Config
+  readonly clock: Clock
+  readonly log: Logger
+  readonly events: EventLog
+  readonly ledger: Ledger
+  /** The node's own etcd member; undefined where the configuration has none. */
+  readonly member: Member | undefined
+  /** Id of the node's run: 16 random bytes in hex. */
+  readonly boot: string
+  /** API keys of the owners in force. */
+  readonly apiKeys: ApiKeys
+  /** A closer per open part, in the order of opening. */
+  readonly closers: Closer[]
+  /** Aborted when the node begins to stop, with LedgerUnavailable `closed` as the reason. */
+  readonly stop: AbortController
+  /** Ends the node with the error. */
+  readonly fail: (error: Error) => void
+
+  /** The owners in force. Replaced by a reload. */
+  owners: Config['owners']
+  /** The keyring in force. Replaced by a reload. */
+  keyring: Keyring
+  /** The ledger's health at the last probe. Replaced by the probe. */
+  health: Health
+  /** Undefined until the content of the replica can be served. Set by becomeReady. */
+  services: NodeServices | undefined
+  /** The step of the start in progress, a reason of /ready; '' once the node has become ready. */
+  waitingFor: string
+}
+
+/** The health of a ledger before the first probe. */
+export const UNKNOWN_HEALTH: Health = {
+  problems: [],
+  quorum: false,
+  leader: undefined,
+  members: [],
+  used: 0,
+}
+
+/** Closes in the reverse order of opening, and forgets the closers. */
+export async function closeAll(closers: Closer[]): Promise<void> {
+  for (const close of closers.splice(0).reverse()) await close()
+}

@@ -1,0 +1,73 @@
+// Warnings in the log of a node: configured fields without a match, certificates near their end, a ledger
+// filling up.
+import { X509Certificate } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import type { TokenCalls } from '../http/token-calls.ts'
+import type { Health } from '../ledger/ledger.ts'
+import type { Config } from '../node/config.ts'
+import type { RunningNode } from './running-node.ts'
+
+const DAY_MS = 24 * 60 * 60 * 1000
+/** A certificate is warned of in the last days of its validity, once a day. */
+const ENDING_MS = 30 * DAY_MS
+/** From this share of its room on a ledger counts as filling up. */
+const FILLING = 0.6
+/** Records without a match before a field is warned of. */
+const RECORDS_BEFORE_WARNING = 100
+
+export class Warnings {
+  readonly #node: RunningNode
+  readonly #calls: TokenCalls
+  #unmatchedWarned = false
+  #fillingWarned = false
+  /** Monotonic time of the last look at the certificates. */
+  #certificatesAt = Number.NEGATIVE_INFINITY
+
+  constructor(node: RunningNode, calls: TokenCalls) {
+    this.#node = node
+    this.#calls = calls
+  }
+
+  /** A field without any match is probably misspelt, and its values stay in clear. Warns once. */
+  unmatchedFields(): void {
+    const { records } = this.#calls
+    if (records < RECORDS_BEFORE_WARNING || this.#unmatchedWarned) return
+    this.#unmatchedWarned = true
+    for (const field of this.#calls.unmatched())
+      this.#node.log.warn({ field, records }, 'a configured field has matched nothing in any record')
+  }
+
+  /** Warns once a day. */
+  endingCertificates(): void {
+    const { clock, config, log } = this.#node
+    if (clock.monotonic() - this.#certificatesAt < DAY_MS) return
+    this.#certificatesAt = clock.monotonic()
+    for (const { file, warning } of endingCertificates(config, clock.now())) log.warn({ file }, warning)
+  }
+
+  /** Warns whenever the ledger begins to fill up. */
+  filling({ used }: Health): void {
+    const filling = used >= FILLING
+    if (filling && !this.#fillingWarned)
+      this.#node.log.warn({ used }, 'the ledger is filling: make room before it refuses new tokens')
+    this.#fillingWarned = filling
+  }
+}
+
+/** The node's own certificates ending within 30 days of `now`, and unreadable certificates. */
+export function endingCertificates(
+  { tls, ledger }: Pick<Config, 'tls' | 'ledger'>,
+  now: number,
+): { readonly file: string; readonly warning: string }[] {
+  const files = [tls?.cert, ledger.tls?.cert].filter((file) => file !== undefined)
+  return files.flatMap((file) => {
+    try {
+      const { validTo } = new X509Certificate(readFileSync(file))
+      const end = Date.parse(validTo)
+      if (end > now + ENDING_MS) return []
+      return [{ file, warning: `a certificate ends at ${new Date(end).toISOString()}: renew it` }]
+    } catch {
+      return [{ file, warning: 'a certificate cannot be read' }]
+    }
+  })
+}
