@@ -1,16 +1,18 @@
-// The file under the event log: whole lines, appended. Nothing else writes to it.
+// The file under the event log: whole lines, appended. Nobody else writes to the file.
 import { type FileHandle, open } from 'node:fs/promises'
 import { errorCode } from '../errors.ts'
 
-// No line of the log is longer (log.ts bounds its texts), so the end of a file this large has a whole one.
-export const WINDOW_BYTES = 128 * 1024
+/**
+ * Longer than any line of the log (log.ts bounds the texts): the end of a file of this size has a whole line.
+ */
+const WINDOW_BYTES = 128 * 1024
 
 const NEWLINE = 0x0a
 
-/** Bytes of whole lines on their way to the disk: those before `at` are there. */
+/** Bytes of whole lines to write: the bytes before `at` are written. */
 export type Batch = { readonly bytes: Buffer; at: number }
 
-/** The lines of which not every byte is there. */
+/** The number of lines that are not written to their last byte. */
 export function linesLeft(batch: Batch): number {
   let lines = 0
   let at = batch.at
@@ -27,7 +29,7 @@ export class LineFile {
     this.#size = size
   }
 
-  /** Opens for appending; makes the file (0600) if absent; repairs its end. Throws what node:fs throws. */
+  /** Opens for appending; creates an absent file (0600); repairs the end. Throws the errors of node:fs. */
   static async open(path: string): Promise<LineFile> {
     const handle = await open(path, 'a+', 0o600)
     try {
@@ -45,10 +47,10 @@ export class LineFile {
     return this.#size
   }
 
-  /** Appends `batch` up to `end` and moves `batch.at` by every byte that got there, also when it throws. */
+  /** Appends `batch` up to `end`. Moves `batch.at` by every byte written, also where an error is thrown. */
   async append(batch: Batch, end: number): Promise<void> {
     while (batch.at < end) {
-      // One write takes fewer bytes than it was given when the disk is nearly full; the next one throws.
+      // On a disk that is nearly full a write takes a part of the bytes, and the next write throws.
       const { bytesWritten } = await this.#handle.write(batch.bytes, batch.at, end - batch.at)
       if (bytesWritten === 0) throw new Error('a write of some bytes wrote none')
       batch.at += bytesWritten
@@ -56,7 +58,7 @@ export class LineFile {
     }
   }
 
-  /** The beginning of the file, at most `WINDOW_BYTES` of it. */
+  /** The beginning of the file, at most `WINDOW_BYTES`. */
   head(): Promise<string> {
     return read(this.#handle, 0, Math.min(this.#size, WINDOW_BYTES))
   }
@@ -66,10 +68,10 @@ export class LineFile {
   }
 
   /**
-   * A crash or a full disk can leave a last line without its end. It is cut off, so that every line of the
-   * file is whole and readers need no exception; half an event says nothing that is certain. Where cutting
-   * fails, and where the rest is too long to be a line of ours, it is completed by a newline instead: then
-   * one line is spoiled, never the one after it.
+   * A crash or a full disk can leave a torn last line. The torn line is cut off, so that every line of the
+   * file is whole and readers need no exception: half an event proves nothing. Where cutting fails, and where
+   * the rest is longer than any line of the log, a newline is appended instead: then only the torn line is
+   * spoiled.
    */
   async #repair(): Promise<void> {
     if (this.#size === 0) return
@@ -88,14 +90,14 @@ export class LineFile {
         this.#size -= torn
         return
       } catch {
-        // A file system that only appends (chattr +a) refuses this.
+        // A file that only grows (chattr +a) cannot be truncated.
       }
     }
     await this.append({ bytes: Buffer.of(NEWLINE), at: 0 }, 1)
   }
 }
 
-/** The end of a file, at most `WINDOW_BYTES` of it; undefined if there is no such file. */
+/** The end of a file, at most `WINDOW_BYTES`; undefined if there is no such file. */
 export async function readTail(path: string): Promise<string | undefined> {
   let handle: FileHandle
   try {

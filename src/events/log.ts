@@ -1,5 +1,5 @@
-// The event log of one node: what happened, in order, for people and for `coffer log`. It is told things, and
-// never stands in their way: emit() only adds to a buffer, and what cannot be written is counted.
+// The event log of a node: events in order, for people and for programs. The log never delays or fails its
+// callers: emit() only adds to a buffer, and an event that cannot be written is counted.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
@@ -30,7 +30,9 @@ export const EVENT_NAMES = [
 
 export type EventName = (typeof EVENT_NAMES)[number]
 
-/** What applies to the event. Never a value, a secret or a key. A text too long for a line is cut. */
+/**
+ * The fields that apply to the event. Never a value, a secret or a key. A text too long for a line is cut.
+ */
 export type EventFields = {
   owner?: string
   key_id?: string
@@ -46,25 +48,27 @@ export type EventFields = {
   reason?: string
 }
 
-// In characters; in a longer line the texts are cut. Both keep lines well below WINDOW_BYTES of file.ts, also
-// where each character is three bytes or is escaped as six.
+/**
+ * Characters of a line; texts of a longer line are cut. Lines stay below the window of file.ts, also in
+ * UTF-8.
+ */
 const MAX_LINE = 16 * 1024
 const MAX_TEXT = 1024
-/** Characters of lines that wait for the disk, or are on their way to it; beyond this, events are dropped. */
+/** Characters of lines that are not written yet; further events are dropped. */
 const MAX_WAITING = 8 * 1024 * 1024
-/** How long an event may wait for others, in milliseconds. */
-const GATHER_MS = 10
+/** How long an event may wait for other events. */
+const BATCH_MS = 10
 
 const NEWLINE = 0x0a
 
-export type EventLogOptions = {
-  /** The node's data folder; made if absent. */
+type EventLogOptions = {
+  /** The node's data folder; created if absent. */
   readonly dir: string
   readonly node: string
   readonly clock: Clock
-  /** A file is closed by the line that reaches this size. */
+  /** The line that reaches this size is the last line of its file. */
   readonly maxBytes: number
-  /** Rotated files that are kept; the current one is not among them. */
+  /** Number of rotated files to keep, beside the current file. */
   readonly keep: number
 }
 
@@ -88,9 +92,9 @@ export class EventLog {
   }
 
   /**
-   * Finds the last number used, so that numbers go on. Throws what node:fs throws when the folder cannot be
-   * made or what is in it cannot be read. That the file cannot be written is no error here, but counted
-   * later.
+   * Finds the last number, so that numbers go on. Throws the error of node:fs where the folder cannot be
+   * created or its files cannot be read. A file that cannot be written is not an error here: its events are
+   * counted later.
    */
   static async open(options: EventLogOptions): Promise<EventLog> {
     assert(options.maxBytes > 0 && options.keep > 0, 'an event log needs room for a file')
@@ -98,12 +102,12 @@ export class EventLog {
     return new EventLog(options, await lastNumber(options.dir))
   }
 
-  /** Events not in the log: the disk was full, refused, or too slow. Their numbers are missing there. */
+  /** Events that are not in the log: the disk was full, refused, or too slow. The log lacks their numbers. */
   get dropped(): number {
     return this.#dropped
   }
 
-  /** Adds one event. Never throws, never waits. After close() it only counts. */
+  /** Adds an event. Never throws, never waits. After close() the event is only counted. */
   emit(event: EventName, fields: EventFields = {}): void {
     try {
       const line = this.#line(event, fields)
@@ -114,7 +118,8 @@ export class EventLog {
         this.#schedule()
       }
     } catch {
-      // A clock that gives no time or a field that is no JSON: wrong, but no reason to fail what called.
+      // A clock without a valid time, or a field that is not JSON: a fault, but not a reason to fail the
+      // caller.
       this.#dropped++
     }
   }
@@ -122,15 +127,15 @@ export class EventLog {
   /** Resolves when every event emitted before is in the file or counted as dropped. Never rejects. */
   async flush(): Promise<void> {
     await this.#writing
-    // Another flush() may have begun the next write meanwhile; that one has all that was pending.
-    if (this.#writing === undefined && this.#pending !== '') this.#start()
+    // Another flush() may have begun the next write meanwhile, with everything that was pending.
+    if (this.#writing === undefined && this.#pending !== '') this.#startWrite()
     await this.#writing
   }
 
   async close(): Promise<void> {
     this.#closed = true
     await this.flush()
-    await this.#letGo()
+    await this.#closeFile()
   }
 
   #line(event: EventName, fields: EventFields): string {
@@ -138,8 +143,8 @@ export class EventLog {
     if (now !== this.#stamp.at) this.#stamp = { at: now, text: new Date(now).toISOString() }
     const { owner, key_id, request, epoch, revision, count, missing, from, to, ms, reason } = fields
     const members = {
-      // The order of the members in a line. Naming each keeps out what is no field of the log, and one
-      // JSON.stringify takes two thirds of the time of putting the line together by hand.
+      // The order of the members in a line. Named one by one, to keep other members of `fields` out; a single
+      // JSON.stringify takes two thirds of the time of a line put together by hand.
       time: this.#stamp.text,
       node: this.#options.node,
       seq: ++this.#seq,
@@ -160,18 +165,20 @@ export class EventLog {
     return `${line.length <= MAX_LINE ? line : JSON.stringify(members, cut)}\n`
   }
 
-  /** One write for all that is emitted within GATHER_MS, or while another write goes on: a write costs 20 events. */
+  /**
+   * All events of BATCH_MS, or of the time of another write, share a write, which costs as much as 20 events.
+   */
   #schedule(): void {
     if (this.#scheduled || this.#writing !== undefined) return
     this.#scheduled = true
     setTimeout(() => {
       this.#scheduled = false
-      if (this.#writing === undefined && this.#pending !== '') this.#start()
-    }, GATHER_MS)
+      if (this.#writing === undefined && this.#pending !== '') this.#startWrite()
+    }, BATCH_MS)
   }
 
-  #start(): void {
-    assert(this.#writing === undefined, 'two writes to the event log at once')
+  #startWrite(): void {
+    assert(this.#writing === undefined, 'the event log has one write at a time')
     const batch: Batch = { bytes: Buffer.from(this.#pending), at: 0 }
     this.#inFlight = this.#pending.length
     this.#pending = ''
@@ -182,7 +189,10 @@ export class EventLog {
     })
   }
 
-  /** Never rejects. The next batch opens the file again, which repairs what this one may have left. */
+  /**
+   * Never rejects. After an error the next batch opens the file again, and opening repairs the end of the
+   * file.
+   */
   async #write(batch: Batch): Promise<void> {
     try {
       while (batch.at < batch.bytes.length) {
@@ -191,11 +201,11 @@ export class EventLog {
       }
     } catch {
       this.#dropped += linesLeft(batch)
-      await this.#letGo()
+      await this.#closeFile()
     }
   }
 
-  /** What goes into this file ends with the line that fills it, or is everything if the file stays full. */
+  /** The end of the line that fills the file; the end of the batch where the file cannot be rotated. */
   #endOfPart({ bytes, at }: Batch, file: LineFile): number {
     const room = this.#options.maxBytes - file.size
     if (room <= 0 || at + room > bytes.length) return bytes.length
@@ -205,22 +215,25 @@ export class EventLog {
   async #openFile(): Promise<LineFile> {
     this.#file ??= await LineFile.open(this.#path)
     const { dir, keep, maxBytes } = this.#options
-    // Where rotating does not work the file grows: lines matter more than its size.
-    if (this.#file.size < maxBytes || !(await rotate(dir, await this.#file.head(), this.#seq, keep))) {
+    // Where the rotation fails the file grows: lines matter more than the size of a file.
+    if (
+      this.#file.size < maxBytes ||
+      !(await rotate(dir, { head: await this.#file.head(), keep, fallback: this.#seq }))
+    ) {
       return this.#file
     }
-    await this.#letGo()
+    await this.#closeFile()
     this.#file = await LineFile.open(this.#path)
     return this.#file
   }
 
-  async #letGo(): Promise<void> {
+  async #closeFile(): Promise<void> {
     const file = this.#file
     this.#file = undefined
     try {
       await file?.close()
     } catch {
-      // What was written is written, and counted; there is nothing more to do for it.
+      // Every event is written or counted already.
     }
   }
 }

@@ -1,4 +1,4 @@
-// The files of an event log: `events.ndjson` is written, `events-<first seq>.ndjson` are older, only read.
+// The files of an event log: `events.ndjson` is written, older files are `events-<first seq>.ndjson`.
 import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorCode } from '../errors.ts'
@@ -20,9 +20,9 @@ async function rotatedFiles(dir: string): Promise<string[]> {
   return numbers.sort((a, b) => b - a).map(rotatedName)
 }
 
-/** The number of the last event in `dir`, 0 if there is none. Reads ends of files only. */
+/** The number of the last event in `dir`, 0 without events. Reads only the ends of files. */
 export async function lastNumber(dir: string): Promise<number> {
-  // A crash right after a rotation leaves no current file, or an empty one.
+  // A crash right after a rotation leaves no current file, or an empty file.
   for (const name of [CURRENT, ...(await rotatedFiles(dir))]) {
     const tail = await readTail(join(dir, name))
     const seq = firstNumber((tail ?? '').split('\n').reverse())
@@ -31,29 +31,35 @@ export async function lastNumber(dir: string): Promise<number> {
   return 0
 }
 
-/**
- * Renames the current file by its first number, found in `head`, the beginning of it; by `otherwise` where no
- * event is there. Keeps the newest `keep` of the rotated files. True if a new current file is to be begun.
- */
-export async function rotate(dir: string, head: string, otherwise: number, keep: number): Promise<boolean> {
+type Rotation = {
+  /** The beginning of the current file. */
+  readonly head: string
+  /** Number of rotated files to keep: the newest ones. */
+  readonly keep: number
+  /** The number in the new name where `head` has no event. */
+  readonly fallback: number
+}
+
+/** Renames the current file by its first number. Returns whether a new current file can begin. */
+export async function rotate(dir: string, { head, keep, fallback }: Rotation): Promise<boolean> {
   try {
-    const target = join(dir, rotatedName(firstNumber(head.split('\n')) ?? otherwise))
-    // rename() would overwrite it without a word.
+    const target = join(dir, rotatedName(firstNumber(head.split('\n')) ?? fallback))
+    // rename() would overwrite the target.
     if (await exists(target)) return false
     await rename(join(dir, CURRENT), target)
   } catch (error) {
-    // ENOENT: somebody has removed or renamed the file, and a new one can begin.
+    // ENOENT: somebody has removed or renamed the current file.
     return errorCode(error) === 'ENOENT'
   }
   try {
     for (const name of (await rotatedFiles(dir)).slice(keep)) await rm(join(dir, name))
   } catch {
-    // The next rotation tries again.
+    // The next rotation removes the rest.
   }
   return true
 }
 
-/** The `seq` of the first of the lines that is an event; a part of a line is none. */
+/** The `seq` of the first line that is an event; a part of a line is not an event. */
 function firstNumber(lines: readonly string[]): number | undefined {
   for (const line of lines) {
     try {
