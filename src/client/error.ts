@@ -1,53 +1,58 @@
-// What a call ends with when it does not succeed: a problem that a node told (RFC 9457), or that no node
-// answered.
+// The error of a call that failed: a problem in a node's answer (RFC 9457), or no answer of any node.
 import { PROBLEMS, type Slug } from '../errors.ts'
 
 /**
- * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: something
- * answered that is not Coffer, or not this version of it. `closed`: the client was closed.
+ * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: the
+ * answer is not from Coffer, or from another version. `closed`: the client was closed.
  */
 export type ErrorSlug = Slug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
 
-/** Every error of the client. Its text never repeats a value, a token or a key. */
+/** Every error of the client. The text never repeats a value, a token or a key. */
 export class CofferError extends Error {
   override readonly name = 'CofferError'
   readonly slug: ErrorSlug
-  /** HTTP status; 0 where there was no answer. */
+  /** HTTP status; 0: no answer. */
   readonly status: number
   readonly detail: string
-  /** The request id, as it stands in the node's log; '' where there was no answer. */
+  /** The request id, as in the node's log; '': no answer. */
   readonly instance: string
-  /** True where the same call may succeed later. The client has tried again already, until its deadline. */
+  /** Whether the same call may succeed later. The client has retried already, until its deadline. */
   readonly retryable: boolean
-  /** What the problem has beside its standard members: `path`, `expected`, `reason`, `epoch`, `reasons`, … */
+  /**
+   * The problem's own members, beside the standard ones: `path`, `expected`, `reason`, `epoch`, `reasons`, …
+   */
   readonly members: Readonly<Record<string, unknown>>
-  /** Seconds after which the node asks to be called again, where it said so. */
+  /** The seconds of the answer's `Retry-After`. */
   readonly retryAfter: number | undefined
 
-  constructor(slug: ErrorSlug, detail: string, told: Partial<Told> = {}, options?: ErrorOptions) {
+  constructor(slug: ErrorSlug, detail: string, about: Partial<Details> = {}, options?: ErrorOptions) {
     super(`${detail} (${slug})`, options)
     this.slug = slug
     this.detail = detail
-    this.status = told.status ?? 0
-    this.instance = told.instance ?? ''
-    this.retryable = told.retryable ?? false
-    this.members = told.members ?? {}
-    this.retryAfter = told.retryAfter
+    this.status = about.status ?? 0
+    this.instance = about.instance ?? ''
+    this.retryable = about.retryable ?? false
+    this.members = about.members ?? {}
+    this.retryAfter = about.retryAfter
   }
 }
 
-type Told = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
+type Details = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
 
-/** Gateways in front of a node say these when they do not reach it. */
+/** Statuses of gateways that do not reach a node. */
 const GATEWAY: readonly number[] = [502, 503, 504]
 
-/** The error that an answer tells. `retryAfter` is the header's text. */
+/** The error of an answer. `retryAfter`: the text of the header. */
 export function errorOf(status: number, retryAfter: string | undefined, body: Buffer): CofferError {
   const wait = retryAfter !== undefined && /^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) : undefined
   const problem = problemOf(body)
   if (!problem) {
-    const told = { status, retryable: GATEWAY.includes(status), retryAfter: wait }
-    return new CofferError('unexpected-answer', `an answer with status ${status} that is no problem`, told)
+    const about = { status, retryable: GATEWAY.includes(status), retryAfter: wait }
+    return new CofferError(
+      'unexpected-answer',
+      `an answer with status ${status} is not a problem document`,
+      about,
+    )
   }
   const { type: _type, title: _title, status: _status, detail, instance, ...members } = problem.json
   return new CofferError(problem.slug, text(detail) || PROBLEMS[problem.slug].title, {
@@ -69,7 +74,7 @@ function problemOf(body: Buffer): { slug: Slug; json: Record<string, unknown> } 
   if (typeof json !== 'object' || json === null || !('type' in json)) return undefined
   const slug = typeof json.type === 'string' ? json.type.replace(/^\/problems\//, '') : ''
   if (!Object.hasOwn(PROBLEMS, slug)) return undefined
-  // Just checked: an object, and a slug of the table.
+  // Both just checked.
   return { slug: slug as Slug, json: json as Record<string, unknown> }
 }
 

@@ -5,9 +5,9 @@
 //   const { values } = await coffer.detokenize(tokens)
 //   coffer.close()
 //
-// Every method throws CofferError and nothing else, but TypeError for arguments that are no JSON. A node that
-// fails or says 503 is left for the next one; all of that ends with the deadline. JSON here is JavaScript's:
-// a number beyond 2^53 in a record loses digits, and NaN in a record becomes null, before anything is sent.
+// Every method throws CofferError, and TypeError for arguments that are not JSON. A call goes on to the next
+// node after a failure or a 503, until its deadline. JSON is JavaScript's: before anything is sent, a number
+// beyond 2^53 in a record loses digits, and NaN in a record becomes null.
 import { randomUUID } from 'node:crypto'
 import { CofferError } from './error.ts'
 import { type Call, Nodes } from './nodes.ts'
@@ -20,17 +20,17 @@ export type Json = Scalar | readonly Json[] | { readonly [name: string]: Json }
 export type JsonRecord = { readonly [name: string]: Json }
 
 export type CofferOptions = {
-  /** `http://host:port` of one node or several; a string may have several, separated by commas. */
+  /** `http://host:port` of each node; in a string, separated by commas. */
   readonly urls: string | readonly string[]
-  /** The API key; it decides the owner. */
+  /** The API key; the key decides the owner. */
   readonly key: string
-  /** PEM of the authority that signed the nodes' certificates, where the system does not know it. */
+  /** PEM of the authority of the nodes' certificates; absent: the system's authorities. */
   readonly ca?: Buffer | string
-  /** Milliseconds for one call, over all its tries. */
+  /** Milliseconds for a call with all its tries; 10,000 by default. */
   readonly timeoutMs?: number
 }
 
-/** `allowTokens`: a string that is a token already is tokenized like any other, instead of refused. */
+/** `allowTokens`: strings that are tokens already are tokenized as other strings, instead of refused. */
 export type TokenizeOptions = { readonly allowTokens?: boolean }
 
 /** `tokens[i]` belongs to value i; null belongs to null. */
@@ -38,14 +38,14 @@ export type Tokenized = { readonly epoch: number; readonly tokens: readonly (str
 export type TokenizedRecords = {
   readonly epoch: number
   readonly records: readonly JsonRecord[]
-  /** Places that were replaced. */
+  /** How many values were replaced. */
   readonly replaced: number
 }
-/** `values[i]` belongs to token i; null where it was not found, and then `i` is in `notFound`. */
+/** `values[i]` belongs to token i; null, with `i` in `notFound`, where the token was not found. */
 export type Detokenized = { readonly values: readonly Scalar[]; readonly notFound: readonly number[] }
 export type DetokenizedRecords = {
   readonly records: readonly JsonRecord[]
-  /** Strings that look like a token and were not found: they stay as they were. */
+  /** Strings in the form of a token that were not found; the records still hold the strings. */
   readonly notFound: readonly { readonly record: number; readonly path: string }[]
 }
 export type Retokenized = {
@@ -56,14 +56,14 @@ export type Retokenized = {
 export type Epoch = {
   readonly epoch: number
   readonly opened_at: string
-  /** null: it is the active one. */
+  /** null: the epoch is active. */
   readonly closed_at: string | null
   readonly tokens: number
 }
 export type Epochs = { readonly active: number; readonly epochs: readonly Epoch[] }
-/** `rotated` is false where the epoch was open already, be it by an earlier try of the same call. */
+/** `rotated` is false where the epoch was open already, also by an earlier try of the same call. */
 export type Rotated = { readonly epoch: number; readonly rotated: boolean }
-/** One version of a secret, as written. `valid_from` is RFC 3339. */
+/** A written version of a secret. `valid_from` is RFC 3339. */
 export type WrittenSecret = { readonly name: string; readonly version: number; readonly valid_from: string }
 /** Valid from `valid_from` until before `valid_to`; null: no later version was known. */
 export type Secret = WrittenSecret & { readonly value: string; readonly valid_to: string | null }
@@ -74,12 +74,14 @@ export type SecretHistory = {
     readonly version: number
     readonly valid_from: string
     readonly valid_to: string | null
-    /** The API key and the request that wrote it. */
+    /** The API key and the request that wrote the version. */
     readonly key_id: string
     readonly request_id: string
   }[]
 }
-/** A call under the same key again gets the first success again; without one every call has a key of its own. */
+/**
+ * A repeated call under the same key gets the first success again. By default every call has a random key.
+ */
 export type WriteOptions = { readonly idempotencyKey?: string }
 export type Ready = { readonly ready: boolean; readonly reasons: readonly string[] }
 export type NodeStatus = {
@@ -101,10 +103,10 @@ export class Coffer {
   readonly #nodes: Nodes
   #closed = false
 
-  /** Throws TypeError where `urls` or `key` cannot be what they should. */
+  /** Throws TypeError for malformed options. */
   constructor({ urls, key, ca, timeoutMs = TIMEOUT_MS }: CofferOptions) {
     if (!/^[\x21-\x7e]{1,256}$/.test(key))
-      throw new TypeError('the API key is empty or has characters that no key has')
+      throw new TypeError('the API key must be 1 to 256 printable ASCII characters, no spaces')
     if (!(timeoutMs > 0)) throw new TypeError('timeoutMs must be positive')
     const list = typeof urls === 'string' ? urls.split(',') : urls
     const origins = list.map((url, i) => originOf(url.trim(), i + 1))
@@ -117,15 +119,14 @@ export class Coffer {
   }
 
   /**
-   * Tokens of values: the same value has the same token, under one epoch. Throws `already-a-token` and
-   * others.
+   * Tokens of values: under an epoch, equal values have equal tokens. Throws `already-a-token` and others.
    */
   async tokenize(values: readonly Scalar[], options: TokenizeOptions = {}): Promise<Tokenized> {
     checkScalars(values)
     return this.#post('/tokenize', { values, ...allow(options) })
   }
 
-  /** The same records, with tokens in the fields that the node is configured for. */
+  /** The same records, with tokens in the fields of the node's configuration. */
   async tokenizeRecords(
     records: readonly object[],
     options: TokenizeOptions = {},
@@ -163,7 +164,7 @@ export class Coffer {
   }
 
   /**
-   * Opens epoch `to`, the active one plus one. Throws `epoch-conflict`, with the active one in
+   * Opens epoch `to`, the number after the active epoch. Throws `epoch-conflict`, with the active epoch in
    * `members.epoch`.
    */
   async rotateEpoch(to: number): Promise<Rotated> {
@@ -176,46 +177,49 @@ export class Coffer {
 
   /** Throws `secret-exists`. */
   async createSecret(name: string, value: string, options: WriteOptions = {}): Promise<WrittenSecret> {
-    return this.#write('POST', '/secrets', { name, value }, options)
+    return this.#write({ method: 'POST', path: '/secrets', body: { name, value }, ...options })
   }
 
-  /** All or none, in the order given. Throws `secret-exists` with all such names in `members.names`. */
+  /** All or none, in the given order. Throws `secret-exists` with all existing names in `members.names`. */
   async createSecrets(
     secrets: readonly { readonly name: string; readonly value: string }[],
     options: WriteOptions = {},
   ): Promise<readonly WrittenSecret[]> {
     type Answer = { secrets: WrittenSecret[] }
     const body = { secrets: secrets.map(({ name, value }) => ({ name, value })) }
-    return (await this.#write<Answer>('POST', '/secrets', body, options)).secrets
+    return (await this.#write<Answer>({ method: 'POST', path: '/secrets', body, ...options })).secrets
   }
 
   /**
-   * The next version. `ifVersion`: only where that is the latest one, else throws `version-conflict` with the latest in
-   * `members.version`. Throws `not-found`.
+   * Writes the next version. `ifVersion`: writes only where `ifVersion` is the latest version. Throws
+   * `not-found`; `version-conflict`, with the latest version in `members.version`.
    */
   async updateSecret(
     name: string,
     value: string,
     options: WriteOptions & { readonly ifVersion?: number } = {},
   ): Promise<WrittenSecret> {
-    return this.#write('PUT', secretPath(name), { value }, options, options.ifVersion)
+    return this.#write({ method: 'PUT', path: secretPath(name), body: { value }, ...options })
   }
 
   /**
-   * The latest version; or the one of a number, or the one that was valid at an instant (RFC 3339). Throws `not-found`.
+   * The latest version, the version of a number, or the version valid at an instant (RFC 3339). Throws
+   * `not-found`.
    */
   async secret(
     name: string,
-    which: { readonly version?: number; readonly at?: string } = {},
+    selector: { readonly version?: number; readonly at?: string } = {},
   ): Promise<Secret> {
-    return this.#json({ method: 'GET', path: `${secretPath(name)}${query(which)}` })
+    return this.#json({ method: 'GET', path: `${secretPath(name)}${query(selector)}` })
   }
 
   async secretHistory(name: string): Promise<SecretHistory> {
     return this.#json({ method: 'GET', path: `${secretPath(name)}/history` })
   }
 
-  /** Names in byte order, 100 of them unless `limit` says otherwise; `next` is the `after` of the next page, or null. */
+  /**
+   * Names in byte order, 100 by default; `next` is the `after` of the next page, null after the last page.
+   */
   async secretNames(
     page: { readonly prefix?: string; readonly limit?: number; readonly after?: string } = {},
   ): Promise<{ readonly names: readonly string[]; readonly next: string | null }> {
@@ -223,8 +227,8 @@ export class Coffer {
   }
 
   /**
-   * The values of references, `coffer://<name>` or `coffer://<name>@<version>`; `at` is for those without a version.
-   * Throws `refs-not-found` with all of those in `members.missing`.
+   * The values of references, `coffer://<name>` or `coffer://<name>@<version>`; `at` selects the version
+   * where a reference has none. Throws `refs-not-found` with all missing references in `members.missing`.
    */
   async resolveSecrets(
     refs: readonly string[],
@@ -235,12 +239,12 @@ export class Coffer {
     return (await this.#post<{ values: string[] }>('/secrets/resolve', body)).values
   }
 
-  /** Of the first node that answers. Like `ready` and `health` it tells of now, and so is not tried again. */
+  /** The status of the first node that answers. `status`, `ready` and `health` ask each node at most once. */
   async status(): Promise<NodeStatus> {
     return this.#json({ method: 'GET', path: '/status', once: true })
   }
 
-  /** Whether a node can serve requests fully; else the reasons of the last one asked. */
+  /** Whether a node can serve requests fully; if none can, the reasons of the last node asked. */
   async ready(): Promise<Ready> {
     try {
       await this.#json({ method: 'GET', path: '/ready', once: true })
@@ -252,27 +256,21 @@ export class Coffer {
     }
   }
 
-  /** Resolves where a node's process lives. */
+  /** Resolves where a node's process runs. */
   async health(): Promise<{ readonly status: string }> {
     return this.#json({ method: 'GET', path: '/health', once: true })
   }
 
-  /** Closes the idle connections; calls after it throw `closed`. Wait for calls under way first. */
+  /** Closes the idle connections; later calls throw `closed`. Wait for the calls under way first. */
   close(): void {
     this.#closed = true
     this.#transport.close()
   }
 
-  #write<T>(
-    method: 'POST' | 'PUT',
-    path: string,
-    body: object,
-    { idempotencyKey = randomUUID() }: WriteOptions,
-    ifVersion?: number,
-  ): Promise<T> {
+  #write<T>({ method, path, body, idempotencyKey = randomUUID(), ifVersion }: SecretWrite): Promise<T> {
     if (!/^[\x20-\x7e]{1,128}$/.test(idempotencyKey))
       throw new TypeError('idempotencyKey must be 1 to 128 printable ASCII characters')
-    // In quotes, so that spaces and quotes at its ends stay.
+    // In quotes, so that spaces and quotes at the ends of the key stay.
     const headers = {
       'idempotency-key': `"${idempotencyKey}"`,
       ...(ifVersion === undefined ? {} : { 'if-match': `"${ifVersion}"` }),
@@ -288,11 +286,18 @@ export class Coffer {
     if (this.#closed) throw new CofferError('closed', 'the client is closed')
     const body = await this.#nodes.call(call)
     try {
-      return JSON.parse(body.toString('utf8')) // the contract says of what type it is
+      return JSON.parse(body.toString('utf8')) // the caller names the type, by the contract
     } catch {
-      throw new CofferError('unexpected-answer', `the answer to ${call.method} ${call.path} is no JSON`)
+      throw new CofferError('unexpected-answer', `the answer to ${call.method} ${call.path} is not JSON`)
     }
   }
+}
+
+type SecretWrite = WriteOptions & {
+  readonly method: 'POST' | 'PUT'
+  readonly path: string
+  readonly body: object
+  readonly ifVersion?: number
 }
 
 function allow(options: TokenizeOptions): { allow_tokens?: true } {
@@ -310,16 +315,16 @@ function query(parameters: Readonly<Record<string, string | number | undefined>>
   return given.size === 0 ? '' : `?${given}`
 }
 
-/** JSON would make a null of these in silence, and a null has no token. Throws TypeError. */
+/** Refuses values that JSON turns into null in silence: null has no token. Throws TypeError. */
 function checkScalars(values: readonly Scalar[]): void {
   for (let i = 0; i < values.length; i++) {
     const value = values[i]
     if (value === undefined || (typeof value === 'number' && !Number.isFinite(value)))
-      throw new TypeError(`values[${i}] is undefined or no finite number`)
+      throw new TypeError(`values[${i}] is undefined or not a finite number`)
   }
 }
 
-/** A URL may hold a password, so what is wrong is told by its position. */
+/** Throws TypeError with the position of a malformed URL: the URL itself may hold a password. */
 function originOf(text: string, position: number): URL {
   const url = URL.parse(text)
   const plain = url !== null && url.href === `${url.origin}/` && !/[?#]/.test(text)

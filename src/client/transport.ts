@@ -1,4 +1,4 @@
-// One request to one node over keep-alive sockets: bytes out, bytes in, or why not.
+// A request to a node over keep-alive sockets: bytes out, bytes in, or the reason of the failure.
 import http from 'node:http'
 import https from 'node:https'
 import type { Socket } from 'node:net'
@@ -7,17 +7,17 @@ import { errorCode } from '../errors.ts'
 export type Request = {
   readonly method: 'GET' | 'POST' | 'PUT'
   readonly path: string
-  /** Beside those of every request. */
+  /** Beside the headers of every request. */
   readonly headers?: Readonly<Record<string, string>>
   /** JSON; sent as `application/json`. */
   readonly body?: Buffer
-  /** Of the whole exchange. */
+  /** For the whole exchange. */
   readonly timeoutMs: number
-  /** Until a connection is there. */
+  /** For the connection. */
   readonly connectMs: number
 }
 
-/** A node as a socket wants it. */
+/** The address of a node, as sockets need it. */
 export type Target = {
   readonly origin: string
   readonly secure: boolean
@@ -26,7 +26,7 @@ export type Target = {
 }
 
 export function targetOf(url: URL): Target {
-  // A URL has IPv6 in brackets, a socket wants it without.
+  // URLs have IPv6 addresses in brackets, sockets need the bare address.
   const hostname = url.hostname.replace(/^\[|\]$/g, '')
   return { origin: url.origin, secure: url.protocol === 'https:', hostname, port: url.port }
 }
@@ -37,29 +37,27 @@ export type Answer = {
   readonly body: Buffer
 }
 
-/** Codes of OpenSSL and Node for a certificate that is refused. */
+/** Codes of OpenSSL and Node for a refused certificate. */
 const CERTIFICATE = /CERT|UNABLE_TO_VERIFY_LEAF_SIGNATURE|HOSTNAME_MISMATCH/
 
-/** No answer came. Nothing is known of what the node did with the request. */
+/** No answer came. The node may or may not have served the request. */
 export class NoAnswer extends Error {
   override readonly name = 'NoAnswer'
-  /** The time was over. */
+  /** `timeoutMs` passed. */
   readonly timeout: boolean
-  /** The socket had served before and the node may have closed it while it was idle. */
+  /** The socket was kept from an earlier request: the node may have closed the idle socket. */
   readonly stale: boolean
-  /**
-   * The node's certificate is not to be trusted: the request was not sent, and another try changes nothing.
-   */
+  /** The node's certificate was refused: the request was not sent, and another try changes nothing. */
   readonly distrusted: boolean
-  constructor(why: string, told: { readonly timeout?: boolean; readonly stale?: boolean } = {}) {
-    super(why)
-    this.distrusted = CERTIFICATE.test(why)
-    this.timeout = told.timeout ?? false
-    this.stale = told.stale ?? false
+  constructor(reason: string, about: { readonly timeout?: boolean; readonly stale?: boolean } = {}) {
+    super(reason)
+    this.distrusted = CERTIFICATE.test(reason)
+    this.timeout = about.timeout ?? false
+    this.stale = about.stale ?? false
   }
 }
 
-export type TransportOptions = {
+type TransportOptions = {
   readonly headers?: Readonly<Record<string, string>>
   readonly tls?: https.AgentOptions
 }
@@ -102,7 +100,7 @@ export class Transport {
         request.timeoutMs,
       )
       call.once('socket', (socket) => watchConnect(socket, request.connectMs, fail))
-      // To destroy a call gives it an error of its own, which nobody waits for.
+      // Not `once`: a destroyed call emits an error of its own, after `fail`.
       call.on('error', fail)
       call.once('response', (response) => {
         const chunks: Buffer[] = []
@@ -133,8 +131,8 @@ function watchConnect(socket: Socket, ms: number, fail: (error: NoAnswer) => voi
   socket.once('close', clear)
 }
 
-/** The code of a system error, as `ECONNREFUSED`: its text may hold what was sent. */
+/** The code of a system error, as `ECONNREFUSED`: the error's text may hold sent bytes. */
 function reasonOf(error: Error): string {
-  // Several addresses of one name fail as one AggregateError that has the code of the first.
+  // Several addresses of a name fail as an AggregateError with the code of the first address.
   return errorCode(error) ?? error.message
 }
