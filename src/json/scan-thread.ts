@@ -25,7 +25,8 @@ type Reply = Done | Refused | Failed
 /** Scans small bodies at once, and large bodies in the thread, which the first large body starts. */
 export class ScanThread {
   #worker: Worker | undefined
-  #waiting: { readonly resolve: (scan: Scan) => void; readonly reject: (error: Error) => void }[] = []
+  readonly #waiting: { readonly resolve: (scan: Scan) => void; readonly reject: (error: Error) => void }[] =
+    []
 
   /** Throws the problems of `scan`. */
   async scan(body: Uint8Array, paths: Paths, limit: ScanLimit): Promise<Scan> {

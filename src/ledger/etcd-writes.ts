@@ -42,7 +42,7 @@ type EtcdWritesOptions = {
 
 export class EtcdWrites {
   readonly #options: EtcdWritesOptions
-  #waiting: WaitingCommit[] = []
+  readonly #waiting: WaitingCommit[] = []
   #waitingBytes = 0
   readonly #inFlight = new Set<Write>()
   readonly #delay = new CommitDelay(() => this.#sendWaiting())

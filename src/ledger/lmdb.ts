@@ -63,9 +63,9 @@ export class LmdbLedger implements Ledger {
   readonly #log: Database<Uint8Array, number>
   readonly #keys: Database<Uint8Array, string>
   #head: number
-  #waiting: WaitingCommit[] = []
+  readonly #waiting: WaitingCommit[] = []
   #writing: Promise<void> | undefined
-  #recent: Revision[] = []
+  readonly #recent: Revision[] = []
   #recentBytes = 0
   /** The disk has room until then, by `performance.now()`. */
   #roomUntil = 0

@@ -30,8 +30,8 @@ export class MemoryLedger implements Ledger {
   full = false
   #log: Revision[] = []
   #compacted = 0
-  #live = new Map<string, Live>()
-  #late: Commit[] = []
+  readonly #live = new Map<string, Live>()
+  readonly #late: Commit[] = []
   #wake = Promise.withResolvers<void>()
   #generation = 0
   #closed = false

@@ -9,7 +9,7 @@ export class SharedBarrier {
   readonly #now: () => number
   #sent = false
   /** For the next one. */
-  #asking: Caller[] = []
+  readonly #asking: Caller[] = []
   readonly #delay = new CommitDelay(() => this.#sendNext())
 
   /** `send` passes one barrier; `now` is in milliseconds. */
