@@ -1,4 +1,4 @@
-// The one way to replace a file. The new content is written under another name, synced, read back and renamed
+// How every file is replaced. The new content is written under another name, synced, read back and renamed
 // over the old file: after a crash at any moment the path has the old content or the new content, whole.
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
@@ -38,8 +38,7 @@ export type ReplaceOptions = {
   /** Permission bits. Default: the bits of the replaced file, else of `like`, else 0600. */
   readonly mode?: number
   /**
-   * Owner, group and mode for a file that does not exist yet; owner and group only where the system allows
-   * it.
+   * Owner, group and mode of a new file; owner and group as far as the system allows.
    */
   readonly like?: Attributes
   readonly operations?: FileOperations
@@ -108,7 +107,7 @@ export class Replacement {
     }
   }
 
-  /** Refuses what cannot be replaced before anything is written. Throws FileError. */
+  /** Throws FileError where the file cannot be replaced. */
   static open(path: string, options: ReplaceOptions = {}): Replacement {
     return explained(path, () => new Replacement(path, options))
   }
@@ -119,7 +118,7 @@ export class Replacement {
     this.#written.update(bytes)
   }
 
-  /** Durable when it returns. Throws FileError, and errors of `check`. */
+  /** Replaces the file, durably. Throws FileError, and errors of `check`. */
   commit(check?: () => void): void {
     const operations = this.#operations
     explained(this.#path, () => {
@@ -145,7 +144,7 @@ export class Replacement {
   }
 
   /**
-   * Removes the temporary file. Where the system refuses that, the next replacement of this file removes it.
+   * Removes the temporary file. If the system refuses, the next replacement of the file does.
    */
   discard(): void {
     if (this.#file !== undefined) ignoreErrors(this.#operations.closeSync, this.#file)
@@ -164,7 +163,8 @@ export class Replacement {
       this.#setOwner(uid, gid)
     } catch (error) {
       throw new FileError(
-        `${this.#path} cannot be replaced: its owner and group (${uid}:${gid}) cannot be kept (${errorCode(error)})`,
+        `${this.#path} cannot be replaced: its owner and group (${uid}:${gid}) cannot be kept ` +
+          `(${errorCode(error)})`,
         { cause: error, hint: 'run the command as the owner of the file, or as root' },
       )
     }
@@ -174,7 +174,7 @@ export class Replacement {
     try {
       this.#setOwner(uid, gid)
     } catch {
-      // Only root may give files away; a new file of this user is fine, too.
+      // Only root may give files away; a new file may belong to the user of the process.
     }
   }
 
@@ -234,7 +234,7 @@ export async function syncDirectory(path: string): Promise<void> {
   await directory.sync().finally(() => directory.close())
 }
 
-/** True where both paths lead to one file; false where one of them does not exist. */
+/** True where both paths lead to the same file; false where a path does not exist. */
 export function isSameFile(path: string, other: string): boolean {
   const [one, two] = [path, other].map((each) => fs.statSync(each, { throwIfNoEntry: false }))
   return one !== undefined && one.ino === two?.ino && one.dev === two.dev
@@ -285,7 +285,7 @@ function isProcess(pid: number): boolean {
   }
 }
 
-/** One write may take less than all. */
+/** A write may take fewer bytes than asked. */
 function writeAll({ writeSync }: FileOperations, file: number, bytes: Uint8Array): void {
   for (let position = 0; position < bytes.length; ) {
     const written = writeSync(file, bytes, position, bytes.length - position)
@@ -315,7 +315,7 @@ function syncPath(path: string, { openSync, fsyncSync, closeSync }: FileOperatio
   }
 }
 
-/** Runs `work`; an error of the system becomes a FileError that names the path. */
+/** Runs `work`; an error of the system becomes a FileError with the path. */
 function explained<T>(path: string, work: () => T): T {
   try {
     return work()

@@ -19,7 +19,7 @@ class NoEtcd extends OperatorError {
   override readonly name = 'NoEtcd'
 }
 
-const HOW = `install Go 1.21 or later (or Python, to fetch Go), or name an etcd ${ETCD_VERSION} by COFFER_ETCD`
+const HOW = `install Go 1.21 or later or Python (to fetch Go), or name etcd ${ETCD_VERSION} by COFFER_ETCD`
 
 /**
  * The path and the version of an etcd binary. `named` comes first, then COFFER_ETCD. A build takes about a
