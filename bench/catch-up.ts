@@ -1,8 +1,9 @@
 // How long a node that was down takes until it is ready and holds what was written meanwhile.
 import { join } from 'node:path'
 import { type EtcdEndpoint, isCompacted } from '../src/ledger/etcd-client.ts'
+import { sleep } from '../src/waiting.ts'
 import type { Bench } from './bench.ts'
-import { type Cluster, sleep, warmCluster } from './cluster.ts'
+import { type Cluster, warmCluster } from './cluster.ts'
 import { BULK, BULK_CONNECTIONS } from './cluster-parts.ts'
 import { Client, type Target } from './load.ts'
 import { format } from './table.ts'

@@ -1,8 +1,9 @@
 // How long nobody can write when the node whose member leads is killed, as clients with fail-over see it.
 import { join } from 'node:path'
 import { Coffer } from '../src/client/index.ts'
+import { sleep } from '../src/waiting.ts'
 import type { Bench } from './bench.ts'
-import { type Cluster, sleep, warmCluster } from './cluster.ts'
+import { type Cluster, warmCluster } from './cluster.ts'
 import { quantile } from './load.ts'
 import { format } from './table.ts'
 import { apiKey } from './vault.ts'

@@ -177,7 +177,7 @@ export class Coffer {
 
   /** Throws `secret-exists`. */
   async createSecret(name: string, value: string, options: WriteOptions = {}): Promise<WrittenSecret> {
-    return this.#write({ method: 'POST', path: '/secrets', body: { name, value }, ...options })
+    return this.#write({ method: 'POST', path: '/secrets', body: { name, value }, options })
   }
 
   /** All or none, in the given order. Throws `secret-exists` with all existing names in `members.names`. */
@@ -187,7 +187,7 @@ export class Coffer {
   ): Promise<readonly WrittenSecret[]> {
     type Answer = { secrets: WrittenSecret[] }
     const body = { secrets: secrets.map(({ name, value }) => ({ name, value })) }
-    return (await this.#write<Answer>({ method: 'POST', path: '/secrets', body, ...options })).secrets
+    return (await this.#write<Answer>({ method: 'POST', path: '/secrets', body, options })).secrets
   }
 
   /**
@@ -199,7 +199,8 @@ export class Coffer {
     value: string,
     options: WriteOptions & { readonly ifVersion?: number } = {},
   ): Promise<WrittenSecret> {
-    return this.#write({ method: 'PUT', path: secretPath(name), body: { value }, ...options })
+    const { ifVersion } = options
+    return this.#write({ method: 'PUT', path: secretPath(name), body: { value }, options, ifVersion })
   }
 
   /**
@@ -267,7 +268,8 @@ export class Coffer {
     this.#transport.close()
   }
 
-  #write<T>({ method, path, body, idempotencyKey = randomUUID(), ifVersion }: SecretWrite): Promise<T> {
+  #write<T>({ method, path, body, options, ifVersion }: SecretWrite): Promise<T> {
+    const { idempotencyKey = randomUUID() } = options
     if (!/^[\x20-\x7e]{1,128}$/.test(idempotencyKey))
       throw new TypeError('idempotencyKey must be 1 to 128 printable ASCII characters')
     // In quotes, so that spaces and quotes at the ends of the key stay.
@@ -293,11 +295,12 @@ export class Coffer {
   }
 }
 
-type SecretWrite = WriteOptions & {
+type SecretWrite = {
   readonly method: 'POST' | 'PUT'
   readonly path: string
   readonly body: object
-  readonly ifVersion?: number
+  readonly options: WriteOptions
+  readonly ifVersion?: number | undefined
 }
 
 function allow(options: TokenizeOptions): { allow_tokens?: true } {

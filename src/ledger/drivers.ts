@@ -101,6 +101,7 @@ function embeddedFile(data: string): string {
   return join(data, 'ledger', 'data.mdb')
 }
 
-function readTls({ ca, cert, key }: TlsFiles): { ca: Buffer; cert: Buffer; key: Buffer } {
+/** Throws the error of `node:fs` where a file cannot be read. */
+export function readTls({ ca, cert, key }: TlsFiles): { ca: Buffer; cert: Buffer; key: Buffer } {
   return { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) }
 }

@@ -1,7 +1,6 @@
 // The members of the etcd cluster: list, remove, add and promote, for `coffer member`.
-import { readFileSync } from 'node:fs'
 import { OperatorError } from '../errors.ts'
-import type { LedgerSettings } from '../ledger/drivers.ts'
+import { type LedgerSettings, readTls } from '../ledger/drivers.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
 import { retry, sleep } from '../waiting.ts'
 
@@ -31,11 +30,7 @@ export class Membership {
 
   /** `without`: an endpoint to leave out. */
   constructor({ endpoints, tls }: LedgerSettings, without?: string) {
-    const files = tls && {
-      ca: readFileSync(tls.ca),
-      cert: readFileSync(tls.cert),
-      key: readFileSync(tls.key),
-    }
+    const files = tls && readTls(tls)
     this.#endpoints = endpoints.filter((url) => url !== without).map((url) => new EtcdEndpoint(url, files))
   }
 
