@@ -4,15 +4,24 @@ import { isSecretName, parseInstant, parseReference } from './wire.ts'
 
 const GOOD = [
   ...['a', 'Z', '0', '_', '-', '...', '.a', 'a.', '..a', 'a..', '-/_', 'a/b', 'a/.../b', 'a/..b', 'a/.b/c.'],
-  ...['app/prod/DB_URL', 'history', 'resolve', 'n'.repeat(256), `${'a/'.repeat(127)}bb`],
+  ...[
+    'app/prod/DB_URL',
+    'history/a',
+    'a/historys',
+    'History',
+    'resolve',
+    'n'.repeat(256),
+    `${'a/'.repeat(127)}bb`,
+  ],
 ]
 const BAD = [
   ...['', '.', '..', '/', '//', '/a', 'a/', 'a//b', './a', '../a', 'a/.', 'a/..', 'a/./b', 'a/../b', './..'],
+  ...['history', 'a/history', 'a/b/history', 'history/history', '-history/history'],
   ...['a b', ' a', 'a ', 'a\n', '\na', 'a\nb', 'a\0', 'a@', 'a@1', '@', 'a:b', 'a%2Fb', 'a\\b', 'a+b', 'a~b'],
   ...['é', 'ａ', 'a\u0301', '\ud800', '🩺', '\u017f', '\u212a', 'n'.repeat(257), `${'a/'.repeat(128)}b`],
 ]
 
-test('names: 1 to 256 of the characters, no empty, `.` or `..` segment', () => {
+test('names: 1 to 256 of the characters, no empty, `.` or `..` segment, the last one not `history`', () => {
   for (const name of GOOD) assert.equal(isSecretName(name), true, name)
   for (const name of BAD) assert.equal(isSecretName(name), false, JSON.stringify(name))
   // Exactly the characters of the contract.

@@ -9,7 +9,9 @@ export const SECRETS_BYTES_A_REQUEST = 384 * 1024
 /** References that one request resolves. */
 export const REFS_A_REQUEST = 1000
 
-/** The pattern of ids of owners, nodes, API keys and root keys. Without anchors, as part of larger patterns. */
+/**
+ * The pattern of ids of owners, nodes, API keys and root keys. Without anchors, as part of larger patterns.
+ */
 export const ID = '[a-z0-9][a-z0-9._-]{0,63}'
 const WHOLE_ID = new RegExp(`^${ID}$`)
 
@@ -20,23 +22,33 @@ export function isId(text: string): boolean {
 export const SECRET_NAME_LENGTH = 256
 /** What a name is, in words, for errors. */
 export const SECRET_NAME_RULE =
-  '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, none that is . or ..'
+  '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, no . or .. segment, the last one not history'
 /** Where names begin that a list is asked for, or after which: any part of one. */
 export const NAME_PART = new RegExp(`^[A-Za-z0-9_.\\-/]{0,${SECRET_NAME_LENGTH}}$`)
 export const REFERENCE_SCHEME = 'coffer://'
 
-const SEGMENT = '(?!\\.\\.?(?:/|$))[A-Za-z0-9_.-]+'
-const NAME = new RegExp(`^(?=.{1,${SECRET_NAME_LENGTH}}$)${SEGMENT}(?:/${SEGMENT})*$`)
+/** A part of a name between slashes; `end` matches the end of the name. */
+const segment = (end: string): string => `(?!\\.\\.?(?:/|${end}))[A-Za-z0-9_.-]+`
+const name = (end: string): string => `(?!(?:.*/)?history(?:${end}))${segment(end)}(?:/${segment(end)})*`
+
+/** For the OpenAPI document; the length of names is not in the pattern. */
+export const SECRET_NAME_PATTERN = `^${name('$')}$`
+/** For the OpenAPI document; the length of names is not in the pattern. */
+export const REFERENCE_PATTERN = `^coffer://${name('@|$')}(?:@[1-9][0-9]{0,9})?$`
+
+const NAME = new RegExp(SECRET_NAME_PATTERN)
 const REFERENCE = /^coffer:\/\/([^@]*)(?:@([1-9][0-9]{0,9}))?$/
 
 export function isSecretName(text: string): boolean {
-  return NAME.test(text)
+  return text.length <= SECRET_NAME_LENGTH && NAME.test(text)
 }
 
 /** `version` undefined: the latest one. */
 export type Reference = { readonly name: string; readonly version: number | undefined }
 
-/** What `coffer://<name>` or `coffer://<name>@<version>` refers to; undefined where the text is no reference. */
+/**
+ * What `coffer://<name>` or `coffer://<name>@<version>` refers to; undefined where the text is no reference.
+ */
 export function parseReference(text: string): Reference | undefined {
   const match = REFERENCE.exec(text)
   if (!match || !isSecretName(match[1])) return undefined

@@ -285,7 +285,9 @@ test('docs/events.md has every event, and says which are written', () => {
   const told = rows(section('docs/events.md', '## Events'))
   assert.deepEqual(sorted(told.map(([name]) => code(name)[0])), sorted(EVENT_NAMES))
   const sources = globSync('src/**/*.ts', { cwd: ROOT }).filter((file) => !file.endsWith('.test.ts'))
-  const written = sources.flatMap((file) => [...textOf(file).matchAll(/\bemit\('([a-z]+\.[a-z-]+)'/g)])
+  const written = sources.flatMap((file) => [
+    ...textOf(file).matchAll(/\b(?:emit\(|event: )'([a-z]+\.[a-z-]+)'/g),
+  ])
   assert.deepEqual(
     sorted(told.filter(([, when]) => !when.startsWith('reserved')).map(([name]) => code(name)[0])),
     sorted(new Set(written.map(([, name]) => name))),

@@ -45,7 +45,7 @@ type VersionVector = {
 type ReceiptVector = {
   readonly idempotency_key: string
   readonly method: string
-  readonly path: string
+  readonly name: string
   /** null: there is no such header. */
   readonly if_match: string | null
   readonly body: string
@@ -106,15 +106,15 @@ function versionVector({ name, version, value, random }: (typeof SAMPLES)[number
 
 const BODY = '{"name":"app/prod/DB_URL","value":"postgres://u:p@db/app"}'
 const ASKED = [
-  { idempotencyKey: 'job-17', method: 'POST', path: '/secrets', ifMatch: undefined, body: BODY },
+  { idempotencyKey: 'job-17', method: 'POST', name: '', ifMatch: undefined, body: BODY },
   {
     idempotencyKey: 'job-18',
     method: 'PUT',
-    path: '/secrets/a%2F1',
+    name: 'a/1',
     ifMatch: '"1"',
     body: '{"value":"Zoë"}',
   },
-  { idempotencyKey: ' a "key" ', method: 'PUT', path: '/secrets/a', ifMatch: '', body: '{"value":""}' },
+  { idempotencyKey: ' a "key" ', method: 'PUT', name: 'a', ifMatch: '', body: '{"value":""}' },
 ] as const
 
 function receiptVector({ idempotencyKey, ...asked }: (typeof ASKED)[number]): ReceiptVector {
@@ -127,7 +127,7 @@ function receiptVector({ idempotencyKey, ...asked }: (typeof ASKED)[number]): Re
   return {
     idempotency_key: idempotencyKey,
     method: asked.method,
-    path: asked.path,
+    name: asked.name,
     if_match: asked.ifMatch ?? null,
     body: asked.body,
     at: new Date(at).toISOString(),
@@ -192,11 +192,11 @@ function checkVersion(all: Vectors, vector: VersionVector): void {
 function checkReceipt(all: Vectors, vector: ReceiptVector): void {
   const mac = (text: string): string =>
     createHmac('sha256', unhex(all.receipt_key)).update(text).digest('hex')
-  const { method, path, if_match, body, at, version, valid_from } = vector
+  const { method, name, if_match, body, at, version, valid_from } = vector
   assert.equal(vector.hash, mac(`key\0${all.owner}\0${vector.idempotency_key}`))
   assert.equal(
     vector.mac,
-    mac(`request\0${method}\0${path}\0${if_match === null ? '' : `=${if_match}`}\0${body}`),
+    mac(`request\0${method}\0${name}\0${if_match === null ? '' : `=${if_match}`}\0${body}`),
   )
   assert.equal(vector.key, `receipt/${all.owner}/${vector.hash}`)
   const numbers = [Date.parse(at), version, Date.parse(valid_from)].map(u64)

@@ -308,7 +308,9 @@ function allow(options: TokenizeOptions): { allow_tokens?: true } {
 }
 
 function secretPath(name: string): string {
-  return `/secrets/${encodeURIComponent(name.toWellFormed())}`
+  const encoded = encodeURIComponent(name.toWellFormed())
+  // `a/history` is not a valid name: with a slash as it is, the path would be that of the history of `a`.
+  return `/secrets/${name.endsWith('/history') ? encoded : encoded.replaceAll('%2F', '/')}`
 }
 
 function query(parameters: Readonly<Record<string, string | number | undefined>>): string {

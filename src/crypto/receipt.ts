@@ -1,11 +1,11 @@
-// The keyed hashes of receipts: one names an Idempotency-Key, one the request that it came with. Keyed, since a bare hash
-// would let whoever reads the ledger try out bodies.
+// The keyed hashes of receipts: one names an Idempotency-Key, one the request that it came with. Keyed, since
+// a bare hash would let whoever reads the ledger try out bodies.
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
 
 export type AskedRequest = {
   readonly method: string
-  /** With its query, as it was sent. */
-  readonly path: string
+  /** The decoded name of the secret, valid or not; '' where the URL has none. */
+  readonly name: string
   readonly ifMatch: string | undefined
   readonly body: Uint8Array
 }
@@ -16,9 +16,10 @@ export function receiptHash(key: KeyObject, owner: string, idempotencyKey: strin
 }
 
 /** 32 bytes. */
-export function requestMac(key: KeyObject, { method, path, ifMatch, body }: AskedRequest): Uint8Array {
-  // None of these has a zero byte; an If-Match that is empty is another than none.
-  const head = `request\0${method}\0${path}\0${ifMatch === undefined ? '' : `=${ifMatch}`}\0`
+export function requestMac(key: KeyObject, { method, name, ifMatch, body }: AskedRequest): Uint8Array {
+  // No part has a zero byte: encodeURI leaves a valid name as it is, and escapes the zero byte of an invalid
+  // one. An If-Match that is empty is another than none.
+  const head = `request\0${method}\0${encodeURI(name)}\0${ifMatch === undefined ? '' : `=${ifMatch}`}\0`
   return createHmac('sha256', key).update(head, 'utf8').update(body).digest()
 }
 

@@ -117,11 +117,11 @@ test('hashes of Idempotency-Keys: of the key, per owner, under the secret key', 
   }
 })
 
-test('MACs of requests: of method, path, If-Match and body, each in its place', () => {
+test('MACs of requests: of method, name, If-Match and body, each in its place', () => {
   const key = keyOf(1)
   const asked: AskedRequest = {
     method: 'PUT',
-    path: '/secrets/a',
+    name: 'a',
     ifMatch: undefined,
     body: Buffer.from('{}'),
   }
@@ -131,16 +131,18 @@ test('MACs of requests: of method, path, If-Match and body, each in its place', 
   assert.ok(!sameMac(requestMac(keyOf(2), asked), mac))
   for (const change of [
     { method: 'POST' },
-    { method: 'PU', path: 'T/secrets/a' },
-    { path: '/secrets/a?' },
-    { path: '/secrets/' },
+    { method: 'PU', name: 'T/a' },
+    { name: 'a?' },
+    { name: '' },
     { ifMatch: '' },
     { ifMatch: '*' },
     { ifMatch: '{}', body: Buffer.alloc(0) },
-    { path: '/secrets/a=*' },
+    { name: 'a=*' },
     { body: Buffer.from('{} ') },
     { body: Buffer.alloc(0) },
-    { path: '/secrets/a\0=*', ifMatch: undefined },
+    { name: 'a\0=*', ifMatch: undefined },
+    { name: 'a\0' },
+    { name: 'a%00' },
   ]) {
     assert.ok(!sameMac(requestMac(key, { ...asked, ...change }), mac), JSON.stringify(change))
   }

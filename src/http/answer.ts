@@ -1,4 +1,5 @@
-// Answers are written as bytes: tokens straight from their bodies, values straight from their canonical forms.
+// Answers are written as bytes: tokens straight from their bodies, values straight from their canonical
+// forms.
 import { TYPE, type Values } from '../crypto/canonical.ts'
 import { writeTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'

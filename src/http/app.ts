@@ -1,37 +1,38 @@
-// The HTTP side: request ids, authentication, the calls of the contract, problems, metrics. Instances are handed in.
+// The HTTP side: request ids, authentication, the order of checks, the routes, problems, metrics.
 import { randomUUID } from 'node:crypto'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
-import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { FatalError, Problem } from '../errors.ts'
-import type { EventLog } from '../events/log.ts'
+import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
-import { badRequest } from './form.ts'
+import { newListener, type TlsFiles } from './listener.ts'
 import type { Metrics } from './metrics.ts'
-import { ALLOWED, describe, OPEN_PATHS, SCHEMAS } from './openapi.ts'
-import { problemPage, refuseRaw, sendProblem, toProblem } from './problems.ts'
-import { checkQuery, pathOf } from './query.ts'
+import { openApiDocument } from './openapi.ts'
+import { PathMethods } from './path-methods.ts'
+import { badRequest, refuseRaw, sendProblem, toProblem } from './problems.ts'
+import { pathOf, readQuery } from './query.ts'
+import { sendResult } from './reply.ts'
+import type { Context, NodeStatus, Route } from './route.ts'
+import { ROUTES } from './routes.ts'
 import type { SecretCalls } from './secret-calls.ts'
-import { json, secretRoutes } from './secret-routes.ts'
-import type { TokenCalls, Told } from './token-calls.ts'
+import { NO_PATH, routedTarget } from './target.ts'
+import type { TokenCalls } from './token-calls.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who it is from; undefined where the path needs no key. */
+    /** The owner and the key; undefined where the path needs no key. */
     identity: Identity | undefined
+  }
+  interface FastifyContextConfig {
+    /** The row of the table; undefined for the reference page. */
+    readonly row?: Route
   }
 }
 
-export type NodeStatus = {
-  /** Why requests cannot be served fully; empty when they can. `forReads`: why known tokens cannot be. */
-  notReady(forReads: boolean): readonly string[]
-  /** The answer of `GET /status`. */
-  status(): Record<string, unknown>
-}
-
-export type AppOptions = {
+type AppOptions = {
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -41,145 +42,77 @@ export type AppOptions = {
   readonly log: Logger
   readonly version: string
   readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
-  readonly tls?: { readonly cert: Buffer; readonly key: Buffer }
+  readonly tls?: TlsFiles
   /** Called when a request has met a broken invariant: the node ends. */
   readonly fatal: (error: Error) => void
 }
 
-/** Routes of the reference page, which are not ours. */
+/** The reference page and its files: a plugin's routes. */
 const DOCS = /^\/docs(\/|$)/
+const DOCS_POLICY =
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 /** Longer than any request of the contract takes, with or without quorum. */
 const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
+  const { metrics } = options
   const app = newServer(options)
   const body = new BodyReader(options.limits)
-  options.metrics.watchBodies(() => body.inWork)
+  metrics.watchBodies(() => body.inWork)
   app.decorateRequest('identity', undefined)
-
-  // Before the plugins: what is registered earlier would keep Fastify's own.
-  app.setErrorHandler((error, request, reply) => {
-    const { identity } = request
-    let problem = toProblem(error) ?? fastifyProblem(error)
-    if (!problem) {
-      options.log.error(
-        { request: request.id, error: String((error as Error).stack ?? error) },
-        'internal error',
-      )
-      problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
-      if (error instanceof FatalError) options.fatal(error)
-    }
-    // Probes of /ready come every second: their answer is no event, the change of it is.
-    if (!isOpen(request)) {
-      options.events.emit('request.refused', {
-        ...named(identity),
-        request: String(request.id),
-        reason: problem.slug,
-      })
-    }
-    return sendProblem(request, reply, problem)
+  // Handlers read bodies by themselves: Fastify parses none.
+  for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false })
+  const paths = new PathMethods()
+  app.addHook('onRoute', ({ method, url, config }) => {
+    const row = config?.row
+    for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
   })
-  app.removeAllContentTypeParsers()
-  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  // Schemas document: they neither check (the scan does, and names the place) nor write answers (those are bytes).
-  app.setValidatorCompiler(() => () => true)
-  app.setSerializerCompiler(() => (data) => JSON.stringify(data))
-  app.addHook('onRoute', (route) => {
-    const schema = SCHEMAS[`${String(route.method)} ${route.url}`]
-    if (schema) route.schema = schema
-  })
-  await app.register(fastifySwagger, { openapi: describe(options.version) })
-  await app.register(fastifySwaggerUi, { routePrefix: '/docs', uiConfig: { url: '/openapi.json' } })
-
   const closing = drainOnClose(app)
-  const admit = (request: FastifyRequest): void => {
-    if (!isOpen(request)) {
-      const identity = options.keys.identify(request.headers.authorization)
-      if (!identity) throw unauthorized()
-      request.identity = identity
-    }
-    if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
-      throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
-    }
-    if (DOCS.test(pathOf(request))) checkQuery(request)
-  }
-  // Hooks of every request call back: a promise for each would only cost.
-  app.addHook('onRequest', (request, reply, done) => {
-    reply.header('x-request-id', request.id)
-    try {
-      admit(request)
-      done()
-    } catch (error) {
-      done(error as Error) // only Problems are thrown here
-    }
-  })
+  // The handler and the hooks before the plugins, which would keep Fastify's own.
+  app.setErrorHandler((error, request, reply) => refuse(options, paths, { error, request, reply }))
+  judgeHeads(app, options, { paths, closing })
   app.addHook('onResponse', (request, reply, done) => {
-    options.metrics.request(
-      request.routeOptions.url ?? 'none',
-      request.method,
-      reply.statusCode,
-      reply.elapsedTime,
-    )
+    metrics.request(request.routeOptions.url ?? 'none', request.method, reply.statusCode, reply.elapsedTime)
     done()
   })
-  app.setNotFoundHandler((request) => {
-    const allowed = ALLOWED.find(([pattern]) => pattern.test(pathOf(request)))?.[1]
-    if (!allowed) throw new Problem('not-found', 'there is no such route')
-    throw new MethodNotAllowed(allowed)
+  app.setNotFoundHandler(() => {
+    throw new Problem('not-found', 'there is no such route')
   })
-
-  const caller = (request: FastifyRequest): Identity => {
-    const { identity } = request
-    if (!identity) throw unauthorized()
-    if (closing()) throw new Problem('stopping', 'the node is stopping')
-    return identity
-  }
-  const call = (
-    url: string,
-    work: (owner: string, body: Uint8Array) => Promise<Told>,
-    event: 'issued' | 'resolved' | 'rotated',
-  ) =>
-    app.post(url, async (request, reply) => {
-      const identity = caller(request)
-      const started = performance.now()
-      checkQuery(request)
-      const told = await body.with(request.raw, (bytes) => work(identity.owner, bytes))
-      tell(options, { identity, request, event, told, ms: performance.now() - started })
-      return reply.header('content-type', 'application/json').send(told.answer)
-    })
-  const { tokens } = options
-  call('/tokenize', (owner, bytes) => tokens.tokenize(owner, bytes), 'issued')
-  call('/detokenize', (owner, bytes) => tokens.detokenize(owner, bytes), 'resolved')
-  call('/retokenize', (owner, bytes) => tokens.retokenize(owner, bytes), 'issued')
-  call('/rotate-epoch', (owner, bytes) => tokens.rotate(owner, bytes), 'rotated')
-  app.get('/epochs', async (request, reply) => {
-    checkQuery(request)
-    return json(reply, await tokens.epochs(caller(request).owner))
+  const document = openApiDocument(options.version, ROUTES)
+  await app.register(fastifySwagger, {
+    mode: 'static',
+    specification: { document: document as never }, // OpenAPI 3.1, which the plugin passes on as it is
   })
-  secretRoutes(app, { ...options, body, caller })
-  nodeRoutes(app, options)
+  await app.register(fastifySwaggerUi, {
+    routePrefix: '/docs',
+    staticCSP: DOCS_POLICY,
+    uiConfig: { url: '/openapi.json' },
+  })
+  const { tokens, secrets, node } = options
+  const context: Context = { tokens, secrets, node, metrics, body, openApi: JSON.stringify(document) }
+  for (const route of ROUTES) register(app, route, context, options.events)
   return app
 }
 
 function newServer(options: AppOptions): FastifyInstance {
-  const app = fastify({
+  return fastify({
     logger: false,
     genReqId: (request) => {
       const given = request.headers['x-request-id']
       return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
     },
-    // The body is read by body.ts; Fastify's own limit must not be the smaller one.
+    serverFactory: (listener) => newListener(listener, options.tls),
+    rewriteUrl: ({ url }) => routedTarget(url ?? ''),
+    // body.ts reads bodies: a limit of Fastify's own must not be the smaller one.
     bodyLimit: Number.MAX_SAFE_INTEGER,
-    requestTimeout: 120_000,
-    keepAliveTimeout: 72_000,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    // Longer than a URL can be: what is too long is not found.
+    // Longer than a URL can be: a path that is too long is not found.
     routerOptions: { maxParamLength: 65_536 },
-    // A URL that no route can be looked up for. Hooks do not run here.
+    // A URL that the router cannot decode. Hooks do not run here.
     frameworkErrors: (_error, request, reply) => {
-      reply.header('x-request-id', request.id)
+      setHeaders(request, reply)
       const known = options.keys.identify(request.headers.authorization) !== undefined
       sendProblem(
         request,
@@ -188,19 +121,13 @@ function newServer(options: AppOptions): FastifyInstance {
       )
     },
     clientErrorHandler: refuseRaw,
-    // Checked by us: node:http would refuse without a request id and a problem.
-    ...(options.tls
-      ? { https: { ...options.tls, requireHostHeader: false } }
-      : { http: { requireHostHeader: false } }),
   })
-  // What else is expected than `100-continue` may be ignored (RFC 9110, 10.1.1).
-  app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
-  return app
 }
 
 /**
- * Closing finishes what has begun: every answer from then on ends its connection, else one that is kept alive would
- * hold the server for as long. What is not done after DRAIN_MS is cut. Returns whether the server is closing.
+ * On close, requests under way are finished, and every answer ends its connection: a connection that is kept
+ * alive would hold the server. Requests that take longer than DRAIN_MS are cut. Returns whether the server is
+ * closing.
  */
 function drainOnClose(app: FastifyInstance): () => boolean {
   let closing = false
@@ -216,97 +143,116 @@ function drainOnClose(app: FastifyInstance): () => boolean {
   return () => closing
 }
 
+type Surroundings = { readonly paths: PathMethods; readonly closing: () => boolean }
+
+/** The contract's order of checks for the head of a request; the handler checks the rest. */
+function judgeHeads(app: FastifyInstance, { keys }: AppOptions, { paths, closing }: Surroundings): void {
+  const judge = (request: FastifyRequest, reply: FastifyReply): void => {
+    const { headers, is404 } = request
+    if (headers.host === undefined && request.raw.httpVersion === '1.1')
+      throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
+    if (!isOpen(request, paths)) {
+      request.identity = keys.identify(headers.authorization)
+      if (!request.identity) throw unauthorized()
+    }
+    if (is404) refuseRoute(request, reply, paths)
+    const { row } = request.routeOptions.config
+    if (row?.open === false && row.right !== undefined && closing())
+      throw new Problem('stopping', 'the node is stopping')
+    if (row === undefined) readQuery(request.url)
+  }
+  // Hooks of every request call back: a promise for each would only cost.
+  app.addHook('onRequest', (request, reply, done) => {
+    setHeaders(request, reply)
+    try {
+      judge(request, reply)
+      if (request.headers.expect?.toLowerCase() === '100-continue') reply.raw.writeContinue()
+      done()
+    } catch (error) {
+      done(error as Error) // judge throws Problems only
+    }
+  })
+}
+
+function setHeaders(request: FastifyRequest, reply: FastifyReply): void {
+  reply.header('x-request-id', request.id)
+  reply.header('x-content-type-options', 'nosniff')
+}
+
+/** Throws Problem: 405 where the path has other methods, else 404. */
+function refuseRoute(request: FastifyRequest, reply: FastifyReply, paths: PathMethods): void {
+  const path = pathOf(request.url)
+  const allowed = paths.methodsOf(path)
+  if (allowed.length === 0 && path !== NO_PATH) throw new Problem('not-found', 'there is no such route')
+  reply.header('allow', allowed.join(', '))
+  throw new Problem('method-not-allowed', `the methods of the path: ${allowed.join(', ') || 'none'}`)
+}
+
+/** True where no key is needed. */
+function isOpen(request: FastifyRequest, paths: PathMethods): boolean {
+  if (!request.is404) return request.routeOptions.config.row?.open ?? true
+  const path = pathOf(request.url)
+  return DOCS.test(path) || paths.isOpen(path)
+}
+
+type Refused = { readonly error: unknown; readonly request: FastifyRequest; readonly reply: FastifyReply }
+
+function refuse(
+  { log, fatal, events }: AppOptions,
+  paths: PathMethods,
+  { error, request, reply }: Refused,
+): FastifyReply {
+  let problem = toProblem(error) ?? fastifyProblem(error)
+  if (!problem) {
+    log.error({ request: request.id, error: String((error as Error).stack ?? error) }, 'internal error')
+    problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
+    if (error instanceof FatalError) fatal(error)
+  }
+  // Probes of /ready come every second: their answer is no event, the change of it is.
+  if (!isOpen(request, paths))
+    events.emit('request.refused', { ...requestFields(request), reason: problem.slug })
+  return sendProblem(request, reply, problem)
+}
+
+function register(app: FastifyInstance, route: Route, context: Context, events: EventLog): void {
+  app.route({
+    method: route.method,
+    url: route.path,
+    config: { row: route },
+    handler: async (request, reply) => {
+      const started = performance.now()
+      const result = await (route.open
+        ? route.handle(context, request)
+        : route.handle(context, request, callerOf(request)))
+      if (route.event !== undefined && result.event !== undefined) {
+        const ms = Math.round(performance.now() - started)
+        events.emit(route.event, { ...requestFields(request), ...result.event, ms })
+      }
+      if (!route.open) reply.header('cache-control', 'no-store')
+      return sendResult(reply, result)
+    },
+  })
+}
+
+function callerOf({ identity }: FastifyRequest): Identity {
+  if (!identity) throw unauthorized()
+  return identity
+}
+
 function unauthorized(): Problem {
   return new Problem('unauthorized', 'the API key is missing, malformed or unknown')
 }
 
-/** 405 with its `Allow`. */
-class MethodNotAllowed extends Problem {
-  readonly allow: readonly string[]
-  constructor(allow: readonly string[]) {
-    super('method-not-allowed', `the path has ${allow.join(' and ')}`)
-    this.allow = allow
-  }
+function requestFields({ identity, id }: FastifyRequest): EventFields {
+  const request = String(id)
+  return identity ? { owner: identity.owner, key_id: identity.keyId, request } : { request }
 }
 
-function nodeRoutes(app: FastifyInstance, options: AppOptions): void {
-  app.addHook('onError', async (_request, reply, error) => {
-    if (error instanceof MethodNotAllowed) reply.header('allow', error.allow.join(', '))
-  })
-  app.get('/health', async (request, reply) => {
-    checkQuery(request)
-    return json(reply, '{"status":"ok"}')
-  })
-  app.get('/ready', async (request, reply) => {
-    const query = checkQuery(request, { for: { is: /^reads$/, expected: 'reads' } })
-    const reasons = options.node.notReady(query.for === 'reads')
-    if (reasons.length === 0) return json(reply, '{"status":"ready"}')
-    throw new Problem('not-ready', 'the node is not ready', { reasons })
-  })
-  app.get('/status', async (request, reply) => {
-    checkQuery(request)
-    return json(reply, JSON.stringify(options.node.status()))
-  })
-  app.get('/metrics', async (request, reply) => {
-    checkQuery(request)
-    return reply.header('content-type', options.metrics.contentType).send(await options.metrics.text())
-  })
-  app.get('/openapi.json', async (request, reply) => {
-    checkQuery(request)
-    return json(reply, JSON.stringify(app.swagger()))
-  })
-  app.get<{ Params: { slug: string } }>('/problems/:slug', async (request, reply) => {
-    checkQuery(request)
-    const page = problemPage(request.params.slug)
-    if (page === undefined) throw new Problem('not-found', 'there is no such problem')
-    return json(reply, page)
-  })
-}
-
-/** True for the paths that need no key. */
-function isOpen(request: FastifyRequest): boolean {
-  const path = pathOf(request)
-  return OPEN_PATHS.some((open) => open.test(path))
-}
-
-function named(identity: Identity | undefined): { owner?: string; key_id?: string } {
-  return identity ? { owner: identity.owner, key_id: identity.keyId } : {}
-}
-
-/** Fastify's own refusals, in our words. */
+/** Problems for Fastify's own refusals. */
 function fastifyProblem(error: unknown): Problem | undefined {
   const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
-  if (status === 415)
-    return new Problem('unsupported-media-type', 'the media type must be application/json', {
-      path: 'content-type',
-    })
-  if (status === 413) return new Problem('too-large', 'the body is too large')
-  // A path out of the folder of the reference page.
-  if (status === 403) return new Problem('not-found', 'there is no such route')
+  // The files of the reference page: a path out of their folder, or a file that is not there.
+  if (status === 403 || status === 404) return new Problem('not-found', 'there is no such route')
   if (status === 400) return badRequest('', 'a well-formed request', 'the request is malformed')
   return undefined
-}
-
-type Done = {
-  readonly identity: Identity
-  readonly request: FastifyRequest
-  readonly event: 'issued' | 'resolved' | 'rotated'
-  readonly told: Told
-  readonly ms: number
-}
-
-function tell(options: AppOptions, { identity, request, event, told, ms }: Done): void {
-  const who = { owner: identity.owner, key_id: identity.keyId, request: String(request.id) }
-  const took = Math.round(ms)
-  const { count, epoch, missing, fresh, revision } = told
-  if (event === 'rotated') {
-    if (told.rotated && epoch !== undefined && revision !== undefined) {
-      options.events.emit('epoch.rotated', { ...who, epoch, revision, from: epoch - 1, to: epoch, ms: took })
-    }
-    return
-  }
-  const numbers = { count, ...(missing === undefined ? {} : { missing }), ms: took }
-  if (event === 'resolved') options.events.emit('tokens.resolved', { ...who, ...numbers })
-  else options.events.emit('tokens.issued', { ...who, ...(epoch === undefined ? {} : { epoch }), ...numbers })
-  options.metrics.tokens(event, count, missing ?? 0, fresh ?? 0)
 }

@@ -1,5 +1,5 @@
-// API keys: the key alone decides the owner. Only hashes are stored, so a key is found by its hash, and a look-up by
-// a SHA-256 tells nothing of the key by its timing.
+// API keys: the key alone decides the owner. Only hashes are stored, so a key is found by its hash, and a
+// look-up by a SHA-256 tells nothing of the key by its timing.
 import { hash } from 'node:crypto'
 
 export type Identity = { readonly owner: string; readonly keyId: string }

@@ -1,10 +1,11 @@
-// Reading a request's body: media type, encoding, limits, UTF-8. The bytes come out whole; nothing is parsed here.
+// Reading a request's body: media type, encoding, limits, UTF-8. The bytes come out whole; nothing is parsed
+// here.
 import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { gunzip as gunzipCallback } from 'node:zlib'
 import { Problem } from '../errors.ts'
-import { LARGE_BYTES } from '../json/scan-thread.ts'
 
 const gunzip = promisify(gunzipCallback)
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
@@ -23,34 +24,35 @@ export class BodyReader {
   }
 
   /**
-   * Hands the body to `work` and counts its bytes as in work until that ends. Throws Problem: unsupported-media-type,
-   * too-large, overloaded, invalid-json.
+   * Hands the body to `work` and counts its bytes as in work until that ends. Throws Problem:
+   * unsupported-media-type, too-large, overloaded, invalid-json.
    */
   async with<T>(request: IncomingMessage, work: (body: Uint8Array) => Promise<T>): Promise<T> {
     return this.#share(async (share) => work(await this.#read(request, share)))
   }
 
   /**
-   * As `with`, where the refusal of a body has to wait: `work` gets it beside as much of the body as there is, and
-   * throws it when it comes to it. Throws Problem `overloaded`.
+   * As `with`, where a fault of the body has to wait: `work` gets the fault beside as much of the body as
+   * could be read, and throws the fault in its turn. Throws Problem `overloaded`.
    */
-  async withAny<T>(
+  async withFault<T>(
     request: IncomingMessage,
-    work: (body: Uint8Array, refusal: Problem | undefined) => Promise<T>,
+    work: (body: Uint8Array, fault: Problem | undefined) => Promise<T>,
   ): Promise<T> {
     return this.#share(async (share) => {
-      const got: { bytes: Uint8Array } = { bytes: new Uint8Array(0) }
-      let refusal: Problem | undefined
+      const { headers } = request
+      let fault = headerFault(headers)
+      let bytes: Uint8Array = new Uint8Array(0)
       try {
-        await this.#read(request, share, got)
+        this.#checkLength(headers)
+        bytes = await this.#receive(request, share)
+        if (isGzip(headers)) bytes = await this.#inflate(bytes, share)
+        checkText(bytes)
       } catch (error) {
         if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
-        refusal = error
-        // A wrong media type says nothing of the bytes.
-        if (error.slug === 'unsupported-media-type')
-          got.bytes = await this.#receive(request, share).catch(() => got.bytes)
+        fault ??= error
       }
-      return work(got.bytes, refusal)
+      return work(bytes, fault)
     })
   }
 
@@ -63,20 +65,19 @@ export class BodyReader {
     }
   }
 
-  /** `got` is told what has been read so far. */
-  async #read(
-    request: IncomingMessage,
-    share: Share,
-    got: { bytes: Uint8Array } = { bytes: new Uint8Array(0) },
-  ): Promise<Uint8Array> {
-    const gzip = checkHeaders(request.headers)
-    const announced = Number(request.headers['content-length'] ?? 0)
-    if (announced > this.#bodyBytes) throw this.#tooLarge()
-    got.bytes = await this.#receive(request, share)
-    if (gzip) got.bytes = await this.#inflate(got.bytes, share)
-    if (got.bytes.length === 0) throw invalid('the body is empty', 'a JSON object')
-    if (!isUtf8(got.bytes)) throw invalid('the body is not UTF-8', 'UTF-8')
-    return got.bytes
+  async #read(request: IncomingMessage, share: Share): Promise<Uint8Array> {
+    const { headers } = request
+    const fault = headerFault(headers)
+    if (fault) throw fault
+    this.#checkLength(headers)
+    const received = await this.#receive(request, share)
+    const bytes = isGzip(headers) ? await this.#inflate(received, share) : received
+    checkText(bytes)
+    return bytes
+  }
+
+  #checkLength(headers: IncomingHttpHeaders): void {
+    if (Number(headers['content-length'] ?? 0) > this.#bodyBytes) throw this.#tooLarge()
   }
 
   /** Throws Problem `overloaded` where too much would be in work. */
@@ -119,8 +120,8 @@ export class BodyReader {
   }
 
   async #inflate(body: Uint8Array, share: Share): Promise<Buffer> {
-    // Before it is inflated nobody knows its size: the share becomes that of the largest one, later that of this one.
-    // (No more than that: the room for all may be the room for one.)
+    // Before it is inflated nobody knows its size: the share becomes that of the largest one, later that of
+    // this one. (No more than that: the room for all may be the room for one.)
     share.take(this.#bodyBytes - body.length)
     try {
       const inflated = await gunzip(body, { maxOutputLength: this.#bodyBytes })
@@ -161,48 +162,54 @@ class Share {
   }
 }
 
+/** Sockets whose request has been answered, and whose body is still arriving. */
+const draining = new WeakSet<Socket>()
+
+export function isDraining(socket: Socket): boolean {
+  return draining.has(socket)
+}
+
 /**
- * Reads on what was refused unread, and throws it away: many a client looks for the answer only when it has sent
- * everything. Beyond DRAIN_BYTES the connection is cut.
+ * Reads on what was refused unread, and throws it away: many a client looks for the answer only when it has
+ * sent everything. Beyond DRAIN_BYTES the connection is cut.
  */
 export function drain(request: IncomingMessage): void {
   let size = 0
+  draining.add(request.socket)
   request.on('data', (chunk: Buffer) => {
     size += chunk.length
     if (size > DRAIN_BYTES) request.socket.destroy()
   })
+  request.on('end', () => draining.delete(request.socket))
   request.on('error', () => undefined) // the client has gone
   request.resume()
 }
 
-/** Returns whether the body is gzip. */
-function checkHeaders(headers: IncomingHttpHeaders): boolean {
+/** The fault of the media type or of the encoding. */
+function headerFault(headers: IncomingHttpHeaders): Problem | undefined {
   const type = headers['content-type']
-  if (type === undefined || !JSON_TYPE.test(type.trim())) {
-    throw new Problem('unsupported-media-type', 'the media type must be application/json', {
-      path: 'content-type',
-    })
-  }
-  const encoding = headers['content-encoding']?.trim().toLowerCase()
-  if (encoding === undefined || encoding === 'identity' || encoding === '') return false
-  if (encoding === 'gzip' || encoding === 'x-gzip') return true
-  throw new Problem('unsupported-media-type', 'the content encoding must be gzip or none', {
-    path: 'content-encoding',
-  })
+  if (type === undefined || !JSON_TYPE.test(type.trim()))
+    return unsupported('content-type', 'the media type must be application/json')
+  const encoding = headers['content-encoding']
+  if (encoding === undefined || isGzip(headers) || /^ *(identity)? *$/i.test(encoding)) return undefined
+  return unsupported('content-encoding', 'the content encoding must be gzip or none')
+}
+
+function isGzip(headers: IncomingHttpHeaders): boolean {
+  const encoding = headers['content-encoding']
+  return encoding !== undefined && /^ *(x-)?gzip *$/i.test(encoding)
+}
+
+function unsupported(path: string, detail: string): Problem {
+  return new Problem('unsupported-media-type', detail, { path })
+}
+
+/** Throws Problem invalid-json. */
+function checkText(body: Uint8Array): void {
+  if (body.length === 0) throw invalid('the body is empty', 'a JSON object')
+  if (!isUtf8(body)) throw invalid('the body is not UTF-8', 'UTF-8')
 }
 
 function invalid(detail: string, expected: string): Problem {
   return new Problem('invalid-json', detail, { path: '', expected })
-}
-
-/** Lets large bodies be worked on one after another, with a turn of the event loop between them. */
-export class Turns {
-  #last: Promise<unknown> = Promise.resolve()
-
-  take<T>(bytes: number, work: () => T): Promise<T> {
-    if (bytes < LARGE_BYTES) return Promise.resolve().then(work)
-    const turn = this.#last.then(() => new Promise((resolve) => setImmediate(resolve))).then(work)
-    this.#last = turn.catch(() => undefined)
-    return turn
-  }
 }

@@ -1,13 +1,13 @@
 // Headers that a write can have: `If-Match` (RFC 9110, 13.1.1) and `Idempotency-Key`.
 import type { IncomingMessage } from 'node:http'
-import { badRequest } from './form.ts'
+import { badRequest } from './problems.ts'
 
 /** One element of the list, with what separates it from the next. Empty elements are allowed. */
 const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|$)/y
 
 /**
- * Whether a version is one of those that `If-Match` names; every version where there is no such header. Comparison is
- * strong: a weak tag matches nothing. Throws Problem invalid-request.
+ * Whether a version is one of those that `If-Match` names; every version where there is no such header.
+ * Comparison is strong: a weak tag matches nothing. Throws Problem invalid-request.
  */
 export function ifMatch(header: string | undefined): (version: number) => boolean {
   if (header === undefined || header.trim() === '*') return () => true

@@ -6,6 +6,7 @@ import { KIND } from '../json/matches.ts'
 import { memberPath, type Paths } from '../json/paths.ts'
 import { type Member, pathsOf, type Scan } from '../json/scan.ts'
 import type { NamedTokens } from '../tokens/detokenize.ts'
+import { badRequest } from './problems.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
@@ -75,13 +76,9 @@ export class Form {
   }
 }
 
-export function badRequest(path: string, expected: string, detail: string): Problem {
-  return new Problem('invalid-request', detail, { path, expected })
-}
-
 /**
- * The values at the places of leaf `leaf` or above; `index[i]` is the value of the i-th of them, -1 for a null.
- * Throws Problem: not-a-scalar, invalid-value.
+ * The values at the places of leaf `leaf` or above; `index[i]` is the value of the i-th of them, -1 for a
+ * null. Throws Problem: not-a-scalar, invalid-value.
  */
 export function readValues(
   form: Form,
@@ -130,8 +127,8 @@ export function readValues(
 }
 
 /**
- * The tokens at the given places. A place that is no string counts as none of a token's form; `strict` refuses it
- * unless it is null. Throws Problem invalid-request.
+ * The tokens at the given places. A place that is no string counts as none of a token's form; `strict`
+ * refuses it unless it is null. Throws Problem invalid-request.
  */
 export function readTokens(form: Form, places: readonly number[], strict: boolean): NamedTokens {
   const count = places.length

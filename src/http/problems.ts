@@ -4,8 +4,11 @@ import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
-import { drain } from './body.ts'
-import { badRequest } from './form.ts'
+import { drain, isDraining } from './body.ts'
+
+export function badRequest(path: string, expected: string, detail: string): Problem {
+  return new Problem('invalid-request', detail, { path, expected })
+}
 
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
   const entry = PROBLEMS[problem.slug]
@@ -16,21 +19,27 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
   return reply.send(Buffer.from(problemJson(problem, String(request.id)), 'utf8'))
 }
 
-/** The answer to what is no HTTP request, or takes too long to become one: there is no request to reply to. */
+/**
+ * The answer to what is no HTTP request, or takes too long to become one: there is no request to reply to.
+ */
 export function refuseRaw(error: Error, socket: Socket): void {
   const code = errorCode(error)
   if (code === 'ECONNRESET' || !socket.writable) return
+  if (isDraining(socket)) return void socket.destroySoon()
   const [expected, detail] =
     code === 'HPE_HEADER_OVERFLOW'
       ? ['headers of at most 16 KiB', 'the headers are too large']
       : code === 'ERR_HTTP_REQUEST_TIMEOUT'
         ? ['a request within 120 s', 'the request took too long']
-        : ['HTTP', 'this is no HTTP request']
+        : code === 'HPE_INVALID_EOF_STATE'
+          ? ['the whole request', 'the request ended before its end']
+          : ['HTTP', 'this is not an HTTP request']
   const id = randomUUID()
   const json = problemJson(badRequest('', expected, detail), id)
   const headers = [
     'HTTP/1.1 400 Bad Request',
     `x-request-id: ${id}`,
+    'x-content-type-options: nosniff',
     'content-type: application/problem+json',
     `content-length: ${Buffer.byteLength(json)}`,
     'connection: close',
@@ -39,7 +48,7 @@ export function refuseRaw(error: Error, socket: Socket): void {
   socket.destroySoon()
 }
 
-export function problemJson(problem: Problem, instance: string): string {
+function problemJson(problem: Problem, instance: string): string {
   const { status, title } = PROBLEMS[problem.slug]
   const type = `/problems/${problem.slug}`
   return JSON.stringify({ type, title, status, detail: problem.message, instance, ...problem.members })

@@ -1,19 +1,18 @@
-// Query parameters: what is not known, stands twice or makes no sense is refused, and told by its name.
-import type { FastifyRequest } from 'fastify'
-import { badRequest } from './form.ts'
+// Query parameters: an unknown, repeated or senseless parameter is refused by its name.
+import { badRequest } from './problems.ts'
 
-/** What a parameter may be: one of these, or what a pattern takes; `expected` says it in words. */
+/** The values that a parameter may have; `expected` says the pattern in words. */
 export type Parameter = { readonly is: RegExp; readonly expected: string }
 
-/** Throws Problem invalid-request. */
-export function checkQuery(
-  request: FastifyRequest,
+/** Parameters by name. Throws Problem invalid-request. */
+export function readQuery(
+  url: string,
   known: Readonly<Record<string, Parameter>> = {},
 ): Record<string, string> {
-  const at = queryAt(request)
-  if (at < 0) return {}
+  const end = endOfPath(url)
+  if (end < 0) return {}
   const result: Record<string, string> = {}
-  for (const [name, value] of new URLSearchParams(request.url.slice(at + 1))) {
+  for (const [name, value] of new URLSearchParams(url.slice(end + 1))) {
     const path = name.slice(0, 100)
     if (!Object.hasOwn(known, name)) throw badRequest(path, 'no such parameter', 'unknown query parameter')
     if (Object.hasOwn(result, name)) throw badRequest(path, 'the parameter once', 'repeated query parameter')
@@ -23,12 +22,12 @@ export function checkQuery(
   return result
 }
 
-export function pathOf(request: FastifyRequest): string {
-  const at = queryAt(request)
-  return at < 0 ? request.url : request.url.slice(0, at)
+export function pathOf(url: string): string {
+  const end = endOfPath(url)
+  return end < 0 ? url : url.slice(0, end)
 }
 
-/** The router takes a `#` for the end of the path too. */
-function queryAt(request: FastifyRequest): number {
-  return request.url.search(/[?#]/)
+/** Index of `?` or `#`; -1 where the URL is a path only. Fastify's router ends a path at `#`, too. */
+export function endOfPath(url: string): number {
+  return url.search(/[?#]/)
 }

@@ -4,7 +4,7 @@ import { Problem } from '../errors.ts'
 import { memberPath, Paths } from '../json/paths.ts'
 import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
-import type { Claim, WriteResult } from '../secrets/receipts.ts'
+import type { Begun, Claim, WriteResult } from '../secrets/receipts.ts'
 import type { Caller, NewSecret, VersionSelector } from '../secrets/secrets.ts'
 import {
   isSecretName,
@@ -17,16 +17,20 @@ import {
   SECRETS_A_REQUEST,
   SECRETS_BYTES_A_REQUEST,
 } from '../wire.ts'
-import { badRequest } from './form.ts'
+import { ifMatch } from './conditional.ts'
+import { badRequest } from './problems.ts'
+import { readQuery } from './query.ts'
 import type { Services } from './services.ts'
 
 /** A request that writes. */
-export type Writing = {
+export type SecretWrite = {
   readonly caller: Caller
   readonly idempotencyKey: string | undefined
   readonly asked: AskedRequest
-  /** Throws what is wrong with the request before its body is looked at. */
-  readonly check: () => void
+  /** With its query, which is checked after the receipt. */
+  readonly url: string
+  /** The fault of the media type or of the bytes of the body: thrown after the faults of query and name. */
+  readonly fault: Problem | undefined
 }
 
 /** What a write is answered with. */
@@ -40,7 +44,7 @@ export type WriteAnswer = {
 
 const NO_PATHS = new Paths([])
 
-type Parsed = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
+type NewSecrets = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
 type Json = Readonly<Record<string, unknown>>
 
 export class SecretCalls {
@@ -53,56 +57,71 @@ export class SecretCalls {
     this.#answerBytes = limits.answer_bytes
   }
 
-  async create(writing: Writing): Promise<WriteAnswer> {
-    let parsed: Promise<Parsed> | undefined
-    const parse = (): Promise<Parsed> => {
-      parsed ??= this.#json(writing.asked.body).then(newSecrets)
-      return parsed
+  /** Throws Problem; LedgerUnavailable, UnknownOutcome. */
+  async create(write: SecretWrite): Promise<WriteAnswer> {
+    const begun = this.#begin(write)
+    if (begun.kind === 'answered') return created(await this.#newSecrets(write), begun.written)
+    const { claim } = begun
+    try {
+      readQuery(write.url)
+      if (write.fault) throw write.fault
+      const parsed = await this.#newSecrets(write)
+      return created(parsed, await this.#services().secrets.create(write.caller, parsed.secrets, claim))
+    } catch (error) {
+      const written = await this.#successInstead(claim, error)
+      return created(await this.#newSecrets(write), written)
+    } finally {
+      this.#settle(claim)
     }
-    const written = await this.#write(writing, async (claim) => {
-      const { secrets } = await parse()
-      return this.#services().secrets.create(writing.caller, secrets, claim)
-    })
-    const { secrets, many } = await parse()
-    const answers = secrets.map(({ name }) => told(name, written))
-    const body = JSON.stringify(many ? { secrets: answers } : answers[0])
-    return { body, etag: many ? undefined : etag(written.version), written, count: secrets.length }
   }
 
-  async update(
-    writing: Writing,
-    name: string,
-    matches: () => (version: number) => boolean,
-  ): Promise<WriteAnswer> {
-    const written = await this.#write(writing, async (claim) => {
+  /** Throws Problem; LedgerUnavailable, UnknownOutcome. */
+  async update(write: SecretWrite): Promise<WriteAnswer> {
+    const { name, ifMatch: precondition } = write.asked
+    const begun = this.#begin(write)
+    if (begun.kind === 'answered') return updated(name, begun.written)
+    const { claim } = begun
+    try {
+      readQuery(write.url)
       checkName(name, 'name')
-      // What it says is looked at where there is a version that it could speak of: else 404 comes first.
-      let parsed: ReturnType<typeof matches> | undefined
-      const precondition = (version: number): boolean => {
-        parsed ??= matches()
-        return parsed(version)
-      }
-      const json = await this.#json(writing.asked.body)
+      if (write.fault) throw write.fault
+      const json = await this.#json(write.asked.body)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')
-      return this.#services().secrets.update(writing.caller, { name, value }, precondition, claim)
-    })
-    return { body: JSON.stringify(told(name, written)), etag: etag(written.version), written, count: 1 }
+      // If-Match is read where there is a version to compare: an absent secret is 404 whatever If-Match says.
+      const matches = (version: number): boolean => ifMatch(precondition)(version)
+      return updated(
+        name,
+        await this.#services().secrets.update(write.caller, { name, value }, matches, claim),
+      )
+    } catch (error) {
+      return updated(name, await this.#successInstead(claim, error))
+    } finally {
+      this.#settle(claim)
+    }
   }
 
-  #write(writing: Writing, work: (claim?: Claim) => Promise<WriteResult>): Promise<WriteResult> {
-    const { caller, idempotencyKey, asked, check } = writing
-    const checked = async (claim?: Claim): Promise<WriteResult> => {
-      check()
-      return work(claim)
-    }
-    if (idempotencyKey === undefined) return checked()
-    return this.#services().receipts.once(caller.owner, idempotencyKey, asked, checked)
+  #begin({ caller, idempotencyKey, asked }: SecretWrite): Begun | { kind: 'claimed'; claim: undefined } {
+    if (idempotencyKey === undefined) return { kind: 'claimed', claim: undefined }
+    return this.#services().receipts.begin(caller.owner, idempotencyKey, asked)
+  }
+
+  #successInstead(claim: Claim | undefined, error: unknown): Promise<WriteResult> {
+    if (claim === undefined) throw error
+    return this.#services().receipts.successInstead(claim, error)
+  }
+
+  #settle(claim: Claim | undefined): void {
+    if (claim !== undefined) this.#services().receipts.settle(claim)
+  }
+
+  async #newSecrets({ asked }: SecretWrite): Promise<NewSecrets> {
+    return newSecrets(await this.#json(asked.body))
   }
 
   async read(owner: string, name: string, query: Json): Promise<{ body: string; etag: string }> {
-    checkName(name, 'name')
     const which = whichOf(query)
+    checkName(name, 'name')
     const { value, ...interval } = await this.#services().secrets.read(owner, name, which)
     const { version } = interval
     const times = { valid_from: text(interval.validFrom), valid_to: text(interval.validTo) }
@@ -176,7 +195,17 @@ export class SecretCalls {
   }
 }
 
-function told(name: string, { version, validFrom }: WriteResult): Json {
+function created({ secrets, many }: NewSecrets, written: WriteResult): WriteAnswer {
+  const answers = secrets.map(({ name }) => versionOf(name, written))
+  const body = JSON.stringify(many ? { secrets: answers } : answers[0])
+  return { body, etag: many ? undefined : etag(written.version), written, count: secrets.length }
+}
+
+function updated(name: string, written: WriteResult): WriteAnswer {
+  return { body: JSON.stringify(versionOf(name, written)), etag: etag(written.version), written, count: 1 }
+}
+
+function versionOf(name: string, { version, validFrom }: WriteResult): Json {
   return { name, version, valid_from: text(validFrom) }
 }
 
@@ -190,7 +219,7 @@ function text(instant: number | null): string | null {
   return instant === null ? null : new Date(instant).toISOString()
 }
 
-function newSecrets(json: Json): Parsed {
+function newSecrets(json: Json): NewSecrets {
   if (json.secrets === undefined) return { secrets: [newSecret(json, '')], many: false }
   checkMembers(json, '', ['secrets'])
   const list = listOf(json.secrets, 'secrets', SECRETS_A_REQUEST, 'secrets')

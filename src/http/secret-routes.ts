@@ -1,25 +1,12 @@
-// The routes of secrets: what of a request the calls need, and what of their results is told.
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+// Handlers of the routes of secrets: the parts of a request that the calls need, and their results.
+import type { FastifyRequest } from 'fastify'
 import type { Problem } from '../errors.ts'
-import type { EventLog } from '../events/log.ts'
 import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'
 import type { Identity } from './auth.ts'
-import type { BodyReader } from './body.ts'
-import { idempotencyKey, ifMatch } from './conditional.ts'
-import type { Metrics } from './metrics.ts'
-import { checkQuery, type Parameter } from './query.ts'
-import type { SecretCalls, WriteAnswer, Writing } from './secret-calls.ts'
-
-export type SecretRoutes = {
-  readonly secrets: SecretCalls
-  readonly body: BodyReader
-  readonly events: EventLog
-  readonly metrics: Metrics
-  /** Who a request is from. Throws Problem. */
-  readonly caller: (request: FastifyRequest) => Identity
-}
-
-type Named = { Params: { name: string } }
+import { idempotencyKey } from './conditional.ts'
+import { type Parameter, readQuery } from './query.ts'
+import type { Context, Result } from './route.ts'
+import type { SecretWrite, WriteAnswer } from './secret-calls.ts'
 
 const PART: Parameter = {
   is: NAME_PART,
@@ -32,93 +19,100 @@ const LIST: Readonly<Record<string, Parameter>> = {
 }
 const READ: Readonly<Record<string, Parameter>> = {
   version: { is: /^[1-9]\d{0,9}$/, expected: 'the number of a version: 1, 2, …' },
-  at: { is: /^/, expected: '' }, // the call says what it should be
+  at: { is: /^/, expected: '' }, // the call checks the instant
 }
 
-export function secretRoutes(app: FastifyInstance, options: SecretRoutes): void {
-  const { secrets, body, events, metrics } = options
+export async function createSecrets(
+  { body, secrets, metrics }: Context,
+  request: FastifyRequest,
+  caller: Identity,
+): Promise<Result> {
+  const write = writeOf(request, caller, '')
+  const answer = await body.withFault(request.raw, (bytes, fault) => secrets.create(write(bytes, fault)))
+  if (!answer.written.replayed) metrics.secrets('created', answer.count)
+  return written(answer, 201)
+}
 
-  /** Everything but who asks and how waits until it is certain that the request is no repetition. */
-  const write = async (
-    request: FastifyRequest,
-    work: (writing: Writing) => Promise<WriteAnswer>,
-  ): Promise<WriteAnswer> => {
-    const { owner, keyId } = options.caller(request)
-    const key = idempotencyKey(request.raw)
-    const started = performance.now()
-    const created = request.method === 'POST'
-    const writing = (bytes: Uint8Array, refusal: Problem | undefined): Writing => ({
-      caller: { owner, keyId, request: String(request.id) },
-      idempotencyKey: key,
-      asked: { method: request.method, path: request.url, ifMatch: request.headers['if-match'], body: bytes },
-      check: () => {
-        checkQuery(request)
-        if (refusal) throw refusal
-      },
-    })
-    const answer = await body.withAny(request.raw, (bytes, refusal) => work(writing(bytes, refusal)))
-    const { written, count } = answer
-    if (!written.replayed && count > 0) {
-      const ms = Math.round(performance.now() - started)
-      const who = { owner, key_id: keyId, request: String(request.id) }
-      const about = { ...who, revision: written.revision, count, ms }
-      if (created) events.emit('secret.created', about)
-      else events.emit('secret.updated', about)
-      metrics.secrets(created ? 'created' : 'updated', count)
-    }
-    return answer
+export async function updateSecret(
+  { body, secrets, metrics }: Context,
+  request: FastifyRequest,
+  caller: Identity,
+): Promise<Result> {
+  const write = writeOf(request, caller, nameOf(request))
+  const answer = await body.withFault(request.raw, (bytes, fault) => secrets.update(write(bytes, fault)))
+  if (!answer.written.replayed) metrics.secrets('updated', answer.count)
+  return written(answer, 200)
+}
+
+/** Throws Problem invalid-request where the Idempotency-Key has no valid form. */
+function writeOf(
+  request: FastifyRequest,
+  { owner, keyId }: Identity,
+  name: string,
+): (body: Uint8Array, fault: Problem | undefined) => SecretWrite {
+  const { method, url, headers } = request
+  const key = idempotencyKey(request.raw)
+  const caller = { owner, keyId, request: String(request.id) }
+  return (body, fault) => ({
+    caller,
+    idempotencyKey: key,
+    asked: { method, name, ifMatch: headers['if-match'], body },
+    url,
+    fault,
+  })
+}
+
+function written(
+  { body, etag, written: { replayed, revision }, count }: WriteAnswer,
+  status: number,
+): Result {
+  const headers = {
+    ...(etag === undefined ? {} : { etag }),
+    ...(replayed ? { 'idempotency-replayed': 'true' } : {}),
   }
-
-  const tellRead = (request: FastifyRequest, count: number, started: number): void => {
-    const { owner, keyId } = options.caller(request)
-    const ms = Math.round(performance.now() - started)
-    events.emit('secret.read', { owner, key_id: keyId, request: String(request.id), count, ms })
-    metrics.secrets('read', count)
-  }
-
-  app.post('/secrets', async (request, reply) => {
-    const answer = await write(request, (writing) => secrets.create(writing))
-    return told(reply.code(201), answer)
-  })
-  app.put<Named>('/secrets/:name', async (request, reply) => {
-    const matches = (): ReturnType<typeof ifMatch> => ifMatch(request.headers['if-match'])
-    const answer = await write(request, (writing) => secrets.update(writing, request.params.name, matches))
-    return told(reply, answer)
-  })
-  app.get('/secrets', async (request, reply) => {
-    const { owner } = options.caller(request)
-    return json(reply, await secrets.list(owner, checkQuery(request, LIST)))
-  })
-  app.get<Named>('/secrets/:name', async (request, reply) => {
-    const started = performance.now()
-    const { owner } = options.caller(request)
-    const answer = await secrets.read(owner, request.params.name, checkQuery(request, READ))
-    tellRead(request, 1, started)
-    return json(reply.header('etag', answer.etag), answer.body)
-  })
-  app.get<Named>('/secrets/:name/history', async (request, reply) => {
-    const { owner } = options.caller(request)
-    checkQuery(request)
-    return json(reply, await secrets.history(owner, request.params.name))
-  })
-  app.post('/secrets/resolve', async (request, reply) => {
-    const started = performance.now()
-    const { owner } = options.caller(request)
-    checkQuery(request)
-    const answer = await body.with(request.raw, (bytes) => secrets.resolve(owner, bytes))
-    tellRead(request, answer.count, started)
-    return json(reply, answer.body)
-  })
+  return { body, status, headers, ...(replayed || count === 0 ? {} : { event: { revision, count } }) }
 }
 
-function told(reply: FastifyReply, { body, etag, written }: WriteAnswer): FastifyReply {
-  if (etag !== undefined) reply.header('etag', etag)
-  if (written.replayed) reply.header('idempotency-replayed', 'true')
-  return json(reply, body)
+export async function readSecret(
+  { secrets, metrics }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  const { body, etag } = await secrets.read(owner, nameOf(request), readQuery(request.url, READ))
+  metrics.secrets('read', 1)
+  return { body, headers: { etag }, event: { count: 1 } }
 }
 
-export function json(reply: FastifyReply, body: string | Buffer): FastifyReply {
-  return reply
-    .header('content-type', 'application/json')
-    .send(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
+export async function secretHistory(
+  { secrets }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  readQuery(request.url)
+  return { body: await secrets.history(owner, nameOf(request)) }
+}
+
+export async function listSecrets(
+  { secrets }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  return { body: await secrets.list(owner, readQuery(request.url, LIST)) }
+}
+
+export async function resolveReferences(
+  { body, secrets, metrics }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  readQuery(request.url)
+  const answer = await body.with(request.raw, (bytes) => secrets.resolve(owner, bytes))
+  metrics.secrets('read', answer.count)
+  return { body: answer.body, event: { count: answer.count } }
+}
+
+/** Decoded once; valid or not. */
+function nameOf(request: FastifyRequest): string {
+  const { name } = request.params as { name: string } // routed by a path with :name
+  return name
 }

@@ -3,9 +3,12 @@ import type { Receipts } from '../secrets/receipts.ts'
 import type { SecretService } from '../secrets/secrets.ts'
 import type { TokenService } from '../tokens/tokens.ts'
 
-/** Handed in as a function that throws Problem `not-ready` while the node starts: a call asks when it needs them. */
+/**
+ * Handed in as a function that throws Problem `not-ready` while the node starts: a call asks when it needs
+ * them.
+ */
 export type Services = {
   readonly tokens: Pick<TokenService, 'tokenize' | 'detokenize' | 'retokenize' | 'rotate' | 'epochs'>
   readonly secrets: Pick<SecretService, 'create' | 'update' | 'read' | 'history' | 'names' | 'resolve'>
-  readonly receipts: Pick<Receipts, 'once'>
+  readonly receipts: Pick<Receipts, 'begin' | 'successInstead' | 'settle'>
 }

@@ -6,21 +6,28 @@ import { Paths } from '../json/paths.ts'
 import { ScanThread } from '../json/scan-thread.ts'
 import { AlreadyToken, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
-import { Turns } from './body.ts'
-import { badRequest, Form, type Limits, readTokens, readValues } from './form.ts'
+import { Form, type Limits, readTokens, readValues } from './form.ts'
+import { badRequest } from './problems.ts'
 import type { Services } from './services.ts'
+import { Turns } from './turns.ts'
 
-/** What a call has to tell the event log and the metrics. */
-export type Told = {
+/** The answer of a call, and the numbers for the event log and the metrics. */
+export type TokenAnswer = {
   readonly answer: Buffer
-  readonly status?: number
   readonly epoch?: number
-  readonly revision?: number
   /** Tokens or values asked for: nulls are none. */
   readonly count: number
   readonly missing?: number
   readonly fresh?: number
-  readonly rotated?: boolean
+}
+
+type RotateAnswer = {
+  readonly answer: Buffer
+  readonly epoch: number
+  /** False where the epoch was open already. */
+  readonly rotated: boolean
+  /** Of the ledger. */
+  readonly revision: number
 }
 
 // Leaf numbers: the order of the paths below.
@@ -51,7 +58,7 @@ export class TokenCalls {
     this.#detokenizePaths = new Paths(['records[]', 'tokens[]', ...inRecords, 'token'])
   }
 
-  async tokenize(owner: string, body: Uint8Array): Promise<Told> {
+  async tokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
     const form = await this.#form(body, this.#tokenizePaths, ['records', 'values', 'allow_tokens'], VALUE)
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
@@ -105,7 +112,7 @@ export class TokenCalls {
     return answer.end()
   }
 
-  async detokenize(owner: string, body: Uint8Array): Promise<Told> {
+  async detokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
     const form = await this.#form(body, this.#detokenizePaths, ['records', 'tokens', 'token'], VALUE)
     const main = form.oneOf(['records', 'tokens', 'token'])
     if (main.name === 'token') return this.#detokenizeOne(owner, form)
@@ -123,7 +130,7 @@ export class TokenCalls {
     return { answer, count: values.count + lost.length, missing: lost.length }
   }
 
-  async #detokenizeOne(owner: string, form: Form): Promise<Told> {
+  async #detokenizeOne(owner: string, form: Form): Promise<TokenAnswer> {
     const kind = form.member('token')?.kind
     if (kind !== KIND.string && kind !== KIND.escaped)
       throw badRequest('token', 'a token as a string', 'a token is a string')
@@ -173,7 +180,7 @@ export class TokenCalls {
     return answer.end()
   }
 
-  async retokenize(owner: string, body: Uint8Array): Promise<Told> {
+  async retokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
     const form = await this.#form(body, this.#tokensPaths, ['tokens'], 0)
     form.list('tokens')
     const places = placesFrom(form, 0)
@@ -195,7 +202,7 @@ export class TokenCalls {
     }
   }
 
-  async rotate(owner: string, body: Uint8Array): Promise<Told> {
+  async rotate(owner: string, body: Uint8Array): Promise<RotateAnswer> {
     const form = await this.#form(body, this.#rotatePaths, ['to'], 0)
     const expected = 'the number of the epoch to open: a positive integer'
     if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is no number')
@@ -203,8 +210,7 @@ export class TokenCalls {
     const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
     if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
     const { epoch, rotated, revision } = await this.#services().tokens.rotate(owner, to)
-    const answer = Buffer.from(JSON.stringify({ epoch, rotated }))
-    return { answer, epoch, rotated, revision, count: 0 }
+    return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
   }
 
   async epochs(owner: string): Promise<Buffer> {
@@ -257,8 +263,8 @@ function placesFrom(form: Form, leaf: number): number[] {
 }
 
 /**
- * Which of the places asked for a token that was not found. A null asks for nothing; where `epochs` are given (0 for
- * what is not of a token's form), neither does what is no token.
+ * Which of the places asked for a token that was not found. A null asks for nothing; where `epochs` are given
+ * (0 for what is not of a token's form), neither does what is no token.
  */
 function notFound(form: Form, places: readonly number[], index: Int32Array, epochs?: Float64Array): number[] {
   const lost: number[] = []

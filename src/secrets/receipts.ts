@@ -1,5 +1,6 @@
-// Receipts: what an Idempotency-Key got. A receipt is put in the same commit as the effect that it tells of, under the
-// guard that there is none: so of several requests under one key, on whatever nodes, at most one has an effect.
+// Receipts: what an Idempotency-Key got. A receipt is put in the same commit as the effect that it tells of,
+// under the guard that there is none: so of several requests under one key, on whatever nodes, at most one
+// has an effect.
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
@@ -69,6 +70,11 @@ export class Claim {
   }
 }
 
+/** What a request under an Idempotency-Key meets: an earlier success, or nothing in its way. */
+export type Begun =
+  | { readonly kind: 'answered'; readonly written: WriteResult }
+  | { readonly kind: 'claimed'; readonly claim: Claim }
+
 export class Receipts {
   readonly #replica: Replica
   readonly #keyring: () => Keyring
@@ -83,36 +89,37 @@ export class Receipts {
   }
 
   /**
-   * Does `work`, or gives what the same request has got before. `work` puts the claim into its commit. Its refusals
-   * are only believed where, by then, nobody has had success under the key. Throws Problem idempotency-in-progress,
-   * idempotency-key-reused, and what `work` throws.
+   * The success of an earlier request, or the claim under which this request goes on: put `claim` into the
+   * commit, and call `settle` at the end, whatever the end is. Throws Problem idempotency-in-progress,
+   * idempotency-key-reused, not-ready, unknown-root-key.
    */
-  async once<T>(
-    owner: string,
-    idempotencyKey: string,
-    request: AskedRequest,
-    work: (claim: Claim) => Promise<T>,
-  ): Promise<T | WriteResult> {
+  begin(owner: string, idempotencyKey: string, request: AskedRequest): Begun {
     const key = this.#macKey()
     const claim = new Claim(owner, receiptHash(key, owner, idempotencyKey), requestMac(key, request))
     if (this.#running.has(claim.key))
       throw new Problem('idempotency-in-progress', 'the first request with this key is still running')
+    const written = this.#find(claim)
+    if (written) return { kind: 'answered', written }
     this.#running.add(claim.key)
-    try {
-      const before = this.#find(claim)
-      if (before) return before
-      try {
-        return await work(claim)
-      } catch (error) {
-        if (!(error instanceof Problem) || error.status >= 500) throw error
-        await this.#replica.barrier()
-        const meanwhile = this.#find(claim)
-        if (!meanwhile) throw error
-        return meanwhile
-      }
-    } finally {
-      this.#running.delete(claim.key)
-    }
+    return { kind: 'claimed', claim }
+  }
+
+  /**
+   * Judges the failure of a request with a claim. A refusal below 500 is believed only where nobody has had
+   * success under the key by now: else returns that success. Throws the error itself; Problem
+   * idempotency-key-reused; LedgerUnavailable.
+   */
+  async successInstead(claim: Claim, error: unknown): Promise<WriteResult> {
+    if (!(error instanceof Problem) || error.status >= 500) throw error
+    await this.#replica.barrier()
+    const written = this.#find(claim)
+    if (!written) throw error
+    return written
+  }
+
+  /** Ends a claim: the next request under the key may begin. */
+  settle(claim: Claim): void {
+    this.#running.delete(claim.key)
   }
 
   #find(claim: Claim): WriteResult | undefined {
@@ -135,8 +142,8 @@ export class Receipts {
   }
 
   /**
-   * Removes receipts that are old enough; every node may. One that was put anew meanwhile stays, and what cannot be
-   * removed now is old enough the next time. Returns how many are gone. Throws DamagedReplica.
+   * Removes receipts that are old enough; every node may. One that was put anew meanwhile stays, and what
+   * cannot be removed now is old enough the next time. Returns how many are gone. Throws DamagedReplica.
    */
   async sweep(): Promise<number> {
     const before = this.#clock.now() - KEPT_MS

@@ -6,6 +6,7 @@ import {
   caller,
   createOnce,
   OWNER,
+  once,
   type SimNode,
   secret,
   textOf,
@@ -392,8 +393,8 @@ test('the largest request there can be fits into a commit, with the longest of i
     const secrets = names.map((name, i) =>
       secret(name, 'v'.repeat(i === 0 ? room - each * (names.length - 1) : each)),
     )
-    const asked = { method: 'POST', path: '/secrets', ifMatch: undefined, body: Buffer.alloc(0) }
-    await one.receipts.once(who.owner, 'k'.repeat(128), asked, (claim) =>
+    const asked = { method: 'POST', name: '', ifMatch: undefined, body: Buffer.alloc(0) }
+    await once(one, { owner: who.owner, key: 'k'.repeat(128), asked }, (claim) =>
       one.secrets.create(who, secrets, claim),
     )
     assert.ok(bytes > SECRETS_BYTES_A_REQUEST && bytes <= COMMIT_BYTES, `${bytes} bytes`)

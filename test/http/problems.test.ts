@@ -37,10 +37,13 @@ async function over(
   const fails = async (): Promise<never> => {
     throw error
   }
+  const failsAtOnce = (): never => {
+    throw error
+  }
   const services = (): Services => ({
     tokens: { tokenize: fails, detokenize: fails, retokenize: fails, rotate: fails, epochs: fails },
     secrets: { create: fails, update: fails, read: fails, history: fails, names: fails, resolve: fails },
-    receipts: { once: fails },
+    receipts: { begin: failsAtOnce, successInstead: fails, settle: () => undefined },
   })
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({

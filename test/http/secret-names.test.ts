@@ -24,8 +24,19 @@ function resolve(refs: readonly unknown[], at?: string, node = vault): Promise<A
 /** In byte order: every character that a name can have, and names that are the beginning of others. */
 const NAMES = [
   ...['-', '...', '.a', '0', '1', 'A', 'Z', '_', 'a', 'a-', 'a-0000000001', 'a.', 'a.0000000001'],
-  ...['a/...', 'a/0000000001', 'a/1', 'a/1/history', 'a/a', 'a/history', 'a/resolve', 'a0', 'aa'],
-  ...['a_0000000001', 'boot', 'genesis', 'history', 'receipt/x', 'resolve', 'secret/a', 'version/a', 'z'],
+  ...['a/...', 'a/0000000001', 'a/1', 'a/1/history-', 'a/a', 'a/history/a', 'a/resolve', 'a0', 'aa'],
+  ...[
+    'a_0000000001',
+    'boot',
+    'genesis',
+    'historic',
+    'history/a',
+    'receipt/x',
+    'resolve',
+    'secret/a',
+    'version/a',
+    'z',
+  ],
 ].sort()
 
 test('names that begin with others, or are words of the routes, are secrets of their own', async () => {
@@ -73,9 +84,15 @@ test('a name of 256 characters works in every call', async () => {
   assert.deepEqual(await page(`?after=${sorted[0]}&limit=1`, own), { names: [sorted[1]], next: sorted[1] })
 })
 
-test('in a URL a name is one percent-encoded segment, decoded once', async () => {
+test('in a URL a name has its slashes as they are or percent-encoded, decoded once', async () => {
   await create(vault, 'url/a.b-c_D9', 'x')
-  for (const path of ['url%2Fa.b-c_D9', 'url%2fa.b-c_D9', '%75rl%2Fa%2Eb%2Dc%5FD%39']) {
+  for (const path of [
+    'url/a.b-c_D9',
+    'url%2Fa.b-c_D9',
+    'url%2fa.b-c_D9',
+    '%75rl%2Fa%2Eb%2Dc%5FD%39',
+    '%75rl/a%2Eb-c_D9',
+  ]) {
     for (const rest of ['', '/history', '?version=1']) {
       const answer = await vault.get(`/secrets/${path}${rest}`)
       assert.deepEqual([answer.status, answer.json.name], [200, 'url/a.b-c_D9'], `${path}${rest}`)
@@ -83,10 +100,18 @@ test('in a URL a name is one percent-encoded segment, decoded once', async () =>
     const written = await vault.call('PUT', `/secrets/${path}`, { value: 'y' })
     assert.deepEqual([written.status, written.json.name], [200, 'url/a.b-c_D9'])
   }
-  // More than one segment is another path.
-  await refused(vault.get('/secrets/url/a.b-c_D9'), 404, 'not-found')
-  await refused(vault.call('PUT', '/secrets/url/a.b-c_D9', { value: 'x' }), 404, 'not-found')
-  for (const path of ['url%252Fa.b-c_D9', 'url%252fa.b-c_D9', '%2575rl%2Fa.b-c_D9']) {
+  for (const path of ['url/a.b-c', 'url', 'url/a.b-c_D9/x']) {
+    for (const rest of ['', '/history', '?version=1'])
+      await refused(vault.get(`/secrets/${path}${rest}`), 404, 'not-found', {}, path)
+    await refused(vault.call('PUT', `/secrets/${path}`, { value: 'x' }), 404, 'not-found', {}, path)
+  }
+  const twice = ['url%252Fa.b-c_D9', 'url%252fa.b-c_D9', '%2575rl%2Fa.b-c_D9', '%2575rl/a.b-c_D9']
+  for (const path of [
+    ...twice,
+    'url%2Fa.b-c_D9%2Fhistory',
+    'url/a.b-c_D9/history/history',
+    'url//a.b-c_D9',
+  ]) {
     await refused(vault.get(`/secrets/${path}`), 400, 'invalid-request', { path: 'name' }, path)
   }
 })
@@ -281,4 +306,27 @@ test('an answer over its limit: 413 answer-too-large', async () => {
   await refused(missing, 404, 'refs-not-found', { missing: ['coffer://no'] })
   for (let i = 0; i < 60; i++) await update(own, 'kib', '')
   await refused(own.get('/secrets/kib/history'), 413, 'answer-too-large')
+})
+
+test('resolve is a name for GET, PUT and history, and history a word of the path', async () => {
+  await create(vault, 'resolve', 'r1')
+  await update(vault, 'resolve', 'r2')
+  assert.equal(await latestOf(vault, 'resolve'), 'r2')
+  assert.equal((await historyOf(vault, 'resolve')).length, 2)
+  assert.deepEqual((await resolve(['coffer://resolve@1'])).json, { values: ['r1'] })
+  for (const path of [
+    'history',
+    'history/history',
+    '/history',
+    'resolve/history/history',
+    'resolve%2Fhistory',
+  ])
+    await refused(vault.get(`/secrets/${path}`), 400, 'invalid-request', { path: 'name' }, path)
+  for (const path of ['history', 'resolve%2Fhistory'])
+    await refused(vault.call('PUT', `/secrets/${path}`, { value: 'x' }), 400, 'invalid-request', {
+      path: 'name',
+    })
+  const write = await vault.call('PUT', '/secrets/resolve/history', { value: 'x' })
+  await refused(write, 405, 'method-not-allowed')
+  assert.equal(write.headers.allow, 'GET, HEAD')
 })

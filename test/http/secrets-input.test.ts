@@ -93,6 +93,8 @@ const BAD_NAMES = [
   '🩺',
   'n'.repeat(257),
   `${'a/'.repeat(128)}b`,
+  'history',
+  'a/history',
 ]
 
 test('a bad name in a body: 400 with its place', async () => {
@@ -144,10 +146,18 @@ test('a bad name in a URL: 400', async () => {
   for (const broken of ['%', '%2', '%zz', '%ff', '%ed%a0%80', 'there%C3']) {
     await refused(vault.get(`/secrets/${broken}`), 400, 'invalid-request', { path: '' }, broken)
   }
-  // More than one segment, or a route's word in other letters, is another path.
-  for (const other of ['/secrets//', '/secrets/there/', '/secrets/there/History', '/secrets/a/b']) {
+  for (const raw of [
+    '/secrets//',
+    '/secrets/',
+    '/secrets//there',
+    '/secrets/there/',
+    '/secrets/./there',
+    '/secrets/a/../there',
+  ])
+    await refused(vault.get(raw), 400, 'invalid-request', { path: 'name' }, raw)
+  // The name of another secret.
+  for (const other of ['/secrets/there/History', '/secrets/there/b', '/secrets/a/there'])
     await refused(vault.get(other), 404, 'not-found', {}, other)
-  }
 })
 
 test('the documented members only, all of them, and of the documented types: invalid-request', async () => {

@@ -6,13 +6,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, randomHex, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import type { AskedRequest } from '../../src/crypto/receipt.ts'
 import { Problem } from '../../src/errors.ts'
 import { rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, Known, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
-import { Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
+import { type Claim, Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
 import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
 import { found } from './genesis.ts'
 
@@ -226,6 +227,23 @@ export const secret = (name: string, value = `value of ${name}`): NewSecret => (
 })
 export const anyVersion = (): boolean => true
 
+/** Works under an Idempotency-Key, as the HTTP side does. */
+export async function once(
+  { receipts }: SimNode,
+  { owner, key, asked }: { owner: string; key: string; asked: AskedRequest },
+  work: (claim: Claim) => Promise<WriteResult>,
+): Promise<WriteResult> {
+  const begun = receipts.begin(owner, key, asked)
+  if (begun.kind === 'answered') return begun.written
+  try {
+    return await work(begun.claim)
+  } catch (error) {
+    return await receipts.successInstead(begun.claim, error)
+  } finally {
+    receipts.settle(begun.claim)
+  }
+}
+
 /** Creates under an Idempotency-Key, as the HTTP side does; `owner` and the rest of the request may differ. */
 export function createOnce(
   node: SimNode,
@@ -234,10 +252,8 @@ export function createOnce(
   owner = OWNER,
 ): Promise<WriteResult> {
   const body = Buffer.from(JSON.stringify(secrets))
-  const asked = { method: 'POST', path: '/secrets', ifMatch: undefined, body }
-  return node.receipts.once(owner, key, asked, (claim) =>
-    node.secrets.create(caller(key, owner), secrets, claim),
-  )
+  const asked = { method: 'POST', name: '', ifMatch: undefined, body }
+  return once(node, { owner, key, asked }, (claim) => node.secrets.create(caller(key, owner), secrets, claim))
 }
 
 export function updateOnce(
@@ -246,8 +262,8 @@ export function updateOnce(
   { name, value }: NewSecret,
   matches: (version: number) => boolean = anyVersion,
 ): Promise<WriteResult> {
-  const asked = { method: 'PUT', path: `/secrets/${name}`, ifMatch: String(matches), body: value }
-  return node.receipts.once(OWNER, key, asked, (claim) =>
+  const asked = { method: 'PUT', name, ifMatch: String(matches), body: value }
+  return once(node, { owner: OWNER, key, asked }, (claim) =>
     node.secrets.update(caller(key), { name, value }, matches, claim),
   )
 }

@@ -1,0 +1,41 @@
+// Handlers of the routes of the node itself.
+import type { FastifyRequest } from 'fastify'
+import { Problem } from '../errors.ts'
+import { problemPage } from './problems.ts'
+import { readQuery } from './query.ts'
+import type { Context, Result } from './route.ts'
+
+export function health(_context: Context, request: FastifyRequest): Result {
+  readQuery(request.url)
+  return { body: '{"status":"ok"}' }
+}
+
+export function ready({ node }: Context, request: FastifyRequest): Result {
+  const query = readQuery(request.url, { for: { is: /^reads$/, expected: 'reads' } })
+  const reasons = node.notReady(query.for === 'reads')
+  if (reasons.length > 0) throw new Problem('not-ready', 'the node is not ready', { reasons })
+  return { body: '{"status":"ready"}' }
+}
+
+export function status({ node }: Context, request: FastifyRequest): Result {
+  readQuery(request.url)
+  return { body: JSON.stringify(node.status()) }
+}
+
+export async function metricsText({ metrics }: Context, request: FastifyRequest): Promise<Result> {
+  readQuery(request.url)
+  return { body: await metrics.text(), type: metrics.contentType }
+}
+
+export function openApiDocument({ openApi }: Context, request: FastifyRequest): Result {
+  readQuery(request.url)
+  return { body: openApi }
+}
+
+export function problem(_context: Context, request: FastifyRequest): Result {
+  readQuery(request.url)
+  const { slug } = request.params as { slug: string } // routed by a path with :slug
+  const page = problemPage(slug)
+  if (page === undefined) throw new Problem('not-found', 'there is no such problem')
+  return { body: page }
+}

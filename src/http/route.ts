@@ -1,0 +1,66 @@
+// A row of the table of routes: what a route is, and what its handler gets and returns.
+import type { FastifyRequest } from 'fastify'
+import type { EventFields, EventName } from '../events/log.ts'
+import type { Identity } from './auth.ts'
+import type { BodyReader } from './body.ts'
+import type { Metrics } from './metrics.ts'
+import type { Operation } from './operations.ts'
+import type { SecretCalls } from './secret-calls.ts'
+import type { TokenCalls } from './token-calls.ts'
+
+/** In the order of the contract. Every key has all of them. */
+const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
+type Right = (typeof RIGHTS)[number]
+
+export type NodeStatus = {
+  /** Why requests cannot be served fully; empty when they can. `forReads`: why known tokens cannot be. */
+  notReady(forReads: boolean): readonly string[]
+  /** The answer of `GET /status`. */
+  status(): Record<string, unknown>
+}
+
+/** The instances that handlers work with. */
+export type Context = {
+  readonly tokens: TokenCalls
+  readonly secrets: SecretCalls
+  readonly node: NodeStatus
+  readonly metrics: Metrics
+  readonly body: BodyReader
+  /** The OpenAPI document as JSON. */
+  readonly openApi: string
+}
+
+/** What a handler returns: the answer, and what the event of the route says. */
+export type Result = {
+  /** JSON, unless `type` says otherwise. */
+  readonly body: string | Buffer
+  /** 200 where absent. */
+  readonly status?: number
+  readonly type?: string
+  readonly headers?: Readonly<Record<string, string>>
+  /** Beside the caller, the request and its duration. No event is emitted where absent. */
+  readonly event?: EventFields
+}
+
+type Common = {
+  readonly method: 'GET' | 'POST' | 'PUT'
+  /** Fastify's pattern. GET has HEAD with it. */
+  readonly path: string
+  readonly operation: Operation
+  readonly event?: EventName
+}
+
+/** A route that needs no key. */
+type OpenRoute = Common & {
+  readonly open: true
+  readonly handle: (context: Context, request: FastifyRequest) => Result | Promise<Result>
+}
+
+/** A route that needs a key, and a right of the key unless `right` is undefined. */
+type KeyRoute = Common & {
+  readonly open: false
+  readonly right: Right | undefined
+  readonly handle: (context: Context, request: FastifyRequest, caller: Identity) => Result | Promise<Result>
+}
+
+export type Route = OpenRoute | KeyRoute

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { NO_PATH, routedTarget } from './target.ts'
+
+test('a target becomes a path, with the name of a secret as one segment', () => {
+  for (const [target, path] of [
+    ['/health', '/health'],
+    ['//x/metrics', '//x/metrics'],
+    ['http://host/health', '/health'],
+    ['HTTPS://user@host:8200/ready?for=reads', '/ready?for=reads'],
+    ['http://host', '/'],
+    ['http://host?x=1', '/?x=1'],
+    ['http://host#x', '/#x'],
+    ['http:///health', '/health'],
+    ['ftp://host/health', NO_PATH],
+    ['*', NO_PATH],
+    ['host:443', NO_PATH],
+    ['/secrets', '/secrets'],
+    ['/secrets?prefix=a/b', '/secrets?prefix=a/b'],
+    ['/secrets/', '/secrets/%2F'],
+    ['/secrets//', '/secrets/%2F'],
+    ['/secrets/a', '/secrets/a'],
+    ['/secrets/a/b?at=x/y', '/secrets/a%2Fb?at=x/y'],
+    ['/secrets/a%2fb/c', '/secrets/a%2fb%2Fc'],
+    ['/secrets/a/b/history', '/secrets/a%2Fb/history'],
+    ['/secrets/a%2Fhistory', '/secrets/a%2Fhistory'],
+    ['/secrets/history', '/secrets/history'],
+    ['/secrets//history', '/secrets/%2F/history'],
+    ['/secrets/history/history', '/secrets/history/history'],
+    ['/secrets/a/history/history#x', '/secrets/a%2Fhistory/history#x'],
+    ['http://host/secrets/a/b', '/secrets/a%2Fb'],
+    ['/secrets/./a', '/secrets/.%2Fa'],
+  ])
+    assert.equal(routedTarget(target), path, target)
+})

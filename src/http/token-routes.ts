@@ -1,0 +1,70 @@
+// Handlers of the routes of tokens and epochs.
+import type { FastifyRequest } from 'fastify'
+import type { Identity } from './auth.ts'
+import { readQuery } from './query.ts'
+import type { Context, Result } from './route.ts'
+import type { TokenAnswer } from './token-calls.ts'
+
+type Call = (owner: string, body: Uint8Array) => Promise<TokenAnswer>
+
+export function tokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
+  return issued(context, request, caller, (owner, body) => context.tokens.tokenize(owner, body))
+}
+
+export function retokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
+  return issued(context, request, caller, (owner, body) => context.tokens.retokenize(owner, body))
+}
+
+async function issued(
+  { body, metrics }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+  call: Call,
+): Promise<Result> {
+  readQuery(request.url)
+  const { answer, count, epoch, missing, fresh } = await body.with(request.raw, (bytes) => call(owner, bytes))
+  metrics.tokens('issued', count, missing ?? 0, fresh ?? 0)
+  const event = {
+    ...(epoch === undefined ? {} : { epoch }),
+    count,
+    ...(missing === undefined ? {} : { missing }),
+  }
+  return { body: answer, event }
+}
+
+export async function detokenize(
+  { body, tokens, metrics }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  readQuery(request.url)
+  const {
+    answer,
+    count,
+    missing = 0,
+  } = await body.with(request.raw, (bytes) => tokens.detokenize(owner, bytes))
+  metrics.tokens('resolved', count, missing, 0)
+  return { body: answer, event: { count, missing } }
+}
+
+export async function rotateEpoch(
+  { body, tokens }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  readQuery(request.url)
+  const { answer, epoch, rotated, revision } = await body.with(request.raw, (bytes) =>
+    tokens.rotate(owner, bytes),
+  )
+  if (!rotated) return { body: answer }
+  return { body: answer, event: { epoch, revision, from: epoch - 1, to: epoch } }
+}
+
+export async function epochs(
+  { tokens }: Context,
+  request: FastifyRequest,
+  { owner }: Identity,
+): Promise<Result> {
+  readQuery(request.url)
+  return { body: await tokens.epochs(owner) }
+}
