@@ -65,8 +65,8 @@ export class Committer {
   async commit(commit: Commit, immutable: string): Promise<CommitResult> {
     const value = commit.put.find((put) => put.key === immutable)?.value
     assert(value, 'a commit puts its immutable key')
-    const guard = commit.if.find((each) => each.key === immutable)
-    assert(guard?.revision === 0, 'a commit guards the absence of its immutable key')
+    const guarded = commit.if.some((each) => each.key === immutable)
+    assert(guarded, 'a commit guards its immutable key')
     const writer = decodeWriter(value)
     if (this.#ledger.full && parseKey(immutable)?.kind === 'segment')
       throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
