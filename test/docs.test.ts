@@ -269,18 +269,6 @@ test('docs/secrets.md: limits, and problems with their statuses', () => {
     assert.equal(String(PROBLEMS[slug as Slug]?.status), status, slug) // undefined where the table has no such slug
 })
 
-test('the rooms of docs/architecture.md are those that tidy checks', () => {
-  const table = /MAY_IMPORT[^{]*\{([\s\S]*?)^\}/m.exec(textOf('test/tidy.test.ts'))?.[1] ?? ''
-  const checked = [...table.matchAll(/^ {2}(\w+): \[(.*)\],$/gm)].map(
-    ([, room, may]) => [room, sorted(may.match(/\w+/g) ?? [])] as const,
-  )
-  assert.ok(checked.length > 5, 'the table of tidy.test.ts is read')
-  const told = rows(section('docs/architecture.md', '## Rooms')).map(
-    ([room, , may]) => [code(room)[0].replace(/\/$/, ''), sorted(code(may))] as const,
-  )
-  assert.deepEqual(Object.fromEntries(told), Object.fromEntries(checked))
-})
-
 test('docs/events.md has every event, and says which are written', () => {
   const told = rows(section('docs/events.md', '## Events'))
   assert.deepEqual(sorted(told.map(([name]) => code(name)[0])), sorted(EVENT_NAMES))

@@ -5,29 +5,10 @@ import { dirname, join, normalize } from 'node:path'
 import { test } from 'node:test'
 import { measure, type Summary, summaries } from '../tools/measure.ts'
 
-const SEAMS = ['assert', 'errors', 'clock', 'wire', 'files', 'waiting', 'commit-delay', 'log']
+const textOf = (file: string): string => readFileSync(file, 'utf8')
 
-/** What each room may import beside the seams, which all may, and itself. */
-const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  crypto: [],
-  state: ['crypto'],
-  ledger: [],
-  replica: ['ledger', 'state'],
-  backup: ['ledger', 'state', 'crypto', 'replica'],
-  tokens: ['replica', 'state', 'crypto'],
-  secrets: ['replica', 'state', 'crypto'],
-  keys: ['replica', 'state', 'crypto'],
-  events: [],
-  json: [],
-  http: ['json', 'tokens', 'secrets', 'replica', 'ledger', 'crypto', 'events'],
-  node: ['ledger'],
-  /** Opens everything in order and closes it in reverse: the one room that knows all. */
-  server: ['crypto', 'state', 'ledger', 'replica', 'tokens', 'secrets', 'keys', 'events', 'http', 'node'],
-  env: [],
-  client: [],
-  // The command line is a client of the API; it starts nodes, and edits their files.
-  cli: ['client', 'env', 'server', 'node', 'ledger', 'crypto', 'replica', 'backup', 'http'],
-}
+/** The table under "Rooms" in docs/architecture.md: ground files, and the rooms that each room may import. */
+const { ground, mayImport } = readRooms()
 
 /**
  * Ratchets: numbers of `npm run measure`, as they were measured last. They only get better: a commit that mends some
@@ -58,7 +39,6 @@ const code = sources.filter((file) => !file.endsWith('.test.ts') && file !== 'sr
 
 const measured = measure()
 
-const textOf = (file: string): string => readFileSync(file, 'utf8')
 const roomOf = (file: string): string => file.split('/')[1].replace(/\.ts$/, '')
 
 function imports(file: string): string[] {
@@ -72,7 +52,7 @@ test('rooms import only what the table allows', () => {
     const room = roomOf(file)
     for (const target of imports(file)) {
       const other = roomOf(target)
-      const allowed = other === room || SEAMS.includes(other) || (MAY_IMPORT[room] ?? []).includes(other)
+      const allowed = other === room || ground.includes(other) || mayImport.get(room)?.includes(other)
       if (!allowed) wrong.push(`${file} imports ${target}`)
     }
   }
@@ -80,9 +60,17 @@ test('rooms import only what the table allows', () => {
 })
 
 test('the table names every room, and no other', () => {
-  const rooms = new Set(code.map(roomOf))
-  for (const room of SEAMS) rooms.delete(room)
-  assert.deepEqual([...rooms].sort(), Object.keys(MAY_IMPORT).sort())
+  const rooms = new Set(code.filter((file) => file.split('/').length > 2).map(roomOf))
+  assert.deepEqual([...rooms].sort(), [...mayImport.keys()].sort())
+  for (const [room, others] of mayImport) {
+    for (const other of others)
+      assert.ok(rooms.has(other), `${room} may import ${other}, which is not a room`)
+  }
+})
+
+test('the root of src/ has the ground files of the table, and no other', () => {
+  const root = code.filter((file) => file.split('/').length === 2).map(roomOf)
+  assert.deepEqual(root.sort(), [...ground].sort())
 })
 
 test('every import is a file that is there, and every file is imported', () => {
@@ -166,3 +154,31 @@ test('documents have one title, and their links lead somewhere', () => {
     }
   }
 })
+
+/** Ground files come first in the table, without a slash. `all` in the last column means every room. */
+function readRooms(): {
+  readonly ground: readonly string[]
+  readonly mayImport: Map<string, readonly string[]>
+} {
+  const section = /^## Rooms$([\s\S]*?)^## /m.exec(textOf('docs/architecture.md'))?.[1] ?? ''
+  const ground: string[] = []
+  const mayImport = new Map<string, readonly string[]>()
+  for (const line of section.split('\n').filter((each) => each.startsWith('| `'))) {
+    const [names, , others] = line.split('|').slice(1)
+    const named = namesIn(names)
+    const [rooms, files] = [
+      named.filter((name) => name.endsWith('/')),
+      named.filter((name) => !name.endsWith('/')),
+    ]
+    ground.push(...files)
+    for (const room of rooms) mayImport.set(room.slice(0, -1), namesIn(others))
+  }
+  for (const [room, others] of mayImport)
+    if (others.includes('all')) mayImport.set(room, [...mayImport.keys()])
+  return { ground, mayImport }
+}
+
+/** The names in code spans of a table's cell. */
+function namesIn(cell: string): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].flatMap(([, names]) => names.split(' '))
+}
