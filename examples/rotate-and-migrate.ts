@@ -1,11 +1,12 @@
-// Opens the next epoch and moves stored tokens to it: tokens on stdin, one a line; `old,new` lines on stdout, to update
-// a table with. No value leaves the node. Tokens of the epoch before stay valid for detokenize.
+// Opens the next epoch and moves stored tokens to it: tokens on stdin, one a line; `old,new` lines on stdout,
+// to update a table with. No value leaves the node. Tokens of the epoch before stay valid for detokenize.
 //
 //   export COFFER_URL=http://127.0.0.1:8200 COFFER_KEY=cof_…
 //   node --conditions=coffer-source examples/rotate-and-migrate.ts 2 < tokens.txt > moves.csv
 //
-// The argument is the epoch to open, the active one plus one. The number makes the command repeatable: after a crash the
-// same command finds the epoch open, opens no further one, and moves the tokens again with the same result.
+// The argument is the epoch to open, the active one plus one. The number makes the command repeatable: after
+// a crash the same command finds the epoch open, opens no further one, and moves the tokens again with the
+// same result.
 import { createInterface } from 'node:readline'
 import { Coffer, CofferError } from 'coffer'
 

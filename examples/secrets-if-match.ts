@@ -1,5 +1,6 @@
-// Updates a secret that several writers share, without losing an update: read a version, change the value, write with
-// If-Match of the version read, and start again where another writer was faster (412, `version-conflict`).
+// Updates a secret that several writers share, without losing an update: read a version, change the value,
+// write with If-Match of the version read, and start again where another writer was faster (412,
+// `version-conflict`).
 //
 //   export COFFER_URL=http://127.0.0.1:8200 COFFER_KEY=cof_…
 //   node --conditions=coffer-source examples/secrets-if-match.ts app/prod/WEBHOOK_KEYS k-7
@@ -36,7 +37,8 @@ async function append(name: string, item: string): Promise<WrittenSecret> {
     const { version, list } = await read(name)
     const value = JSON.stringify([...list, item])
     try {
-      // The client sends every write with an Idempotency-Key of its own: a retry after a lost answer counts once.
+      // The client sends every write with an Idempotency-Key of its own: a retry after a lost answer counts
+      // once.
       if (version === 0) return await coffer.createSecret(name, value)
       return await coffer.updateSecret(name, value, { ifVersion: version })
     } catch (error) {

@@ -1,20 +1,25 @@
-// Tokenizes a stream of records: JSON objects on stdin, one a line; the same objects on stdout, with tokens in the
-// fields that the node's configuration names (`tokenize: { fields: [patient.ssn] }`).
+// Tokenizes a stream of records: JSON objects on stdin, one a line; the same objects on stdout, with tokens
+// in the fields that the node's configuration names (`tokenize: { fields: [patient.ssn] }`).
 //
 //   export COFFER_URL=http://127.0.0.1:8200 COFFER_KEY=cof_…
 //   node --conditions=coffer-source examples/tokenize-stream.ts < patients.ndjson > tokenized.ndjson
 //
-// Memory stays bounded however long the stream is: one batch is in flight at a time, and the next lines are read only
-// after stdout has taken the records of the batch before.
+// Memory stays bounded however long the stream is: one batch is in flight at a time, and the next lines are
+// read only after stdout has taken the records of the batch before.
 import { createInterface } from 'node:readline'
 import { pipeline } from 'node:stream/promises'
 import { Coffer } from 'coffer'
 
-/** A request may hold 100,000 values and 16 MiB by default. Throughput no longer grows beyond some thousand values. */
+/**
+ * A request may hold 100,000 values and 16 MiB by default. Throughput no longer grows beyond some thousand
+ * values.
+ */
 const BATCH_RECORDS = 1000
 const BATCH_CHARACTERS = 4 * 1024 * 1024
 
-/** Groups lines into batches of records. JSON.parse rounds numbers beyond 2^53: send such numbers as strings. */
+/**
+ * Groups lines into batches of records. JSON.parse rounds numbers beyond 2^53: send such numbers as strings.
+ */
 async function* batches(lines: AsyncIterable<string>): AsyncGenerator<object[]> {
   let batch: object[] = []
   let characters = 0
@@ -40,7 +45,8 @@ let replaced = 0
 
 async function* tokenized(lines: AsyncIterable<string>): AsyncGenerator<string> {
   for await (const batch of batches(lines)) {
-    // A node that fails is replaced by the next URL within this call; a call that throws was tried until its deadline.
+    // A node that fails is replaced by the next URL within this call; a call that throws was tried until its
+    // deadline.
     const answer = await coffer.tokenizeRecords(batch)
     count += answer.records.length
     replaced += answer.replaced

@@ -1,4 +1,4 @@
-// The examples run, from the checkout, against a node.
+// Every program of examples/ runs from the checkout against a node; the output is compared.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,7 +13,7 @@ const MS = 30_000
 
 type Run = { readonly args?: readonly string[]; readonly input?: string; readonly code?: number }
 
-/** Runs an example to its end, which must have the exit code `code`; its output. */
+/** Runs an example to its end, asserts its exit code, and returns its output. */
 async function example(
   vault: Vault,
   name: string,
@@ -28,7 +28,7 @@ async function example(
       timeout: MS,
     },
   )
-  child.stdin.on('error', () => undefined).end(input) // an example may end before it has read all
+  child.stdin.on('error', () => undefined).end(input) // an example may exit before reading all input
   const [out, err, [status]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
@@ -59,7 +59,7 @@ test('tokenize-stream: records in batches, in their order, equal values with equ
   )
 })
 
-test('rotate-and-migrate: tokens move to the epoch that it opens; the same command again does nothing new', async () => {
+test('rotate-and-migrate: tokens move to the next epoch; the same command again does nothing new', async () => {
   await using vault = await Vault.start()
   const before = await vault.tokens(['a', 'b', 'c'])
   const input = [...before, `tok_1_${'0'.repeat(32)}`].map((token) => `${token}\n`).join('')

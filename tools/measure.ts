@@ -1,8 +1,9 @@
-// Measures the source: `npm run measure`, as tables, or as JSON with --json. test/tidy.test.ts holds the numbers.
-// Measured are the files of src/ without tests and without the contract of ledgers, which is a test, too.
+// Measures src/ without its tests: sizes, dead exports, asserts, the language of comments. `npm run measure`
+// prints the numbers by room; test/tidy.test.ts imports them as ratchets. The contract suite of ledgers
+// counts as a test.
 //
-//   --room NAME   measures one room, and lists its long files and functions, dead exports, long lines, and the
-//                 comment lines with pronouns
+//   --room NAME   measures one room, and lists its files by pronouns, long functions, dead exports, long lines,
+//                 and the comment lines with pronouns
 //   --json        prints the numbers as JSON
 import { globSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -14,10 +15,10 @@ export const MAX_COLUMNS = 110
 export const MAX_FUNCTION_LINES = 60
 export const MAX_FILE_LINES = 400
 
-/** Words that make a reader look for the noun they stand for. */
+/** Words that send a reader back to look for a noun. */
 const PRONOUN = /^(?:it|this|that|these|those|what|which|one|they|them)$/i
 
-/** The package's exports: imported by programs outside of the repository. */
+/** Exports of the package, for programs outside of the repository. */
 const PUBLIC_FILE = 'src/client/index.ts'
 
 /** A line of a file; lines count from 1. */
@@ -30,14 +31,17 @@ export type FunctionSize = {
   readonly lines: number
 }
 
-/** An export and who imports it: `code` other files of src/, `tests` tests, benchmarks, tools, examples, or nobody. */
+/**
+ * An export and its importers: `code` is other files of src/, `tests` is tests, benchmarks, tools and
+ * examples only.
+ */
 export type Export = {
   readonly file: string
   readonly name: string
   readonly users: 'code' | 'public' | 'tests' | 'nobody'
 }
 
-/** What is measured of one file. */
+/** Measures of one file. */
 export type FileMeasure = {
   readonly file: string
   readonly room: string
@@ -52,7 +56,7 @@ export type FileMeasure = {
   readonly exports: readonly Export[]
 }
 
-/** The numbers of a room, or of all. Shares are percentages. */
+/** Numbers of one room or of all rooms. Shares are percentages. */
 export type Summary = {
   readonly files: number
   readonly lines: number
@@ -137,14 +141,14 @@ export function longLinesOf(file: string, lines: readonly string[]): Place[] {
   return lines.map((text, i) => ({ file, line: i + 1, text })).filter(({ text }) => text.length > MAX_COLUMNS)
 }
 
-/** Words of a comment; code in backquotes counts as none. */
+/** Words of a comment, without code in backquotes. */
 function wordsOf(comment: string): string[] {
   return comment.replace(/`[^`]*`/g, ' ').match(/[A-Za-z]+(?:['’](?!s\b)[a-z]+)?/g) ?? []
 }
 
 type Span = { readonly start: number; readonly end: number }
 
-/** All nodes under a node, itself first, in the order of the text. */
+/** A node and all nodes below, in the order of the text. */
 function* nodesOf(node: ast.Node): Generator<ast.Node> {
   yield node
   const children: ast.Node[] = []
@@ -154,7 +158,10 @@ function* nodesOf(node: ast.Node): Generator<ast.Node> {
   for (const child of children) yield* nodesOf(child)
 }
 
-/** Comments are looked for outside of strings, templates and regular expressions. */
+/**
+ * Comments of a file. Strings, templates and regular expressions are skipped by their spans in the syntax
+ * tree.
+ */
 function commentsOf(source: ast.SourceFile): Span[] {
   const { text } = source
   const literals: Span[] = []
@@ -291,8 +298,8 @@ function importersOf(sources: ReadonlyMap<string, ast.SourceFile>): Importers {
 type Import = { readonly target: string; readonly name: string }
 
 /**
- * Names that a file imports. A file that is imported as a whole (`import * as`, `import()`, `typeof import()`) counts
- * with each exported name that stands as a word in the importing file.
+ * Names that a file imports. A file that is imported as a whole (`import * as`, `import()`, `typeof
+ * import()`) counts with each exported name that stands as a word in the importing file.
  */
 function importsOf(
   file: string,
@@ -413,7 +420,7 @@ function printSummaries(all: Record<string, Summary>): void {
   console.log(table([head, ...rows]))
 }
 
-/** The places of a room that its engineer looks for. */
+/** Lists every place that counts against a room. */
 function printRoom(files: readonly FileMeasure[]): void {
   const section = (title: string, lines: readonly string[]): void => {
     console.log(`\n${title}: ${lines.length}`)

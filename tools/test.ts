@@ -1,5 +1,5 @@
-// Runs the tests, prints the slowest files, and ends with `N passed, N failed`. Arguments are substrings of file
-// names: only those run. `--embedded` leaves out the tests that need etcd.
+// Runs the tests, prints the slowest files, and ends with `N passed, N failed`. Arguments are substrings of
+// file names: only those run. `--embedded` leaves out the tests that need etcd.
 import { spawnSync } from 'node:child_process'
 import { globSync } from 'node:fs'
 import { relative, resolve } from 'node:path'
@@ -15,7 +15,7 @@ const files = globSync(['src/**/*.test.ts', 'test/**/*.test.ts'])
   .filter((file) => !embedded || !file.startsWith('test/cluster/'))
   .sort()
 
-/** etcd is built before the tests that need it, not by each of them. Without it they fail, in one line. */
+/** etcd is found or built once, before test/cluster/ runs. Without etcd those tests count as one failure. */
 const needsEtcd = files.some((file) => file.startsWith('test/cluster/'))
 let runnable = files
 let passed = 0
@@ -26,9 +26,8 @@ if (needsEtcd) {
   try {
     findEtcd(undefined, (text) => console.error(`coffer: ${text}`))
   } catch (error) {
-    console.log(
-      `✖ test/cluster: ${error instanceof Error ? error.message : error}; \`npm test -- --embedded\` does without`,
-    )
+    const reason = error instanceof Error ? error.message : error
+    console.log(`✖ test/cluster: ${reason}; \`npm test -- --embedded\` needs no etcd`)
     failed++
     runnable = files.filter((file) => !file.startsWith('test/cluster/'))
   }
@@ -46,7 +45,7 @@ if (wanted.length === 0) {
   }
 }
 
-/** Of a file: how long it took, and its slowest test. */
+/** Duration of a test file, and its slowest test. */
 type Timing = { milliseconds: number; slowest?: { readonly name: string; readonly milliseconds: number } }
 const SLOWEST = 10
 const timings = new Map<string, Timing>()
@@ -63,7 +62,8 @@ stream.on('test:complete', ({ file, name, details }) => {
   if (file === undefined || details.type === 'suite') return
   const timing = timingOf(file)
   const milliseconds = details.duration_ms
-  // A file is a test, too, named by its path: the start of its process is in that time.
+  // The runner reports every file as a test named by the file's path; that duration includes the start of a
+  // process.
   if (resolve(name) === file) timing.milliseconds = milliseconds
   else if (milliseconds > (timing.slowest?.milliseconds ?? 0)) timing.slowest = { name, milliseconds }
 })

@@ -1,5 +1,6 @@
-// The published package: packed, installed elsewhere from the registry, and run by Node 24 and by the oldest Node that
-// package.json promises. Needs npm's registry or cache, and half a minute to a minute; without a registry it is skipped.
+// The published package: packed, installed elsewhere from the registry, and run by Node 24 and by the oldest
+// Node that package.json promises. Needs npm's registry or cache, and half a minute to a minute; without a
+// registry it is skipped.
 import assert from 'node:assert/strict'
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,11 +15,11 @@ import { after, before, type TestContext, test } from 'node:test'
 const ROOT = join(import.meta.dirname, '..', '..')
 const MANIFEST = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
 const OLDEST = '22.18'
-/** All of npm's work; then a command of the package. */
+/** Deadlines: all of npm's work together, and the work with one vault. */
 const NPM_MS = 90_000
 const COMMAND_MS = 20_000
 
-/** What npm says where there is no registry. */
+/** npm's errors where no registry is reachable. */
 const OFFLINE =
   /\b(?:ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|ENOTCACHED|ERR_SOCKET_TIMEOUT)\b/
 
@@ -32,7 +33,10 @@ let offline = false
 type Result = { readonly code: number | null; readonly out: string; readonly err: string }
 type Child = ChildProcessByStdio<null, Readable, Readable>
 
-/** A child without what the environment says of Coffer, of this test and of a script that npm runs. */
+/**
+ * Spawns a command without variables of Coffer, of the test runner and of npm's scripts; `node` comes first
+ * on PATH.
+ */
 function begin(command: string, args: readonly string[], cwd: string, node = process.execPath): Child {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(COFFER_|NODE_|FORCE_COLOR|npm_(?:package|lifecycle))/.test(name),
@@ -50,7 +54,7 @@ async function run(child: Child, signal: AbortSignal): Promise<Result> {
   return { code, out, err }
 }
 
-/** Runs npm. Where there is no registry, `offline` is set, and what is returned has no meaning. */
+/** Runs npm and returns its stdout. Sets `offline` where no registry is reachable. */
 async function npm(cwd: string, ...args: string[]): Promise<string> {
   const { code, out, err } = await run(begin('npm', args, cwd), deadline)
   if (code !== 0 && OFFLINE.test(err)) offline = true
@@ -61,13 +65,13 @@ async function npm(cwd: string, ...args: string[]): Promise<string> {
 function install(folder: string, what: string): Promise<string> {
   mkdirSync(folder)
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ private: true, type: 'module' }))
-  // Native parts of lmdb, and the binary of npm's `node`, come by scripts.
+  // Install scripts bring the native parts of lmdb and the binary of npm's `node`.
   return npm(folder, 'install', '--ignore-scripts=false', '--no-audit', '--no-fund', '--prefer-offline', what)
 }
 
 async function packAndInstall(): Promise<void> {
   const out = await npm(ROOT, 'pack', '--json', '--pack-destination', dir)
-  // prepack writes to stdout, too.
+  // The output of prepack stands before npm's JSON.
   const [{ filename, files }] = JSON.parse(out.slice(out.search(/^\[$/m)))
   packed = files.map((file: { path: string }) => file.path)
   await install(app, join(dir, filename))
@@ -132,7 +136,7 @@ test('a program in TypeScript compiles against the package', async (t) => {
   assert.equal(code, 0, out)
 })
 
-/** Inits a vault, starts its node, tokenizes by the SDK, and stops the node. Nothing but its log is on stderr. */
+/** Inits a vault, starts its node, tokenizes by the SDK, and stops the node. stderr has log lines only. */
 async function use(name: string, node: string): Promise<void> {
   const command = (...args: string[]): Child => begin(join(app, 'node_modules/.bin/coffer'), args, app, node)
   const signal = AbortSignal.timeout(COMMAND_MS)
@@ -178,7 +182,7 @@ async function use(name: string, node: string): Promise<void> {
   for (const line of log) assert.match(line, /^\{.*\}$/)
 }
 
-test('the package on Node 24: a vault is made and started, gives a token by the SDK, and stops', async (t) => {
+test('the package on Node 24: init, start, a token by the SDK, stop', async (t) => {
   if (!skipOffline(t)) await use('24', process.execPath)
 })
 
