@@ -17,7 +17,7 @@ import { deriveKey, EpochKey } from '../src/crypto/epoch-key.ts'
 import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
 import { tokenText } from '../src/crypto/token.ts'
 import { readEnvFile } from '../src/env/file.ts'
-import { toReferences, toValues } from '../src/env/replace.ts'
+import { replaceReferences, replaceValues } from '../src/env/replace.ts'
 import { PROBLEMS, type Slug } from '../src/errors.ts'
 import { EVENT_NAMES } from '../src/events/log.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
@@ -226,12 +226,12 @@ describe('docs/env.md', () => {
   const [[text], [expected]] = ['before', 'after'].map((language) => blocks('docs/env.md', language))
 
   test('the example: there, and back', () => {
-    const { secrets, text: encrypted } = toReferences(readEnvFile(Buffer.from(text), '.env'), 'app/prod/')
+    const { secrets, text: encrypted } = replaceValues(readEnvFile(Buffer.from(text), '.env'), 'app/prod/')
     assert.equal(encrypted, expected)
     assert.equal(secrets.length, 4)
     const values = new Map(secrets.map(({ name, value }) => [`coffer://${name}`, value]))
     values.set('coffer://shared/token@3', 'coffer://shared/token@3')
-    assert.equal(toValues(readEnvFile(Buffer.from(encrypted), '.env'), values), text)
+    assert.equal(replaceReferences(readEnvFile(Buffer.from(encrypted), '.env'), values), text)
   })
 
   test('what is refused is refused', () => {
@@ -240,7 +240,7 @@ describe('docs/env.md', () => {
     assert.ok(given.length >= 7)
     for (const lines of given) {
       const file = (): unknown =>
-        toReferences(readEnvFile(Buffer.from(`OK=1\n${lines.join('\n')}\nZ=9\n`), '.env'), '')
+        replaceValues(readEnvFile(Buffer.from(`OK=1\n${lines.join('\n')}\nZ=9\n`), '.env'), '')
       assert.throws(file, { name: 'OperatorError' }, lines.join('\n'))
     }
   })

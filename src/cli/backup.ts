@@ -23,19 +23,19 @@ type Options = {
 export function registerBackup(program: Command): void {
   program
     .command('backup')
-    .description('write the entries of the ledger into one file, as they are sealed')
+    .description('write the entries of the ledger, still sealed, into one file')
     .requiredOption('-o, --out <file>', 'the file to write')
     .option('--config <file>', "a node's configuration", DEFAULT_CONFIG)
-    .option('--force', 'overwrite the file, where there is one')
+    .option('--force', 'overwrite an existing file')
     .option('--json', 'print {"file","revision","entries","mappings","bytes","digest","identity"}')
     .addHelpText(
       'after',
       `
-The node may run, or not: the backup is of one revision all the same. It takes memory for the index
-of all tokens, as a node does. It needs no key and holds none in clear: keep keyring.json too, in
-another place, since nobody can read the backup without it.
+The node may run or not: the backup is of one revision in both cases. The command takes memory for
+the index of all tokens, as a node does. It needs no key, and the backup holds no key in clear: also
+keep keyring.json, in another place, since the backup cannot be read without it.
 
-The file has mode 0600, and takes its name when it is whole and on the disk.
+The file has mode 0600, and gets its name once it is complete and on the disk.
 
 Example:
   $ coffer backup -o vault.backup --config ./vault/n1.yaml
@@ -48,7 +48,9 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
   const config = readConfig(file)
   const path = resolve(out)
   if (existsSync(path) && !force)
-    throw new OperatorError(`${path} is there already: name another file, or overwrite it with --force`)
+    throw new OperatorError(`${path} exists already`, {
+      hint: 'name another file, or overwrite the file with --force',
+    })
   const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/backup.ts'),
@@ -60,11 +62,13 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
       writeBackup({ ledger, sink, clock: systemClock, progress: (done) => progress.show(done) }),
     )
     progress.end()
-    if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of somebody else`)
+    if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of another program in etcd`)
     const result = { revision, entries, mappings, bytes, digest, identity }
     if (json) return printJson({ file: path, ...result })
     print(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))
-    note('keep it, and keyring.json in another place: without that nobody can read it')
+    note(
+      'Keep the backup, and keyring.json in another place: without keyring.json the backup cannot be read.',
+    )
   } finally {
     progress.end()
     await ledger.close()

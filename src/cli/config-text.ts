@@ -1,40 +1,40 @@
-// The configuration that coffer init writes, with a comment at everything a person may want to change.
+// The configuration written by coffer init, with a comment at every setting a person may want to change.
 import { stringify } from 'yaml'
 import { hashKey } from '../http/auth.ts'
 
-type Contents = {
+type ConfigText = {
   readonly node: string
   readonly port: number
   readonly keys: readonly (readonly [owner: string, key: string])[]
   readonly fields: readonly string[]
-  /** The nodes of a cluster, this one among them; absent for a node of its own. */
+  /** The cluster of the node; absent for a single node. */
   readonly cluster?: Cluster
 }
 
 type Cluster = {
   readonly nodes: readonly { readonly node: string; readonly port: number }[]
-  /** The etcd cluster's own, random. */
+  /** The random token of the etcd cluster. */
   readonly token: string
 }
 
-/** Node i (0, 1, 2) of a cluster listens on PORT+10i, its etcd member beside that. */
+/** Node i (0, 1, 2) of a cluster listens on PORT+10i, its etcd member on the next two ports. */
 export function portOf(first: number, i: number): number {
   return first + 10 * i
 }
 
-/** Above the node's own port: where the others, and clients, reach its etcd member. */
+/** The ports of a node's etcd member, after the node's port: for clients, and for other members. */
 const CLIENT = 1
 const PEER = 2
 
-/** The last port of a cluster, counted from its first. */
+/** The last port of a cluster, relative to its first port. */
 export const LAST_PORT = portOf(0, 2) + PEER
 
-/** A name that YAML would read as something else comes in quotes. */
+/** The text as a YAML string, quoted where YAML would read another type. */
 function scalar(text: string): string {
   return stringify(text, { lineWidth: 0 }).trimEnd()
 }
 
-export function configText({ node, port, keys, fields, cluster }: Contents): string {
+export function configText({ node, port, keys, fields, cluster }: ConfigText): string {
   const owners = keys.flatMap(([owner, key]) => [
     `  - id: ${scalar(owner)}`,
     '    keys:',
@@ -85,7 +85,7 @@ function embeddedText(): string {
 function clusterText(node: string, port: number, { nodes, token }: Cluster): string {
   const url = (of: number): string => `https://127.0.0.1:${of}`
   const members = nodes.map((other) => `${other.node}: ${url(other.port + PEER)}`)
-  return `# The ledger is an etcd cluster with one member in every node. The certificates are for it alone, and end
+  return `# The ledger is an etcd cluster, one member in every node. The certificates serve etcd alone, and end
 # after two years: \`coffer init DIR --renew\` makes new ones.
 ledger:
   kind: etcd

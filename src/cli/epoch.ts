@@ -1,4 +1,4 @@
-// coffer epoch: the epochs of the caller's owner, and opening the next one.
+// coffer epoch: lists the epochs of the caller's owner, and opens the next epoch.
 import type { Command } from 'commander'
 import { UsageError } from '../errors.ts'
 import { ENVIRONMENT, withClient } from './terminal/connect.ts'
@@ -9,12 +9,12 @@ type Options = { readonly json?: boolean }
 export function registerEpoch(program: Command): void {
   const epoch = program
     .command('epoch')
-    .description('the epochs of your tokens; `epoch rotate` opens the next one')
+    .description('list the epochs of your tokens; `epoch rotate` opens the next epoch')
     .option('--json', 'print the answer of GET /epochs, or of POST /rotate-epoch')
     .addHelpText(
       'after',
       `
-After a rotation the same value gets another token; tokens of earlier epochs go on resolving.
+After a rotation the same value gets another token; tokens of earlier epochs still resolve.
 
 Example:
   $ coffer epoch
@@ -25,11 +25,11 @@ ${ENVIRONMENT}`,
   epoch
     .command('rotate')
     .description('open the next epoch')
-    .requiredOption('--to <n>', 'the epoch to open: the active one plus one')
+    .requiredOption('--to <n>', 'the epoch to open: the active epoch + 1')
     .addHelpText(
       'after',
       `
-To name the active epoch is no mistake: nothing happens, so a command whose answer was lost can be repeated.
+With the number of the active epoch nothing happens: if the answer was lost, run the command again.
 
 Example:
   $ coffer epoch rotate --to 2
@@ -52,9 +52,9 @@ async function show({ json }: Options): Promise<void> {
 
 async function rotate({ to }: { readonly to: string }, command: Command): Promise<void> {
   const number = Number(to)
-  if (!/^[1-9]\d{0,9}$/.test(to)) throw new UsageError('--to must be the number of an epoch: 1, 2, …')
+  if (!/^[1-9]\d{0,9}$/.test(to)) throw new UsageError('--to must be the number of an epoch, such as 2')
   const answer = await withClient((coffer) => coffer.rotateEpoch(number))
-  // Commander gives --json to the command above.
+  // Commander assigns --json to the parent command.
   if (command.optsWithGlobals<Options>().json) printJson(answer)
   else print(answer.rotated ? `epoch ${answer.epoch} is open` : `epoch ${answer.epoch} was open already`)
 }

@@ -1,5 +1,5 @@
-// coffer init --renew: new certificates for nodes that are there, signed by the authority that made the old
-// ones.
+// coffer init --renew: new certificates for existing nodes, signed by the authority of their old
+// certificates.
 import { X509Certificate } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
@@ -16,8 +16,8 @@ import { note, print, printJson, table } from './terminal/terminal.ts'
 type Renewed = { readonly node: string; readonly tls: TlsFiles; readonly issued: Issued }
 
 /**
- * Every certificate is made before the first one is replaced. Throws OperatorError, ConfigError,
- * PrivateFileError.
+ * Makes all certificates before replacing any. Throws OperatorError, ConfigError, PrivateFileError,
+ * FileError.
  */
 export async function renew(dir: string, json: boolean): Promise<void> {
   const renewed: Renewed[] = []
@@ -26,18 +26,20 @@ export async function renew(dir: string, json: boolean): Promise<void> {
     if (tls) renewed.push({ node: config.node, tls, issued: await issue(config, tls) })
   }
   if (renewed.length === 0)
-    throw new OperatorError(`no node of ${resolve(dir)} has certificates: only those of \`--nodes 3\` have`)
+    throw new OperatorError(`no node of ${resolve(dir)} has certificates`, {
+      hint: 'only nodes made by `coffer init --nodes 3` have certificates',
+    })
   for (const { tls } of renewed) for (const file of [tls.key, tls.cert]) checkReplaceable(file)
   for (const { tls, issued } of renewed) {
     replaceFile(tls.key, issued.key, { mode: 0o600 })
     replaceFile(tls.cert, issued.cert)
   }
   if (json) printJson({ renewed: renewed.map(({ node }) => node) })
-  else tell(renewed)
-  note('The nodes take them up when they are restarted: one after the other, so that the others go on.')
+  else printRenewed(renewed)
+  note('A node uses its new certificate after a restart. Next: restart the nodes, one after the other.')
 }
 
-function tell(renewed: readonly Renewed[]): void {
+function printRenewed(renewed: readonly Renewed[]): void {
   const rows = renewed.map(({ node, tls, issued }) => {
     const until = new Date(new X509Certificate(issued.cert).validTo).toISOString()
     return [node, tls.cert, until]
@@ -59,13 +61,16 @@ async function issue({ node, ledger }: Config, { ca }: TlsFiles): Promise<Issued
   }
 }
 
-/** The key stands beside the certificate, as `coffer init` has put it there. */
+/** `coffer init` puts the key beside the certificate. Throws OperatorError if a file is missing. */
 function readAuthority(ca: string): Issued {
   const key = join(dirname(ca), 'ca.key')
   for (const file of [ca, key]) {
     if (!existsSync(file)) {
       throw new OperatorError(
-        `${file} is missing: only the authority that made the certificates can renew them; put it back from where it is kept`,
+        `${file} is missing: only the authority of the old certificates can renew them`,
+        {
+          hint: 'put the file back from where it is kept',
+        },
       )
     }
   }

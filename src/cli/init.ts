@@ -1,4 +1,4 @@
-// coffer init: the files of a new node, or of three with their certificates, and an API key for each owner.
+// coffer init: the files of one new node, or of three nodes with certificates, and an API key for each owner.
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -22,13 +22,13 @@ type InitOptions = {
   readonly port: number
 }
 
-/** `owners` has each owner's API key: it stands nowhere else. */
-export type Made = {
+/** `owners`: the API key of each owner, stored nowhere else. */
+export type NewVault = {
   readonly owners: Readonly<Record<string, string>>
   readonly nodes: readonly string[]
   /** The configuration file of each node. */
   readonly configs: readonly string[]
-  /** The command that runs it. */
+  /** The command to start the vault. */
   readonly next: string
 }
 
@@ -36,23 +36,23 @@ export function registerInit(program: Command): void {
   program
     .command('init')
     .description('write the files of a new vault: keyring, configuration, API keys')
-    .argument('<dir>', 'a directory that is empty or not there yet')
+    .argument('<dir>', 'an empty or a new directory')
     .option('--nodes <count>', 'how many nodes: 1, or 3 with an etcd member each', '1')
     .option('--owner <name>', 'an owner; can be repeated (default: "default")', collect)
-    .option('--field <path>', 'a field of records that becomes a token; can be repeated', collect)
+    .option('--field <path>', 'a field of records to replace by tokens; can be repeated', collect)
     .option('--port <port>', 'the port to listen on, on 127.0.0.1', '8200')
-    .option('--renew', 'new certificates for the nodes of <dir>, which is there already')
+    .option('--renew', 'make new certificates for the nodes of an existing <dir>')
     .option('--json', 'print {"owners":{NAME:KEY},"nodes":[URL]}; with --renew {"renewed":[NODE]}')
     .addHelpText(
       'after',
       `
 Writes keyring.json and n1.yaml, readable by you alone. The API keys are printed once; only their
-hashes are stored. Keep a copy of keyring.json in a safe place: without it nothing can be read again.
+hashes are stored. Keep a copy of keyring.json in a safe place: without it no data can be read.
 
 With --nodes 3 also n2.yaml, n3.yaml, and tls/: a private authority (CA), and a certificate for the
 etcd member of each node. The nodes listen on PORT, PORT+10 and PORT+20, their members on the two
-ports above. --renew makes new certificates, signed by the same CA; the nodes take them up when they
-are restarted. tls/ca.key serves nothing else: it may be kept elsewhere meanwhile.
+ports after each. --renew makes new certificates, signed by the same CA; a node uses its new
+certificate after a restart. tls/ca.key is only needed for --renew: it may be kept elsewhere.
 
 Example:
   $ coffer init ./vault --owner clinic-a --owner clinic-b --field patient.ssn --field 'contacts[].phone'
@@ -81,7 +81,7 @@ async function init(dir: string, options: Options, command: Command): Promise<vo
   if (options.renew) {
     for (const name of ['nodes', 'owner', 'field', 'port']) {
       if (command.getOptionValueSource(name) === 'cli')
-        throw new UsageError(`--renew only makes certificates: leave out --${name}`)
+        throw new UsageError(`--renew only makes certificates`, { hint: `leave out --${name}` })
     }
     return renew(dir, options.json ?? false)
   }
@@ -90,30 +90,30 @@ async function init(dir: string, options: Options, command: Command): Promise<vo
   const port = readPort(options.port, nodes === '3')
   const made = await (nodes === '3' ? initCluster : initDirectory)({ dir, owners, fields, port })
   if (options.json) printJson({ owners: made.owners, nodes: made.nodes })
-  else tell(made)
+  else printNewVault(made)
 }
 
 function readPort(text: string, cluster: boolean): number {
   const port = Number(text)
   const [least, most] = cluster ? [1, 65535 - LAST_PORT] : [0, 65535]
   if (/^\d+$/.test(text) && port >= least && port <= most) return port
-  const why = cluster ? `(three nodes take ports up to that plus ${LAST_PORT})` : '(0: any that is free)'
+  const why = cluster ? `(three nodes use ports up to the first port + ${LAST_PORT})` : '(0: any free port)'
   throw new UsageError(`--port must be a number from ${least} to ${most} ${why}`)
 }
 
-/** For a person: keys on stdout, what to do with them on stderr. */
-export function tell(made: Made): void {
-  note('The API keys, shown this once:')
-  print(table([['owner', 'API key'], ...Object.entries(made.owners)]))
-  note(`\nKeep a copy of keyring.json in a safe place: without it nothing can be read again.`)
-  note(`Next: ${made.next}`)
+/** Prints the API keys on stdout, and the next steps on stderr. */
+export function printNewVault(vault: NewVault): void {
+  note('The API keys, shown only now:')
+  print(table([['owner', 'API key'], ...Object.entries(vault.owners)]))
+  note(`\nKeep a copy of keyring.json in a safe place: without it no data can be read.`)
+  note(`Next: ${vault.next}`)
 }
 
 /**
- * One node. Writes everything or nothing. Throws OperatorError: 2 for names that cannot be, 1 where `dir` is
- * not empty.
+ * Writes all files of one node, or none. Throws UsageError for invalid names, OperatorError if `dir` is not
+ * empty.
  */
-export function initDirectory({ dir, owners, fields, port }: InitOptions): Made {
+export function initDirectory({ dir, owners, fields, port }: InitOptions): NewVault {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const [node] = NODES
   const name = `${node}.yaml`
@@ -132,8 +132,8 @@ export function initDirectory({ dir, owners, fields, port }: InitOptions): Made 
   }
 }
 
-/** Three nodes, as initDirectory. */
-async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<Made> {
+/** Writes all files of three nodes, or none. Throws UsageError, OperatorError. */
+async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<NewVault> {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
   const token = `coffer-${randomHex(systemClock, 16)}`
@@ -163,24 +163,26 @@ async function initCluster({ dir, owners, fields, port: first }: InitOptions): P
 
 /** Names are relative to `dir`; all files have mode 0600. */
 function writeAll(dir: string, files: readonly (readonly [name: string, text: string])[]): void {
-  const there = existsSync(dir)
-  if (there && readdirSync(dir).length > 0)
-    throw new OperatorError(`${resolve(dir)} is not empty: name another directory, or empty this one`)
+  const existed = existsSync(dir)
+  if (existed && readdirSync(dir).length > 0)
+    throw new OperatorError(`${resolve(dir)} is not empty`, {
+      hint: 'name another directory, or empty the directory',
+    })
   try {
     for (const [name, text] of files) {
       mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o700 })
       replaceFile(join(dir, name), text)
     }
   } catch (error) {
-    // What stands in there now is of this command alone.
-    const made = existsSync(dir) ? readdirSync(dir) : []
-    for (const name of made) rmSync(join(dir, name), { recursive: true, force: true })
-    if (!there) rmSync(dir, { recursive: true, force: true })
+    // The directory was empty before: all its files are of this command.
+    const written = existsSync(dir) ? readdirSync(dir) : []
+    for (const name of written) rmSync(join(dir, name), { recursive: true, force: true })
+    if (!existed) rmSync(dir, { recursive: true, force: true })
     throw error
   }
 }
 
-/** The configuration's own rules judge the names. Throws OperatorError with every fault. */
+/** Checks the names by the rules of the configuration. Throws UsageError with every fault. */
 function checkNames(yaml: string, file: string): void {
   try {
     parseConfig(yaml, file)

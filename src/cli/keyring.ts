@@ -1,5 +1,5 @@
-// coffer keyring: changing the root key without a pause. Each step is safe to repeat, and refuses while some
-// node has not completed the step before.
+// coffer keyring: changes the root key while the nodes run. Each step is safe to repeat, and is refused until
+// all nodes have completed the step before.
 import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
@@ -21,10 +21,10 @@ import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
-/** A keyring file and the nodes that read it: all nodes may share one file. */
+/** A keyring file and the nodes with this keyring; all nodes may share one file. */
 type KeyringFile = { readonly path: string; readonly keyring: Keyring; readonly nodes: readonly Config[] }
 
-/** A rewrap fails after this long without progress. */
+/** How long a rewrap may make no progress. */
 const STALLED_MS = 30_000
 const POLL_MS = 50
 

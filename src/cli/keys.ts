@@ -1,4 +1,4 @@
-// coffer keys: the API keys in the configuration files of one vault. The files keep their comments.
+// coffer keys: the API keys in the configuration files of a vault. The files keep their comments.
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
@@ -21,13 +21,13 @@ type Options = {
 export function registerKeys(program: Command): void {
   const keys = program
     .command('keys')
-    .description('API keys: add, remove, list')
+    .description('add, remove and list API keys')
     .addHelpText(
       'after',
       `
 Name the configuration files of all nodes of the vault, so that a key is known to all of them.
-A node that runs on this machine is told to re-read its owners (SIGHUP); on other machines
-send the signal yourself.
+A node that runs on this machine re-reads its owners (SIGHUP); on other machines send the signal
+yourself.
 
 Example:
   $ coffer keys add --config ./vault/n1.yaml --owner clinic-a
@@ -36,9 +36,9 @@ Example:
     )
   keys
     .command('add')
-    .description('make a key and print it, once; makes the owner too where it is new')
+    .description('make a key and print it, once; a new owner is added, too')
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
-    .requiredOption('--owner <name>', 'the owner that the key stands for')
+    .requiredOption('--owner <name>', 'the owner of the key')
     .option('--id <id>', 'the name of the key in logs and histories (default: k1, k2, …)')
     .option('--json', 'print {"owner","id","key"}')
     .addHelpText(
@@ -60,7 +60,7 @@ Example:
     .action(remove)
   keys
     .command('list')
-    .description('the keys of all owners, or of one; of a key only its hash is known')
+    .description('list the keys of all owners, or of one owner; only hashes of keys are stored')
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
     .option('--owner <name>', 'only this owner')
     .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256"}]}]}')
@@ -70,10 +70,12 @@ Example:
 
 function add({ config: files, owner = '', id: wanted, json }: Options): void {
   const configs = files.map(readConfig)
-  const there = configs.flatMap((config) => keysOf(config, owner).map((key) => key.id))
-  const id = wanted ?? nextId(there)
-  if (there.includes(id))
-    throw new OperatorError(`${owner} has a key ${id} already: choose another --id, or remove that key first`)
+  const taken = configs.flatMap((config) => keysOf(config, owner).map((key) => key.id))
+  const id = wanted ?? nextId(taken)
+  if (taken.includes(id))
+    throw new OperatorError(`${owner} has a key ${id} already`, {
+      hint: 'choose another --id, or remove that key first',
+    })
   const key = newApiKey(systemClock)
   edit(configs, (document) => {
     const entry = document.createNode({ id, sha256: hashKey(key) })
@@ -83,18 +85,18 @@ function add({ config: files, owner = '', id: wanted, json }: Options): void {
   })
   if (json) printJson({ owner, id, key })
   else {
-    note(`Key ${id} of ${owner}, shown this once:`)
+    note(`Key ${id} of ${owner}, shown only now:`)
     print(key)
   }
-  tellNodes(configs)
+  reloadNodes(configs)
 }
 
 function remove({ config: files, owner = '', id, json }: Options): void {
-  if (id === undefined) throw new UsageError('--id says which key; `coffer keys list` shows them')
+  if (id === undefined) throw new UsageError('--id is missing', { hint: '`coffer keys list` shows the ids' })
   const configs = files.map(readConfig)
   const having = configs.filter((config) => keysOf(config, owner).some((key) => key.id === id))
   if (having.length === 0)
-    throw new OperatorError(`${owner} has no key ${id}: \`coffer keys list\` shows those that there are`)
+    throw new OperatorError(`${owner} has no key ${id}`, { hint: '`coffer keys list` shows the keys' })
   edit(having, (document) => {
     const found = ownerNode(document, owner)
     const list = found && keysNode(document, found)
@@ -103,14 +105,14 @@ function remove({ config: files, owner = '', id, json }: Options): void {
   })
   if (json) printJson({ owner, id, removed: true })
   else note(`key ${id} of ${owner} is removed`)
-  tellNodes(having)
+  reloadNodes(having)
 }
 
 function list({ config: files, owner, json }: Options): void {
   const configs = files.map(readConfig)
   const wanted = configs.map(({ owners }) => owners.filter(({ id }) => owner === undefined || id === owner))
   if (owner !== undefined && wanted.every((owners) => owners.length === 0))
-    throw new OperatorError(`there is no owner ${owner}: leave --owner out to see all`)
+    throw new OperatorError(`there is no owner ${owner}`, { hint: 'leave out --owner to see all owners' })
   const all = merge(wanted)
   if (json) {
     printJson({ owners: all })
@@ -123,7 +125,7 @@ function list({ config: files, owner, json }: Options): void {
   print(table([['owner', 'key', 'sha256', ''], ...rows, ...none]))
 }
 
-/** Of several files; the same key of the same owner once. */
+/** The owners of several files; the same key of the same owner once. */
 function merge(lists: readonly (readonly OwnerConfig[])[]): OwnerConfig[] {
   const owners = new Map<string, OwnerConfig['keys'][number][]>()
   for (const { id, keys } of lists.flat()) {
@@ -143,13 +145,13 @@ function keysOf(config: Config, owner: string): OwnerConfig['keys'] {
   return config.owners.find(({ id }) => id === owner)?.keys ?? []
 }
 
-/** One above the highest: a number that was used stays with its key in the histories. */
-function nextId(there: readonly string[]): string {
-  const numbers = there.map((id) => Number(/^k([1-9]\d{0,8})$/.exec(id)?.[1] ?? 0))
+/** One above the highest number: histories may still name the number of a removed key. */
+function nextId(taken: readonly string[]): string {
+  const numbers = taken.map((id) => Number(/^k([1-9]\d{0,8})$/.exec(id)?.[1] ?? 0))
   return `k${Math.max(0, ...numbers) + 1}`
 }
 
-/** Edits all files or, where one would not be right any more, none. Throws OperatorError with the faults. */
+/** Edits all files, or none if a result is not valid. Throws UsageError with the faults, FileError. */
 function edit(configs: readonly Config[], change: (document: Document) => void): void {
   const edited = configs.map(({ file }) => {
     const document = parseDocument(readFileSync(file, 'utf8'), { schema: 'core' })
@@ -168,7 +170,7 @@ function edit(configs: readonly Config[], change: (document: Document) => void):
   for (const { file, text } of edited) replaceFile(file, text)
 }
 
-/** The file has been read as a configuration, so the owners are a list. */
+/** readConfig has checked the file: the owners are a list. */
 function ownersNode(document: Document): YAMLSeq {
   const owners = document.get('owners')
   if (!isSeq(owners)) throw new OperatorError('the owners are not a list')
@@ -184,7 +186,7 @@ function ownerNode(document: Document, owner: string): YAMLMap | undefined {
 function keysNode(document: Document, owner: YAMLMap): YAMLSeq {
   const keys = owner.get('keys')
   if (isSeq(keys)) {
-    // `keys: []` would go on in one line.
+    // A key added to `keys: []` would stay on the same line.
     if (keys.items.length === 0) keys.flow = false
     return keys
   }
@@ -194,7 +196,7 @@ function keysNode(document: Document, owner: YAMLMap): YAMLSeq {
   return made
 }
 
-function tellNodes(configs: readonly Config[]): void {
+function reloadNodes(configs: readonly Config[]): void {
   for (const config of configs) {
     const now = runningNode(config)
     if (!now) {
@@ -202,6 +204,6 @@ function tellNodes(configs: readonly Config[]): void {
       continue
     }
     sendHangUp(config, now)
-    note(`node ${config.node} (process ${now.pid}) is told to re-read its owners`)
+    note(`node ${config.node} (process ${now.pid}) re-reads its owners`)
   }
 }

@@ -24,19 +24,19 @@ function build(): Command {
   const program = new Command('coffer')
     .description('A vault for tokens that stand for sensitive values, and for secrets with a history.')
     .version(VERSION, '-V, --version', 'print the version')
-    .exitOverride() // subcommands made from this one inherit it, and the next two
+    .exitOverride() // subcommands inherit the settings of this line and the next two
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coffer: ')) })
-    .showHelpAfterError('Add --help to see how it is used.')
+    .showHelpAfterError('Add --help to see how the command is used.')
     .addHelpText(
       'after',
       `
 Example:
-  $ coffer demo                                              see it work, in ten seconds
+  $ coffer demo                                              see Coffer work, in ten seconds
   $ coffer init ./vault --owner clinic-a --field patient.ssn
   $ coffer start --config ./vault/n1.yaml
   $ COFFER_KEY=cof_… coffer status
 
-\`coffer COMMAND --help\` has an example of every command.`,
+\`coffer COMMAND --help\` shows an example of the command.`,
     )
   registerInit(program)
   registerStart(program)
@@ -52,8 +52,8 @@ Example:
   registerReplica(program)
   registerMember(program)
   registerDemo(program)
-  // Behind a command its own options are meant: `secret get --version 2`. Set last, so that no command
-  // inherits it.
+  // Options after a command belong to the command: `secret get --version 2`. Set last: commands must not
+  // inherit it.
   return program.enablePositionalOptions()
 }
 
@@ -63,7 +63,7 @@ async function main(): Promise<number> {
     await build().parseAsync()
     return Number(process.exitCode ?? 0)
   } catch (error) {
-    // Its message has been printed already.
+    // Commander has printed the message already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USED_WRONGLY
     const { text, exitCode } = explain(error)
     note(`coffer: ${text}`)
@@ -71,12 +71,12 @@ async function main(): Promise<number> {
   }
 }
 
-// node:sqlite calls itself experimental; that is nothing for who runs a command.
+// node:sqlite warns that it is experimental; the warning does not help users of the command line.
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   if (warning.name !== 'ExperimentalWarning') note(`${warning.name}: ${warning.message}`)
 })
-// Who reads the output may stop reading, as `head` does.
+// The reader of the output may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
   process.exit(0)

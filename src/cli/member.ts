@@ -1,4 +1,4 @@
-// coffer member: the members of the etcd cluster, and one that takes its place anew because its data is gone.
+// coffer member: lists the members of the etcd cluster, and replaces a member after the loss of its data.
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Command } from 'commander'
@@ -9,7 +9,7 @@ import { lockStopped } from './local/node-process.ts'
 import { TemporaryMembers } from './local/temporary-members.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
-/** A learner takes the others' snapshot and log first: up to 8 GiB. */
+/** How long a learner may take for the snapshot and log of the other members: up to 8 GiB. */
 const IN_SYNC_MS = 30 * 60_000
 
 type Options = { readonly config: string; readonly json?: boolean }
@@ -29,7 +29,7 @@ Example:
     )
   member
     .command('list')
-    .description('who is in the cluster, who answers, who leads')
+    .description('list the members, and which of them are ready and lead')
     .requiredOption('--config <file>', 'the configuration of any node')
     .option('--json', 'print {"members":[{"node","id","peer","learner","ready","leader"}]}')
     .addHelpText('after', '\nExample:\n  $ coffer member list --config ./vault/n1.yaml')
@@ -37,16 +37,16 @@ Example:
   member
     .command('replace')
     .argument('<node>', 'the node whose member has lost its data')
-    .description('take a member out of the cluster, and in again with nothing')
-    .requiredOption('--config <file>', 'the configuration of that node, or of one beside it')
+    .description('remove a member from the cluster, and add it again without data')
+    .requiredOption('--config <file>', 'the configuration of that node, or a configuration beside it')
     .option('--json', 'print {"node","replaced":true}')
     .addHelpText(
       'after',
       `
-A member whose data is gone must not be started again as if nothing had been: it has promised what it no
-longer knows. So it is removed, added as a learner without a vote, and promoted when it has what the others
-have. The node must be stopped, and the other members must run and be a majority. What is left of the old
-data is renamed to etcd.replaced. An interrupted replacement is repeated.
+A member without its data must not simply start again: its votes of before are part of the cluster. So
+the member is removed, added as a learner without a vote, and promoted once it has the data of the other
+members. The node must be stopped, and the other members must run and be a majority. The rest of the old
+data is renamed to etcd.replaced. After an interruption run the command again.
 
 Example:
   $ coffer member replace n2 --config ./vault/n2.yaml
@@ -85,13 +85,13 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
   const hold = lockStopped(config)
   const membership = new Membership(ledger, member.client)
   try {
-    await membership.list() // before anything is changed: is there anybody to ask?
+    await membership.list() // fails before any change if no member answers
     await membership.remove(node, member.peer)
     const directory = new MemberDirectory(config)
     setAside(directory.path)
     await membership.addLearner(member.peer)
     directory.markJoining()
-    note(`member ${node} is added without a vote; it takes over what the others have`)
+    note(`member ${node} is added without a vote; it now copies the data of the other members`)
     const members = TemporaryMembers.start([config], note)
     try {
       await membership.promote(member.peer, IN_SYNC_MS)
@@ -103,27 +103,30 @@ async function replace(node: string, { config: file, json }: Options): Promise<v
     hold.release()
   }
   if (json) printJson({ node, replaced: true })
-  else print(`member ${node} has its place again`)
+  else print(`member ${node} is replaced`)
   note(`Next: coffer start --config ${config.file}`)
 }
 
-type Found = {
+type NodeWithMember = {
   readonly config: Config
   readonly ledger: LedgerSettings
   readonly member: MemberSettings
 }
 
-/** The node's configuration: the one that is named, or its neighbour. Throws OperatorError. */
-function find(node: string, named: Config): Found {
+/** The node's configuration: the named file, or a file beside it. Throws UsageError, ConfigError. */
+function find(node: string, named: Config): NodeWithMember {
   const config = named.node === node ? named : readConfig(join(dirname(named.file), `${node}.yaml`))
   const { ledger } = config
-  if (config.node !== node) throw new UsageError(`${config.file} is the configuration of ${config.node}`)
+  if (config.node !== node)
+    throw new UsageError(`${config.file} is the configuration of node ${config.node}`, {
+      hint: `name the configuration of node ${node}`,
+    })
   if (!ledger.member)
     throw new UsageError(`node ${node} runs no member of its own (ledger.member in ${config.file})`)
   return { config, ledger, member: ledger.member }
 }
 
-/** Of those set aside before, none is kept. */
+/** Replaces a directory that was set aside before. */
 function setAside(path: string): void {
   if (!existsSync(path)) return
   rmSync(`${path}.replaced`, { recursive: true, force: true })

@@ -1,4 +1,4 @@
-// coffer replica: whether a stopped node's replica is what its ledger says, and throwing it away.
+// coffer replica: compares a stopped node's replica with the ledger, and removes a replica.
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Command } from 'commander'
@@ -14,11 +14,11 @@ type Options = { readonly config: string; readonly json?: boolean }
 export function registerReplica(program: Command): void {
   const replica = program
     .command('replica')
-    .description('the replica of a stopped node: verify, reset')
+    .description('verify or reset the replica of a stopped node')
     .addHelpText(
       'after',
       `
-The replica is what a node has made of the ledger; it can be thrown away and is then built again.
+A replica is built from the ledger; after a reset the node builds it again.
 
 Example:
   $ coffer replica verify --config ./vault/n1.yaml
@@ -26,15 +26,15 @@ Example:
     )
   replica
     .command('verify')
-    .description('read the replica through, build another from the ledger, and compare them')
+    .description('read the replica, build another replica from the ledger, and compare both')
     .requiredOption('--config <file>', 'the configuration of the stopped node')
     .option('--json', 'print {"node","kind","revision","digest","rebuilt","same"}')
     .addHelpText(
       'after',
       `
-Needs as much free disk as the replica takes. Ends with 1 where anything is wrong;
-then \`coffer replica reset\` helps. With ledger.kind etcd the members of other nodes must serve,
-and the replica catches up with the ledger first, as it would at a start.
+Needs as much free disk as the replica takes. The exit code is 1 if anything is wrong; then
+\`coffer replica reset\` helps. With ledger.kind etcd the members of other nodes must run, and the
+replica first catches up with the ledger, as at a start.
 
 Example:
   $ coffer replica verify --config ./vault/n1.yaml`,
@@ -60,7 +60,7 @@ async function verify({ config: file, json }: Options): Promise<void> {
     const result = await verifyNode({ data, ledger, clock: systemClock, lost })
     const fine = result.kind === 'absent' || (result.kind === 'compared' && result.digest === result.rebuilt)
     if (json) printJson({ node: config.node, ...result, same: fine })
-    else tell(result)
+    else printCheck(result)
     if (!fine) process.exitCode = FAILED
   } finally {
     hold.release()
@@ -69,7 +69,7 @@ async function verify({ config: file, json }: Options): Promise<void> {
 
 type ReplicaCheck = Awaited<ReturnType<typeof import('../replica/verify.ts').verifyNode>>
 
-function tell(result: ReplicaCheck): void {
+function printCheck(result: ReplicaCheck): void {
   switch (result.kind) {
     case 'absent':
       print('there is no replica: the next start builds it')
@@ -77,12 +77,12 @@ function tell(result: ReplicaCheck): void {
     case 'damaged':
       print(`the ${result.what} is damaged: ${result.reason}`)
       if (result.what === 'replica')
-        note('`coffer replica reset` removes it, and the next start builds it again')
-      else note('the ledger is the truth and is not rebuilt: move it to another place, and restore a backup')
+        note('Next: coffer replica reset; then the next start builds the replica again')
+      else note('A ledger cannot be rebuilt: move it to another place, and restore a backup.')
       break
     case 'ahead':
       print(`the replica is at revision ${result.revision}, the ledger only at ${result.head}`)
-      note('was an older ledger put in its place? Then `coffer replica reset`')
+      note('Was the ledger replaced by an older one? Then run `coffer replica reset`.')
       break
     case 'compared':
       print(`replica at revision ${result.revision}`)
@@ -102,22 +102,22 @@ function reset({ config: file, json }: Options): void {
   needsLedger(config)
   const hold = lockStopped(config)
   try {
-    // Also those that a start has set aside.
+    // Also damaged replicas, which a start sets aside.
     const names = readdirSync(config.data).filter((name) => /^replica(\.damaged.*)?$/.test(name))
     for (const name of names) rmSync(join(config.data, name), { recursive: true, force: true })
     if (json) printJson({ node: config.node, removed: names.length > 0 })
     else print(names.length > 0 ? 'the replica is removed' : 'there was no replica')
-    note(`node ${config.node} builds it from the ledger when it starts`)
+    note(`node ${config.node} builds its replica from the ledger when it starts`)
   } finally {
     hold.release()
   }
 }
 
-/** Without its ledger a replica is all there is; that of etcd is elsewhere. Throws OperatorError. */
+/** Throws OperatorError if the node has no ledger to compare with; a shared ledger is elsewhere. */
 function needsLedger({ data, ledger, node }: Config): void {
   const file = DRIVERS[ledger.kind].file(data)
   if (!existsSync(file ?? data))
-    throw new OperatorError(
-      `there is no ${file === undefined ? data : `ledger in ${data}`}: has node ${node} ever been started with this configuration?`,
-    )
+    throw new OperatorError(`there is no ${file === undefined ? data : `ledger in ${data}`}`, {
+      hint: `has node ${node} ever been started with this configuration?`,
+    })
 }

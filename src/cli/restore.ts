@@ -1,5 +1,4 @@
-// coffer restore: a backup into an empty ledger, which gets an identity of its own. The nodes are stopped
-// meanwhile.
+// coffer restore: puts a backup into an empty ledger of stopped nodes. The ledger gets a new identity.
 import { createReadStream, existsSync, mkdirSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -21,19 +20,19 @@ export function registerRestore(program: Command): void {
   program
     .command('restore')
     .description('put a backup into an empty ledger')
-    .argument('<file>', 'the backup, as `coffer backup` writes it')
+    .argument('<file>', 'a backup written by `coffer backup`')
     .requiredOption('--config <file...>', 'the configuration of a stopped node')
     .option('--json', 'print {"file","entries","mappings","digest","identity"}')
     .addHelpText(
       'after',
       `
-The backup is read through first: one that is damaged or cut off is refused, and so is a keyring
-that cannot open it (copy keyring.json from the vault that the backup was made of). Then the ledger
-must be empty. It gets a new identity; tokens stay what they are. A restore that was interrupted
-leaves a ledger that no node starts with: the same restore again finishes it.
+The whole backup is read first: a damaged or incomplete backup is refused, and so is a keyring that
+cannot open the backup (copy keyring.json from the vault of the backup). The ledger must be empty. It
+gets a new identity; tokens stay the same. After an interrupted restore no node starts with the
+ledger: run the same restore again to complete it.
 
-With an etcd member in every node, the configurations of the other nodes are found beside the one
-that is named, NODE.yaml. Their members run in this command, and stop with it.
+If every node has an etcd member, the configurations of the other nodes (NODE.yaml) are found beside
+the named configuration. The members run within this command, and stop with it.
 
 Example:
   $ coffer init ./other --owner clinic-a
@@ -53,29 +52,32 @@ async function restore(name: string, { config: names, json }: Options): Promise<
       mkdirSync(node.data, { recursive: true, mode: 0o700 })
       holds.push(lockStopped(node))
     }
-    const backup = await verified(file)
+    const backup = await verify(file)
     await checkKeyrings(nodes, backup)
-    const identity = await put(file, backup, nodes)
+    const identity = await restoreInto(nodes, file, backup)
     const { entries, mappings, digest } = backup
     const result = { entries, mappings, digest, identity }
     if (json) printJson({ file, ...result })
-    else print(table([['restored', file], ...Object.entries(result).map(([what, is]) => [what, String(is)])]))
-    tellNext(nodes)
+    else
+      print(
+        table([['restored', file], ...Object.entries(result).map(([name, value]) => [name, String(value)])]),
+      )
+    noteNextStep(nodes)
   } finally {
     for (const hold of holds) hold.release()
   }
 }
 
-/**
- * All nodes of one ledger; those that are named, and those found beside them. Throws OperatorError,
- * ConfigError.
- */
+/** The named nodes of one ledger, and the nodes found beside them. Throws OperatorError, ConfigError. */
 function nodesOf(named: readonly Config[]): Config[] {
   const [{ ledger: first }] = named
   const nodes = new Map(named.map((config) => [config.node, config]))
-  if (nodes.size < named.length) throw new UsageError('--config names one node twice: name each once')
+  if (nodes.size < named.length)
+    throw new UsageError('--config names one node twice', { hint: 'name each node once' })
   if (!DRIVERS[first.kind].shared && named.length > 1)
-    throw new UsageError(`a node with ledger.kind ${first.kind} has a ledger of its own: name one`)
+    throw new UsageError(`a node with ledger.kind ${first.kind} has a ledger of its own`, {
+      hint: 'name one node',
+    })
   for (const { file, ledger } of named) {
     for (const name of Object.keys(ledger.member?.cluster ?? {})) {
       const sibling = join(dirname(file), `${name}.yaml`)
@@ -84,20 +86,20 @@ function nodesOf(named: readonly Config[]): Config[] {
   }
   for (const { file, ledger } of nodes.values()) {
     if (ledgerName(ledger) !== ledgerName(first))
-      throw new OperatorError(
-        `${file} has another ledger than ${named[0].file}: restore them one after the other`,
-      )
+      throw new OperatorError(`${file} has another ledger than ${named[0].file}`, {
+        hint: 'restore one ledger after the other',
+      })
   }
   return [...nodes.values()]
 }
 
-/** What nodes of one ledger have in common. */
+/** The same for all nodes of one ledger, and only for them. */
 function ledgerName(ledger: Config['ledger']): string {
   return [ledger.kind, ...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
 }
 
 /** Throws DamagedBackup, BackupError. */
-async function verified(file: string): Promise<VerifiedBackup> {
+async function verify(file: string): Promise<VerifiedBackup> {
   const [{ verifyBackup }, { DamagedBackup }] = await Promise.all([
     import('../backup/backup.ts'),
     import('../backup/file.ts'),
@@ -122,15 +124,15 @@ async function checkKeyrings(nodes: readonly Config[], { genesis }: VerifiedBack
   const { keyringMismatch } = await import('../server/open.ts')
   for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
     if (keyringMismatch(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
-    throw new OperatorError(
-      `${path} cannot open the backup: copy keyring.json from the vault that it was made of, and restore again`,
-    )
+    throw new OperatorError(`${path} cannot open the backup`, {
+      hint: 'copy keyring.json from the vault of the backup, and restore again',
+    })
   }
 }
 
 /** Returns the ledger's new identity. */
-async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[]): Promise<string> {
-  const [{ openLedger }, { NotEmpty, restore: restoreInto }] = await Promise.all([
+async function restoreInto(nodes: readonly Config[], file: string, backup: VerifiedBackup): Promise<string> {
+  const [{ openLedger }, { NotEmpty, restore: restoreBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/restore.ts'),
   ])
@@ -140,7 +142,7 @@ async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[
     members = TemporaryMembers.start(nodes, (text) => progress.note(text))
     const ledger = await openLedger(nodes[0])
     try {
-      return await restoreInto({
+      return await restoreBackup({
         ledger,
         open: () => createReadStream(file),
         backup,
@@ -152,24 +154,24 @@ async function put(file: string, backup: VerifiedBackup, nodes: readonly Config[
     }
   } catch (error) {
     for (const problem of members?.problems ?? []) progress.note(problem)
-    throw error instanceof NotEmpty ? new OperatorError(`${error.message}: ${wayOut(nodes[0])}`) : error
+    throw error instanceof NotEmpty ? new OperatorError(error.message, { hint: hintFor(nodes[0]) }) : error
   } finally {
     progress.end()
     await members?.stop()
   }
 }
 
-function wayOut({ ledger, data }: Config): string {
+function hintFor({ ledger, data }: Config): string {
   const file = DRIVERS[ledger.kind].file(data)
   return file === undefined
-    ? 'restore into a new cluster, as `coffer init DIR --nodes 3` makes it'
-    : `if it is not needed any more, move ${dirname(file)} to another place, and restore again`
+    ? 'restore into a new cluster, made by `coffer init DIR --nodes 3`'
+    : `if the ledger is no longer needed, move ${dirname(file)} to another place, and restore again`
 }
 
-function tellNext(nodes: readonly Config[]): void {
+function noteNextStep(nodes: readonly Config[]): void {
   for (const { node, data, file } of nodes) {
     if (existsSync(join(data, 'replica')))
-      note(`node ${node} has a replica from before: coffer replica reset --config ${file}`)
+      note(`node ${node} has a replica of an earlier ledger: coffer replica reset --config ${file}`)
   }
-  note(nodes.length === 1 ? `next: coffer start --config ${nodes[0].file}` : 'next: start the nodes')
+  note(nodes.length === 1 ? `Next: coffer start --config ${nodes[0].file}` : 'Next: start the nodes')
 }

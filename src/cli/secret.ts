@@ -1,5 +1,5 @@
 // coffer secret: secrets with their versions. A value is read from a file or from stdin, never from an
-// argument: those are seen by every user of the machine, and stay in the shell's history.
+// argument: every user of the machine sees arguments, and the shell's history keeps them.
 import { isUtf8 } from 'node:buffer'
 import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
@@ -10,20 +10,20 @@ import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Json = { readonly json?: boolean }
-type Write = Json & { readonly valueFrom: string; readonly ifVersion?: number }
-type Get = Json & { readonly version?: number; readonly at?: string }
+type WriteOptions = Json & { readonly valueFrom: string; readonly ifVersion?: number }
+type GetOptions = Json & { readonly version?: number; readonly at?: string }
 
-const VALUE_FROM = ['--value-from <file>', 'where the value is, - for stdin', '-'] as const
+const VALUE_FROM = ['--value-from <file>', 'a file with the value; - for stdin', '-'] as const
 
 export function registerSecret(program: Command): void {
   const secret = program
     .command('secret')
-    .description('secrets: create, update, get, their history, and a list')
+    .description('create, update, get and list secrets, and show their history')
     .addHelpText(
       'after',
       `
-A secret has a name, as app/prod/DB_URL, and versions that never change. References in .env files,
-coffer://app/prod/DB_URL, are what \`coffer env\` is about.
+A secret has a name, such as app/prod/DB_URL, and versions that never change. For references in
+.env files, such as coffer://app/prod/DB_URL, see \`coffer env --help\`.
 
 Example:
   $ printf %s "$DB_URL" | coffer secret create app/prod/DB_URL
@@ -38,14 +38,14 @@ Example:
 function registerWrites(secret: Command): void {
   secret
     .command('create')
-    .description('store a secret that is not there yet')
+    .description('store a new secret')
     .argument('<name>', SECRET_NAME_RULE, nameOf)
     .option(...VALUE_FROM)
     .option('--json', 'print {"name","version","valid_from"}')
     .addHelpText(
       'after',
       `
-The value is stored byte for byte, a line feed at its end too; it must be UTF-8 of at most 64 KiB.
+The value is stored byte for byte, including a line feed at its end; it must be UTF-8, at most 64 KiB.
 
 Example:
   $ printf %s "$DB_URL" | coffer secret create app/prod/DB_URL
@@ -58,12 +58,12 @@ ${ENVIRONMENT}`,
     .description('store the next version of a secret')
     .argument('<name>', SECRET_NAME_RULE, nameOf)
     .option(...VALUE_FROM)
-    .option('--if-version <n>', 'only where that is the latest version', versionOf)
+    .option('--if-version <n>', 'fail unless <n> is the latest version', versionOf)
     .option('--json', 'print {"name","version","valid_from"}')
     .addHelpText(
       'after',
       `
-The value is stored byte for byte, as by \`coffer secret create\`. The same value again is a version, too.
+The value is stored byte for byte, as by \`coffer secret create\`. An equal value makes a new version, too.
 
 Example:
   $ coffer secret update app/prod/tls-key --value-from ./key.pem
@@ -78,13 +78,15 @@ function registerReads(secret: Command): void {
     .command('get')
     .description('print the value of a secret')
     .argument('<name>', SECRET_NAME_RULE, nameOf)
-    .option('--version <n>', 'that version (default: the latest)', versionOf)
-    .addOption(new Option('--at <instant>', 'the version that was the latest then').conflicts('version'))
+    .option('--version <n>', 'the version (default: the latest)', versionOf)
+    .addOption(
+      new Option('--at <instant>', 'the version that was the latest at that instant').conflicts('version'),
+    )
     .option('--json', 'print {"name","value","version","valid_from","valid_to"}')
     .addHelpText(
       'after',
       `
-The value is printed as it is; only on a terminal a line feed is added.
+The value is printed unchanged; only on a terminal a line feed is added.
 
 Example:
   $ coffer secret get app/prod/tls-key > key.pem
@@ -95,14 +97,14 @@ ${ENVIRONMENT}`,
     .action(get)
   secret
     .command('history')
-    .description('the versions of a secret, oldest first, without their values')
+    .description('list the versions of a secret, oldest first, without their values')
     .argument('<name>', SECRET_NAME_RULE, nameOf)
     .option('--json', 'print {"name","versions":[{"version","valid_from","valid_to","key_id","request_id"}]}')
     .addHelpText('after', `\nExample:\n  $ coffer secret history app/prod/DB_URL\n${ENVIRONMENT}`)
     .action(history)
   secret
     .command('list')
-    .description('the names of all secrets, or of those that begin so')
+    .description('list the names of all secrets, or of those with a prefix')
     .argument('[prefix]', 'what the names begin with', prefixOf, '')
     .option('--json', 'print {"names":[…]}')
     .addHelpText('after', `\nExample:\n  $ coffer secret list app/prod/\n${ENVIRONMENT}`)
@@ -117,48 +119,53 @@ function nameOf(text: string): string {
 
 /** Throws OperatorError. */
 function prefixOf(text: string): string {
-  if (!NAME_PART.test(text)) throw new UsageError('PREFIX has characters that are in no name')
+  if (!NAME_PART.test(text)) throw new UsageError('PREFIX has a character that secret names cannot have')
   return text
 }
 
 /** Throws OperatorError. */
 function versionOf(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new UsageError('a version is a number: 1, 2, …')
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new UsageError('a version must be a number, such as 2')
   return Number(text)
 }
 
-async function create(name: string, { valueFrom, json }: Write): Promise<void> {
+async function create(name: string, { valueFrom, json }: WriteOptions): Promise<void> {
   const written = await withClient(async (coffer) => {
     const value = await readValue(valueFrom)
-    return orTell(coffer.createSecret(name, value), {
-      'secret-exists': () => `${name} exists: \`coffer secret update ${name}\` stores its next version`,
+    return explainRefusal(coffer.createSecret(name, value), {
+      'secret-exists': () => [
+        `${name} exists already`,
+        `\`coffer secret update ${name}\` stores its next version`,
+      ],
     })
   })
   if (json) printJson(written)
   else print(`${name} is created`)
 }
 
-async function update(name: string, { valueFrom, ifVersion, json }: Write): Promise<void> {
+async function update(name: string, { valueFrom, ifVersion, json }: WriteOptions): Promise<void> {
   const written = await withClient(async (coffer) => {
     const value = await readValue(valueFrom)
-    return orTell(coffer.updateSecret(name, value, ifVersion === undefined ? {} : { ifVersion }), {
-      'not-found': () => `there is no secret ${name}: \`coffer secret create ${name}\` makes it`,
-      'version-conflict': ({ members }) =>
-        `${name} has version ${members.version} by now, and nothing was stored: look at it, then name that one`,
+    return explainRefusal(coffer.updateSecret(name, value, ifVersion === undefined ? {} : { ifVersion }), {
+      'not-found': () => [`there is no secret ${name}`, `\`coffer secret create ${name}\` creates it`],
+      'version-conflict': ({ members }) => [
+        `${name} has version ${members.version} by now, and nothing was stored`,
+        `read that version, then repeat the command with --if-version ${members.version}`,
+      ],
     })
   })
   if (json) printJson(written)
   else print(`${name} has version ${written.version}`)
 }
 
-async function get(name: string, { version, at, json }: Get): Promise<void> {
-  const which = { ...(version === undefined ? {} : { version }), ...(at === undefined ? {} : { at }) }
+async function get(name: string, { version, at, json }: GetOptions): Promise<void> {
+  const selector = { ...(version === undefined ? {} : { version }), ...(at === undefined ? {} : { at }) }
   const secret = await withClient((coffer) =>
-    orTell(coffer.secret(name, which), {
+    explainRefusal(coffer.secret(name, selector), {
       'not-found': () =>
         version === undefined && at === undefined
-          ? `there is no secret ${name}: \`coffer secret list\` shows those that there are`
-          : `there is no such version of ${name}: \`coffer secret history ${name}\` shows those that there are`,
+          ? [`there is no secret ${name}`, '`coffer secret list` shows the names']
+          : [`there is no such version of ${name}`, `\`coffer secret history ${name}\` shows the versions`],
     }),
   )
   if (json) printJson(secret)
@@ -167,8 +174,8 @@ async function get(name: string, { version, at, json }: Get): Promise<void> {
 
 async function history(name: string, { json }: Json): Promise<void> {
   const answer = await withClient((coffer) =>
-    orTell(coffer.secretHistory(name), {
-      'not-found': () => `there is no secret ${name}: \`coffer secret list\` shows those that there are`,
+    explainRefusal(coffer.secretHistory(name), {
+      'not-found': () => [`there is no secret ${name}`, '`coffer secret list` shows the names'],
     }),
   )
   if (json) return printJson(answer)
@@ -193,7 +200,7 @@ async function list(prefix: string, { json }: Json): Promise<void> {
   })
 }
 
-/** All names that begin so, in byte order. */
+/** All names with the prefix, in byte order. */
 export async function* namesWith(coffer: Coffer, prefix: string): AsyncGenerator<string> {
   let after: string | null = ''
   while (after !== null) {
@@ -209,37 +216,43 @@ export async function* namesWith(coffer: Coffer, prefix: string): AsyncGenerator
 }
 
 /**
- * What a refusal means for this command, where that is more than what it says. Throws OperatorError,
+ * Awaits a call; turns a refusal into [message, hint] by its slug. Throws OperatorError, UsageError,
  * CofferError.
  */
-async function orTell<T>(
+async function explainRefusal<T>(
   call: Promise<T>,
-  meanings: { readonly [slug in ErrorSlug]?: (error: CofferError) => string },
+  meanings: {
+    readonly [slug in ErrorSlug]?: (error: CofferError) => readonly [message: string, hint: string]
+  },
 ): Promise<T> {
   try {
     return await call
   } catch (error) {
     const meaning = error instanceof CofferError ? meanings[error.slug] : undefined
-    if (error instanceof CofferError && meaning) throw new OperatorError(meaning(error))
+    if (error instanceof CofferError && meaning) {
+      const [message, hint] = meaning(error)
+      throw new OperatorError(message, { hint })
+    }
     throw explainAt(error)
   }
 }
 
-/** As it is, to the last byte. Throws OperatorError where it cannot be a value. */
+/** The value, byte for byte. Throws OperatorError if it is too long or not UTF-8. */
 async function readValue(from: string): Promise<string> {
   if (from === '-' && process.stdin.isTTY)
-    note('the value, to its end (Ctrl-D, twice where no line feed is before it):')
+    note('Type the value, then press Ctrl-D (twice if the last line is not empty):')
   const chunks: Buffer[] = []
   let length = 0
   for await (const chunk of from === '-' ? process.stdin : createReadStream(from)) {
     chunks.push(chunk)
     length += chunk.length
     if (length > SECRET_VALUE_BYTES)
-      throw new OperatorError(
-        `the value has more than ${SECRET_VALUE_BYTES} bytes: store it elsewhere, and here how to get it`,
-      )
+      throw new OperatorError(`the value has more than ${SECRET_VALUE_BYTES} bytes`, {
+        hint: 'store the value elsewhere, and its address here',
+      })
   }
   const value = Buffer.concat(chunks)
-  if (!isUtf8(value)) throw new OperatorError('the value is not UTF-8: encode it, for example by base64')
+  if (!isUtf8(value))
+    throw new OperatorError('the value is not UTF-8', { hint: 'encode the value, for example as base64' })
   return value.toString('utf8')
 }

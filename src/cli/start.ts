@@ -1,11 +1,11 @@
-// coffer start: one node in the foreground, until a signal ends it.
+// coffer start: runs one node in the foreground, until a signal.
 import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { errorCode, FAILED } from '../errors.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
 import type { Node } from '../server/start.ts'
-import { initDirectory, tell } from './init.ts'
+import { initDirectory, printNewVault } from './init.ts'
 import { removeMemberPid, removePid, runningNode, writeMemberPid, writePid } from './local/node-process.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
@@ -17,18 +17,18 @@ export function registerStart(program: Command): void {
   program
     .command('start')
     .description('run one node in the foreground')
-    .option('--config <file>', `the node's configuration (default: ${DEFAULT_CONFIG}, made when absent)`)
+    .option('--config <file>', `the node's configuration (default: ${DEFAULT_CONFIG}, created if absent)`)
     .addHelpText(
       'after',
       `
-The node logs to stderr, a JSON object a line, and writes its process id to run/NODE.pid beside
+The node logs to stderr, a JSON object per line, and writes its process id to run/NODE.pid beside
 the configuration.
 
-  SIGTERM, SIGINT  finish what has begun, then end with 0; the second one ends at once with 1
-  SIGHUP           re-read the owners and the keyring; a mistake in them is logged and changes nothing
+  SIGTERM, SIGINT  finish the requests in progress, then exit with 0; a second signal exits at once with 1
+  SIGHUP           re-read the owners and the keyring; a fault in them is logged and changes nothing
 
 Example:
-  $ coffer start                            the first time: makes ./coffer-data, prints the API key
+  $ coffer start                            creates ./coffer-data the first time, and prints the API key
   $ coffer start --config ./vault/n1.yaml`,
     )
     .action(async ({ config }: { readonly config?: string }) => {
@@ -38,13 +38,13 @@ Example:
 
 function defaultConfig(): string {
   if (!existsSync(DEFAULT_CONFIG)) {
-    tell(initDirectory({ dir: DEFAULT_DIR, owners: ['default'], fields: [], port: 8200 }))
+    printNewVault(initDirectory({ dir: DEFAULT_DIR, owners: ['default'], fields: [], port: 8200 }))
   }
   return DEFAULT_CONFIG
 }
 
 async function start(config: Config): Promise<never> {
-  // What a client's command does not need is loaded here, not with every command.
+  // Loaded only here: the commands of a client do not need the server.
   const [{ ignoreStrayRejections, startNode }, { default: pino }] = await Promise.all([
     import('../server/start.ts'),
     import('pino'),
@@ -62,7 +62,7 @@ async function start(config: Config): Promise<never> {
     reloads = reloads
       .then(() => started.promise.then((node) => node.reload()))
       .catch((error: Error) => {
-        log.error({ error: error.message }, 'nothing was re-read: correct this and send SIGHUP again')
+        log.error({ error: error.message }, 'nothing was re-read: correct the fault and send SIGHUP again')
       })
   })
   const stop = Promise.withResolvers<void>()
@@ -70,7 +70,7 @@ async function start(config: Config): Promise<never> {
   let opened = false
   const onSignal = (): void => {
     signals++
-    // Nothing has begun that would have to be finished.
+    // No request is in progress yet.
     if (!opened) end(0)
     if (signals > 1) end(FAILED)
     stop.resolve()
@@ -91,29 +91,29 @@ async function start(config: Config): Promise<never> {
     log.info('stopped')
     return end(0)
   } catch (error) {
-    note(`coffer: ${portTrouble(error, config) ?? inUse(error, config) ?? explain(error).text}`)
+    note(`coffer: ${explainListen(error, config) ?? explainInUse(error, config) ?? explain(error).text}`)
     return end(FAILED)
   }
 }
 
-function inUse(error: unknown, config: Config): string | undefined {
+function explainInUse(error: unknown, config: Config): string | undefined {
   if (!(error instanceof InUse)) return undefined
   const pid = runningNode(config)?.pid
   const who = pid === undefined ? error.message : `${error.message} (${pid})`
-  return `${who}: node ${config.node} runs already, or another node has the same data`
+  return `${who}: node ${config.node} runs already, or another node has the same data; stop that node first`
 }
 
-/** What is wrong with the address, where that is what the start has failed of. */
-function portTrouble(error: unknown, { listen, file }: Config): string | undefined {
+/** The message for an error of the address; undefined: another error. */
+function explainListen(error: unknown, { listen, file }: Config): string | undefined {
   const code = errorCode(error) ?? ''
-  const why = Object.hasOwn(PORT_TROUBLES, code) ? PORT_TROUBLES[code] : undefined
+  const why = Object.hasOwn(LISTEN_FAULTS, code) ? LISTEN_FAULTS[code] : undefined
   if (why === undefined) return undefined
   return `cannot listen on ${listen.host}, port ${listen.port}: ${why}, or change listen in ${file}`
 }
 
-const PORT_TROUBLES: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another process has this port; end that one',
-  EADDRNOTAVAIL: 'this machine does not have this address; use one that it has',
-  ENOTFOUND: 'there is no such host; use a name of this machine',
-  EACCES: 'only root may use this port; use one above 1023',
+const LISTEN_FAULTS: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another process has this port; end that process',
+  EADDRNOTAVAIL: 'this machine does not have this address; use one of its addresses',
+  ENOTFOUND: 'this host is not known; use a name of this machine',
+  EACCES: 'only root may use this port; use a port above 1023',
 }

@@ -1,4 +1,4 @@
-// coffer status: every node of COFFER_URL side by side, and where they differ.
+// coffer status: compares the nodes of COFFER_URL, and names their differences.
 import type { Command } from 'commander'
 import { CofferError, type NodeStatus } from '../client/index.ts'
 import { FAILED } from '../errors.ts'
@@ -7,8 +7,8 @@ import { note, print, printJson, table } from './terminal/terminal.ts'
 
 const TIMEOUT_MS = 5_000
 
-/** One node as it was asked: its status, or why there is none. */
-type Asked = {
+/** The answer of a node: its status, or `error`. */
+type NodeAnswer = {
   readonly url: string
   readonly ready: boolean
   readonly reasons: readonly string[]
@@ -19,12 +19,12 @@ type Asked = {
 export function registerStatus(program: Command): void {
   program
     .command('status')
-    .description('every node of COFFER_URL side by side, and where they differ')
+    .description('show every node of COFFER_URL side by side, and where they differ')
     .option('--json', 'print {"nodes":[{"url","ready","reasons","status","error"}],"differ":[…]}')
     .addHelpText(
       'after',
       `
-Ends with 1 where a node cannot be reached or is not ready.
+The exit code is 1 if a node cannot be reached or is not ready.
 
 Example:
   $ COFFER_URL=http://127.0.0.1:8200,http://127.0.0.1:8210 coffer status
@@ -41,7 +41,7 @@ async function status({ json }: { readonly json?: boolean }): Promise<void> {
   if (nodes.some(({ ready, error }) => !ready || error !== null)) process.exitCode = FAILED
 }
 
-async function ask(url: string): Promise<Asked> {
+async function ask(url: string): Promise<NodeAnswer> {
   const coffer = connect([url], TIMEOUT_MS)
   let ready = { ready: false, reasons: [] as readonly string[] }
   try {
@@ -74,22 +74,20 @@ const ROWS: readonly (readonly [name: string, read: (status: NodeStatus) => stri
   ['root keys', (now) => [...now.root_keys].sort().join(' ')],
 ]
 
-/**
- * What all nodes of one vault must agree on. Revisions differ while one is behind; digests then say nothing.
- */
+/** Rows equal on all nodes of a vault; digests too, but only at the same revision. */
 const AGREED: readonly string[] = ['version', 'ledger', 'identity', 'fields', 'root keys', 'leader']
 
-function differences(nodes: readonly Asked[]): string[] {
-  const there = nodes.flatMap(({ status: now }) => (now ? [now] : []))
-  const sameRevision = new Set(there.map((now) => now.replica.revision)).size === 1
+function differences(nodes: readonly NodeAnswer[]): string[] {
+  const statuses = nodes.flatMap(({ status: now }) => (now ? [now] : []))
+  const sameRevision = new Set(statuses.map((now) => now.replica.revision)).size === 1
   const compared = sameRevision ? [...AGREED, 'digest'] : AGREED
   return ROWS.filter(([name]) => compared.includes(name))
-    .filter(([, read]) => new Set(there.map(read)).size > 1)
+    .filter(([, read]) => new Set(statuses.map(read)).size > 1)
     .map(([name]) => name)
 }
 
-function show(nodes: readonly Asked[], differ: readonly string[]): void {
-  // Hashes are compared by the command; a person needs only their beginnings.
+function show(nodes: readonly NodeAnswer[], differ: readonly string[]): void {
+  // The command compares whole hashes; a person needs only their beginnings.
   const short = (text: string): string => (/^[0-9a-f]{32,}$/.test(text) ? `${text.slice(0, 12)}…` : text)
   const rows = ROWS.map(([name, read]) => [
     name,
@@ -106,5 +104,9 @@ function show(nodes: readonly Asked[], differ: readonly string[]): void {
   for (const { url, reasons, error } of nodes) {
     for (const reason of error ? [error] : reasons) note(`${url}: ${reason}`)
   }
-  if (differ.length > 0) note(`the nodes differ in ${differ.join(', ')}: they must agree on all of these`)
+  if (differ.length > 0)
+    note(
+      `the nodes differ in ${differ.join(', ')}: ` +
+        'give all nodes the same files, then restart the nodes or send SIGHUP',
+    )
 }

@@ -7,7 +7,7 @@ import { type Random, seeded } from '../../test/sim/seed.ts'
 import { OperatorError } from '../errors.ts'
 import { SECRET_VALUE_BYTES, SECRETS_A_REQUEST } from '../wire.ts'
 import { readEnvFile } from './file.ts'
-import { toReferences, toValues } from './replace.ts'
+import { replaceReferences, replaceValues } from './replace.ts'
 
 const PREFIX = 'p/'
 
@@ -21,7 +21,7 @@ function read(text: string): Values {
 }
 
 function encrypt(text: string, prefix = PREFIX): { text: string; secrets: Record<string, string> } {
-  const { text: encrypted, secrets } = toReferences(readEnvFile(Buffer.from(text), '.env'), prefix)
+  const { text: encrypted, secrets } = replaceValues(readEnvFile(Buffer.from(text), '.env'), prefix)
   return { text: encrypted, secrets: Object.fromEntries(secrets.map(({ name, value }) => [name, value])) }
 }
 
@@ -30,8 +30,8 @@ function expand(text: string, secrets: Values): string {
     ([name, value]) => [`coffer://${name}`, value ?? ''] as const,
   )
   const env = readEnvFile(Buffer.from(text), '.env')
-  env.faults.check()
-  return toValues(env, new Map(references))
+  env.faults.throwIfAny()
+  return replaceReferences(env, new Map(references))
 }
 
 /** What the refusal tells. */
@@ -47,7 +47,7 @@ function told(work: () => unknown): string {
 
 /** The lines that a refusal names. */
 function lines(text: string | Buffer, prefix = PREFIX): number[] {
-  const message = told(() => toReferences(readEnvFile(Buffer.from(text), '.env'), prefix))
+  const message = told(() => replaceValues(readEnvFile(Buffer.from(text), '.env'), prefix))
   return [...message.matchAll(/^\.env:(\d+): /gm)].map((match) => Number(match[1]))
 }
 

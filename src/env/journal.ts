@@ -1,49 +1,48 @@
-// What an interrupted `coffer env encrypt` needs to go on: the Idempotency-Key of its one request. Under the
-// same key the same request is done once, however often it is sent. No value is in it.
+// The journal of `coffer env encrypt`: the Idempotency-Key of the one request. With the key a second run
+// completes an interrupted run, since a node executes a request once per key. The journal holds no value.
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { OperatorError } from '../errors.ts'
 import { createFile, removeFile, syncFile } from '../files.ts'
 
-export type Begun = {
-  readonly key: string
-  /** An earlier run began with it, and may have created the secrets. */
+type JournaledRequest = {
+  readonly idempotencyKey: string
+  /** An earlier run used the key, and may have created the secrets. */
   readonly resumed: boolean
 }
 
-export class Journal {
+export class EncryptJournal {
   readonly #path: string
 
-  /** Of a file that is there; through a link, of the one that it points at. */
+  /** The file must exist; of a symbolic link, the journal is beside the target. */
   constructor(file: string) {
     const target = realpathSync(file)
     this.#path = join(dirname(target), `.${basename(target)}.coffer`)
   }
 
-  /**
-   * Durable before it returns. Throws OperatorError where the run that was interrupted had another prefix.
-   */
-  begin(prefix: string): Begun {
+  /** Durable on return. Throws OperatorError if the interrupted run had another prefix. */
+  begin(prefix: string): JournaledRequest {
     const found = this.#read()
     if (found && found.prefix !== prefix)
-      throw new OperatorError(
-        `an earlier run was interrupted, and it had ${told(found.prefix)}: run it again with that, so that it is finished. ` +
-          `Or remove ${this.#path}, then see with \`coffer secret list\` what it has created`,
-      )
+      throw new OperatorError(`an earlier run with ${option(found.prefix)} was interrupted`, {
+        hint:
+          `run the command again with ${option(found.prefix)} to complete it; or remove ${this.#path}, ` +
+          'and see with `coffer secret list` which secrets exist',
+      })
     const key = found?.key ?? randomBytes(24).toString('base64url')
     if (found) {
       // An earlier run may have been killed before it had synced the journal.
       syncFile(this.#path)
     } else {
-      // A journal that does not parse was not finished, so its key has never been sent.
+      // A journal without valid JSON was never complete, so no request had its key.
       removeFile(this.#path)
       createFile(this.#path, `${JSON.stringify({ key, prefix })}\n`)
     }
-    return { key, resumed: found !== undefined }
+    return { idempotencyKey: key, resumed: found !== undefined }
   }
 
-  /** The work is done, or certainly will not be. */
+  /** Removes the journal: the work is done, or certainly nothing was created. */
   end(): void {
     removeFile(this.#path)
   }
@@ -64,6 +63,6 @@ export class Journal {
   }
 }
 
-function told(prefix: string): string {
+function option(prefix: string): string {
   return prefix === '' ? 'no --prefix' : `--prefix ${prefix}`
 }

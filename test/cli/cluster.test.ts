@@ -247,7 +247,7 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
 test('cluster: a directory without nodes, with one twice, with a port that nobody knows', async () => {
   using folder = new Folder()
   for (const command of ['start', 'stop', 'status']) {
-    assert.match(await refused(1, ['cluster', command, folder.file('no')]), /is no directory/)
+    assert.match(await refused(1, ['cluster', command, folder.file('no')]), /is not a directory/)
     assert.match(await refused(1, ['cluster', command, folder.path]), /has no configuration of a node/)
   }
   await init(folder.file('v'), '--port', '0')

@@ -168,7 +168,7 @@ test('init --renew: refused, with nothing changed, without the right authority',
     ['--nodes', '1'],
   ])
     assert.match(await refused(2, ['init', dir, '--renew', ...option]), new RegExp(`leave out ${option[0]}`))
-  assert.match(await refused(1, ['init', dir, '--renew']), /is no directory/)
+  assert.match(await refused(1, ['init', dir, '--renew']), /is not a directory/)
   await fine(['init', folder.file('one'), '--json'])
   assert.match(await refused(1, ['init', folder.file('one'), '--renew']), /no node of .* has certificates/)
   await fine(['init', dir, '--nodes', '3', '--json'])

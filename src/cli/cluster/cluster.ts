@@ -1,4 +1,4 @@
-// coffer cluster: the nodes of a directory on this machine, in the background.
+// coffer cluster: the nodes of a directory, run in the background on the machine.
 import type { Command } from 'commander'
 import { FAILED, UsageError } from '../../errors.ts'
 import { note, print, printJson, table } from '../terminal/terminal.ts'
@@ -7,12 +7,12 @@ import { startNodes } from './start.ts'
 import { showStates, stateOfNodes } from './status.ts'
 import { stopNodes } from './stop.ts'
 
-const DIR = ['<dir>', 'where the configurations of the nodes are, as `coffer init` makes it'] as const
+const DIR = ['<dir>', 'the directory with the configurations of the nodes, as made by `coffer init`'] as const
 
 export function registerCluster(program: Command): void {
   const cluster = program
     .command('cluster')
-    .description('the nodes of a directory on this machine, in the background: start, stop, status')
+    .description('run the nodes of a directory in the background: start, stop, status')
     .addHelpText(
       'after',
       `
@@ -24,17 +24,17 @@ Example:
     )
   cluster
     .command('start')
-    .description('start the nodes that do not run, and wait until all are ready')
+    .description('start the stopped nodes, and wait until all nodes are ready')
     .argument(...DIR)
     .option('--wait <seconds>', 'how long to wait', '120')
     .option('--json', 'print {"nodes":[{"node","url","pid"}]}')
     .addHelpText(
       'after',
       `
-A node is every NODE.yaml in <dir>. It logs to <dir>/run/NODE.log, and its etcd member to
-<dir>/run/NODE.etcd.log. Where there is no etcd that can be used, it is built first, once, which
-takes about a minute. Ends with 1 where a node has ended, or is not ready in time; those that have
-started run on.
+Every NODE.yaml in <dir> is a node. A node logs to <dir>/run/NODE.log, its etcd member to
+<dir>/run/NODE.etcd.log. If there is no usable etcd, it is built once before the start, which takes
+about a minute. The exit code is 1 if a node has ended or is not ready in time; nodes that have
+started continue to run.
 
 Example:
   $ coffer cluster start ./cluster`,
@@ -42,12 +42,12 @@ Example:
     .action(start)
   cluster
     .command('stop')
-    .description('stop the nodes that run, and wait until they and their members are gone')
+    .description('stop the running nodes, and wait until they and their members are gone')
     .argument(...DIR)
     .addHelpText(
       'after',
       `
-Every node finishes what has begun. One that has not ended after 30 seconds is killed.
+Every node finishes the requests in progress. A node that has not ended after 30 seconds is killed.
 
 Example:
   $ coffer cluster stop ./cluster`,
@@ -55,13 +55,13 @@ Example:
     .action(stop)
   cluster
     .command('status')
-    .description('which nodes run, and what they tell')
+    .description('show which nodes run, and their state')
     .argument(...DIR)
     .option('--json', 'print {"nodes":[{"node","url","pid","member_pid","ready","reasons",…}]}')
     .addHelpText(
       'after',
       `
-Needs no API key. Ends with 1 unless all nodes are ready.
+Needs no API key. The exit code is 1 unless all nodes are ready.
 
 Example:
   $ coffer cluster status ./cluster`,

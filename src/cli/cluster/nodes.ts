@@ -1,12 +1,11 @@
-// The nodes of a directory: every configuration in it.
+// The nodes of a directory: all its configurations.
 import { readdirSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { errorCode, OperatorError } from '../../errors.ts'
 import { type Config, ConfigError, readConfig } from '../../node/config.ts'
+import { explain } from '../terminal/failure.ts'
 
-/**
- * In the order of their names. Throws OperatorError with the faults of all files, or where there is no node.
- */
+/** In the order of file names. Throws OperatorError with the faults of all files, or if there is no node. */
 export function nodesOf(dir: string): Config[] {
   const nodes: Config[] = []
   const faults: string[] = []
@@ -17,19 +16,21 @@ export function nodesOf(dir: string): Config[] {
       nodes.push(readConfig(file))
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error
-      faults.push(error.message)
+      faults.push(explain(error).text)
     }
   }
   if (faults.length > 0) throw new OperatorError(faults.join('\n'))
   if (nodes.length === 0) {
-    throw new OperatorError(
-      `${resolve(dir)} has no configuration of a node (NODE.yaml); \`coffer init ${dir} --nodes 3\` makes three`,
-    )
+    throw new OperatorError(`${resolve(dir)} has no configuration of a node (NODE.yaml)`, {
+      hint: `\`coffer init ${dir} --nodes 3\` writes three`,
+    })
   }
   for (const [i, { node, file }] of nodes.entries()) {
     const other = nodes.slice(0, i).find((before) => before.node === node)
     if (other)
-      throw new OperatorError(`${other.file} and ${file} are both node ${node}: give each its own name`)
+      throw new OperatorError(`${other.file} and ${file} are both node ${node}`, {
+        hint: 'give each node its own name',
+      })
   }
   return nodes
 }
@@ -42,12 +43,14 @@ function namesIn(dir: string): string[] {
   } catch (error) {
     const code = errorCode(error)
     if (code === 'ENOENT' || code === 'ENOTDIR')
-      throw new OperatorError(`${resolve(dir)} is no directory; \`coffer init DIR --nodes 3\` makes one`)
+      throw new OperatorError(`${resolve(dir)} is not a directory`, {
+        hint: '`coffer init DIR --nodes 3` makes one',
+      })
     throw error
   }
 }
 
-/** A file of something else may stand beside them; one with faults is still a node's. */
+/** Whether the file is a node's, with or without faults: other YAML files may be in the directory. */
 function isConfiguration(file: string): boolean {
   return /^(node|ledger|keyring|owners)\s*:/m.test(readFileSync(file, 'utf8'))
 }

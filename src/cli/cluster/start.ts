@@ -1,4 +1,4 @@
-// coffer cluster start: starts the nodes that do not run, in the background, and waits until all are ready.
+// coffer cluster start: starts the stopped nodes in the background, and waits until all nodes are ready.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -15,7 +15,7 @@ import { note } from '../terminal/terminal.ts'
 const POLL_MS = 100
 const ASK_MS = 2_000
 
-/** A node that the command waits for. */
+/** A node on the way to readiness. */
 type StartingNode = {
   readonly config: Config
   readonly http: NodeHttp
@@ -23,9 +23,7 @@ type StartingNode = {
   readonly started?: StartedProcess
 }
 
-/**
- * `logStart`: where the log of this process begins in the file, in bytes; earlier processes wrote the rest.
- */
+/** `logStart`: the size of the log in bytes at the start; earlier processes wrote the text before. */
 type StartedProcess = { readonly child: ChildProcess; readonly log: string; readonly logStart: number }
 
 type StartedNode = { readonly node: string; readonly url: string; readonly pid: number | undefined }
@@ -51,7 +49,7 @@ export async function startNodes(configs: readonly Config[], waitMs: number): Pr
   }
 }
 
-/** Another vault's node at the address would be taken for this node. Throws OperatorError. */
+/** A program at the address would be taken for the node. Throws OperatorError. */
 async function checkAddress({ node, file }: Config, http: NodeHttp): Promise<void> {
   const { answers } = await http.ready(ASK_MS)
   if (!answers) return
@@ -60,16 +58,14 @@ async function checkAddress({ node, file }: Config, http: NodeHttp): Promise<voi
   })
 }
 
-/** Builds a missing etcd before the nodes look for it: each of them would build it. Throws NoEtcd. */
+/** Builds a missing etcd once: every node would build etcd at its start. Throws NoEtcd. */
 function findEtcdFor(configs: readonly Config[]): void {
   const members = configs.flatMap(({ ledger: { member } }) => (member ? [member] : []))
   for (const named of new Set(members.map(({ etcd }) => etcd)))
     findEtcd(named, (text) => note(`coffer: ${text}`))
 }
 
-/**
- * Runs `coffer start` in a session of its own: the end of this command or its terminal does not end the node.
- */
+/** Runs `coffer start` in a session of its own: the node outlives the command and its terminal. */
 function spawnNode({ file, node }: Config): StartedProcess {
   const run = join(dirname(file), 'run')
   const log = join(run, `${node}.log`)
@@ -80,7 +76,7 @@ function spawnNode({ file, node }: Config): StartedProcess {
     const main = import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js'
     const path = fileURLToPath(new URL(main, import.meta.url))
     const flags = ['--disable-warning=ExperimentalWarning', path, 'start', '--config', file]
-    // An API key is for clients: the environment of a long-lived server must not hold one.
+    // An API key is for clients, and not for the environment of a long-lived server.
     const { COFFER_KEY: _, ...env } = process.env
     const child = spawn(process.execPath, flags, { detached: true, stdio: ['ignore', output, output], env })
     child.on('error', () => undefined) // the child then has no pid, and counts as ended
@@ -98,7 +94,7 @@ async function untilReady(nodes: readonly StartingNode[], waitMs: number): Promi
     for (;;) {
       const answers = await Promise.all(nodes.map(({ http }) => http.ready(ASK_MS)))
       const ended = nodes.filter(hasEnded)
-      if (ended.length > 0) throw new OperatorError(ended.map(lastWords).join('\n'))
+      if (ended.length > 0) throw new OperatorError(ended.map(describeEnd).join('\n'))
       const waiting = nodes.flatMap(({ config }, i) =>
         answers[i].ready ? [] : [{ config, answer: answers[i] }],
       )
@@ -130,8 +126,8 @@ function notReady({ config, answer }: UnreadyNode, waitMs: number): string {
   return `node ${config.node} is not ready after ${waitMs / 1000} s: ${answer.reasons.join('; ')}${hint}`
 }
 
-/** How a node ended before it was ready, with the message at the end of its log. */
-function lastWords({ config, started }: StartingNode): string {
+/** How the node ended, with the message at the end of the log. */
+function describeEnd({ config, started }: StartingNode): string {
   if (!started) return `node ${config.node} has ended`
   const { child, log, logStart } = started
   const how = child.signalCode ?? (child.exitCode === null ? 'not started' : `exit code ${child.exitCode}`)

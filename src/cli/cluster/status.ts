@@ -1,4 +1,4 @@
-// coffer cluster status: the nodes of a directory, as they run on this machine.
+// coffer cluster status: which nodes of a directory run on the machine, and their state.
 import type { Config } from '../../node/config.ts'
 import { NO_NUMBERS, type NodeNumbers } from '../local/metrics-text.ts'
 import { NodeHttp } from '../local/node-http.ts'

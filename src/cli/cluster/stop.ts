@@ -1,50 +1,55 @@
-// coffer cluster stop: ends the nodes of a directory, and resolves when nothing of them is left.
+// coffer cluster stop: ends the nodes of a directory with their members, and waits until all processes are
+// gone.
 import { errorCode, OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
 import { isAlive, type RunningNode, runningMember, runningNode } from '../local/node-process.ts'
+import { explain } from '../terminal/failure.ts'
 import { note } from '../terminal/terminal.ts'
 
-const PATIENCE_MS = 30_000
+/** How long a node may finish its work before SIGKILL. */
+const FINISH_MS = 30_000
 /** A node writes its process id a moment after it has taken the lock. */
 const PID_MS = 2_000
-/** What was killed is gone at once, unless it waits for a disk. */
+/** A killed process is gone at once, unless the process waits for a disk. */
 const KILLED_MS = 10_000
 const POLL_MS = 50
 
-/** All at once. Returns the names of those that ran. Throws OperatorError where one cannot be ended. */
-export async function stopNodes(configs: readonly Config[], patienceMs = PATIENCE_MS): Promise<string[]> {
-  const results = await Promise.allSettled(configs.map((config) => stopNode(config, patienceMs)))
+/**
+ * Stops all nodes at once. Returns the names of the nodes that ran. Throws OperatorError with all failures.
+ */
+export async function stopNodes(configs: readonly Config[], finishMs = FINISH_MS): Promise<string[]> {
+  const results = await Promise.allSettled(configs.map((config) => stopNode(config, finishMs)))
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
-  const strange = failures.find((error) => !(error instanceof OperatorError))
-  if (strange) throw strange
-  if (failures.length > 0) throw new OperatorError(failures.map(({ message }) => message).join('\n'))
+  const unexpected = failures.find((error) => !(error instanceof OperatorError))
+  if (unexpected) throw unexpected
+  if (failures.length > 0) throw new OperatorError(failures.map((error) => explain(error).text).join('\n'))
   return configs
     .filter((_, i) => results[i].status === 'fulfilled' && results[i].value)
     .map(({ node }) => node)
 }
 
-/** Whether there was anything to stop. */
-async function stopNode(config: Config, patienceMs: number): Promise<boolean> {
+/** Returns whether a process ran. Throws OperatorError. */
+async function stopNode(config: Config, finishMs: number): Promise<boolean> {
   const pid = await pidOf(config)
   const member = runningMember(config)
-  // A member ends with its node: one that is left is of a system that could not do so.
+  // A member ends with its node, except on a system without the means for that.
   const first = pid ?? member
   if (first === undefined) return false
   send(config, first, 'SIGTERM')
-  send(config, first, 'SIGCONT') // one that was stopped (SIGSTOP) gets its SIGTERM only when it goes on
-  if (await until(() => isGone(config, pid), { every: POLL_MS, within: patienceMs })) return true
-  note(`node ${config.node} has not ended after ${patienceMs / 1000} s: killing it`)
+  send(config, first, 'SIGCONT') // a process stopped by SIGSTOP handles SIGTERM only after SIGCONT
+  if (await until(() => isGone(config, pid), { every: POLL_MS, within: finishMs })) return true
+  note(`node ${config.node} has not ended after ${finishMs / 1000} s: killing its process`)
   for (const each of [pid, runningMember(config)]) {
     if (each !== undefined && isAlive(each)) send(config, each, 'SIGKILL')
   }
   if (await until(() => isGone(config, pid), { every: POLL_MS, within: KILLED_MS })) return true
-  throw new OperatorError(`node ${config.node} is still there: ${left(config, pid)}; end it yourself`)
+  throw new OperatorError(`node ${config.node} has not ended: ${remaining(config, pid)}`, {
+    hint: 'end the process yourself',
+  })
 }
 
-/**
- * undefined where the node does not run. Throws OperatorError where nothing says by which process it does.
- */
+/** The node's process; undefined: the node does not run. Throws OperatorError if the process is not known. */
 async function pidOf(config: Config): Promise<number | undefined> {
   let now: RunningNode | undefined
   await until(
@@ -55,21 +60,23 @@ async function pidOf(config: Config): Promise<number | undefined> {
     { every: POLL_MS, within: PID_MS },
   )
   if (now === undefined || now.pid !== undefined) return now?.pid
-  throw new OperatorError(
-    `${config.data} is in use, and nothing says by which process: end that yourself, and stop node ${config.node} again`,
-  )
+  throw new OperatorError(`${config.data} is in use by an unknown process`, {
+    hint: `end that process yourself, and stop node ${config.node} again`,
+  })
 }
 
-/** The lock is looked at last: to look is to take it for a moment. */
+/** The lock comes last: checking the lock means taking it for a moment. */
 function isGone(config: Config, pid: number | undefined): boolean {
   if (pid !== undefined && isAlive(pid)) return false
   return runningMember(config) === undefined && runningNode(config) === undefined
 }
 
-function left(config: Config, pid: number | undefined): string {
-  if (pid !== undefined && isAlive(pid)) return `process ${pid}`
+function remaining(config: Config, pid: number | undefined): string {
+  if (pid !== undefined && isAlive(pid)) return `process ${pid} runs`
   const member = runningMember(config)
-  return member === undefined ? `something has ${config.data}` : `its member, process ${member}`
+  return member === undefined
+    ? `an unknown process holds ${config.data}`
+    : `its member, process ${member}, runs`
 }
 
 function send({ node }: Config, pid: number, signal: NodeJS.Signals): void {
@@ -77,7 +84,9 @@ function send({ node }: Config, pid: number, signal: NodeJS.Signals): void {
     process.kill(pid, signal)
   } catch (error) {
     const code = errorCode(error) ?? 'failed'
-    if (code === 'ESRCH') return // it has just ended
-    throw new OperatorError(`node ${node} (process ${pid}) cannot be stopped: ${code}; whose process is it?`)
+    if (code === 'ESRCH') return // the process has just ended
+    throw new OperatorError(`node ${node} (process ${pid}) cannot be stopped: ${code}`, {
+      hint: 'stop the node as the user that runs it',
+    })
   }
 }

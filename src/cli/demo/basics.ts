@@ -25,15 +25,15 @@ function show(records: readonly unknown[], paths: readonly string[]): void {
 
 export async function basics(): Promise<void> {
   await using stage = new Stage([CLINIC, PHARMACY], FIELDS)
-  print(`A vault in ${stage.dir}: one node, two owners, ${FIELDS.join(', ')} to become tokens.`)
+  print(`A vault in ${stage.dir}: one node, two owners, tokens for ${FIELDS.join(', ')}.`)
   await stage.start()
   const files = await tokenize(stage.client(CLINIC))
-  join_(files)
+  joinFiles(files)
   await lookBack(stage.client(CLINIC), files)
   await otherOwner(stage.client(PHARMACY), files)
   const second = await rotate(stage.client(CLINIC), files)
   await restart(stage, files, second)
-  chapter('7. On the disk no value stands in clear')
+  chapter('7. No value is on the disk in clear')
   nowhereIn(stage.dir, secrets())
   await stage.stop()
   goOn()
@@ -46,15 +46,15 @@ const SSN = 'patient.ssn'
 const ssns = (records: readonly unknown[]): string[] => records.map((record) => at(record, SSN))
 
 async function tokenize(clinic: Coffer): Promise<Files> {
-  chapter('1. Two files of a clinic become safe to hand on')
-  print('registrations, as they come in:')
+  chapter('1. Two files of a clinic become safe to share')
+  print('registrations, before:')
   show(REGISTRATIONS, ['visit', 'ward', 'patient.name', SSN])
   print('\nlab results:')
   show(LAB_RESULTS, ['sample', SSN])
   const { records: registrations, replaced } = await clinic.tokenizeRecords(REGISTRATIONS)
   const { records: results, replaced: more } = await clinic.tokenizeRecords(LAB_RESULTS)
   print(`\nPOST /tokenize, once for each file: ${replaced + more} values replaced, phone numbers too.`)
-  print('\nregistrations, as they go out:')
+  print('\nregistrations, after:')
   show(registrations, ['visit', 'ward', 'patient.name', SSN])
   print('\nlab results:')
   show(results, ['sample', SSN])
@@ -65,19 +65,19 @@ async function tokenize(clinic: Coffer): Promise<Files> {
   )
   claim(
     ssns([...registrations, ...results]).every((token) => /^tok_1_[0-9a-hjkmnp-tv-z]{32}$/.test(token)),
-    'tokens stand there',
+    'every value is replaced by a token',
   )
   claim(
     isDeepStrictEqual(
       results.map((record) => record.results),
       LAB_RESULTS.map((record) => record.results),
     ),
-    'the rest is as it was',
+    'the rest is unchanged',
   )
   return { registrations, results }
 }
 
-/** Every value that must not be seen. */
+/** All values of the configured fields. */
 function secrets(): string[] {
   return [...REGISTRATIONS, ...LAB_RESULTS].flatMap(({ patient }) => [
     patient.ssn,
@@ -85,7 +85,7 @@ function secrets(): string[] {
   ])
 }
 
-/** Pairs of visit and sample that have the same text in the field. */
+/** Pairs of visit and sample with equal text in the field. */
 function pairs(left: readonly unknown[], right: readonly unknown[]): string[][] {
   return left.flatMap((one) =>
     right
@@ -94,7 +94,7 @@ function pairs(left: readonly unknown[], right: readonly unknown[]): string[][] 
   )
 }
 
-function join_({ registrations, results }: Files): void {
+function joinFiles({ registrations, results }: Files): void {
   chapter('2. The same patient has the same token: the files still join')
   const joined = pairs(registrations, results)
   print(table([[SSN, 'visit', 'sample'], ...joined], '  '))
@@ -104,29 +104,29 @@ function join_({ registrations, results }: Files): void {
     before.length === 2 && isDeepStrictEqual(names(joined), names(before)),
     'the same rows join as before',
   )
-  print(`\nThe same ${joined.length} rows as with the numbers themselves, and nobody has seen a number.`)
+  print(`\nThe same ${joined.length} rows as with the numbers, and nobody has seen a number.`)
 }
 
 async function lookBack(clinic: Coffer, { registrations, results }: Files): Promise<void> {
-  chapter('3. Whoever holds the key gets the records back')
+  chapter('3. The holder of the API key gets the records back')
   const back = await clinic.detokenizeRecords([...registrations, ...results])
   show(back.records.slice(0, 1), ['visit', 'ward', 'patient.name', SSN])
   claim(
     isDeepStrictEqual(back.records, [...REGISTRATIONS, ...LAB_RESULTS]),
-    'every record comes back as it was',
+    'every record comes back unchanged',
   )
   claim(back.notFound.length === 0, 'every token is found')
-  print(`\nPOST /detokenize: all ${back.records.length} records are exactly what they were.`)
+  print(`\nPOST /detokenize: all ${back.records.length} records are exactly the original records.`)
 }
 
 async function otherOwner(pharmacy: Coffer, { registrations }: Files): Promise<void> {
-  chapter('4. For another owner the tokens stand for nothing')
+  chapter('4. Tokens mean nothing to another owner')
   const [token] = ssns(registrations)
   const [value] = ssns(REGISTRATIONS)
   const found = await pharmacy.detokenizeOne(token)
   claim(found === undefined, 'another owner does not find the token')
   const { tokens } = await pharmacy.tokenize([value])
-  claim(tokens[0] !== token, 'another owner has another token')
+  claim(tokens[0] !== token, 'another owner gets another token')
   print(
     table(
       [
@@ -138,12 +138,12 @@ async function otherOwner(pharmacy: Coffer, { registrations }: Files): Promise<v
     ),
   )
   claim((await pharmacy.detokenizeOne(String(tokens[0]))) === value, 'its own token is found')
-  print('\n"Not found" is the same answer for foreign, forged and never issued tokens: it tells nothing.')
+  print('\n"Not found" is the answer for foreign, forged and never issued tokens alike: it reveals nothing.')
 }
 
 /** Returns the tokens of the second epoch. */
 async function rotate(clinic: Coffer, { registrations }: Files): Promise<readonly (string | null)[]> {
-  chapter('5. A new epoch: new tokens from now on, the old ones still resolve')
+  chapter('5. A new epoch: new tokens from now on, old tokens still resolve')
   const old = ssns(registrations)
   const values = ssns(REGISTRATIONS)
   const { epoch } = await clinic.rotateEpoch(2)
@@ -156,15 +156,13 @@ async function rotate(clinic: Coffer, { registrations }: Files): Promise<readonl
   )
   claim(
     tokens.every((token, i) => token !== old[i] && token?.startsWith('tok_2_')),
-    'the new tokens are others',
+    'the new tokens differ',
   )
   const both = await clinic.detokenize([...old, ...tokens])
   claim(isDeepStrictEqual(both.values, [...values, ...values]), 'tokens of both epochs resolve')
   const moved = await clinic.retokenize(old)
   claim(isDeepStrictEqual(moved.tokens, tokens), 'retokenize gives the new tokens for the old ones')
-  print(
-    '\nPOST /retokenize has turned the first column into the second; no value has left the vault for that.',
-  )
+  print('\nPOST /retokenize has turned the first column into the second; no value has left the vault.')
   return tokens
 }
 
@@ -174,7 +172,7 @@ async function restart(
   second: readonly (string | null)[],
 ): Promise<void> {
   chapter('6. The node is stopped and started again')
-  claim((await stage.stop()) === 0, 'the node ends with 0')
+  claim((await stage.stop()) === 0, 'the node ends with exit code 0')
   await stage.start()
   const clinic = stage.client(CLINIC)
   const values = ssns(REGISTRATIONS)
@@ -182,16 +180,16 @@ async function restart(
   claim(epoch === 2 && isDeepStrictEqual(tokens, second), 'the same values have the same tokens')
   const { values: found } = await clinic.detokenize(ssns(registrations))
   claim(isDeepStrictEqual(found, values), 'tokens of the first epoch resolve')
-  print(`The same values have the same tokens, in epoch ${epoch}; those of epoch 1 resolve as before.`)
+  print(`The same values have the same tokens, in epoch ${epoch}; tokens of epoch 1 resolve as before.`)
 }
 
 function goOn(): void {
-  chapter('Now you')
+  chapter('Your turn')
   print(`  coffer init ./vault --owner ${CLINIC} ${FIELDS.map((field) => `--field '${field}'`).join(' ')}
   coffer start --config ./vault/n1.yaml
   curl -s http://127.0.0.1:8200/tokenize -H "Authorization: Bearer $COFFER_KEY" \\
        -H 'Content-Type: application/json' -d '{"values":["912-40-1187"]}'
   coffer epoch rotate --to 2
 
-The node explains its API at http://127.0.0.1:8200/docs.`)
+The node documents its API at http://127.0.0.1:8200/docs.`)
 }

@@ -1,4 +1,4 @@
-// coffer demo: short stories that run for real, and check everything that they say.
+// coffer demo: short scenarios on a real node, with checks of every claim.
 import type { Command } from 'commander'
 import { UsageError } from '../../errors.ts'
 import { basics } from './basics.ts'
@@ -12,16 +12,16 @@ const SCENARIOS: ReadonlyMap<string, () => Promise<void>> = new Map([
 export function registerDemo(program: Command): void {
   program
     .command('demo')
-    .description('a scenario that runs for real and tells what it does')
+    .description('run a scenario on a real node, and explain each step')
     .argument('[scenario]', [...SCENARIOS.keys()].join(' or '), 'basics')
     .addHelpText(
       'after',
       `
   basics  two files of a clinic: tokenized, joined, read back, rotated, restarted
-  env     the .env file of a project: its values into the vault, references in their place
+  env     the .env file of a project: values stored in the vault, references in their place
 
-Runs a node in a temporary directory, on a port that is free, and leaves nothing behind.
-It checks what it says: ends with 1 where anything is not as told.
+Runs a node in a temporary directory, on a free port, and removes everything at the end.
+The demo checks its own claims: the exit code is 1 if one of them is not true.
 
 Example:
   $ coffer demo env`,
@@ -30,7 +30,7 @@ Example:
       const scenario = SCENARIOS.get(name)
       if (!scenario) {
         const known = [...SCENARIOS.keys()].map((each) => `\`coffer demo ${each}\``).join(' or ')
-        throw new UsageError(`there is no scenario ${name} in this version: ${known}`)
+        throw new UsageError(`there is no scenario ${name} in this version`, { hint: `run ${known}` })
       }
       await scenario()
     })

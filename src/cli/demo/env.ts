@@ -1,4 +1,4 @@
-// coffer demo env: the .env file of a project. Every command in it is run as it is shown.
+// coffer demo env: the .env file of a project. Every command shown is a command executed.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -23,25 +23,25 @@ DATABASE_PASSWORD="${PASSWORD}"   # ask Ana before you change it
 
 export STRIPE_KEY='${VALUES.STRIPE_KEY}'
 `
-/** What the project runs: it tells how its passwords look, as programs should not. */
+/** The program of the project. It prints its passwords, as programs should not. */
 const APP = 'console.log(process.env.DATABASE_PASSWORD, "and", process.env.STRIPE_KEY)'
 
 export async function env(): Promise<void> {
   await using stage = new Stage([SHOP, STRANGER], [])
   const project = new Project(stage)
-  print(`A project in ${project.dir}, and a vault beside it: one node, two owners.`)
+  print(`A project in ${project.dir}, and beside it a vault: one node, two owners.`)
   await stage.start()
   await encrypt(project)
   await run(project)
   await update(project)
   await refuse(project)
-  chapter('5. On the disk no value stands in clear')
+  chapter('5. No value is on the disk in clear')
   nowhereIn(stage.dir, [...Object.values(VALUES), NEW_PASSWORD])
   await stage.stop()
   goOn()
 }
 
-/** The directory of the project, and the commands that are run in it. */
+/** The directory of the project, for files and commands. */
 class Project {
   readonly dir: string
   readonly #stage: Stage
@@ -63,7 +63,7 @@ class Project {
     return readFileSync(join(this.dir, '.env'), 'utf8')
   }
 
-  /** Shows a command and what it prints, which it returns; `code` is what it is said to end with. */
+  /** Shows a command and its output, and returns the output. `code`: the expected exit code. */
   async run(
     args: readonly string[],
     { owner = SHOP, code = 0, input = '' }: { owner?: string; code?: number; input?: string } = {},
@@ -83,25 +83,25 @@ class Project {
 
 async function encrypt(project: Project): Promise<void> {
   chapter('1. The values of a .env file become secrets')
-  print('  .env, as it is:')
+  print('  .env, before:')
   project.show()
   print('')
   await project.run(['env', 'encrypt', '.env', '--prefix', PREFIX])
-  print('\n  .env, as it is now, fit to be committed:')
+  print('\n  .env, after, ready to be committed:')
   project.show()
   const expected = Object.entries(VALUES).reduce(
     (text, [key, value]) => text.replace(value, () => `coffer://${PREFIX}${key}`),
     FILE,
   )
-  claim(project.read() === expected, 'the values are references, and all else is as it was')
-  print('\nComments, quotes and blank lines are what they were; the values are in the vault.')
+  claim(project.read() === expected, 'references replace the values, and nothing else has changed')
+  print('\nComments, quotes and blank lines are unchanged; the values are in the vault.')
 }
 
 async function run(project: Project): Promise<void> {
   chapter('2. A program gets the values in its environment, and nowhere else')
   const output = await project.run(['env', 'run', '.env', '--', 'node', 'app.mjs'])
-  claim(output === `${PASSWORD} and ${VALUES.STRIPE_KEY}\n`, 'the program gets the values as they were')
-  print('\nNo file with values was written for that, and no argument has one.')
+  claim(output === `${PASSWORD} and ${VALUES.STRIPE_KEY}\n`, 'the program gets the original values')
+  print('\nNo file and no argument has the values.')
 }
 
 async function update(project: Project): Promise<void> {
@@ -115,40 +115,40 @@ async function update(project: Project): Promise<void> {
   const first = /^ *1 +(\S+)/m.exec(history)?.[1] ?? ''
   const then = await project.run(['env', 'run', '.env', '--at', first, '--', 'node', 'app.mjs'])
   claim(then.startsWith(`${PASSWORD} and `), 'the values of an earlier instant are still there')
-  claim(project.read() === before, 'the file has stayed as it was')
-  print('\nEvery version has the time from which it was valid: what ran yesterday can be run again.')
+  claim(project.read() === before, 'the file is unchanged')
+  print("\nEvery version has the time from which it is valid: yesterday's run can be repeated.")
 }
 
 async function refuse(project: Project): Promise<void> {
-  chapter('4. What must not be is refused, and nothing is half done')
+  chapter('4. A conflict is refused, and nothing is half done')
   const references = project.read()
   const clash = `SMTP_HOST=mail.internal\nSTRIPE_KEY=another\n`
   project.write(clash)
-  print('  .env, of somebody who does not know of the vault:')
+  print('  .env, written by somebody who does not know about the vault:')
   project.show()
   print('')
   const exists = await project.run(['env', 'encrypt', '.env', '--prefix', PREFIX], { code: 1 })
   claim(exists.includes(`${PREFIX}STRIPE_KEY`), 'the secret that exists is named')
-  claim(project.read() === clash, 'the file has stayed as it was')
+  claim(project.read() === clash, 'the file is unchanged')
   const names = await project.run(['secret', 'list', PREFIX])
   const expected = Object.keys(VALUES).map((key) => `${PREFIX}${key}`)
-  claim(isDeepStrictEqual(names.trim().split('\n'), expected.sort()), 'nothing was created beside')
+  claim(isDeepStrictEqual(names.trim().split('\n'), expected.sort()), 'no other secret was created')
   project.write(references)
   print('')
   const foreign = await project.run(['env', 'expand', '.env'], { owner: STRANGER, code: 1 })
   claim(
     Object.keys(VALUES).every((key) => foreign.includes(key)),
-    'for another owner no secret is there',
+    'another owner finds no secret',
   )
-  print("\nOne name that exists, and none is created. A key that is not the owner's finds nothing at all.")
+  print("\nOne existing name, and no secret is created. Another owner's key finds no secret at all.")
 }
 
 function goOn(): void {
-  chapter('Now you')
+  chapter('Your turn')
   print(`  coffer init ./vault --owner ${SHOP}
   coffer start --config ./vault/n1.yaml
   coffer env encrypt .env --prefix ${PREFIX}
   coffer env run .env -- npm start
 
-\`coffer env --help\` has the rest.`)
+\`coffer env --help\` explains the rest.`)
 }

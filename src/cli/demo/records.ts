@@ -1,5 +1,5 @@
-// Two files of a clinic, as they might be exported: invented people, numbers that belong to nobody (social
-// security numbers that begin with 9 were never given out). Two patients stand in both.
+// Two files of a clinic, as an export might look: invented people and numbers of nobody (social security
+// numbers never begin with 9). Two patients are in both files.
 
 export const FIELDS = ['patient.name', 'patient.ssn', 'patient.contacts[].phone']
 

@@ -1,5 +1,5 @@
-// Where a demo plays: a temporary directory and a real node in a child process, both gone when it ends,
-// however that is.
+// The stage of a demo: a temporary directory and a real node in a child process, both removed at the end,
+// whether the demo ends by itself, by an error or by a signal.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -10,11 +10,11 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../client/index.ts'
 import { OperatorError } from '../../errors.ts'
-import { initDirectory, type Made } from '../init.ts'
+import { initDirectory, type NewVault } from '../init.ts'
 
 const START_MS = 10_000
 const STOP_MS = 5_000
-/** What a shell takes for an end by Ctrl-C. */
+/** The exit code of a shell after Ctrl-C. */
 const INTERRUPTED = 130
 
 const MAIN = fileURLToPath(
@@ -24,7 +24,7 @@ const MAIN = fileURLToPath(
 export class Stage implements AsyncDisposable {
   /** The directory with the vault's files. */
   readonly dir: string
-  readonly made: Made
+  readonly vault: NewVault
   readonly #clients: Coffer[] = []
   #child: ChildProcess | undefined
   #url = ''
@@ -34,29 +34,27 @@ export class Stage implements AsyncDisposable {
     this.dir = mkdtempSync(join(tmpdir(), 'coffer-demo-'))
     process.once('exit', this.#removeAll)
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, this.#interrupted)
-    this.made = initDirectory({ dir: join(this.dir, 'vault'), owners, fields, port: 0 })
+    this.vault = initDirectory({ dir: join(this.dir, 'vault'), owners, fields, port: 0 })
   }
 
-  /**
-   * Runs the command line with an owner's key. `output` is what it has printed, and then what it has told.
-   */
+  /** Runs the command line with an owner's key. `output`: the text of stdout, then the text of stderr. */
   async coffer(
     owner: string,
     args: readonly string[],
     { cwd, input }: { readonly cwd: string; readonly input: string },
   ): Promise<{ readonly code: number | null; readonly output: string }> {
-    const env = { ...process.env, COFFER_URL: this.#url, COFFER_KEY: this.made.owners[owner] }
+    const env = { ...process.env, COFFER_URL: this.#url, COFFER_KEY: this.vault.owners[owner] }
     const child = spawn(process.execPath, [...process.execArgv, MAIN, ...args], { cwd, env })
     const output = Promise.all([text(child.stdout), text(child.stderr)])
-    child.stdin.on('error', () => undefined) // it need not read
+    child.stdin.on('error', () => undefined) // a command may end without reading its input
     child.stdin.end(input)
     const [code] = await once(child, 'close')
     return { code, output: (await output).join('') }
   }
 
-  /** Starts the node as `coffer start` does, and waits until it is ready. Throws OperatorError. */
+  /** Starts the node by `coffer start`, and waits until the node is ready. Throws OperatorError. */
   async start(): Promise<void> {
-    const args = [...process.execArgv, MAIN, 'start', '--config', this.made.configs[0]]
+    const args = [...process.execArgv, MAIN, 'start', '--config', this.vault.configs[0]]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
     const timer = setTimeout(() => child.kill('SIGKILL'), START_MS)
@@ -71,17 +69,17 @@ export class Stage implements AsyncDisposable {
     }
     clearTimeout(timer)
     if (this.#url === '') throw new OperatorError(`the node has not started: ${last}`)
-    child.stderr.resume() // nobody reads what it logs from now on, and it must not wait for a reader
+    child.stderr.resume() // the rest of the log is dropped; a full pipe would block the node
   }
 
   /** A client of the running node. */
   client(owner: string): Coffer {
-    const coffer = new Coffer({ urls: this.#url, key: this.made.owners[owner] })
+    const coffer = new Coffer({ urls: this.#url, key: this.vault.owners[owner] })
     this.#clients.push(coffer)
     return coffer
   }
 
-  /** Ends the node as an operator does. Resolves with its exit code, null where it had to be killed. */
+  /** Ends the node by SIGTERM. Returns its exit code; null: the node had to be killed. */
   async stop(): Promise<number | null> {
     const child = this.#child
     this.#child = undefined
@@ -105,13 +103,13 @@ export class Stage implements AsyncDisposable {
   }
 
   readonly #interrupted = (): void => {
-    // The handler of `exit` does the rest, also where the story stands still in the midst of a call.
+    // The handler of `exit` removes node and directory, even in the midst of a call.
     process.exit(INTERRUPTED)
   }
 
   readonly #removeAll = (): void => {
     this.#child?.kill('SIGKILL')
-    // The node may be writing until it is gone: then the directory is not empty at the first try.
+    // Until its end the node may write files: the first tries can find the directory not empty.
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
   }
 }

@@ -1,22 +1,24 @@
-// How a scenario of `coffer demo` tells what it does, and checks what it says.
+// The text of a scenario of `coffer demo`, and the checks of its claims.
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { OperatorError } from '../../errors.ts'
 import { bold, counted, print } from '../terminal/terminal.ts'
 
-/** Throws OperatorError where what the demo says is not so. */
-export function claim(holds: boolean, what: string): asserts holds {
-  if (!holds) throw new OperatorError(`the demo says that ${what}, and that is not so: please report it`)
+/** Throws OperatorError if a statement of the demo is not true. */
+export function claim(holds: boolean, statement: string): asserts holds {
+  if (!holds)
+    throw new OperatorError(`the demo says that ${statement}, and that is not true`, {
+      hint: 'please report it',
+    })
 }
 
 export function chapter(title: string): void {
   print(`\n${bold(title)}\n`)
 }
 
-/** Searches every file below `dir`. Throws OperatorError where one of the values stands in one. */
+/** Searches every file below `dir`. Throws OperatorError if a file has one of the values. */
 export function nowhereIn(dir: string, values: readonly string[]): void {
-  // One that is found nowhere by mistake would prove nothing: the node's own files must be among those
-  // searched.
+  // A search of the wrong files would prove nothing: the node's data files must be among the files.
   const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) =>
     statSync(join(dir, name)).isFile(),
   )

@@ -1,14 +1,14 @@
-// coffer env encrypt: the values of a file become secrets, and references stand in their places.
+// coffer env encrypt: the values of a file become secrets, and references take their places in the file.
 //
-// An interrupted run is finished by running the same command again, wherever it was interrupted: the
-// request's Idempotency-Key is durable in a journal before anything is created, the secrets are created all
-// or none by one request, and the file is replaced in one step. The journal goes when the file is durable, or
-// when it is certain that nothing was created.
+// Running the same command again completes an interrupted run, wherever the run was interrupted: the
+// request's Idempotency-Key is durable in a journal before any secret is created, one request creates all
+// secrets or none, and the file is replaced in one step. The journal is removed once the file is durable, or
+// once it is certain that no secret was created.
 import { readFileSync, statSync } from 'node:fs'
 import { type Coffer, CofferError } from '../../client/index.ts'
 import { readEnvFile } from '../../env/file.ts'
-import { type Begun, Journal } from '../../env/journal.ts'
-import { type Planned, toReferences } from '../../env/replace.ts'
+import { EncryptJournal } from '../../env/journal.ts'
+import { type NewSecret, replaceValues } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { checkReplaceable, isSameFile, replaceFile } from '../../files.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
@@ -20,13 +20,13 @@ type Options = { readonly prefix: string; readonly out?: string; readonly json?:
 
 export async function encryptFile(file: string, { prefix, out, json }: Options): Promise<void> {
   if (!isSecretName(`${prefix}KEY`))
-    throw new UsageError(
-      '--prefix must be what names of secrets can begin with, as app/prod/: this one is not',
-    )
+    throw new UsageError('--prefix is not a valid start of secret names', {
+      hint: 'use a prefix such as app/prod/',
+    })
   const bytes = readFileSync(file)
   const like = statSync(file)
-  const { secrets, text } = toReferences(readEnvFile(bytes, file), prefix)
-  const journal = new Journal(file)
+  const { secrets, text } = replaceValues(readEnvFile(bytes, file), prefix)
+  const journal = new EncryptJournal(file)
   const inPlace = out === undefined || isSameFile(out, file)
   const options = inPlace ? {} : { like, mode: like.mode }
   const target = inPlace ? file : out
@@ -36,76 +36,89 @@ export async function encryptFile(file: string, { prefix, out, json }: Options):
   const check = inPlace ? (): void => checkUnchanged(file, bytes) : undefined
   if (changes) replaceFile(target, text, { ...options, ...(check && { check }) })
   journal.end()
-  const done =
-    secrets.length === 0 ? 'there is nothing to encrypt' : `${counted(secrets.length, 'value')} encrypted`
+  const done = secrets.length === 0 ? 'nothing to encrypt' : `${counted(secrets.length, 'value')} encrypted`
   const result = { file: out ?? file, encrypted: secrets.length, secrets: secrets.map(({ name }) => name) }
   if (json) printJson(result)
   else print(`${result.file}: ${done}`)
 }
 
 /**
- * Between two instructions it can change all the same; in an editor it takes longer. Throws OperatorError.
+ * Throws OperatorError if the file has changed since it was read. A change between this check and the rename
+ * goes unnoticed; an editor holds a file for longer.
  */
 function checkUnchanged(file: string, bytes: Buffer): void {
   if (readFileSync(file).equals(bytes)) return
-  throw new OperatorError(
-    `${file} was changed by somebody else meanwhile, so it stays as it is now. Run the command again: it tells what to do`,
-  )
+  throw new OperatorError(`${file} was changed by another program meanwhile, and is left as it is now`, {
+    hint: 'run the command again; it reports what to do',
+  })
 }
 
-type Asked = { readonly file: string; readonly prefix: string; readonly secrets: readonly Planned[] }
+type EncryptRequest = {
+  readonly file: string
+  readonly prefix: string
+  readonly secrets: readonly NewSecret[]
+}
 
-/** When it returns, all secrets are there. Throws OperatorError, CofferError. */
-async function create(coffer: Coffer, asked: Asked, journal: Journal): Promise<void> {
-  const { file, prefix, secrets } = asked
-  const begun = journal.begin(prefix)
+/** Creates all secrets. Throws OperatorError, CofferError. */
+async function create(coffer: Coffer, request: EncryptRequest, journal: EncryptJournal): Promise<void> {
+  const { file, prefix, secrets } = request
+  const { idempotencyKey, resumed } = journal.begin(prefix)
   try {
     await coffer.createSecrets(
       secrets.map(({ name, value }) => ({ name, value })),
-      { idempotencyKey: begun.key },
+      { idempotencyKey },
     )
   } catch (error) {
     if (!(error instanceof CofferError)) throw error
-    if (!isDefinite(error, begun))
+    if (!isRefused(error, resumed))
       throw new OperatorError(
-        `${error.message}\n${file} is as it was. Run the same command again: that is safe, whatever has become of this request`,
+        `${error.message}\n${file} is unchanged. Run the same command again: that is safe, ` +
+          'whether or not the node has executed this request',
       )
-    const refusal = await explain(coffer, error, asked)
+    const refusal = await explainRefusal(coffer, error, request)
     journal.end()
     throw refusal
   }
 }
 
-/** Certainly nothing was created under this key with this body. */
-function isDefinite({ slug, status }: CofferError, { resumed }: Begun): boolean {
+/** Whether certainly no request with this Idempotency-Key and body has created anything. */
+function isRefused({ slug, status }: CofferError, resumed: boolean): boolean {
   if (status < 400 || status >= 500 || slug === 'unexpected-answer' || slug === 'idempotency-in-progress')
     return false
-  // Who asks is judged before the key: this says nothing of the run that was interrupted.
+  // The API key is checked before the Idempotency-Key: 401 says nothing about the interrupted run.
   return slug !== 'unauthorized' || !resumed
 }
 
-async function explain(coffer: Coffer, error: CofferError, { file, prefix, secrets }: Asked): Promise<Error> {
-  const places = (names: ReadonlySet<unknown>): string[] =>
-    secrets
-      .filter(({ name }) => names.has(name))
-      .map(({ name, entry }) => `${file}:${entry.line}: ${entry.key}=${REFERENCE_SCHEME}${name}`)
-  if (error.slug === 'secret-exists') {
-    const names = Array.isArray(error.members.names) ? error.members.names : []
-    return new OperatorError(
-      [
-        `nothing was created, and ${file} is as it was, since these secrets exist already:`,
-        ...places(new Set(names)),
-        'Write these references into the file, where they are what is meant, or take another --prefix; `coffer secret update NAME` changes a secret.',
-      ].join('\n'),
-    )
-  }
+async function explainRefusal(coffer: Coffer, error: CofferError, request: EncryptRequest): Promise<Error> {
+  if (error.slug === 'secret-exists') return secretsExist(error, request)
   if (error.slug !== 'idempotency-key-reused') return error
-  const existing = places(new Set(await Array.fromAsync(namesWith(coffer, prefix))))
+  const { file, prefix } = request
+  const existing = entriesWith(request, new Set(await Array.fromAsync(namesWith(coffer, prefix))))
   return new OperatorError(
     [
-      `${file} has changed since a run was interrupted that created its secrets, and it is as it was before this run.`,
-      ...(existing.length === 0 ? [] : ['These exist, with the values of then:', ...existing]),
-      'Write these references into the file, change what has another value now with `coffer secret update NAME`, and run the command again for the rest.',
+      `${file} has changed since an interrupted run that created its secrets; this run has not changed it.`,
+      ...(existing.length === 0 ? [] : ['These secrets exist, with the values of that run:', ...existing]),
+      'Write these references into the file, store changed values with `coffer secret update NAME`, ' +
+        'and run the command again for the rest.',
     ].join('\n'),
   )
+}
+
+function secretsExist({ members }: CofferError, request: EncryptRequest): OperatorError {
+  const names = Array.isArray(members.names) ? members.names : []
+  return new OperatorError(
+    [
+      `nothing was created, and ${request.file} is unchanged, since these secrets exist already:`,
+      ...entriesWith(request, new Set(names)),
+      'Write these references into the file, if the secrets are meant, or use another --prefix; ' +
+        '`coffer secret update NAME` changes a secret.',
+    ].join('\n'),
+  )
+}
+
+/** The entries whose secrets have these names, a line each, as references. */
+function entriesWith({ file, secrets }: EncryptRequest, names: ReadonlySet<unknown>): string[] {
+  return secrets
+    .filter(({ name }) => names.has(name))
+    .map(({ name, entry }) => `${file}:${entry.line}: ${entry.key}=${REFERENCE_SCHEME}${name}`)
 }

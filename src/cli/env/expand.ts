@@ -1,4 +1,4 @@
-// coffer env expand: the references of a file replaced by the values of their secrets.
+// coffer env expand: the references in a file replaced by the values of their secrets.
 import {
   closeSync,
   constants,
@@ -11,31 +11,36 @@ import {
 } from 'node:fs'
 import { CofferError } from '../../client/index.ts'
 import { type EnvFile, readEnvFile } from '../../env/file.ts'
-import { isReference, toValues } from '../../env/replace.ts'
+import { isReference, replaceReferences } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile } from '../../files.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
 
-/** `at` is an instant (RFC 3339), for the references without a version. */
-export type At = { readonly at?: string }
+/** `at`: an instant (RFC 3339) for references without a version. */
+export type ExpandOptions = { readonly at?: string }
 
-export async function expandFile(file: string, options: At & { readonly out?: string }): Promise<void> {
+export async function expandFile(
+  file: string,
+  options: ExpandOptions & { readonly out?: string },
+): Promise<void> {
   const { out } = options
   if (out !== undefined && isSameFile(out, file))
-    throw new UsageError(`${out} is the file with the references, which would be lost: name another one`)
+    throw new UsageError(`${out} is the file with the references, which would be lost`, {
+      hint: 'name another file',
+    })
   const { env, resolved } = await resolveFile(file, options)
-  const text = toValues(env, resolved)
+  const text = replaceReferences(env, resolved)
   if (out === undefined) process.stdout.write(text)
   else writePrivately(out, text)
 }
 
-/** No temporary file, where values could be left behind. */
+/** Writes the file itself: an interrupted command would leave values in a temporary file. */
 function writePrivately(path: string, text: string): void {
   const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
   try {
     if (fstatSync(file).isFile()) {
-      // One that was there may be open to others; this is before it has a value.
+      // An existing file may be readable by others: its mode changes before it gets a value.
       fchmodSync(file, 0o600)
       ftruncateSync(file)
     }
@@ -47,22 +52,23 @@ function writePrivately(path: string, text: string): void {
 
 type ResolvedFile = {
   readonly env: EnvFile
-  /** By reference; all that are in the file. */
+  /** The value of every reference in the file, by reference. */
   readonly resolved: ReadonlyMap<string, string>
 }
 
 /**
- * No node is asked where there are no references. Throws OperatorError where anything is wrong with the file,
- * or a reference is not found, with all lines of all.
+ * Resolves all references of the file by one request; without references no node is asked. Throws
+ * OperatorError with all faulty lines, and all references that are not found; CofferError.
  */
-export async function resolveFile(file: string, { at }: At): Promise<ResolvedFile> {
+export async function resolveFile(file: string, { at }: ExpandOptions): Promise<ResolvedFile> {
   const env = readEnvFile(readFileSync(file), file)
-  env.faults.check()
+  env.faults.throwIfAny()
   const refs = [...new Set(env.entries.filter(isReference).map(({ value }) => value))]
   if (refs.length === 0) return { env, resolved: new Map() }
   if (refs.length > REFS_A_REQUEST)
     throw new OperatorError(
-      `${file} has ${refs.length} references, of ${REFS_A_REQUEST} that can be resolved at once: make two files of it`,
+      `${file} has ${refs.length} references, and at most ${REFS_A_REQUEST} are resolved at once`,
+      { hint: 'split the file in two' },
     )
   try {
     const values = await withClient((coffer) => coffer.resolveSecrets(refs, at === undefined ? {} : { at }))
@@ -74,7 +80,7 @@ export async function resolveFile(file: string, { at }: At): Promise<ResolvedFil
   }
 }
 
-/** Throws OperatorError with the lines. */
+/** Throws OperatorError with the lines of the missing references. */
 function checkMissing({ entries, faults }: EnvFile, missing: unknown, at: string | undefined): void {
   const names = new Set<unknown>(Array.isArray(missing) ? missing : [])
   const when = at === undefined ? '' : ` at ${at}`
@@ -82,8 +88,8 @@ function checkMissing({ entries, faults }: EnvFile, missing: unknown, at: string
     if (names.has(value))
       faults.add(
         line,
-        `${key} refers to ${value}, which is not there${when}: create it, or correct the reference`,
+        `${key} refers to ${value}, which does not exist${when}: create the secret, or correct the reference`,
       )
   }
-  faults.check()
+  faults.throwIfAny()
 }

@@ -4,24 +4,28 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
 import { errorCode, OperatorError } from '../../errors.ts'
-import { type At, resolveFile } from './expand.ts'
+import { type ExpandOptions, resolveFile } from './expand.ts'
 
 const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
-/** A terminal sends these to all processes that it shows, and so to the child itself. */
+/** A terminal sends these signals to its whole foreground process group, so the child gets them itself. */
 const OF_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
 
-/** As shells say it. */
+/** Exit codes of shells. */
 const NOT_EXECUTABLE = 126
 const NOT_FOUND = 127
 
-export async function runCommand(file: string, command: readonly string[], options: At): Promise<void> {
+export async function runCommand(
+  file: string,
+  command: readonly string[],
+  options: ExpandOptions,
+): Promise<void> {
   const values = await valuesIn(file, options)
   const { COFFER_KEY: _key, ...inherited } = process.env
   process.exitCode = await run(command, { ...inherited, ...values })
 }
 
 /** Throws OperatorError. */
-async function valuesIn(file: string, options: At): Promise<Readonly<Record<string, string>>> {
+async function valuesIn(file: string, options: ExpandOptions): Promise<Readonly<Record<string, string>>> {
   const { env, resolved } = await resolveFile(file, options)
   const values = env.entries.map(({ key, line, value }) => ({
     key,
@@ -32,25 +36,25 @@ async function valuesIn(file: string, options: At): Promise<Readonly<Record<stri
     if (value.includes('\0'))
       env.faults.add(
         line,
-        `the value of ${key} has a NUL character, which no environment can hold: change the secret`,
+        `the value of ${key} has a NUL character, which an environment cannot hold: change the secret`,
       )
   }
-  env.faults.check()
+  env.faults.throwIfAny()
   return Object.fromEntries(values.map(({ key, value }) => [key, value]))
 }
 
-/** The exit code that is passed on. Throws OperatorError where the command cannot be started. */
+/** Runs the command. Returns its exit code. Throws OperatorError if the command cannot be started. */
 async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   let child: ChildProcess | undefined
   const passOn = (signal: NodeJS.Signals): void => {
     if (!OF_TERMINAL.has(signal) || !isatty(0)) child?.kill(signal)
   }
-  // Before the child is there: from here on this process ends when it does.
+  // Before the child starts: from now on this process ends only after the child.
   for (const signal of PASSED_ON) process.on(signal, passOn)
   try {
     return await new Promise((resolve, reject) => {
       child = spawn(name, args, { stdio: 'inherit', env })
-      // One that runs can fail to take a signal.
+      // Without a process id the child has not started; a running child may report a signal that failed.
       child.on('error', (error) => child?.pid === undefined && reject(error))
       child.once('exit', (code, signal) =>
         resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),
@@ -63,11 +67,11 @@ async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): 
   }
 }
 
-/** Only the code of the error is told: some of Node's messages repeat the environment. */
+/** Reports only the code of the error: some of Node's messages repeat the environment. */
 function cannotStart(name: string, error: unknown): OperatorError {
   const code = errorCode(error) ?? 'failed'
   if (code === 'ENOENT' || name === '')
-    return new OperatorError(`there is no command ${name}`, { exitCode: NOT_FOUND })
+    return new OperatorError(`the command ${name} is not found`, { exitCode: NOT_FOUND })
   if (code === 'EACCES') return new OperatorError(`${name} cannot be executed`, { exitCode: NOT_EXECUTABLE })
   return new OperatorError(`${name} cannot be started (${code})`)
 }

@@ -1,7 +1,6 @@
-// The nodes whose keyrings a command changes: which root keys each node has read, and which its ledger still
-// needs. A node that runs on this machine is asked over HTTP and re-reads its keyring at SIGHUP. A node that
-// does not run is, where its ledger matters, started in this process on a free port of 127.0.0.1, and stopped
-// again.
+// The nodes of a keyring command: the root keys that a node has read, and the root keys that its ledger
+// needs. A running node is asked over HTTP and re-reads its keyring at SIGHUP. A stopped node is, where its
+// ledger matters, started in the process of the command on a free port of 127.0.0.1, and stopped again.
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
@@ -14,7 +13,7 @@ export type KeyringNode = {
   readonly node: string
   /** undefined: the node does not answer, or is not ready. */
   rootKeys(): Promise<RootKeys | undefined>
-  /** Has the node re-read its keyring. A node that runs on its own may do so a moment later. */
+  /** Has the node re-read its keyring; a node in another process may do so a moment later. */
   reload(): Promise<void>
   close(): Promise<void>
 }
@@ -29,9 +28,7 @@ export function runningKeyringNode(config: Config): KeyringNode | undefined {
   return running && overHttp(config, running)
 }
 
-/**
- * The node, started in this process if it does not run. Throws OperatorError, and whatever startNode throws.
- */
+/** A running node, or a stopped node started in this process. Throws OperatorError, errors of startNode. */
 export async function openKeyringNode(config: Config): Promise<KeyringNode> {
   return runningKeyringNode(config) ?? (await startHere(config))
 }
@@ -53,7 +50,7 @@ async function startHere(config: Config): Promise<KeyringNode> {
   const report = (fields: object, message: string): void =>
     note(`node ${config.node}: ${message} ${JSON.stringify(fields)}`)
   const log = { info: () => undefined, warn: report, error: report }
-  note(`node ${config.node} does not run here: it is started for the time of this command`)
+  note(`node ${config.node} does not run here: the command starts the node and stops it again`)
   const node = await startNode({ ...rest, listen: { host: '127.0.0.1', port: 0 } }, { log })
   await node.ready
   const http = new NodeHttp(new URL(node.url))

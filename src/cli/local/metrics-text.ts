@@ -1,4 +1,4 @@
-// What the commands read out of a node's /metrics (Prometheus text).
+// The numbers of a node for the commands, out of its /metrics (Prometheus text).
 
 /** null: not reported. An embedded ledger has no leader; a starting node does not know its quorum yet. */
 export type NodeNumbers = {
@@ -26,7 +26,7 @@ export function nodeNumbers(text: string): NodeNumbers {
   }
 }
 
-/** A node's root keys. `wrapped` counts, by root key, the keys of the ledger that the root key wraps. */
+/** A node's root keys. `wrapped`: by root key, the number of keys of the ledger under the root key. */
 export type RootKeys = {
   readonly active: string
   readonly ids: readonly string[]
@@ -48,7 +48,7 @@ export function rootKeys(text: string): RootKeys | undefined {
 
 type Sample = { readonly name: string; readonly labels: ReadonlyMap<string, string>; readonly value: number }
 
-/** A value that is not a number (`Nan`) means that there is none yet. */
+/** Numbers only: a value `Nan` is not known yet. */
 const SAMPLE = /^(coffer_\w+)(?:\{(.*)\})? (-?\d\S*)$/gm
 const LABEL = /(\w+)="((?:[^"\\]|\\.)*)"/g
 

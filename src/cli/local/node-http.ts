@@ -1,4 +1,4 @@
-// A node of this machine over HTTP, without an API key: /ready and /metrics.
+// A node of the machine over HTTP, without an API key: /ready and /metrics.
 import { readFileSync } from 'node:fs'
 import { NoAnswer, type Target, Transport, targetOf } from '../../client/transport.ts'
 import { OperatorError } from '../../errors.ts'
@@ -81,7 +81,9 @@ export class NodeHttp {
 /** Where commands on this machine reach the node. Throws OperatorError. */
 function addressOf({ listen, tls, file, node }: Config): URL {
   if (listen.port === 0)
-    throw new OperatorError(`node ${node} listens on a port that only its log names: set a port in ${file}`)
+    throw new OperatorError(`node ${node} listens on a port that only its log names`, {
+      hint: `set a port in ${file}`,
+    })
   const host = listen.host === '0.0.0.0' ? '127.0.0.1' : listen.host === '::' ? '::1' : listen.host
   return new URL(`${tls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${listen.port}`)
 }

@@ -1,4 +1,4 @@
-// The processes of a node on this machine: whether the node and its etcd member run, by lock and process id.
+// The processes of a node on the machine: whether node and etcd member run, by lock and process id.
 import {
   existsSync,
   mkdirSync,
@@ -15,7 +15,7 @@ import type { Config } from '../../node/config.ts'
 import { InUse, lockDirectory } from '../../node/lock.ts'
 import { memberPidFile } from '../../node/member-directory.ts'
 
-/** Of a configuration: what leads to the files of a node that other processes read. */
+/** The part of a configuration with the paths of a node's process ids, lock and member. */
 type NodeFiles = Pick<Config, 'file' | 'node' | 'data'>
 
 /** `pid` is undefined while the node starts, and where another program holds the data directory. */
@@ -30,7 +30,7 @@ export function writePid(files: NodeFiles): void {
   writeFileSync(pidFile(files), `${process.pid}\n`)
 }
 
-/** Removes the file only if it names this process: another node may have started meanwhile. */
+/** Keeps the file of another process: another node may have started meanwhile. */
 export function removePid(files: NodeFiles): void {
   if (readPid(files) === process.pid) rmSync(pidFile(files), { force: true })
 }
@@ -40,7 +40,7 @@ export function writeMemberPid(files: NodeFiles, pid: number): void {
   writeFileSync(memberPidFile(files), `${pid}\n`)
 }
 
-/** Keeps the file while the member that it names runs: another node may have started meanwhile. */
+/** Keeps the file while its member runs: another node may have started meanwhile. */
 export function removeMemberPid(files: NodeFiles): void {
   if (runningMember(files) === undefined) rmSync(memberPidFile(files), { force: true })
 }
@@ -91,7 +91,7 @@ function hasOpen(pid: number, file: string): boolean {
     const descriptors = `/proc/${pid}/fd`
     return readdirSync(descriptors).some((each) => linkOf(join(descriptors, each)) === path)
   } catch {
-    return true // no /proc here, or a process of another user, which cannot be signalled anyway
+    return true // no /proc here, or a process of another user, out of reach of signals anyway
   }
 }
 
@@ -129,15 +129,17 @@ function readProc(pid: number, name: 'cmdline' | 'stat'): string | undefined {
  */
 export function sendHangUp(files: NodeFiles, { pid }: RunningNode): void {
   if (pid === undefined) {
-    throw new OperatorError(
-      `${files.data} is in use, and ${pidFile(files)} does not say by which process: send it SIGHUP yourself`,
-    )
+    throw new OperatorError(`${files.data} is in use, and ${pidFile(files)} does not name the process`, {
+      hint: `send SIGHUP to the process of node ${files.node} yourself`,
+    })
   }
   try {
     process.kill(pid, 'SIGHUP')
   } catch (error) {
     const why = errorCode(error) ?? 'failed'
-    throw new OperatorError(`node ${files.node} (process ${pid}) cannot be told to re-read its files: ${why}`)
+    throw new OperatorError(
+      `node ${files.node} (process ${pid}) cannot re-read its files, since SIGHUP failed: ${why}`,
+    )
   }
 }
 
@@ -149,6 +151,6 @@ export function lockStopped(files: NodeFiles): { release(): void } {
     if (!(error instanceof InUse)) throw error
     const pid = readPid(files)
     const by = pid === undefined ? '' : ` by process ${pid}`
-    throw new OperatorError(`${files.data} is in use${by}: stop node ${files.node} first`)
+    throw new OperatorError(`${files.data} is in use${by}`, { hint: `stop node ${files.node} first` })
   }
 }

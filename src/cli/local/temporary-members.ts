@@ -1,4 +1,4 @@
-// The etcd members of stopped nodes, run in this process while a command needs their ledger.
+// The etcd members of stopped nodes, run in the process of a command while the command needs their ledger.
 import { constants } from 'node:os'
 import { type Logger, SILENT } from '../../log.ts'
 import type { Config } from '../../node/config.ts'
@@ -19,7 +19,7 @@ export class TemporaryMembers {
     if (members.length > 0) process.on('SIGINT', this.#interrupted).on('SIGTERM', this.#interrupted)
   }
 
-  /** Starts the members of the nodes that have one; `report` gets lines for a person. Throws NoEtcd. */
+  /** Starts the members of the nodes, if any; `report` gets lines for a person. Throws NoEtcd. */
   static start(nodes: readonly Config[], report: (text: string) => void): TemporaryMembers {
     const found = nodes.flatMap((config) => {
       const { ledger } = config
@@ -48,7 +48,7 @@ export class TemporaryMembers {
   }
 
   /**
-   * One after the other: a leader that stops hands over first, which takes 7 s in vain if all stop at once.
+   * One member after the other: a leader hands over before its end, which fails after 7 s if all end at once.
    */
   async stop(): Promise<void> {
     for (const { member } of this.#members) await member.stop()

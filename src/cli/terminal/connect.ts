@@ -1,5 +1,5 @@
-// Where a client's command connects to: COFFER_URL and COFFER_KEY. The key is never an argument: those are
-// seen by every user of the machine, and stay in the shell's history.
+// The nodes and the API key of a client's command: COFFER_URL and COFFER_KEY. The key is never an argument:
+// every user of the machine sees arguments, and the shell's history keeps them.
 import { Coffer, CofferError } from '../../client/index.ts'
 import { UsageError } from '../../errors.ts'
 
@@ -9,26 +9,27 @@ export const ENVIRONMENT = `
 Environment:
   COFFER_URL  the node's address, or several separated by commas (default ${DEFAULT_URL})
   COFFER_KEY  the API key; it decides the owner
-  NODE_EXTRA_CA_CERTS  a PEM file, where the nodes' certificates are of an authority of your own`
+  NODE_EXTRA_CA_CERTS  a PEM file with the authority of the nodes' certificates, if it is your own`
 
-/** More than the 5 s in which a node without quorum answers. */
+/** Longer than the 5 s within which a node without quorum answers. */
 const TIMEOUT_MS = 7_000
 
-/** The addresses of COFFER_URL. Throws OperatorError where there is none. */
+/** The addresses of COFFER_URL. Throws UsageError if there is no address. */
 export function urls(): string[] {
   const list = (process.env.COFFER_URL || DEFAULT_URL).split(',').map((url) => url.trim())
-  const some = list.filter((url) => url !== '')
-  if (some.length === 0) throw new UsageError('COFFER_URL names no address')
-  return some
+  const addresses = list.filter((url) => url !== '')
+  if (addresses.length === 0)
+    throw new UsageError('COFFER_URL has no address', { hint: `set an address such as ${DEFAULT_URL}` })
+  return addresses
 }
 
-/** A client of these addresses. Throws OperatorError where the environment is not as it should be. */
+/** A client of the addresses. Throws UsageError if COFFER_KEY or an address is not valid. */
 export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): Coffer {
   const key = process.env.COFFER_KEY
   if (!key) {
-    throw new UsageError(
-      'COFFER_KEY is not set: export the API key that `coffer init` or `coffer keys add` has printed',
-    )
+    throw new UsageError('COFFER_KEY is not set', {
+      hint: 'export the API key that `coffer init` or `coffer keys add` has printed',
+    })
   }
   try {
     return new Coffer({ urls: addresses, key, timeoutMs })
@@ -38,7 +39,7 @@ export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): C
   }
 }
 
-/** Runs `work` with a client of COFFER_URL and closes it. */
+/** Runs `work` with a client of COFFER_URL, and closes the client. */
 export async function withClient<T>(work: (coffer: Coffer) => Promise<T>): Promise<T> {
   const coffer = connect(urls())
   try {
@@ -48,8 +49,10 @@ export async function withClient<T>(work: (coffer: Coffer) => Promise<T>): Promi
   }
 }
 
-/** What a node says of an instant that was given as `--at` is about how the command is used. */
+/** Turns a node's refusal of the instant of `--at` into a UsageError. */
 export function explainAt(error: unknown): unknown {
   if (!(error instanceof CofferError) || error.members.path !== 'at') return error
-  return new UsageError(`--at: ${error.detail}; it must be one like 2026-01-31T12:00:00Z, not in the future`)
+  return new UsageError(`--at: ${error.detail}`, {
+    hint: 'use an instant such as 2026-01-31T12:00:00Z, not in the future',
+  })
 }

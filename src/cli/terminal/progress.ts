@@ -7,7 +7,7 @@ import { note } from './terminal.ts'
 const EVERY_MS = 100
 
 type ProgressOptions = {
-  /** What the command does, as `restoring`. */
+  /** The activity, such as `restoring`. */
   readonly label: string
   readonly unit: string
   readonly total?: number
@@ -46,8 +46,7 @@ export async function startProgress(
     // The time left is computed from the last 100 values shown: 10 s.
     etaBuffer: 100,
     clearOnComplete: true,
-    // Cuts the line at the width of the terminal without escape codes that an interrupted command would leave
-    // set.
+    // Cuts the line at the terminal's width, without escape codes left over by an interrupted command.
     linewrap: true,
   })
   return new BarProgress(bar, options)

@@ -1,7 +1,7 @@
-// What a person or a pipe gets: results on stdout, everything else on stderr, colours only on a terminal.
+// Output of the commands: results on stdout, all other text on stderr, colours only on a terminal.
 import { styleText } from 'node:util'
 
-/** A result. */
+/** Prints a result. */
 export function print(text: string): void {
   process.stdout.write(`${text}\n`)
 }
@@ -10,12 +10,12 @@ export function printJson(result: unknown): void {
   print(JSON.stringify(result))
 }
 
-/** Everything that is no result. */
+/** Prints everything but results. */
 export function note(text: string): void {
   process.stderr.write(`${text}\n`)
 }
 
-/** styleText itself looks whether the stream is a terminal, and at NO_COLOR. */
+/** styleText checks for a terminal, and for NO_COLOR. */
 export function bold(text: string): string {
   return styleText('bold', text, { stream: process.stdout })
 }
