@@ -1,4 +1,5 @@
-// coffer backup: the live entries of a ledger in one file, still sealed, at one revision. The node may run.
+// coffer backup: the live entries of a ledger at a single revision, still sealed, in a file. The node may
+// run.
 import { existsSync } from 'node:fs'
 import { constants as system } from 'node:os'
 import { resolve } from 'node:path'

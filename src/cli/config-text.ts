@@ -85,7 +85,7 @@ function embeddedText(): string {
 function clusterText(node: string, port: number, { nodes, token }: Cluster): string {
   const url = (of: number): string => `https://127.0.0.1:${of}`
   const members = nodes.map((other) => `${other.node}: ${url(other.port + PEER)}`)
-  return `# The ledger is an etcd cluster, one member in every node. The certificates serve etcd alone, and end
+  return `# The ledger is an etcd cluster, one member per node. The certificates serve etcd alone, and end
 # after two years: \`coffer init DIR --renew\` makes new ones.
 ledger:
   kind: etcd

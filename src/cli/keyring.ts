@@ -21,7 +21,7 @@ import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
-/** A keyring file and the nodes with this keyring; all nodes may share one file. */
+/** A keyring file and its nodes; all nodes may share a file. */
 type KeyringFile = { readonly path: string; readonly keyring: Keyring; readonly nodes: readonly Config[] }
 
 /** How long a rewrap may make no progress. */
@@ -151,9 +151,9 @@ async function rewrapNode(node: KeyringNode, { path, keyring }: KeyringFile): Pr
     const orphaned = [...before.wrapped].find(([id, count]) => count > 0 && !keyring.ids.includes(id))
     if (orphaned) {
       const [id, count] = orphaned
-      throw new OperatorError(
-        `root key ${id} wraps ${counted(count, 'key')} and is not in the keyring: put it back from a copy`,
-      )
+      throw new OperatorError(`root key ${id} wraps ${counted(count, 'key')} and is not in the keyring`, {
+        hint: 'put the root key back from a copy of the keyring',
+      })
     }
     try {
       if (countOthers(before) > 0) {
@@ -188,9 +188,9 @@ async function untilRewrapped(node: KeyringNode): Promise<void> {
     least = Math.min(least, left)
     if (performance.now() - progressedAt > STALLED_MS) {
       const rest = Number.isFinite(least) ? `${counted(least, 'key')} left` : 'and does not answer'
-      throw new OperatorError(
-        `node ${node.node} has stopped making progress, ${rest}: see its log, and repeat the rewrap`,
-      )
+      throw new OperatorError(`node ${node.node} has stopped making progress, ${rest}`, {
+        hint: 'see its log, and repeat the rewrap',
+      })
     }
     await sleep(POLL_MS)
   }
@@ -204,7 +204,9 @@ async function remove(id: string, { config, json }: Options): Promise<void> {
     `has root key ${id} active: activate another root key with \`coffer keyring activate\` first`,
   )
   if (files.every(({ keyring }) => !keyring.ids.includes(id)))
-    throw new OperatorError(`no keyring has a root key ${id}: \`coffer keyring list\` shows the root keys`)
+    throw new OperatorError(`no keyring has a root key ${id}`, {
+      hint: '`coffer keyring list` shows the root keys',
+    })
   for (const { keyring, nodes } of files) {
     for (const node of nodes) await refuseWrapping(await openKeyringNode(node), keyring.active, id)
   }
@@ -222,9 +224,9 @@ async function refuseWrapping(node: KeyringNode, active: string, id: string): Pr
     const now = await reloadUntil(node, hasActive(active))
     const count = now.wrapped.get(id) ?? 0
     if (count === 0) return
-    throw new OperatorError(
-      `root key ${id} still wraps ${counted(count, 'key')}: \`coffer keyring rewrap\` comes first`,
-    )
+    throw new OperatorError(`root key ${id} still wraps ${counted(count, 'key')}`, {
+      hint: '`coffer keyring rewrap` comes first',
+    })
   } finally {
     await node.close()
   }
@@ -282,7 +284,7 @@ function readKeyrings(configs: readonly string[]): KeyringFile[] {
   return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: Keyring.parse(readPrivateFile(path)) }))
 }
 
-/** Changes all keyrings, or none if one of them cannot be replaced. Throws FileError. */
+/** Changes all keyrings, or none if a file cannot be replaced. Throws FileError. */
 function update(files: readonly KeyringFile[], change: (keyring: Keyring) => Keyring): void {
   const changed = files
     .map(({ path, keyring }) => ({ path, old: keyring.serialize(), text: change(keyring).serialize() }))

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
+import { assert } from '../assert.ts'
 import { systemClock } from '../clock.ts'
 import { OperatorError, UsageError } from '../errors.ts'
 import { checkReplaceable, replaceFile } from '../files.ts'
@@ -173,7 +174,7 @@ function edit(configs: readonly Config[], change: (document: Document) => void):
 /** readConfig has checked the file: the owners are a list. */
 function ownersNode(document: Document): YAMLSeq {
   const owners = document.get('owners')
-  if (!isSeq(owners)) throw new OperatorError('the owners are not a list')
+  assert(isSeq(owners), 'the owners of a valid configuration are a list')
   return owners
 }
 

@@ -24,7 +24,7 @@ function build(): Command {
   const program = new Command('coffer')
     .description('A vault for tokens that stand for sensitive values, and for secrets with a history.')
     .version(VERSION, '-V, --version', 'print the version')
-    .exitOverride() // subcommands inherit the settings of this line and the next two
+    .exitOverride() // inherited by subcommands, as are the next two settings
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coffer: ')) })
     .showHelpAfterError('Add --help to see how the command is used.')
     .addHelpText(
@@ -52,8 +52,7 @@ Example:
   registerReplica(program)
   registerMember(program)
   registerDemo(program)
-  // Options after a command belong to the command: `secret get --version 2`. Set last: commands must not
-  // inherit it.
+  // Options after a command belong to the command: `secret get --version 2`. Set last, so not inherited.
   return program.enablePositionalOptions()
 }
 
@@ -71,7 +70,7 @@ async function main(): Promise<number> {
   }
 }
 
-// node:sqlite warns that it is experimental; the warning does not help users of the command line.
+// node:sqlite warns of being experimental; the warning does not help users of the command line.
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   if (warning.name !== 'ExperimentalWarning') note(`${warning.name}: ${warning.message}`)

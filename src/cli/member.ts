@@ -58,7 +58,9 @@ Example:
 async function list({ config: file, json }: Options): Promise<void> {
   const { ledger } = readConfig(file)
   if (!DRIVERS[ledger.kind].takes.includes('member'))
-    throw new UsageError(`a ledger of kind ${ledger.kind} has no members`)
+    throw new UsageError(`a ledger of kind ${ledger.kind} has no members`, {
+      hint: 'only nodes made by `coffer init --nodes 3` have members',
+    })
   const { Membership } = await import('../node/membership.ts')
   const membership = new Membership(ledger)
   try {
@@ -122,7 +124,7 @@ function find(node: string, named: Config): NodeWithMember {
       hint: `name the configuration of node ${node}`,
     })
   if (!ledger.member)
-    throw new UsageError(`node ${node} runs no member of its own (ledger.member in ${config.file})`)
+    throw new UsageError(`node ${node} runs no member`, { hint: `see ledger.member in ${config.file}` })
   return { config, ledger, member: ledger.member }
 }
 

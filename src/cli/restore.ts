@@ -68,7 +68,7 @@ async function restore(name: string, { config: names, json }: Options): Promise<
   }
 }
 
-/** The named nodes of one ledger, and the nodes found beside them. Throws OperatorError, ConfigError. */
+/** The named nodes, and nodes of the same ledger found beside. Throws OperatorError, ConfigError. */
 function nodesOf(named: readonly Config[]): Config[] {
   const [{ ledger: first }] = named
   const nodes = new Map(named.map((config) => [config.node, config]))
@@ -93,7 +93,7 @@ function nodesOf(named: readonly Config[]): Config[] {
   return [...nodes.values()]
 }
 
-/** The same for all nodes of one ledger, and only for them. */
+/** Equal for nodes of the same ledger only. */
 function ledgerName(ledger: Config['ledger']): string {
   return [ledger.kind, ...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
 }

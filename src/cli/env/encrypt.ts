@@ -1,9 +1,9 @@
 // coffer env encrypt: the values of a file become secrets, and references take their places in the file.
 //
-// Running the same command again completes an interrupted run, wherever the run was interrupted: the
-// request's Idempotency-Key is durable in a journal before any secret is created, one request creates all
-// secrets or none, and the file is replaced in one step. The journal is removed once the file is durable, or
-// once it is certain that no secret was created.
+// After an interruption the same command completes the work, wherever the interruption was: the request's
+// Idempotency-Key is durable in a journal before any secret is created, a single request creates all secrets
+// or none, and the file is replaced in a single step. The journal is removed once the file is durable, or
+// once certainly no secret was created.
 import { readFileSync, statSync } from 'node:fs'
 import { type Coffer, CofferError } from '../../client/index.ts'
 import { readEnvFile } from '../../env/file.ts'
@@ -81,7 +81,7 @@ async function create(coffer: Coffer, request: EncryptRequest, journal: EncryptJ
   }
 }
 
-/** Whether certainly no request with this Idempotency-Key and body has created anything. */
+/** Whether certainly no request with the Idempotency-Key and body has created anything. */
 function isRefused({ slug, status }: CofferError, resumed: boolean): boolean {
   if (status < 400 || status >= 500 || slug === 'unexpected-answer' || slug === 'idempotency-in-progress')
     return false
@@ -116,7 +116,7 @@ function secretsExist({ members }: CofferError, request: EncryptRequest): Operat
   )
 }
 
-/** The entries whose secrets have these names, a line each, as references. */
+/** The entries with secrets of the given names, as references, a line each. */
 function entriesWith({ file, secrets }: EncryptRequest, names: ReadonlySet<unknown>): string[] {
   return secrets
     .filter(({ name }) => names.has(name))

@@ -40,7 +40,7 @@ function writePrivately(path: string, text: string): void {
   const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
   try {
     if (fstatSync(file).isFile()) {
-      // An existing file may be readable by others: its mode changes before it gets a value.
+      // An existing file may be readable by others: its mode changes before any value is written.
       fchmodSync(file, 0o600)
       ftruncateSync(file)
     }
@@ -57,8 +57,8 @@ type ResolvedFile = {
 }
 
 /**
- * Resolves all references of the file by one request; without references no node is asked. Throws
- * OperatorError with all faulty lines, and all references that are not found; CofferError.
+ * Resolves all references of the file by a single request; without references no node is asked. Throws
+ * OperatorError with all faulty lines and all missing references; CofferError.
  */
 export async function resolveFile(file: string, { at }: ExpandOptions): Promise<ResolvedFile> {
   const env = readEnvFile(readFileSync(file), file)

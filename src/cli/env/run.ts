@@ -1,5 +1,5 @@
-// coffer env run: a command whose environment has the values of a file. They are in no argument and in no
-// file.
+// coffer env run: a command with the values of a file in its environment. No argument and no file has the
+// values.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { isatty } from 'node:tty'
@@ -7,7 +7,7 @@ import { errorCode, OperatorError } from '../../errors.ts'
 import { type ExpandOptions, resolveFile } from './expand.ts'
 
 const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
-/** A terminal sends these signals to its whole foreground process group, so the child gets them itself. */
+/** Signals of a terminal to its whole foreground process group: the child gets its own. */
 const OF_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
 
 /** Exit codes of shells. */
@@ -49,12 +49,12 @@ async function run([name, ...args]: readonly string[], env: NodeJS.ProcessEnv): 
   const passOn = (signal: NodeJS.Signals): void => {
     if (!OF_TERMINAL.has(signal) || !isatty(0)) child?.kill(signal)
   }
-  // Before the child starts: from now on this process ends only after the child.
+  // Before the child starts: from now on the command ends only after the child.
   for (const signal of PASSED_ON) process.on(signal, passOn)
   try {
     return await new Promise((resolve, reject) => {
       child = spawn(name, args, { stdio: 'inherit', env })
-      // Without a process id the child has not started; a running child may report a signal that failed.
+      // A child without a process id has not started; a running child can report a failed signal.
       child.on('error', (error) => child?.pid === undefined && reject(error))
       child.once('exit', (code, signal) =>
         resolve(signal === null ? (code ?? 0) : 128 + constants.signals[signal]),

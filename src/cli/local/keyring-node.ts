@@ -82,5 +82,5 @@ export async function reloadUntil(node: KeyringNode, { holds, about }: RootKeyCo
   const reached = await until(isReached, { every: POLL_MS, within: RELOAD_MS })
   if (now && reached) return now
   const state = now ? `has not ${about}` : 'does not answer or is not ready'
-  throw new OperatorError(`node ${node.node} ${state} after ${RELOAD_MS / 1000} s: its log says why`)
+  throw new OperatorError(`node ${node.node} ${state} after ${RELOAD_MS / 1000} s`, { hint: 'see its log' })
 }

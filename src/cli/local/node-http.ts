@@ -14,7 +14,7 @@ export type Readiness = {
   readonly reasons: readonly string[]
 }
 
-type NodeAnswer =
+type HttpAnswer =
   | { readonly kind: 'answer'; readonly status: number; readonly text: string }
   | { readonly kind: 'none'; readonly reason: string }
 
@@ -66,7 +66,7 @@ export class NodeHttp {
     return answer.kind === 'answer' && answer.status === 200 ? answer.text : undefined
   }
 
-  async #get(path: string, timeoutMs: number): Promise<NodeAnswer> {
+  async #get(path: string, timeoutMs: number): Promise<HttpAnswer> {
     try {
       const request = { method: 'GET', path, timeoutMs, connectMs: CONNECT_MS } as const
       const { status, body } = await this.#transport.send(this.#target, request)

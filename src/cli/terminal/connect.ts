@@ -35,7 +35,7 @@ export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): C
     return new Coffer({ urls: addresses, key, timeoutMs })
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
-    throw new UsageError(`COFFER_URL or COFFER_KEY cannot be used: ${error.message}`)
+    throw new UsageError(`COFFER_URL or COFFER_KEY is not valid: ${error.message}`)
   }
 }
 
