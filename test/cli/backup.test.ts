@@ -16,7 +16,7 @@ import { coffer, Folder, fine, init, NodeProcess, refused, until } from './cli.t
 
 const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)
 
-/** Its digest when all is applied, and the identity of its ledger. */
+/** The digest once the replica has applied all entries, and the ledger's identity. */
 function statusOf(node: NodeProcess, key: string): Promise<{ digest: string; identity: string }> {
   return withClient(node, key, (client) =>
     until('the replica has caught up', async () => {
@@ -26,7 +26,7 @@ function statusOf(node: NodeProcess, key: string): Promise<{ digest: string; ide
   )
 }
 
-/** Two vaults, `old` and `new`, and each one's keys by owner. */
+/** Two vaults, `old` and `new`, and their keys by owner. */
 class Two extends Folder {
   readonly old = this.file('old', 'n1.yaml')
   readonly new = this.file('new', 'n1.yaml')
@@ -47,7 +47,7 @@ class Two extends Folder {
   }
 }
 
-/** Runs a node while `use` does something with it. */
+/** Runs a node during `use`. */
 async function withNode<T>(config: string, use: (node: NodeProcess) => Promise<T>): Promise<T> {
   await using node = await NodeProcess.start(config)
   const result = await use(node)
@@ -86,7 +86,7 @@ test('a running vault is backed up; the restored one has its tokens, under anoth
     await withClient(node, two.keys.a, (client) => client.rotateEpoch(2))
     const second = await tokenize(node, two.keys.a, VALUES)
     const others = await tokenize(node, two.keys.b, VALUES)
-    // Written all the while, so that most entries change or come after the backup has begun.
+    // Writes continue during the backup, so that most entries change or appear after its start.
     let done = false
     const load = (async () => {
       for (let i = 0; !done; i++) await tokenize(node, two.keys.b, [`load ${i}`])
@@ -127,7 +127,7 @@ test('a running vault is backed up; the restored one has its tokens, under anoth
     assert.deepEqual(await tokenize(node, two.newKeys.b, VALUES), made.others)
     assert.equal((await tokenize(node, two.newKeys.b, ['new']))[0].length, made.others[0].length)
   })
-  // The busy one is whole as well, though of an earlier revision.
+  // The backup made during the writes is complete, too, but of an earlier revision.
   renameSync(two.file('new', 'n1'), two.file('first'))
   await fine(['restore', two.file('busy.backup'), '--config', two.new])
   await withNode(two.new, async (node) => {
@@ -216,7 +216,7 @@ test('a restore that was not finished: no node starts, and the same restore agai
   const tokens = await withNode(two.old, (node) => tokenize(node, two.keys.a, VALUES))
   await fine(['backup', '-o', two.backup, '--config', two.old])
   two.copyKeyring()
-  // As if it had been killed before its last commit.
+  // As if the restore had been killed before its last commit.
   const ledger = new LmdbLedger(two.file('new', 'n1', 'ledger'))
   for await (const part of readBackup(pieces(readFileSync(two.backup)))) {
     if (part.kind === 'entry' && part.key !== 'genesis') await ledger.commit({ if: [], put: [part] })

@@ -12,7 +12,7 @@ import { Coffer } from '../../src/client/index.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
-// Commands begin in 0.1 s instead of 0.25 s when their code need not be compiled every time.
+// With a compile cache commands start in 0.1 s instead of 0.25 s.
 const CACHE = mkdtempSync(join(tmpdir(), 'coffer-cache-'))
 process.once('exit', () => rmSync(CACHE, { recursive: true, force: true }))
 
@@ -20,13 +20,13 @@ export type Result = { readonly code: number | null; readonly stdout: string; re
 export type Options = {
   readonly cwd?: string
   readonly env?: Readonly<Record<string, string>>
-  /** What it reads from stdin; nothing without it. */
+  /** The input on stdin; default: none. */
   readonly input?: string | Uint8Array
-  /** A command that has not ended by then is killed; 30 s without it. */
+  /** The time limit before SIGKILL; default: 30 s. */
   readonly ms?: number
 }
 
-/** A child that runs the command line; what the environment says of Coffer and of this test is left out. */
+/** A child with the command line; variables of Coffer and of the test are not passed on. */
 export function spawnCoffer(args: readonly string[], { cwd, env = {}, input }: Options = {}): ChildProcess {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(COFFER_|NODE_TEST_CONTEXT|FORCE_COLOR)/.test(name),
@@ -36,7 +36,7 @@ export function spawnCoffer(args: readonly string[], { cwd, env = {}, input }: O
     env: { ...Object.fromEntries(own), NODE_COMPILE_CACHE: CACHE, ...env },
     ...(cwd === undefined ? {} : { cwd }),
   })
-  // A command may end without having read all of it.
+  // A command may end before reading all of its input.
   child.stdin?.on('error', () => {}).end(input)
   return child
 }
@@ -56,14 +56,14 @@ export async function coffer(args: readonly string[], options: Options = {}): Pr
   return { code, ...text }
 }
 
-/** Runs a command that must succeed; its stdout without the last line break. */
+/** Runs a command that must succeed. Returns its stdout without the last line break. */
 export async function fine(args: readonly string[], options: Options = {}): Promise<string> {
   const result = await coffer(args, options)
   assert.equal(result.code, 0, `${args.join(' ')}\n${result.stdout}\n${result.stderr}`)
   return result.stdout.trimEnd()
 }
 
-/** Runs a command that must end with `code`, with a message and without a stack; what it told. */
+/** Runs a command that must end with `code`, with a message and without a stack. Returns all output. */
 export async function refused(code: number, args: readonly string[], options: Options = {}): Promise<string> {
   const result = await coffer(args, options)
   const told = result.stdout + result.stderr
@@ -87,7 +87,7 @@ export async function until<T>(
   }
 }
 
-/** A directory that goes with the test. */
+/** A directory, removed at the end of the test. */
 export class Folder implements Disposable {
   readonly path = mkdtempSync(join(tmpdir(), 'coffer-cli-'))
 
@@ -100,7 +100,7 @@ export class Folder implements Disposable {
   }
 }
 
-/** `coffer init` in `dir`; the API keys by owner. */
+/** Runs `coffer init` in `dir`. Returns the API keys by owner. */
 export async function init(dir: string, ...args: string[]): Promise<Readonly<Record<string, string>>> {
   const made: { owners: Record<string, string> } = JSON.parse(await fine(['init', dir, '--json', ...args]))
   return made.owners
@@ -136,7 +136,7 @@ export class NodeProcess implements AsyncDisposable {
     return node
   }
 
-  /** Just started. */
+  /** Starts the node, and does not wait until it is ready. */
   static begin(config: string): NodeProcess {
     return new NodeProcess(spawnCoffer(['start', '--config', config]))
   }
@@ -146,7 +146,7 @@ export class NodeProcess implements AsyncDisposable {
     return this.child.pid
   }
 
-  /** How often it has logged this. */
+  /** How many lines of the log have the text. */
   told(text: string): number {
     return this.log.filter((line) => line.includes(text)).length
   }
@@ -182,7 +182,7 @@ export async function freePort(): Promise<number> {
   return address.port
 }
 
-/** A zombie is none: its parent only has not asked yet how it ended. */
+/** Zombies count as dead. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)
@@ -193,11 +193,13 @@ export function isAlive(pid: number): boolean {
   try {
     return !/\) Z /.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
   } catch {
-    return false // it has just ended
+    return false // the process has just ended
   }
 }
 
-/** A vault of one owner in `folder`, its node, and two ways to call it. Who asks ends the node and the client. */
+/**
+ * A vault of one owner in `folder`, its node, and two ways to call the node. The caller ends node and client.
+ */
 export async function startVault(folder: Folder) {
   const { default: key } = await init(folder.file('v'), '--port', '0')
   const node = await NodeProcess.start(folder.file('v', 'n1.yaml'))

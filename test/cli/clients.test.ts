@@ -53,7 +53,7 @@ test('nodes that are of two vaults differ', async () => {
   const shared = ['--port', '0', '--owner', 'a']
   const { a } = await init(folder.file('v'), ...shared)
   await init(folder.file('w'), ...shared, '--field', 'x')
-  // The key of the first is let into the second, so that one key asks both.
+  // Both vaults accept the key of the first vault.
   const hash = (await import('node:crypto')).createHash('sha256').update(a).digest('hex')
   const { readFileSync, writeFileSync } = await import('node:fs')
   const config = folder.file('w', 'n1.yaml')

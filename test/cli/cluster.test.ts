@@ -1,4 +1,5 @@
-// `coffer cluster` over a node with a ledger of its own, where it needs no etcd; test/cluster has three with one.
+// `coffer cluster` over one node with an embedded ledger, without etcd; test/cluster has three nodes with
+// etcd.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -17,7 +18,7 @@ import { type Config, readConfig } from '../../src/node/config.ts'
 import { lockDirectory } from '../../src/node/lock.ts'
 import { coffer, Folder, fine, freePort, init, isAlive, refused, until } from './cli.ts'
 
-/** The files of one node; the node, where one runs, goes with the test. */
+/** The files of one node; a running node is killed at the end of the test. */
 class Place implements AsyncDisposable {
   readonly #folder = new Folder()
   readonly dir = this.#folder.file('v')
@@ -41,7 +42,7 @@ class Place implements AsyncDisposable {
     return readConfig(this.file('n1.yaml'))
   }
 
-  /** Of `run/n1.pid`. */
+  /** The process id in `run/n1.pid`. */
   get pid(): number {
     return Number(readFileSync(this.file('run', 'n1.pid'), 'utf8'))
   }
@@ -56,7 +57,7 @@ class Place implements AsyncDisposable {
   }
 }
 
-/** A process that only waits, with these arguments on its command line. */
+/** A waiting process with the given arguments on its command line. */
 class Bystander implements AsyncDisposable {
   readonly child: ChildProcess
 
@@ -166,7 +167,7 @@ test('cluster start: a node that ends is told with its last words, one that is n
   const { code, stdout, stderr } = await coffer(['cluster', 'status', place.dir])
   assert.deepEqual([code, stderr], [1, 'n1: does not answer (no answer in time)\n'])
   assert.match(stdout, new RegExp(`^n1 +${place.pid} +- +no +- `, 'm'))
-  // It gets its SIGTERM when it goes on: long before it would be killed.
+  // The stopped process handles SIGTERM after SIGCONT, long before SIGKILL.
   const { pid } = place
   const began = performance.now()
   await fine(['cluster', 'stop', place.dir])
@@ -196,7 +197,7 @@ test('cluster stop: a node that does not end is killed', async () => {
   const { pid } = place
   const socket = connect(place.port, '127.0.0.1')
   socket.on('error', () => undefined)
-  // One request that is answered, so that the node has the connection, and one that does not come to its end.
+  // A complete request first, so that the node has the connection; then a request without its end.
   socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n')
   await once(socket, 'data')
   socket.write(
@@ -219,7 +220,7 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
   writeFileSync(place.file('run', 'n1.pid'), `${other.pid}\n`)
   writeMemberPid(config, other.pid)
   await fine(['cluster', 'stop', place.dir])
-  // Another command has the lock; the pid of a node that was killed belongs to another process by now.
+  // Another command holds the lock; the system has given the id of the killed node to another process.
   const lock = lockDirectory(config.data)
   assert.match(
     await refused(1, ['cluster', 'stop', place.dir]),

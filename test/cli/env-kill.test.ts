@@ -1,5 +1,5 @@
-// coffer env encrypt, killed before every step: whenever that is, the file is the old one or the new one, and
-// the same command again finishes the work.
+// coffer env encrypt, killed before every step: after each kill the file is the old file or the new file, and
+// the same command completes the work.
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
@@ -24,7 +24,7 @@ after(async () => {
   vault[Symbol.dispose]()
 })
 
-/** `coffer env` with what it does counted, and killed at a step of it. */
+/** `coffer env` with its steps counted, killed at a given step. */
 function watched(
   args: readonly string[],
   file: string,

@@ -1,4 +1,4 @@
-// coffer env run, against a node: where the values are, and where not; exit codes and signals.
+// coffer env run, against a node: the places with values, and without; exit codes and signals.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -137,7 +137,7 @@ test('a terminal sends its signals to the command itself: they are not passed on
     process.on('SIGINT', () => { if (++count === 1) setTimeout(() => { console.log('got ' + count); process.exit(3) }, 200) })
     setInterval(() => {}, 1e3); console.log('ready')`
   writeFileSync(folder.file('count.cjs'), script)
-  // exec: a shell that stays between takes the signal as its own and ends by it.
+  // exec: a shell in between would take the signal as its own and end.
   const command = ['exec', process.execPath, MAIN, ...run(process.execPath, folder.file('count.cjs'))].join(
     ' ',
   )

@@ -1,4 +1,4 @@
-// coffer env encrypt and expand, against a node: what is written, with which mode, and what never is.
+// coffer env encrypt and expand, against a node: the written files, their modes, and the refusals.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import {
@@ -34,7 +34,7 @@ after(async () => {
   vault[Symbol.dispose]()
 })
 
-/** A directory with a .env, whose name no other test has. */
+/** A directory with a .env file; no other test has the name. */
 class Project extends Folder {
   readonly env = this.file('.env')
 
@@ -55,7 +55,7 @@ class Project extends Folder {
     return this.file('..env.coffer')
   }
 
-  /** The files that have a value in them. */
+  /** The files with a value in them. */
   get leaks(): string[] {
     return this.names.filter((name) => readFileSync(this.file(name), 'utf8').includes(CANARY))
   }
@@ -173,7 +173,7 @@ test('encrypt: where no node answers, running it again is safe, and finishes', a
   const journal = readFileSync(project.journal, 'utf8')
   const other = await refused(1, ['env', 'encrypt', project.env, '--prefix', 'w/'], { env })
   assert.match(other, /--prefix u\//)
-  // A key that is not known says nothing of the run before.
+  // 401 says nothing about the run before.
   const wrong = { ...env, COFFER_KEY: `${env.COFFER_KEY.slice(0, -1)}!` }
   assert.match(await refused(1, args, { env: wrong }), /unauthorized/)
   assert.equal(readFileSync(project.journal, 'utf8'), journal)
@@ -194,7 +194,7 @@ test('encrypt: a definite refusal leaves no journal, and one that was not finish
   assert.deepEqual(project.names, ['.env'])
 })
 
-/** Something that answers in a node's place. */
+/** A server in a node's place. */
 async function standIn(listener: RequestListener): Promise<AsyncDisposable & { readonly url: string }> {
   const server = createServer(listener).listen(0, '127.0.0.1')
   await once(server, 'listening')

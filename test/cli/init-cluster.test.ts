@@ -24,7 +24,7 @@ function certificate(...path: string[]): X509Certificate {
   return new X509Certificate(readFileSync(path.join('/')))
 }
 
-/** It is one that a member of etcd can use on both sides, of this authority and with this key. */
+/** A certificate for both sides of an etcd member's connections, signed by the authority, for the key. */
 function checkCertificate(dir: string, node: string, ca: X509Certificate): X509Certificate {
   const cert = certificate(dir, 'tls', `${node}.crt`)
   assert.ok(cert.checkIssued(ca) && cert.verify(ca.publicKey), `${node}: of the authority`)
@@ -33,7 +33,7 @@ function checkCertificate(dir: string, node: string, ca: X509Certificate): X509C
     `${node}: its key`,
   )
   assert.equal(cert.ca, false)
-  assert.deepEqual([...cert.keyUsage].sort(), SERVER_AND_CLIENT) // Node means the extended ones
+  assert.deepEqual([...cert.keyUsage].sort(), SERVER_AND_CLIENT) // in Node: the extended key usage
   const names = cert.subjectAltName?.split(', ')
   assert.deepEqual(names, [
     'IP Address:127.0.0.1',
@@ -135,7 +135,7 @@ test('init --renew: new certificates of the same authority, for every node that 
     assert.equal(statSync(`${dir}/tls/${node}.key`).mode & 0o777, 0o600)
   }
 
-  // A node that has moved to another machine since, and files that are not of nodes.
+  // A node moved to another machine, and YAML files of other programs.
   writeFileSync(
     `${dir}/n3.yaml`,
     readFileSync(`${dir}/n3.yaml`, 'utf8').replaceAll('127.0.0.1:8222', 'vault3:8222'),
@@ -191,7 +191,7 @@ test('init --renew: refused, with nothing changed, without the right authority',
   assert.match(await refused(1, ['init', dir, '--renew']), /can be read by others/)
   chmodSync(key, 0o600)
 
-  // Both files have faults, and both are told.
+  // Both files have faults, and both are reported.
   for (const node of ['n1', 'n3']) writeFileSync(`${dir}/${node}.yaml`, `node: ${node}\n`)
   const told = await refused(1, ['init', dir, '--renew'])
   for (const node of ['n1', 'n3']) assert.match(told, new RegExp(`${node}\\.yaml: \\d+ faults`))

@@ -41,7 +41,7 @@ test('the root key of a running node is changed: every step, no step before the 
     const before = await withClient(node.url, keys.a, async (coffer) => {
       tokens = (await coffer.tokenize(VALUES)).tokens
       await coffer.rotateEpoch(2)
-      await coffer.epochs() // by then the replica has applied the rotation
+      await coffer.epochs() // the replica has now applied the rotation
       return coffer.status()
     })
     assert.match(await refused(1, keyring('activate', 'rk-unknown')), /has no root key rk-unknown/)
@@ -76,7 +76,7 @@ test('the root key of a running node is changed: every step, no step before the 
     assert.equal(node.told('"level":50'), 0)
     assert.equal(await node.stop(), 0)
   }
-  // Nothing in memory helps now: the new root key opens all that there is.
+  // After the restart nothing is in memory: the new root key alone opens all keys.
   await using node = await NodeProcess.start(config)
   await withClient(node.url, keys.a, async (coffer) => {
     assert.deepEqual((await coffer.detokenize(tokens)).values, VALUES)

@@ -5,7 +5,7 @@ import { Coffer, CofferError } from '../../src/client/index.ts'
 import { readConfig } from '../../src/node/config.ts'
 import { Folder, fine, init, NodeProcess, refused, until } from './cli.ts'
 
-/** Whether the node knows the key. */
+/** Whether the node accepts the key. */
 async function known(url: string, key: string): Promise<boolean> {
   const coffer = new Coffer({ urls: url, key })
   try {
@@ -74,7 +74,7 @@ test('the file keeps its comments, its mode and its place; nothing wrong is writ
   assert.match(await refused(1, [...remove, '--id', 'k9']), /has no key k9/)
   assert.match(await refused(1, ['keys', 'list', '--config', config, '--owner', 'nobody']), /no owner nobody/)
   assert.equal(readFileSync(config, 'utf8'), after)
-  // The last key goes, and the next one finds its place.
+  // After the removal of the last key a key can be added again.
   for (const id of ['k1', 'k2']) await fine([...remove, '--id', id])
   assert.deepEqual(readConfig(config).owners, [{ id: 'default', keys: [] }])
   await fine([...add, '--owner', 'default'])

@@ -1,6 +1,7 @@
-// Preloaded into a command (NODE_OPTIONS=--import): kills its process just before a step. Steps are the calls to the
-// file system from the one on that names KILL_FILE, and what becomes of a request: `request`, `sent`, `response`,
-// `answered`. KILL_AT is the number of a step, from 1, or such a name. All of them are printed to KILL_LOG at the end.
+// Preloaded into a command (NODE_OPTIONS=--import): kills the process just before a step. Steps are the calls
+// to the file system, from the first call with the path KILL_FILE, and the stages of a request: `request`,
+// `sent`, `response`, `answered`. KILL_AT is the number of a step, from 1, or the name of a stage. At the end
+// the names of all steps are written to KILL_LOG.
 import fs from 'node:fs'
 import http from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
@@ -12,14 +13,14 @@ function step(what: string): void {
   steps.push(what)
   if (what !== KILL_AT && String(steps.length) !== KILL_AT) return
   process.kill(process.pid, 'SIGKILL')
-  for (;;); // until it is there
+  for (;;); // until the signal arrives
 }
 
 type Call = (...args: unknown[]) => unknown
 const write = fs.writeFileSync
 process.once('exit', () => KILL_LOG && write(KILL_LOG, steps.join('\n')))
 
-// Every property that ends so is a function.
+// Every property with such a name is a function.
 const calls = fs as unknown as Record<string, Call>
 for (const [name, call] of Object.entries(calls)) {
   if (!name.endsWith('Sync')) continue

@@ -17,7 +17,7 @@ async function tokenizeOnce(config: string, key: string): Promise<readonly (stri
   return tokens
 }
 
-/** Changes what a replica says of itself, with right checksums. */
+/** Changes the meta data of a replica, with correct checksums. */
 async function rewriteMeta(path: string, change: (meta: Meta) => Partial<Meta>): Promise<void> {
   const store = new ReplicaStore(path)
   const meta = store.meta()
@@ -70,7 +70,7 @@ test('verify finds a replica that has lost pages, one that is ahead, and a damag
     assert.equal(same, false)
     kinds.push(kind)
   }
-  // It says that it has applied all, and its last pages are not there.
+  // The cursor is at the head, but the last pages are missing.
   let all: Meta | undefined
   await rewriteMeta(replica, (meta) => {
     all = meta
@@ -92,7 +92,7 @@ test('verify finds a replica that reads well and holds something else', async ()
   const { default: key } = await init(folder.file('v'), '--port', '0')
   const [config, replica] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1', 'replica')]
   await tokenizeOnce(config, key)
-  // As if an entry had not been applied: the active epoch is another one.
+  // As if an entry had not been applied: another epoch is active.
   const store = new ReplicaStore(replica)
   const meta = store.meta()
   const entries = [...store.entries()].filter((entry) => entry.key === 'epoch/default')

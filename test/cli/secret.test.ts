@@ -1,4 +1,4 @@
-// coffer secret, against a node: values as they are, versions, lists, and refusals that tell the next step.
+// coffer secret, against a node: values byte for byte, versions, lists, and refusals with the next step.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
@@ -23,7 +23,7 @@ after(async () => {
   folder[Symbol.dispose]()
 })
 
-/** What `secret get` prints, to the byte. */
+/** The exact output of `secret get`. */
 async function got(name: string, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await coffer(['secret', 'get', name, ...args], { env })
   assert.equal(code, 0, stderr)

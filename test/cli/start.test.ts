@@ -46,7 +46,7 @@ test('a stop waits for what has begun; the second signal does not', async () => 
   const socket = connect(Number(port), hostname)
   socket.on('error', () => undefined)
   const answered = new Promise<void>((resolve) => socket.once('data', () => resolve()))
-  // One request that is answered, so that the node has the connection, and one that does not come to its end.
+  // A complete request first, so that the node has the connection; then a request without its end.
   socket.write('GET /health HTTP/1.1\r\nHost: x\r\n\r\n')
   await answered
   socket.write(
@@ -118,7 +118,7 @@ test('without --config: made once, the key printed once', async () => {
   })
   await until('the key', () => /cof_[0-9a-z]{52}\n/.test(printed))
   first.kill('SIGKILL')
-  // The port of the default may be taken on this machine: any that is free does.
+  // The default port may be in use on the machine: a free port is as good.
   const config = folder.file('coffer-data', 'n1.yaml')
   await until('the end', () => first.exitCode !== null || first.signalCode !== null)
   writeFileSync(config, readFileSync(config, 'utf8').replace(':8200', ':0'))
@@ -147,7 +147,7 @@ test('SIGHUP with a mistake in the files: logged, and nothing changes', async ()
   assert.equal(node.told('owners[0].id'), 1)
   writeFileSync(folder.file('v', 'n1.yaml'), good)
   const ring = readFileSync(folder.file('v', 'keyring.json'), 'utf8')
-  // Another vault's keyring opens nothing here.
+  // Another vault's keyring cannot open the ledger.
   await init(folder.file('w'))
   writeFileSync(folder.file('v', 'keyring.json'), readFileSync(folder.file('w', 'keyring.json')))
   node.signal('SIGHUP')
@@ -166,7 +166,7 @@ test('a pid that a killed node has left is nobody’s: no other process gets the
   node.signal('SIGKILL')
   await node.ended()
   assert.ok(existsSync(folder.file('v', 'run', 'n1.pid')))
-  // A process that SIGHUP would end, as most.
+  // SIGHUP would end the process, as most processes.
   const other = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'])
   try {
     writeFileSync(folder.file('v', 'run', 'n1.pid'), `${other.pid}\n`)
