@@ -161,7 +161,7 @@ test('what cannot be backed up is told, and no file is left', async () => {
   await refused(2, ['backup', '--config', two.old])
   await withNode(two.old, (node) => tokenize(node, two.keys.a, ['x']))
   writeFileSync(two.backup, 'mine')
-  assert.match(await refused(1, backup), /is there already.*--force/)
+  assert.match(await refused(1, backup), /exists already.*--force/)
   assert.equal(readFileSync(two.backup, 'utf8'), 'mine')
   await fine([...backup, '--force'])
   await refused(1, ['backup', '-o', two.file('nowhere', 'x'), '--config', two.old])
@@ -245,7 +245,7 @@ test('an older backup under the old replica: the node refuses it until that is r
   renameSync(two.file('old', 'n1', 'ledger'), two.file('moved'))
   const { code, stderr } = await coffer(['restore', two.backup, '--config', two.old])
   assert.equal(code, 0, stderr)
-  assert.match(stderr, /node n1 has a replica from before: coffer replica reset --config .*old\/n1\.yaml/)
+  assert.match(stderr, /node n1 has a replica of an earlier ledger: coffer replica reset --config .*old\/n1\.yaml/)
   assert.match(await refused(1, ['start', '--config', two.old]), /coffer replica reset/)
   await fine(['replica', 'reset', '--config', two.old])
   await withNode(two.old, async (node) => {

@@ -224,7 +224,7 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
   const lock = lockDirectory(config.data)
   assert.match(
     await refused(1, ['cluster', 'stop', place.dir]),
-    /is in use, and nothing says by which process/,
+    /is in use by an unknown process/,
   )
   lock.release()
   assert.equal(other.signal, null)
