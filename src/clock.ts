@@ -1,14 +1,14 @@
-// The seam for time and randomness: one object, handed in. No room of the server calls Date.now or randomBytes itself
-// (test/tidy.test.ts lists the exceptions).
+// Time and randomness: an object that is handed in, so that tests can replace both. No room of the server
+// calls Date.now or randomBytes itself (test/tidy.test.ts lists the exceptions).
 import { randomFillSync } from 'node:crypto'
 
-/** The last instant that a Date can hold, milliseconds since 1970. */
+/** The last instant of a Date, milliseconds since 1970. */
 export const LAST_TIME = 8.64e15
 
 export type Clock = {
   /** Wall time, milliseconds since 1970. May jump. */
   now(): number
-  /** Milliseconds that only ever grow, for measuring and for deadlines. */
+  /** Milliseconds, never decreasing, for durations and deadlines. */
   monotonic(): number
   /** `length` bytes from the system's secure generator. */
   random(length: number): Uint8Array
@@ -25,7 +25,9 @@ export function randomHex(clock: Clock, bytes: number): string {
   return Buffer.from(clock.random(bytes)).toString('hex')
 }
 
-/** To ask the system costs as much for a few bytes as for some thousand. What is given out is not kept here. */
+/**
+ * The system takes as long for a few bytes as for some thousand. Bytes that are handed out are erased here.
+ */
 const POOL_BYTES = 4096
 const pool = new Uint8Array(POOL_BYTES)
 let used = POOL_BYTES

@@ -1,9 +1,10 @@
-// An adaptive delay before a group commit, as PostgreSQL has it (commit_delay, commit_siblings): a caller that has just
-// been answered soon asks again. After a slow round trip the next group is held back until as many callers as last time
-// have joined, at most as long as that round trip took, and never where the round trip is shorter than a timer can
-// measure. Fixed settings as PostgreSQL's would fit one disk or one network.
+// The delay before a group commit, after PostgreSQL (commit_delay, commit_siblings): a caller that was just
+// answered soon asks again. After a slow round trip the next group is held back until as many callers as last
+// time have joined, at most as long as the last round trip. A round trip shorter than a timer can measure
+// causes no delay. PostgreSQL's settings are fixed numbers; here both are measured, since a local disk and a
+// cluster differ a hundredfold.
 
-/** Round trips that are shorter are not worth a timer; longer waits gain nothing. */
+/** Shorter round trips are not worth a timer; longer delays gain nothing. */
 const ROUND_TRIP_MS = { min: 2, max: 10 }
 
 export class CommitDelay {
@@ -15,7 +16,7 @@ export class CommitDelay {
     this.#release = release
   }
 
-  /** Whether more callers are expected than the `waiting` ones. */
+  /** Whether more than `waiting` callers are expected. */
   expectsMore(waiting: number): boolean {
     return waiting < (this.#expected?.callers ?? 0)
   }

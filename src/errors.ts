@@ -1,14 +1,14 @@
-// The three families of errors, and the table of problems (RFC 9457). docs/errors.md is the same table: a test
-// compares the two.
+// The three families of errors: problems for callers (RFC 9457), errors for operators, fatal errors.
+// docs/errors.md is the table of problems, compared by a test.
 
 export type ProblemEntry = {
   readonly status: number
   readonly title: string
-  /** What it means and what to do, shown by `GET /problems/<slug>`. */
+  /** The meaning, and the next step of the caller; shown by `GET /problems/<slug>`. */
   readonly about: string
   /** Members of the answer beside type, title, status, detail and instance. */
   readonly members: readonly string[]
-  /** Seconds for `Retry-After`, where trying again later makes sense. */
+  /** Seconds for `Retry-After`, where the same request may succeed later. */
   readonly retryAfter?: number
 }
 
@@ -17,21 +17,24 @@ const table = {
     status: 400,
     title: 'The body is not acceptable JSON',
     about:
-      'The body is empty, is not UTF-8, is not JSON, is broken gzip, nests deeper than 64 levels, or has one member twice in an object. `path` says where.',
+      'The body is empty, is not UTF-8, is not JSON, is broken gzip, nests deeper than 64 levels, or has a ' +
+      'member twice in an object. `path` names the place of the fault.',
     members: ['path', 'expected'],
   },
   'invalid-request': {
     status: 400,
     title: 'The request does not have the documented form',
     about:
-      'A member or a query parameter is missing, unknown, repeated or of the wrong type. `path` says where, `expected` what belongs there.',
+      'A member or a query parameter is missing, unknown, repeated or of the wrong type. `path` names the ' +
+      'place, `expected` says what belongs there.',
     members: ['path', 'expected'],
   },
   unauthorized: {
     status: 401,
     title: 'A valid API key is needed',
     about:
-      'The Authorization header is missing or malformed, or its key is unknown or revoked. Send `Authorization: Bearer <API key>`.',
+      'The Authorization header is missing or malformed, or its key is unknown or revoked. Send ' +
+      '`Authorization: Bearer <API key>`.',
     members: [],
   },
   'not-found': {
@@ -49,40 +52,43 @@ const table = {
   'method-not-allowed': {
     status: 405,
     title: 'The method is not allowed here',
-    about: 'The path exists, but not with this method. The `Allow` header lists those that it has.',
+    about: 'The path exists, but not with this method. The `Allow` header lists the methods of the path.',
     members: [],
   },
   'epoch-conflict': {
     status: 409,
     title: 'The epoch cannot be opened from here',
     about:
-      '`to` must be the active epoch plus one (or the active one, as a safe retry). `epoch` is the active one.',
+      '`to` must be the active epoch plus one (or the active epoch, as a safe retry). `epoch` is the ' +
+      'active epoch.',
     members: ['epoch'],
   },
   'secret-exists': {
     status: 409,
     title: 'The secret exists',
     about:
-      'A secret is created once. `names` lists those that exist or are named twice; nothing was stored. Use PUT to add a version.',
+      'A secret is created once. `names` lists the secrets that exist or are named twice; nothing was ' +
+      'stored. Use PUT to add a version.',
     members: ['names'],
   },
   'idempotency-in-progress': {
     status: 409,
     title: 'The first request with this Idempotency-Key is still running',
-    about: 'Wait as long as `Retry-After` says and send the same request again.',
+    about: 'Wait as long as `Retry-After` says, then send the same request again.',
     members: [],
     retryAfter: 1,
   },
   'version-conflict': {
     status: 412,
     title: 'The secret has another version',
-    about: '`If-Match` names a version that is not the latest. `version` is the latest.',
+    about: '`If-Match` names a version that is not the latest version. `version` is the latest version.',
     members: ['version'],
   },
   'too-large': {
     status: 413,
     title: 'The body is too large',
-    about: 'The body, or the names and values in it, exceed the configured limit. Send less in one request.',
+    about:
+      'The body, or the names and values in the body, exceed the configured limit. Send less in one request.',
     members: [],
   },
   'too-many-values': {
@@ -102,28 +108,32 @@ const table = {
     status: 415,
     title: 'Unsupported media type',
     about:
-      'The body must be `application/json` in UTF-8, plain or with `Content-Encoding: gzip`. `path` names the header.',
+      'The body must be `application/json` in UTF-8, plain or with `Content-Encoding: gzip`. `path` names ' +
+      'the header.',
     members: ['path'],
   },
   'not-a-scalar': {
     status: 422,
     title: 'The value is an object or an array',
     about:
-      'Only strings, numbers, booleans and null can be in a configured field or in `values`. `path` says which.',
+      'Only strings, numbers, booleans and null can be in a configured field or in `values`. `path` names ' +
+      'the value.',
     members: ['path', 'reason'],
   },
   'invalid-value': {
     status: 422,
     title: 'The value cannot be stored',
     about:
-      'The string is longer than the limit or is not well-formed Unicode, or the number is no finite double or an integer beyond 2^53 - 1. `path` says which, `reason` why.',
+      'The string is longer than the limit or is not well-formed Unicode, or the number is not finite or ' +
+      'is an integer beyond 2^53 - 1. `path` names the value, `reason` says why.',
     members: ['path', 'reason'],
   },
   'already-a-token': {
     status: 422,
     title: 'The value is a token already',
     about:
-      'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`. `path` says which.',
+      'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`. ' +
+      '`path` names the value.',
     members: ['path', 'reason'],
   },
   'idempotency-key-reused': {
@@ -135,14 +145,17 @@ const table = {
   internal: {
     status: 500,
     title: 'Internal error',
-    about: 'A fault of ours. The log has it under the request id in `instance`.',
+    about: "A fault of the node. The node's log has the cause under the request id in `instance`.",
     members: [],
   },
   'no-quorum': {
     status: 503,
     title: 'The ledger cannot be reached',
     about:
-      'The answer needs a majority of the ledger, and there is none. `outcome` is `not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request again is always safe; a secret is written once where the same request comes again under its Idempotency-Key.',
+      "The answer needs a majority of the ledger's members, and no majority can be reached. `outcome` is " +
+      '`not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request ' +
+      'again is always safe; a write of secrets is done once if the same request is sent again with its ' +
+      'Idempotency-Key.',
     members: ['outcome'],
     retryAfter: 1,
   },
@@ -156,14 +169,17 @@ const table = {
   'disk-full': {
     status: 503,
     title: 'The disk is full',
-    about: 'The node cannot store anything new. Known tokens are served. It works again when there is room.',
+    about:
+      'The node cannot store anything new. Known tokens are served. Writes work again when the disk has ' +
+      'room.',
     members: [],
     retryAfter: 10,
   },
   overloaded: {
     status: 503,
     title: 'Too much is in work',
-    about: 'The bodies in work together exceed the limit. Send it again later, or fewer at once.',
+    about:
+      'The bodies in work together exceed the limit. Send the request again later, or send fewer at once.',
     members: [],
     retryAfter: 1,
   },
@@ -177,7 +193,7 @@ const table = {
   stopping: {
     status: 503,
     title: 'The node is stopping',
-    about: 'The node finishes what it has begun and takes nothing new. Use another node.',
+    about: 'The node finishes the requests that have begun and takes no new requests. Use another node.',
     members: [],
     retryAfter: 1,
   },
@@ -185,7 +201,8 @@ const table = {
     status: 503,
     title: 'The ledger is not the one that this node follows',
     about:
-      'The ledger has another identity or has lost entries. Nothing was deleted. An operator decides: `coffer replica reset`.',
+      'The ledger has another identity or has lost entries. Nothing was deleted. An operator decides: ' +
+      '`coffer replica reset`.',
     members: [],
     retryAfter: 60,
   },
@@ -193,7 +210,8 @@ const table = {
     status: 503,
     title: 'A root key is missing on this node',
     about:
-      "A key of the owner's data is wrapped by a root key that this node's keyring lacks. Add the root key to the keyring and send the node SIGHUP.",
+      "A key of the owner's data is wrapped by a root key that this node's keyring lacks. Add the root key " +
+      'to the keyring and send the node SIGHUP.',
     members: [],
     retryAfter: 60,
   },
@@ -202,7 +220,7 @@ const table = {
 export type Slug = keyof typeof table
 export const PROBLEMS: Readonly<Record<Slug, ProblemEntry>> = table
 
-/** An error of the table: what a caller is told. Its text never repeats a value, a secret or a key. */
+/** An error of the table, for a caller. The text never repeats a value, a secret or a key. */
 export class Problem extends Error {
   override readonly name = 'Problem'
   readonly slug: Slug
@@ -224,8 +242,9 @@ export class Problem extends Error {
   }
 }
 
-/** Exit codes of the command line: a command that failed, and a command that was used wrongly. */
+/** Exit code of a command that failed. */
 export const FAILED = 1
+/** Exit code of a command with a wrong argument, option or variable of the environment. */
 export const USED_WRONGLY = 2
 
 type OperatorErrorOptions = ErrorOptions & {
@@ -234,7 +253,9 @@ type OperatorErrorOptions = ErrorOptions & {
   readonly exitCode?: number
 }
 
-/** An error for the person at a terminal: printed without a stack. The message says what is wrong, and where. */
+/**
+ * An error for the person at a terminal: printed without a stack. The message names the fault and its place.
+ */
 export class OperatorError extends Error {
   override readonly name: string = 'OperatorError'
   readonly hint: string | undefined
@@ -247,7 +268,7 @@ export class OperatorError extends Error {
   }
 }
 
-/** A command that was used wrongly: an argument, an option or a variable of the environment is not valid. */
+/** A command was used wrongly: an argument, an option or a variable of the environment is not valid. */
 export class UsageError extends OperatorError {
   override readonly name = 'UsageError'
 

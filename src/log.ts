@@ -1,4 +1,4 @@
-// The log of a node, as its rooms are handed it: pino has this form. Events (events/log.ts) are another thing.
+// The logger that a node hands to its rooms; pino has the same methods. The event log is events/log.ts.
 
 export type Logger = {
   error(fields: object, message: string): void

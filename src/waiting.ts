@@ -10,7 +10,7 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   }
 }
 
-/** Resolves in the next turn of the event loop: sockets are read before. */
+/** Resolves in the next turn of the event loop; sockets are read first. */
 export function nextTurn(): Promise<void> {
   return afterTurn()
 }
@@ -22,7 +22,7 @@ type PollOptions = {
   readonly within: number
 }
 
-/** Polls `done` until it returns true. Returns false where the time has passed before. */
+/** Polls `done` until the result is true. Returns false where the time has passed first. */
 export async function until(
   done: () => boolean | Promise<boolean>,
   { every, within }: PollOptions,
@@ -38,17 +38,17 @@ export async function until(
 type RetryOptions = {
   /** The pause between two tries. */
   readonly every: number
-  /** Whether another try may help after this error. May throw another error instead. */
+  /** Whether another try may help after the error. May throw another error instead. */
   readonly when: (error: unknown) => boolean
   /** How long to go on after the first failure; without end by default. */
   readonly within?: number
   /** Ends the retries: nothing more is tried, and the signal's reason is thrown. */
   readonly signal?: AbortSignal
-  /** The monotonic clock that `within` is measured with. */
+  /** The monotonic clock for `within`. */
   readonly now?: () => number
 }
 
-/** Runs `work` until it succeeds. Throws its last error where `when` is false, or the time has passed. */
+/** Repeats `work` until a success. Throws the last error where `when` is false, or the time has passed. */
 export async function retry<T>(work: () => Promise<T>, options: RetryOptions): Promise<T> {
   const { every, when, within = Number.POSITIVE_INFINITY, signal, now = () => performance.now() } = options
   for (let deadline: number | undefined; ; ) {

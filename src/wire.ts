@@ -1,16 +1,17 @@
-// What both sides of the API must read alike: names of secrets, references to them, and their limits
-// (docs/secrets.md).
+// Texts that both sides of the API must read alike: ids, names of secrets, references, instants; and the
+// limits of secrets (docs/secrets.md).
 
-/** Bytes of UTF-8 in one secret's value. */
+/** Bytes of UTF-8 in the value of a secret. */
 export const SECRET_VALUE_BYTES = 64 * 1024
-/** Secrets that one request creates; and bytes of UTF-8 of their names and values together. */
+/** Secrets in a request that creates secrets. */
 export const SECRETS_A_REQUEST = 500
+/** Bytes of UTF-8 of the names and values in a request that creates secrets. */
 export const SECRETS_BYTES_A_REQUEST = 384 * 1024
-/** References that one request resolves. */
+/** References in a request that resolves references. */
 export const REFS_A_REQUEST = 1000
 
 /**
- * The pattern of ids of owners, nodes, API keys and root keys. Without anchors, as part of larger patterns.
+ * The pattern of ids of owners, nodes, API keys and root keys. Without anchors, for use in larger patterns.
  */
 export const ID = '[a-z0-9][a-z0-9._-]{0,63}'
 const WHOLE_ID = new RegExp(`^${ID}$`)
@@ -20,10 +21,11 @@ export function isId(text: string): boolean {
 }
 
 export const SECRET_NAME_LENGTH = 256
-/** What a name is, in words, for errors. */
+/** The rule for names in words, for errors. */
 export const SECRET_NAME_RULE =
-  '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, no . or .. segment, the last one not history'
-/** Where names begin that a list is asked for, or after which: any part of one. */
+  '1 to 256 characters of A-Z a-z 0-9 _ . - and /, no empty segment, no . or .. segment, ' +
+  'the last one not history'
+/** The `prefix` and `after` of a list: any beginning of a name, or nothing. */
 export const NAME_PART = new RegExp(`^[A-Za-z0-9_.\\-/]{0,${SECRET_NAME_LENGTH}}$`)
 export const REFERENCE_SCHEME = 'coffer://'
 
@@ -43,12 +45,10 @@ export function isSecretName(text: string): boolean {
   return text.length <= SECRET_NAME_LENGTH && NAME.test(text)
 }
 
-/** `version` undefined: the latest one. */
+/** `version` undefined: the latest version. */
 export type Reference = { readonly name: string; readonly version: number | undefined }
 
-/**
- * What `coffer://<name>` or `coffer://<name>@<version>` refers to; undefined where the text is no reference.
- */
+/** Reads `coffer://<name>` or `coffer://<name>@<version>`; undefined where the text is not a reference. */
 export function parseReference(text: string): Reference | undefined {
   const match = REFERENCE.exec(text)
   if (!match || !isSecretName(match[1])) return undefined
@@ -58,13 +58,13 @@ export function parseReference(text: string): Reference | undefined {
 const INSTANT =
   /^(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/
 
-/** RFC 3339 as milliseconds since 1970, rounded down; undefined where it is none. */
+/** RFC 3339 as milliseconds since 1970, rounded down; undefined where the text is not an instant. */
 export function parseInstant(text: string): number | undefined {
   const match = INSTANT.exec(text)
   if (!match) return undefined
   const [, date, hour, minute, second, fraction = '', zone] = match
   const day = Date.parse(`${date}T00:00:00Z`)
-  // Date.parse takes the 30th of February for the 2nd of March.
+  // Date.parse reads the 30th of February as the 2nd of March.
   if (Number.isNaN(day) || !new Date(day).toISOString().startsWith(date)) return undefined
   const offset = /[Zz]/.test(zone)
     ? 0

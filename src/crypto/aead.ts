@@ -2,14 +2,16 @@
 import { createCipheriv, createDecipheriv, type KeyObject } from 'node:crypto'
 
 const CIPHER = 'aes-256-gcm'
-/** A nonce is used once under a key. */
+/** A nonce is used once with a key. */
 export const NONCE_BYTES = 12
 const TAG_BYTES = 16
 /** How much longer sealed bytes are than the bytes in clear. */
 export const SEAL_BYTES = NONCE_BYTES + TAG_BYTES
 
-/** A key, and the associated data: sealed bytes open only under the same key and the same parts. */
-export type SealContext = { readonly key: KeyObject; readonly parts: readonly string[] }
+/**
+ * The key, and the parts of the associated data: sealed bytes open only with the same key and the same parts.
+ */
+type SealContext = { readonly key: KeyObject; readonly parts: readonly string[] }
 
 export function seal(clear: Uint8Array, nonce: Uint8Array, { key, parts }: SealContext): Buffer {
   const cipher = createCipheriv(CIPHER, key, nonce)
@@ -17,7 +19,7 @@ export function seal(clear: Uint8Array, nonce: Uint8Array, { key, parts }: SealC
   return Buffer.concat([nonce, cipher.update(clear), cipher.final(), cipher.getAuthTag()])
 }
 
-/** Returns undefined where the bytes were not sealed under this key and these parts, or were changed since. */
+/** Returns undefined for bytes that were sealed with another key or other parts, or were changed. */
 export function open(sealed: Uint8Array, { key, parts }: SealContext): Buffer | undefined {
   const tagAt = sealed.length - TAG_BYTES
   if (tagAt < NONCE_BYTES) return undefined
@@ -31,7 +33,7 @@ export function open(sealed: Uint8Array, { key, parts }: SealContext): Buffer | 
   }
 }
 
-/** Every part after its length, so that no two lists of parts give the same bytes. */
+/** Every part follows its length: different lists of parts never give the same bytes. */
 function associatedData(parts: readonly string[]): Uint8Array {
   const texts = ['coffer/1', ...parts]
   const out = Buffer.allocUnsafe(texts.reduce((size, text) => size + 4 + Buffer.byteLength(text), 0))

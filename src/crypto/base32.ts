@@ -4,7 +4,7 @@ const ALPHABET = '0123456789abcdefghjkmnpqrstvwxyz'
 
 /** Character codes by value. */
 export const BASE32_ENCODE = new Uint8Array(32)
-/** Values by character code; 255 for a character that is not in the alphabet. */
+/** Values by character code; 255 for characters outside of the alphabet. */
 export const BASE32_DECODE = new Uint8Array(256).fill(255)
 for (let i = 0; i < 32; i++) {
   BASE32_ENCODE[i] = ALPHABET.charCodeAt(i)

@@ -1,15 +1,15 @@
-// Canonical values: the bytes from which a token is computed and which are sealed. A type byte, then UTF-8
-// (strings) or the RFC 8785 form (numbers). One value has one canonical form; there is no normalisation.
+// Canonical values: the bytes of a value for its token and its seal. A type byte, then UTF-8 (strings) or the
+// RFC 8785 form (numbers). Every value has exactly one canonical form; Unicode is not normalised.
 //
-// A request's values stand packed in one arena, each at a multiple of 8 bytes and already padded by 0x80 and
-// zeros to the next multiple, so that tokens, seals and segments are made from it without a copy per value.
+// The values of a request are packed in an arena, each at a multiple of 8 bytes and padded by 0x80 and zeros
+// to the next multiple, so that tokens, seals and segments are made from the arena without a copy per value.
 import { assert } from '../assert.ts'
 
 export const TYPE = { string: 1, number: 2, false: 3, true: 4 } as const
 
 export type Scalar = string | number | boolean
 
-/** Why a value cannot be stored; the caller knows the place. Never holds the value. */
+/** A value cannot be stored. The message says why, and never holds the value; the caller adds the path. */
 export class InvalidValue extends Error {
   override readonly name = 'InvalidValue'
 }
@@ -22,7 +22,7 @@ export function units(length: number): number {
   return (length >>> 3) + 1
 }
 
-/** A growing list of canonical values in one arena. Offsets are in units of 8 bytes, lengths in bytes. */
+/** A growing list of canonical values in an arena. Offsets are in units of 8 bytes, lengths in bytes. */
 export class Values {
   bytes: Uint8Array
   words: Uint32Array
@@ -49,7 +49,10 @@ export class Values {
     this.#commit(at, TYPE.string, written)
   }
 
-  /** A string whose UTF-8 stands in `source` from `start` to `end`: already checked, nothing to unescape. */
+  /**
+   * A string as valid UTF-8 without escapes: `source` from `start` to `end`. Throws InvalidValue above
+   * `limit` bytes.
+   */
   pushUtf8(source: Uint8Array, start: number, end: number, limit: number): void {
     const size = end - start
     if (size > limit) throw tooLong(limit)
@@ -60,13 +63,16 @@ export class Values {
     this.#commit(at, TYPE.string, size)
   }
 
-  /** Throws InvalidValue for what is not finite, and for integers that a double cannot tell apart. */
+  /**
+   * Throws InvalidValue for numbers that are not finite, and for integers beyond 2^53 - 1, which doubles
+   * round.
+   */
   pushNumber(number: number): void {
-    if (!Number.isFinite(number)) throw new InvalidValue('the number is no finite double')
+    if (!Number.isFinite(number)) throw new InvalidValue('the number is not finite')
     if (Number.isInteger(number) && !Number.isSafeInteger(number)) {
       throw new InvalidValue('the integer is beyond 2^53 - 1: send it as a string')
     }
-    const text = String(number) // RFC 8785 is ECMAScript's own form, and it writes -0 as 0
+    const text = String(number) // the form of ECMAScript is the form of RFC 8785; -0 is written as 0
     const at = this.#reserve(text.length + 1)
     for (let i = 0; i < text.length; i++) this.bytes[at + 1 + i] = text.charCodeAt(i)
     this.#commit(at, TYPE.number, text.length)
@@ -82,7 +88,7 @@ export class Values {
     else this.pushBoolean(value)
   }
 
-  /** Makes room for a padded value of `units` units whose bytes the caller writes at 8 * offset. */
+  /** Adds a padded value of `size` units. Returns the position of the bytes, which the caller writes. */
   pushRoom(size: number): number {
     const at = this.#reserve(size * 8 - 1)
     this.#grow()
@@ -93,7 +99,7 @@ export class Values {
     return at
   }
 
-  /** Appends all of another list; returns the index of its first value here. */
+  /** Appends another list. Returns the index of the first appended value. */
   append(other: Values): number {
     const first = this.count
     if (first === 0) {
@@ -160,8 +166,8 @@ function tooLong(limit: number): InvalidValue {
 }
 
 /**
- * Length in bytes of the padded canonical value at `start`, of `size` units; -1 where the padding or the type
- * is not what `Values` writes (one value has one encoding, so all else is refused).
+ * Length in bytes of the padded canonical value at `start`, of `size` units; -1 for a padding or a type that
+ * `Values` never writes: a value has exactly one encoding.
  */
 export function unpaddedLength(bytes: Uint8Array, start: number, size: number): number {
   let end = start + size * 8 - 1
@@ -177,6 +183,6 @@ export function fromCanonical(bytes: Uint8Array, start: number, length: number):
   const type = bytes[start]
   if (type === TYPE.string) return decoder.decode(bytes.subarray(start + 1, start + length))
   if (type === TYPE.number) return Number(decoder.decode(bytes.subarray(start + 1, start + length)))
-  assert(type === TYPE.false || type === TYPE.true, 'canonical value of an unknown type')
+  assert(type === TYPE.false || type === TYPE.true, 'a canonical value has a known type')
   return type === TYPE.true
 }

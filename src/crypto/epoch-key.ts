@@ -1,7 +1,7 @@
-// The keys of one (owner, epoch), and what they do: token bodies, checks, sealing and opening.
+// The keys of an epoch of an owner: token bodies, checks, sealing and opening.
 //
 // Sealing is SIV (Rogaway and Shrimpton 2006; RFC 5297 with HMAC-SHA-256 as its PRF): the token body is the
-// synthetic IV. To open is to decrypt and to compute the body again; the same body means authentic. A value
+// synthetic IV. Opening decrypts and computes the body again; an equal body means an authentic value. A value
 // cannot be moved to another token, owner or epoch. docs/format.md has the argument and the vectors.
 import { type Cipheriv, createCipheriv, hkdfSync } from 'node:crypto'
 import { assert } from '../assert.ts'
@@ -17,14 +17,14 @@ export function deriveKey(root: Uint8Array, purpose: string, owner: string, epoc
   return new Uint8Array(hkdfSync('sha256', root, new Uint8Array(0), info, 32))
 }
 
-/** AES-256 over independent blocks: each 16 bytes in, 16 bytes out, a whole request in one call. */
+/** AES-256 over independent blocks of 16 bytes: a whole request in a single call. */
 function blockCipher(key: Uint8Array): Cipheriv {
   const cipher = createCipheriv('aes-256-ecb', key, null)
-  cipher.setAutoPadding(false) // then update() gives every whole block at once, and one object serves all calls
+  cipher.setAutoPadding(false) // so update() returns every whole block, and the object serves all calls
   return cipher
 }
 
-/** Keystream for values of different lengths: for each, AES(body), AES(body + 1), … as CTR has it. */
+/** The counter blocks of the keystream (CTR): for every value body, body + 1, … up to its size. */
 function counterBlocks(bodies: Uint8Array, sizes: Uint32Array, count: number): Uint8Array {
   let blocks = 0
   for (let i = 0; i < count; i++) blocks += (sizes[i] + 1) >>> 1
@@ -69,7 +69,7 @@ export class EpochKey {
     return out
   }
 
-  /** The same for values `from` to `to` (exclusive), into their places in `out`. */
+  /** Token bodies of the values `from` to `to` (exclusive), at 16 * index in `out`. */
   bodiesOf(values: Values, from: number, to: number, out: Uint8Array): void {
     const offset = values.offset.subarray(from, to)
     const length = values.length.subarray(from, to)
@@ -82,7 +82,7 @@ export class EpochKey {
     return this.#check.update(bodies.subarray(0, count * BODY_BYTES))
   }
 
-  /** valid[i] = 1 where the check of body i is right. Compares without an early exit. */
+  /** valid[i] = 1 where the check of body i is right. Compares in constant time. */
   verifyChecks(bodies: Uint8Array, checks: Uint8Array, count: number, valid: Uint8Array): void {
     const blocks = this.checkBlocks(bodies, count)
     for (let i = 0; i < count; i++) {
@@ -109,8 +109,8 @@ export class EpochKey {
   }
 
   /**
-   * Sealed values of the chosen indices: their padded canonical forms XOR the keystream that starts at the body.
-   * Returns them concatenated, with their sizes in units of 8 bytes and the bodies beside them.
+   * Seals the values of the chosen indices: padded canonical forms XOR the keystream that starts at the body.
+   * The sealed values are concatenated, with sizes in units of 8 bytes and bodies in arrays beside.
    */
   seal(values: Values, bodies: Uint8Array, chosen: Uint32Array): Sealed {
     const count = chosen.length
@@ -135,8 +135,8 @@ export class EpochKey {
   }
 
   /**
-   * Opens sealed values in place: `values` holds them with offset and size (in units), and afterwards the
-   * canonical forms with their lengths. Returns how many were authentic; the others get length 0.
+   * Opens sealed values in place: `values` has sealed values (offset, and size in units) before, canonical
+   * forms with their lengths after. Returns the number of authentic values; the others get length 0.
    */
   open(values: Values, sizes: Uint32Array, bodies: Uint8Array): number {
     const count = values.count
@@ -163,7 +163,7 @@ export class EpochKey {
 }
 
 /** New mappings, sealed: bodies 16 bytes each, sizes and offsets in units of 8 bytes into `bytes`. */
-export type Sealed = {
+type Sealed = {
   readonly count: number
   readonly bodies: Uint8Array
   readonly sizes: Uint32Array

@@ -1,5 +1,6 @@
-// Root keys: what wraps epoch keys and data keys. A keyring has several, one of them active; new keys are wrapped
-// by the active one. To change it: add on every node, activate, rewrap, remove.
+// Root keys wrap epoch keys and data keys. A keyring has one or more root keys; the active root key wraps new
+// keys. To change the active root key: add the new root key on every node, activate, rewrap, remove the old
+// root key.
 import { createHash, createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
@@ -9,14 +10,14 @@ import { NONCE_BYTES, open, seal } from './aead.ts'
 
 const WRAP_VERSION = 1
 
-export type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
+type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
 
 /** The keyring file is not of the documented form. */
 export class KeyringError extends OperatorError {
   override readonly name = 'KeyringError'
 }
 
-/** A wrapped key names a root key that this keyring lacks. */
+/** The keyring lacks the root key of a wrapped key. */
 export class UnknownRootKey extends OperatorError {
   override readonly name = 'UnknownRootKey'
   readonly rootKey: string
@@ -26,17 +27,17 @@ export class UnknownRootKey extends OperatorError {
   }
 }
 
-/** A wrapped key was not made by the root key that it names, or not for this place. */
+/** A wrapped key does not open: other bytes, another root key under the same id, or other parts. */
 export class UnwrapError extends OperatorError {
   override readonly name = 'UnwrapError'
 }
 
 export class Keyring {
   readonly active: string
-  /** True where the operator asks that the active root key wrap whatever another one wraps. */
+  /** True where the operator asks for a rewrap of all keys by the active root key. */
   readonly rewrap: boolean
   readonly #keys: ReadonlyMap<string, RootKey>
-  /** What a cipher takes four times faster than bytes. */
+  /** Key objects: a cipher takes an object four times faster than bytes. */
   readonly #objects: ReadonlyMap<string, KeyObject>
 
   constructor(keys: readonly RootKey[], active: string, rewrap = false) {
@@ -74,7 +75,8 @@ export class Keyring {
   }
 
   remove(id: string): Keyring {
-    if (id === this.active) throw new KeyringError(`root key ${id} is active: activate another one first`)
+    if (id === this.active)
+      throw new KeyringError(`root key ${id} is active: activate another root key first`)
     if (!this.#keys.has(id)) throw new KeyringError(`the keyring has no root key ${id}`)
     return new Keyring(
       [...this.#keys.values()].filter((key) => key.id !== id),
@@ -133,29 +135,32 @@ export class Keyring {
 
 export function newRootKey(clock: Clock): RootKey {
   const key = new Uint8Array(clock.random(32))
-  // Named by its own hash: two different keys never meet under one name.
-  const id = `rk-${createHash('sha256').update('coffer/1/root-key-id\0').update(key).digest('hex').slice(0, 12)}`
-  return { id, key, createdAt: new Date(clock.now()).toISOString() }
+  // The id is a hash of the key, so that two different keys never have the same id.
+  const hash = createHash('sha256').update('coffer/1/root-key-id\0').update(key).digest('hex')
+  return { id: `rk-${hash.slice(0, 12)}`, key, createdAt: new Date(clock.now()).toISOString() }
 }
 
-/** Id of the root key that wrapped it. Throws UnwrapError where it is not of the form. */
+/** The id of the root key of a wrapped key. Throws UnwrapError for bytes of another form. */
 export function wrappedBy(wrapped: Uint8Array): string {
   const length = wrapped[1]
   if (wrapped[0] !== WRAP_VERSION || length === 0 || wrapped.length < 2 + length) {
     throw new UnwrapError('the wrapped key is not of a known form')
   }
-  if (!metAgain(wrapped)) {
+  if (!isLastRootKey(wrapped)) {
     const bytes = Buffer.from(wrapped.subarray(2, 2 + length))
-    met = { id: bytes.toString('latin1'), bytes }
+    lastRootKey = { id: bytes.toString('latin1'), bytes }
   }
-  return met.id
+  return lastRootKey.id
 }
 
-/** The id met last: wrapped keys one after the other are mostly of the same root key, and share one text. */
-let met = { id: '', bytes: Buffer.alloc(0) }
+/**
+ * The last id: wrapped keys mostly have the root key of the wrapped key before, and millions of versions of
+ * secrets then share a single text in memory.
+ */
+let lastRootKey = { id: '', bytes: Buffer.alloc(0) }
 
-function metAgain(wrapped: Uint8Array): boolean {
-  const { bytes } = met
+function isLastRootKey(wrapped: Uint8Array): boolean {
+  const { bytes } = lastRootKey
   if (wrapped[1] !== bytes.length) return false
   for (let i = 0; i < bytes.length; i++) if (wrapped[i + 2] !== bytes[i]) return false
   return true
@@ -169,14 +174,17 @@ function parseRootKey(entry: unknown, index: number): RootKey {
   if (typeof createdAt !== 'string' || Number.isNaN(Date.parse(createdAt)))
     throw new KeyringError(`${where}.created_at is not a time`)
   const bytes = typeof key === 'string' ? Buffer.from(key, 'base64') : Buffer.alloc(0)
-  // Buffer.from skips what is no base64: only what it would write itself is the key that was meant.
+  // Buffer.from skips characters outside of base64, so the text is compared with the text of the bytes.
   if (bytes.length !== 32 || bytes.toString('base64') !== key)
     throw new KeyringError(`${where}.key is not 32 bytes of base64`)
   checkMembers(entry, ['id', 'key', 'created_at'], where)
   return { id, key: new Uint8Array(bytes), createdAt }
 }
 
-/** A misspelt member would be lost at the next writing of the file. The name is not repeated: it may be a key. */
+/**
+ * The next write of the file would lose a misspelt member. The error does not repeat the name, which may be a
+ * key.
+ */
 function checkMembers(record: Record<string, unknown>, known: readonly string[], where: string): void {
   if (Object.keys(record).some((name) => !known.includes(name)))
     throw new KeyringError(`${where} has a member beside ${known.join(', ')}: remove it`)

@@ -1,6 +1,7 @@
 // The kernel of prf.ts: HMAC-SHA-256 of many messages, four at a time. Each 32-bit lane of a WebAssembly
 // vector works on its own message, so the rounds are the rounds of FIPS 180-4 with vectors for words. The
-// module is assembled and compiled when this file loads. Calls are synchronous, so one memory serves all keys.
+// module is assembled and compiled when this file loads. Calls are synchronous, so one memory serves all
+// keys.
 import {
   type Code,
   call,
@@ -47,7 +48,9 @@ const ADDRESS = {
   bodies: 720 + 12 * ENTRIES, // 16 bytes each
   bytes: 720 + 28 * ENTRIES,
 }
-/** A lane reads past its message until the longest message of the group ends: hence room for one more message. */
+/**
+ * A lane reads past its message until the longest message of the group ends: hence room for one more message.
+ */
 const MEMORY_BYTES = ADDRESS.bytes + CHUNK_BYTES + MAX_LENGTH + 128
 
 const ZERO = i32.of(0)

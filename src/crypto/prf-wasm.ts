@@ -2,7 +2,7 @@
 // An instruction is a function from the code of its operands to code, so programs are nested expressions.
 // Source: WebAssembly Core Specification 2.0, chapter 5 (binary format).
 
-// @types/node has no WebAssembly, and the DOM library would bring the rest of a browser with it.
+// @types/node has no WebAssembly; the DOM library would bring all types of a browser.
 declare const WebAssembly: {
   Module: new (bytes: Uint8Array<ArrayBuffer>) => object
   Instance: new (module: object) => { readonly exports: unknown }
@@ -11,14 +11,14 @@ declare const WebAssembly: {
 /** A page of a WebAssembly memory. */
 export const PAGE_BYTES = 64 * 1024
 
-/** Encoded instructions. An operand is code that leaves one value on the stack. */
+/** Encoded instructions. An operand is code: its value stays on the stack. */
 export type Code = readonly number[]
 
 const TYPES = { i32: 0x7f, v128: 0x7b }
 
 export type Local = { readonly get: Code; set(value: Code): Code }
 
-/** Describes one function: its parameters (all i32) come first, `i32` and `v128` then add locals. */
+/** The parameters (all i32) and the locals of a function: `i32` and `v128` add locals. */
 export class Frame {
   readonly params: readonly Local[]
   readonly #locals: number[] = []
@@ -35,7 +35,7 @@ export class Frame {
     return this.#add(TYPES.v128)
   }
 
-  /** The function as the code section holds it: size, locals (each a group of one), body. */
+  /** The function as the code section holds it: size, locals (a group for each), body. */
   encode(body: Code): Code {
     return sized([...vector(this.#locals.map((type) => [1, type])), ...body, 0x0b])
   }
@@ -92,7 +92,7 @@ export const v128 = {
   and: binary(0xfd, 0x4e),
   or: binary(0xfd, 0x50),
   xor: binary(0xfd, 0x51),
-  /** Bits of `one` where the mask is 1, of `zero` where it is 0. */
+  /** Bits of `one` where the mask is 1, of `zero` where the mask is 0. */
   select: (one: Code, zero: Code, mask: Code): Code => [...one, ...zero, ...mask, 0xfd, 0x52],
 }
 
@@ -123,12 +123,12 @@ export const call = (index: number): Code => [0x10, ...unsigned(index)]
 /** Runs the body, then repeats the body while the condition holds. */
 export const loop = (body: Code, condition: Code): Code => [0x03, 0x40, ...body, ...condition, 0x0d, 0, 0x0b]
 
-/** A function that returns nothing. Its index in the list of `instantiate` is its index for `call`. */
-export type Procedure = { readonly name: string; readonly frame: Frame; readonly body: Code }
+/** A function without result. Its index in the list of `instantiate` is its index for `call`. */
+type Procedure = { readonly name: string; readonly frame: Frame; readonly body: Code }
 
 /**
- * Assembles, compiles and instantiates a module that has a memory of a fixed number of 64 KiB pages.
- * The result's functions are exported by name; `memory.buffer` is never replaced, so views of it stay valid.
+ * Assembles, compiles and instantiates a module with a memory of a fixed number of 64 KiB pages. Exports the
+ * functions by name; `memory.buffer` is never replaced, so views of the memory stay valid.
  */
 export function instantiate(pages: number, procedures: readonly Procedure[]): unknown {
   const section = (id: number, items: readonly Code[]): Code => [id, ...sized(vector(items))]

@@ -1,5 +1,5 @@
-// The keyed hashes of receipts: one names an Idempotency-Key, one the request that it came with. Keyed, since
-// a bare hash would let whoever reads the ledger try out bodies.
+// The keyed hashes of receipts: the hash of an Idempotency-Key, and the MAC of its request. Keyed, since bare
+// hashes would let readers of the ledger try out bodies.
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto'
 
 export type AskedRequest = {
@@ -17,8 +17,8 @@ export function receiptHash(key: KeyObject, owner: string, idempotencyKey: strin
 
 /** 32 bytes. */
 export function requestMac(key: KeyObject, { method, name, ifMatch, body }: AskedRequest): Uint8Array {
-  // No part has a zero byte: encodeURI leaves a valid name as it is, and escapes the zero byte of an invalid
-  // one. An If-Match that is empty is another than none.
+  // No part has a zero byte: encodeURI leaves a valid name unchanged, and escapes the zero byte of an invalid
+  // name. An empty If-Match differs from an absent If-Match.
   const head = `request\0${method}\0${encodeURI(name)}\0${ifMatch === undefined ? '' : `=${ifMatch}`}\0`
   return createHmac('sha256', key).update(head, 'utf8').update(body).digest()
 }

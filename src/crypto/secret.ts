@@ -1,5 +1,5 @@
-// Sealing one version of a secret: AES-256-GCM under a data key of its own, which the keyring wraps. The wrapped key
-// and the sealed value are both bound to owner, name and version, so that neither opens for another version.
+// Seals a version of a secret: AES-256-GCM with a fresh data key, wrapped by the keyring. The wrapped data
+// key and the sealed value are bound to owner, name and version: neither opens for another version.
 import { createSecretKey } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { NONCE_BYTES, open, seal } from './aead.ts'
@@ -8,9 +8,9 @@ import { type Keyring, UnwrapError } from './keyring.ts'
 const KEY_BYTES = 32
 
 export type SecretVersionId = { readonly owner: string; readonly name: string; readonly version: number }
-export type SealedSecret = { readonly wrapped: Uint8Array; readonly sealed: Uint8Array }
+type SealedSecret = { readonly wrapped: Uint8Array; readonly sealed: Uint8Array }
 
-/** The parts that bind a version's data key, and its value. */
+/** The parts of the associated data of the data key and of the value. */
 export function dataKeyContext({ owner, name, version }: SecretVersionId): readonly string[] {
   return ['secret', owner, name, String(version)]
 }

@@ -1,5 +1,5 @@
-// The text of a token: `tok_<epoch>_` and 20 bytes in Crockford's base32, lower case. Of the 20 bytes 16 are the
-// body (the pseudo-random function of the value) and 4 a keyed check.
+// The text of a token: `tok_<epoch>_` and 20 bytes in Crockford's base32, lower case. Of the 20 bytes 16 are
+// the body (the pseudo-random function of the value) and 4 a keyed check.
 import { BASE32_DECODE, BASE32_ENCODE } from './base32.ts'
 
 export const BODY_BYTES = 16
@@ -48,7 +48,7 @@ export function writeTokenText(
   )
 }
 
-// Five bytes are eight characters. Seven plain numbers instead of an options object: this runs for every token.
+// Plain numbers instead of an options object: runs for every token.
 function writeGroup(
   out: Uint8Array,
   at: number,
@@ -72,7 +72,7 @@ function writeGroup(
 
 /**
  * Reads the token text at `text[start..end)` (ASCII bytes). Writes the body to `bodies[16 * i]`, the check to
- * `checks[4 * i]` and returns the epoch; 0 where it is not of a token's form.
+ * `checks[4 * i]`. Returns the epoch; 0 for a text that does not have the form of a token.
  */
 export function readTokenText(
   text: Uint8Array,
@@ -121,7 +121,7 @@ export function readTokenText(
   return bad > 31 ? 0 : epoch
 }
 
-/** The epoch named by a text of a token's length and prefix, else 0. */
+/** The epoch in the prefix; 0 where the length or the prefix is not of a token. */
 function readPrefix(text: Uint8Array, start: number, end: number): number {
   const digits = end - start - 5 - TEXT_CHARS
   if (digits < 1 || digits > 10) return 0
@@ -135,7 +135,7 @@ function readPrefix(text: Uint8Array, start: number, end: number): number {
   return text[start + 4 + digits] === 95 ? epoch : 0
 }
 
-/** The text of one token. */
+/** The text of a token. */
 export function tokenText(epoch: number, body: Uint8Array, check: Uint8Array): string {
   const prefix = tokenPrefix(epoch)
   const out = new Uint8Array(prefix.length + TEXT_CHARS)

@@ -1,5 +1,6 @@
-// Canonical values, tokens and sealed values against the published vectors (test/vectors/tokens.json), whose HMAC and
-// CTR parts are computed again here with node:crypto, one value at a time. COFFER_UPDATE=1 writes the vectors anew.
+// Canonical values, tokens and sealed values against the published vectors (test/vectors/tokens.json), whose
+// HMAC and CTR parts are computed again here with node:crypto, one value at a time. COFFER_UPDATE=1 writes
+// the vectors anew.
 import assert from 'node:assert/strict'
 import { createCipheriv, createHmac, hkdfSync } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
