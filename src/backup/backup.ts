@@ -75,9 +75,12 @@ async function readGenesis(ledger: Ledger): Promise<Genesis> {
   const { value } = await ledger.read(ledgerKey.genesis)
   const genesis = value ? decodeEntry(ledgerKey.genesis, value) : undefined
   if (genesis?.kind !== 'genesis') {
-    throw new BackupError('the ledger has no genesis, so it is empty or a restore was not finished', {
-      hint: 'start a node on the ledger, or run the restore again',
-    })
+    throw new BackupError(
+      'the ledger has no genesis, so it is empty, or a restore into it was not finished',
+      {
+        hint: 'start a node on the ledger, or run the restore again',
+      },
+    )
   }
   if (genesis.format > LEDGER_FORMAT) throw newerFormat('ledger', genesis.format)
   return genesis
