@@ -1,5 +1,5 @@
-// Writing a backup: the live entries of a ledger at a revision, still sealed, with their digest. And verifying
-// a backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
+// Writing a backup: the live entries of a ledger at a revision, still sealed, with their digest. Verifying a
+// backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
@@ -33,7 +33,7 @@ type WrittenBackup = BackupHead &
   BackupEnd & {
     /** Length of the file. */
     readonly bytes: number
-    /** Keys of the ledger that are not Coffer's, and so were left out. */
+    /** Number of foreign keys in the ledger: left out of the backup. */
     readonly foreign: number
   }
 
@@ -66,7 +66,7 @@ async function write({ ledger, sink, clock, progress }: BackupOptions): Promise<
   return { ...head, ...end, foreign: digest.foreign, bytes: writer.bytes }
 }
 
-/** Node entries describe nodes of one ledger only: the nodes of a restored ledger write their own. */
+/** Node entries describe the nodes of a ledger, and the nodes of a restored ledger write their own. */
 function isNodeEntry(key: string): boolean {
   return parseKey(key)?.kind === 'node'
 }

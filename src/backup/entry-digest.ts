@@ -14,7 +14,7 @@ export class EntryDigest {
   readonly #tables = new Tables()
   /** Number of entries added. */
   entries = 0
-  /** Number of keys that do not belong to Coffer. */
+  /** Number of foreign keys. */
   foreign = 0
 
   /** Adds each key at most once, in any order. Returns false for a foreign key. Throws CorruptEntry. */
@@ -41,7 +41,7 @@ export class EntryDigest {
     return this.#tables.mappings
   }
 
-  /** SHA-256 in hex, equal to the digest of a replica that holds the same entries. */
+  /** SHA-256 in hex, equal to the digest of a replica with the same entries. */
   digest(): string {
     return this.state.digest(this.#tables.sums())
   }

@@ -1,6 +1,6 @@
 // The bytes of a backup file, the same for every kind of ledger (docs/format.md, "Backup").
 //
-//   magic · head frame · one frame per entry · end frame · SHA-256 of all bytes before the hash
+//   magic · head frame · entry frames · end frame · SHA-256 of all bytes before the hash
 //
 // A frame is kind u8, length u32, crc32 u32, body; big-endian. The checksum covers kind, length and body, and
 // its initial value is the frame's number: damage, a missing frame and a moved frame are all found at their
@@ -15,22 +15,21 @@ const MAGIC = Buffer.from('coffer backup 1\n')
 const HEAD = 1
 const ENTRY = 2
 const END = 3
-const HEAD_TEXT =
-  /^\{"revision":([1-9]\d{0,15}),"identity":"([0-9a-f]{32})","format":([1-9]\d{0,8}),"made_at":"([\dT:.Z-]+)"\}$/
+const HEAD_TEXT = new RegExp(
+  '^\\{"revision":([1-9]\\d{0,15}),"identity":"([0-9a-f]{32})",' +
+    '"format":([1-9]\\d{0,8}),"made_at":"([\\dT:.Z-]+)"\\}$',
+)
 const FRAME_HEAD_BYTES = 9
 const END_BYTES = 48
 const HASH_BYTES = 32
-/**
- * The largest body of a frame: every entry was written by one commit, and a restore puts the entry by one
- * commit.
- */
+/** The largest body of a frame. An entry is written, and restored, by a single commit. */
 const BODY_BYTES = 2 + KEY_BYTES + COMMIT_BYTES
 const BLOCK_BYTES = 1024 * 1024
 
 export type BackupHead = {
-  /** The entries are those live at this revision. */
+  /** The entries are the live entries of the ledger at the revision. */
   readonly revision: number
-  /** Identity of the ledger that was backed up, 32 hex digits. */
+  /** Identity of the backed-up ledger, 32 hex digits. */
   readonly identity: string
   /** Format number of the ledger, from its genesis. */
   readonly format: number
@@ -41,7 +40,7 @@ export type BackupEntry = { readonly key: string; readonly value: Uint8Array }
 export type BackupEnd = {
   readonly entries: number
   readonly mappings: number
-  /** Digest of the entries, as `State.digest` computes it: 64 hex digits. */
+  /** Digest of the entries by `State.digest`: 64 hex digits. */
   readonly digest: string
 }
 
@@ -127,8 +126,8 @@ function checksum(head: Buffer, body: Buffer, number: number): number {
 }
 
 /**
- * The parts in order, each checked before it is yielded. The end part is yielded only after the SHA-256 of
- * the whole file has matched. Throws DamagedBackup.
+ * The parts in order, each yielded after its check. The end part is yielded only after the SHA-256 of the
+ * whole file has matched. Throws DamagedBackup.
  */
 export async function* readBackup(source: AsyncIterable<Uint8Array>): AsyncIterable<BackupPart> {
   const bytes = new ByteReader(source)

@@ -1,6 +1,6 @@
 // Restoring a backup into an empty ledger. The genesis is put last, with a new identity. An interrupted
-// restore leaves a ledger without genesis, which no node accepts, and repeating the restore completes the
-// ledger: every entry is put under the guard that its key is absent, and an equal entry found under the key
+// restore leaves a ledger without genesis, refused by every node, and repeating the restore completes the
+// ledger: every entry is put under a guard on the absence of its key, and an equal entry found under the key
 // counts as put.
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
@@ -21,14 +21,14 @@ import { BackupError, type VerifiedBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
 import { type BackupEntry, readBackup } from './file.ts'
 
-/** A guard and a put per entry: an etcd that Coffer does not run takes 128 operations by default. */
+/** A guard and a put per entry: an etcd with default flags takes 128 operations. */
 const ENTRIES_A_COMMIT = 64
 const COMMITS_IN_FLIGHT = 8
-/** How long one step is retried before the restore fails. */
+/** How long a step is retried before the restore fails. */
 const RETRY_FOR_MS = 30_000
 const RETRY_MS = 200
 
-/** The ledger already holds entries; the restore has changed none of them. */
+/** The ledger already holds entries. The restore has changed nothing. */
 export class NotEmpty extends BackupError {
   constructor(key: string) {
     super(`the ledger is not empty (it holds ${key}), and a restore overwrites nothing`)
@@ -41,7 +41,7 @@ type RestoreOptions = {
   readonly open: () => AsyncIterable<Uint8Array>
   readonly backup: VerifiedBackup
   readonly clock: Clock
-  /** Called with the number of entries that are in the ledger. */
+  /** Called with the number of entries put so far. */
   readonly progress?: (entries: number) => void
 }
 
@@ -107,7 +107,7 @@ async function putEntries(options: RestoreOptions): Promise<void> {
   }
 }
 
-/** The entries but the genesis, in batches as large as one commit may be. */
+/** The entries but the genesis, in batches of at most a commit. */
 async function* batchesOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<readonly BackupEntry[]> {
   let batch: BackupEntry[] = []
   let bytes = 0

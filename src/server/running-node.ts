@@ -11,7 +11,7 @@ import type { Member } from '../node/member.ts'
 import type { NodeServices } from './services.ts'
 
 /** Closes a part. */
-export type Closer = () => Promise<void> | void
+type Closer = () => Promise<void> | void
 
 export type RunningNode = {
   /** The configuration at the start; owners may have been reloaded since. */
