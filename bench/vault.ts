@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { systemClock } from '../src/clock.ts'
 import { Keyring } from '../src/crypto/keyring.ts'
 import { hashKey } from '../src/http/auth.ts'
+import { sleep } from '../src/waiting.ts'
 import { type Child, cpuSeconds, memoryOf, startChild } from './child.ts'
 
 export const apiKey = (owner: string): string => `cof_of-${owner}`
@@ -91,7 +92,7 @@ export class Vault {
         apiKey(this.#owners[0]),
       )
       if (status.replica.lag === 0) return performance.now() - started
-      await new Promise((resolve) => setTimeout(resolve, 20))
+      await sleep(20)
     }
   }
 }

