@@ -119,6 +119,20 @@ test('encrypt -o: the file stays', async () => {
   assert.deepEqual(project.leaks, ['.env'])
 })
 
+test('encrypt -o: a file that cannot be written is refused before any secret is created', async () => {
+  using project = new Project(`A=${CANARY}\n`)
+  mkdirSync(project.file('directory'))
+  for (const [out, message] of [
+    ['directory', /directory cannot be replaced: not a regular file/],
+    ['a/b', /the directory .*a does not exist: create it: mkdir -p .*a/],
+  ] as const) {
+    const args = ['env', 'encrypt', project.env, '--prefix', 'w/', '-o', project.file(out)]
+    assert.match(await refused(1, args, { env }), message)
+  }
+  assert.deepEqual(await valuesOf('w/'), {})
+  assert.deepEqual(project.names, ['.env', 'directory'])
+})
+
 test('encrypt: a link goes on pointing at its file', async () => {
   using project = new Project('A=1\n')
   mkdirSync(project.file('sub'))
