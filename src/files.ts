@@ -8,7 +8,10 @@ import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
 import { errorCode, OperatorError } from './errors.ts'
 
-/** A file cannot be written. The message names the path and the cause; the old file, if any, is as it was. */
+/**
+ * A file cannot be written. The message names path and cause; only a failed sync of the directory leaves the
+ * new file.
+ */
 export class FileError extends OperatorError {
   override readonly name = 'FileError'
 }
@@ -37,9 +40,7 @@ type Attributes = Pick<fs.Stats, 'mode' | 'uid' | 'gid'>
 export type ReplaceOptions = {
   /** Permission bits. Default: the bits of the replaced file, else of `like`, else 0600. */
   readonly mode?: number
-  /**
-   * Owner, group and mode of a new file; owner and group as far as the system allows.
-   */
+  /** Owner, group and mode of a new file; owner and group as far as the system allows. */
   readonly like?: Attributes
   readonly operations?: FileOperations
 }
@@ -143,9 +144,7 @@ export class Replacement {
     }
   }
 
-  /**
-   * Removes the temporary file. If the system refuses, the next replacement of the file does.
-   */
+  /** Removes the temporary file; if the system refuses, the next replacement of the file removes it. */
   discard(): void {
     if (this.#file !== undefined) ignoreErrors(this.#operations.closeSync, this.#file)
     this.#file = undefined

@@ -245,7 +245,10 @@ test('an older backup under the old replica: the node refuses it until that is r
   renameSync(two.file('old', 'n1', 'ledger'), two.file('moved'))
   const { code, stderr } = await coffer(['restore', two.backup, '--config', two.old])
   assert.equal(code, 0, stderr)
-  assert.match(stderr, /node n1 has a replica of an earlier ledger: coffer replica reset --config .*old\/n1\.yaml/)
+  assert.match(
+    stderr,
+    /node n1 has a replica of an earlier ledger: coffer replica reset --config .*old\/n1\.yaml/,
+  )
   assert.match(await refused(1, ['start', '--config', two.old]), /coffer replica reset/)
   await fine(['replica', 'reset', '--config', two.old])
   await withNode(two.old, async (node) => {

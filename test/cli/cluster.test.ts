@@ -222,10 +222,7 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
   await fine(['cluster', 'stop', place.dir])
   // Another command holds the lock; the system has given the id of the killed node to another process.
   const lock = lockDirectory(config.data)
-  assert.match(
-    await refused(1, ['cluster', 'stop', place.dir]),
-    /is in use by an unknown process/,
-  )
+  assert.match(await refused(1, ['cluster', 'stop', place.dir]), /is in use by an unknown process/)
   lock.release()
   assert.equal(other.signal, null)
   removeMemberPid(config)
