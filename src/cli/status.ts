@@ -106,7 +106,7 @@ function show(nodes: readonly NodeAnswer[], differ: readonly string[]): void {
   }
   if (differ.length > 0)
     note(
-      `the nodes differ in ${differ.join(', ')}: ` +
-        'give all nodes the same files, then restart the nodes or send SIGHUP',
+      `the nodes differ in ${differ.join(', ')}, and must agree: ` +
+        'compare their configurations, keyrings and versions',
     )
 }
