@@ -1,6 +1,6 @@
-// The ledger's entries and their bytes. Every entry begins with a version byte and its writer (boot and commit
-// number), so that an unknown outcome can be told from another's write. Then: segments, versions of secrets and receipts
-// in binary (segment.ts, version.ts, receipt.ts), all else as JSON with exactly the members listed here. Decoding refuses what encoding never writes.
+// The ledger's entries and their bytes. Every entry begins with the header of writer.ts. Segments, versions
+// of secrets and receipts follow in binary (segment.ts, version.ts, receipt.ts), all other kinds as JSON with
+// exactly the members listed here. Decoding refuses every form that encoding never writes.
 import { unreachable } from '../assert.ts'
 import { type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
@@ -8,7 +8,7 @@ import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'
 import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
-/** The format of a ledger, in its genesis. A node refuses one above its own. */
+/** The format of a ledger, in its genesis. A node refuses a format above its own. */
 export const LEDGER_FORMAT = 1
 
 export type Genesis = {
@@ -16,11 +16,11 @@ export type Genesis = {
   /** Random, 32 hex digits, never reused. */
   readonly identity: string
   readonly format: number
-  /** Wrapped key for receipts' MACs; that a keyring opens it is the check that it is the right keyring. */
+  /** Wrapped key for receipts' MACs. The right keyring is the keyring that unwraps the key. */
   readonly receiptKey: Uint8Array
 }
-export type Boot = { readonly kind: 'boot'; readonly boot: string; readonly node: string }
-/** What a node has read last: nodes of one vault must agree on it. */
+type Boot = { readonly kind: 'boot'; readonly boot: string; readonly node: string }
+/** The configuration that a node has read last: all nodes of a vault must agree. */
 export type NodeEntry = {
   readonly kind: 'node'
   readonly node: string
@@ -49,7 +49,7 @@ export type Entry =
   | Receipt
   | Segment
 
-/** Bytes of every entry but a segment (segment.ts packs those). */
+/** Bytes of an entry; segments are packed by segment.ts. */
 export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
   if (entry.kind === 'version') return encodeVersion(entry, writer)
   if (entry.kind === 'receipt') return encodeReceipt(entry, writer)
@@ -76,7 +76,7 @@ function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<
   }
 }
 
-/** The entry under one of our keys; undefined under a foreign key. Throws CorruptEntry. */
+/** The entry under a key; undefined under a foreign key. Throws CorruptEntry. */
 export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
   const name = parseKey(key)
   if (name === undefined) return undefined
@@ -100,7 +100,7 @@ function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
   switch (name.kind) {
     case 'genesis': {
       const format = read.integer('format')
-      // Above our own the rest may look different: the caller refuses by the format alone.
+      // Members of a later format may differ: the caller refuses the entry by its format alone.
       if (format > LEDGER_FORMAT)
         return { kind: 'genesis', identity: '', format, receiptKey: new Uint8Array(0) }
       const entry: Genesis = {
@@ -142,7 +142,7 @@ function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
   }
 }
 
-/** Strict reader of one JSON object. */
+/** Strict reader of a JSON object. */
 class Members {
   readonly #members: Record<string, unknown>
   readonly #key: string

@@ -1,5 +1,6 @@
-// The ledger's keys. n and v have a fixed width and `@` is in no name, so that no two keys meet and a prefix is
-// exact: secrets `a`, `a/1` and `a/0000000001` stand apart.
+// The ledger's keys. Numbers have a fixed width and no name contains `@`, so that no two keys are equal and a
+// prefix is exact: secrets `a`, `a/1` and `a/0000000001` have different keys.
+import { assert } from '../assert.ts'
 import { ID, isSecretName } from '../wire.ts'
 
 const WIDTH = 10
@@ -15,6 +16,7 @@ export type LedgerKey =
   | { readonly kind: 'receipt'; readonly owner: string; readonly hash: string }
 
 function fixed(n: number): string {
+  assert(Number.isSafeInteger(n) && n >= 0 && n < 10 ** WIDTH, 'a number in a key has a fixed width')
   return String(n).padStart(WIDTH, '0')
 }
 
@@ -41,10 +43,10 @@ const SEGMENT = /^seg\/([0-9a-f]{32})\/([0-9]{10})$/
 const VERSION = new RegExp(`^version/(${ID})/(.+)@([0-9]{10})$`)
 const RECEIPT = new RegExp(`^receipt/(${ID})/([0-9a-f]{64})$`)
 
-/** What a key names; undefined where it is none of ours (such a key is skipped, counted and shown). */
+/** The decoded key; undefined for a foreign key (skipped, counted and shown). */
 export function parseKey(key: string): LedgerKey | undefined {
   if (key === ledgerKey.genesis) return { kind: 'genesis' }
-  // What there is most of comes first.
+  // The most frequent kinds come first.
   let match = SEGMENT.exec(key)
   if (match) return { kind: 'segment', boot: match[1], n: Number(match[2]) }
   match = VERSION.exec(key)

@@ -1,5 +1,8 @@
-// What an Idempotency-Key got. The answer is this and what the same request says again: a receipt holds no name and no
-// value.
+// The result of a request with an Idempotency-Key. A retry of the request brings the names and values of its
+// answer, so the receipt holds neither. Layout after the header, big-endian:
+//
+//   format u8 · MAC (32 bytes) · made at u64 · version u64 · valid_from u64
+import { assert } from '../assert.ts'
 import { LAST_TIME } from '../clock.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
@@ -14,14 +17,16 @@ export type Receipt = {
   readonly hash: string
   /** Keyed hash of method, path, `If-Match` and body. */
   readonly mac: Uint8Array
-  /** When it was made, by the clock of its node: milliseconds since 1970. */
+  /** Time of the commit by the clock of its node, milliseconds since 1970. */
   readonly at: number
-  /** Of what the request wrote. */
+  /** Version and `valid_from` (milliseconds since 1970) of every secret written by the request. */
   readonly version: number
   readonly validFrom: number
 }
 
 export function encodeReceipt({ mac, at, version, validFrom }: Receipt, writer: Writer): Uint8Array {
+  assert(mac.length === MAC_BYTES, 'the MAC of a receipt has 32 bytes')
+  assert(version >= 1, 'versions are numbered from 1')
   const out = Buffer.from(encodeWriter(writer, RECORD_BYTES).buffer)
   out[WRITER_BYTES] = RECORD_FORMAT
   out.set(mac, WRITER_BYTES + 1)

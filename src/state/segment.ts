@@ -1,9 +1,9 @@
-// A segment: the new mappings of one owner and epoch, packed into one ledger entry, about 33 bytes a mapping.
+// A segment: new mappings of a single owner and epoch, packed into a ledger entry, about 33 bytes a mapping.
 //
-//   version and writer (25 bytes) · epoch u32 · count u32 · length of owner u8 · owner · bodies (16 bytes each) ·
-//   sizes (LEB128 each, units of 8 bytes) · sealed values
+//   header (25 bytes, writer.ts) · epoch u32 · count u32 · length of owner u8 · owner ·
+//   bodies (16 bytes each) · sizes (LEB128 each, units of 8 bytes) · sealed values
 //
-// Big-endian. The size of a sealed value is at least 1; nothing may follow the last one.
+// Big-endian. The size of a sealed value is at least 1; no bytes may follow the last sealed value.
 import { assert } from '../assert.ts'
 import { isId } from '../wire.ts'
 import { ledgerKey } from './ledger-keys.ts'
@@ -11,7 +11,10 @@ import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } fr
 
 export const SEGMENT_BYTES = 128 * 1024
 
-/** Mappings ready to be packed: bodies 16 bytes each, sizes and offsets in units of 8 bytes into `bytes`, one after another. */
+/**
+ * Mappings to be packed: bodies of 16 bytes, consecutive sealed values in `bytes`; sizes and offsets in units
+ * of 8 bytes.
+ */
 export type Mappings = {
   readonly count: number
   readonly bodies: Uint8Array
@@ -27,20 +30,20 @@ export type Segment = {
   readonly owner: string
   readonly epoch: number
   readonly count: number
-  /** 16 bytes each, as they stand in the entry. */
+  /** 16 bytes each, as in the entry. */
   readonly bodies: Uint8Array
   /** Units of 8 bytes each. */
   readonly sizes: Uint32Array
-  /** Sealed values one after another. */
+  /** Consecutive sealed values. */
   readonly sealed: Uint8Array
 }
 
-/** Bytes that a mapping of `size` units adds to a segment. */
+/** Bytes of a mapping of `size` units in a segment. */
 export function mappingBytes(size: number): number {
   return 16 + (size < 128 ? 1 : size < 16384 ? 2 : 3) + size * 8
 }
 
-/** Bytes of an empty segment of this owner: what `mappingBytes` adds to. */
+/** Bytes of an empty segment of the owner. */
 export function segmentHeadBytes(owner: string): number {
   return WRITER_BYTES + 9 + owner.length
 }
@@ -48,7 +51,7 @@ export function segmentHeadBytes(owner: string): number {
 /** Mappings `from` to `to` (exclusive) of a list. */
 export type Run = { readonly mappings: Mappings; readonly from: number; readonly to: number }
 
-/** The bytes of one segment with the mappings of all runs. */
+/** The bytes of a segment with the mappings of all runs. */
 export function encodeSegment(
   head: { readonly owner: string; readonly epoch: number; readonly writer: Writer },
   runs: readonly Run[],
@@ -59,6 +62,8 @@ export function encodeSegment(
     count += to - from
     for (let i = from; i < to; i++) size += mappingBytes(mappings.sizes[i])
   }
+  assert(count >= 1, 'a segment has at least one mapping')
+  assert(head.epoch >= 1, 'epochs are numbered from 1')
   const bytes = encodeWriter(head.writer, size - WRITER_BYTES)
   const view = new DataView(bytes.buffer)
   view.setUint32(WRITER_BYTES, head.epoch)
@@ -74,7 +79,7 @@ export function encodeSegment(
   }
   let sealedAt = sizeAt
   for (const { mappings, from, to } of runs) {
-    // Sealed values stand one after another, so a run of mappings is one run of bytes.
+    // Sealed values are consecutive, so a run of mappings is a run of bytes.
     const last = to - 1
     const sealed = mappings.bytes.subarray(
       mappings.offset[from] * 8,
@@ -122,7 +127,7 @@ function writeVarint(bytes: Uint8Array, at: number, value: number): number {
   return to
 }
 
-/** Fills `sizes` from the LEB128 numbers at `at`; returns where they end. */
+/** Fills `sizes` from the LEB128 numbers at `at`. Returns the end of the last number. Throws CorruptEntry. */
 function readSizes(bytes: Uint8Array, at: number, sizes: Uint32Array, where: string): number {
   let from = at
   for (let i = 0; i < sizes.length; i++) {

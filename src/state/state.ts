@@ -1,7 +1,7 @@
-// The fold of the ledger: what all nodes agree on at a revision. Pure and deterministic; it is a function of the
-// set of live entries, not of the order in which they were learnt.
+// The state of the ledger at a revision, equal on all nodes. Pure and deterministic: a function of the set of
+// live entries, not of the order in which entries were applied.
 import { createHash, hash as hashOnce } from 'node:crypto'
-import { unreachable } from '../assert.ts'
+import { assert, unreachable } from '../assert.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
 import {
   type ActiveEpoch,
@@ -21,47 +21,47 @@ import { CorruptEntry } from './writer.ts'
 const WORDS = 8
 const NOTHING = new Uint8Array(0)
 
-/** One key of a revision with the bytes put under it; null where it was removed. */
-export type Put = { readonly key: string; readonly value: Uint8Array | null }
+/** A key of a revision with the bytes put there; null where the key was removed. */
+type Put = { readonly key: string; readonly value: Uint8Array | null }
 
-/** A put that has been decoded, and so may be applied. */
+/** A decoded put. */
 export type Decoded = {
   readonly key: string
   readonly entry: Entry
   readonly value: Uint8Array
-  /** The revision it was put at. */
+  /** The revision of the put. */
   readonly revision: number
 }
 
 export type OwnerState = {
-  /** 0 until the first epoch is open. */
+  /** The active epoch; 0 until the first epoch is open. */
   active: number
-  /** Revision of `epoch/<owner>`: what new mappings are guarded by. */
+  /** Revision of `epoch/<owner>`, the guard of new mappings. */
   revision: number
   readonly keys: Map<number, WrappedEpochKey>
-  /** Revisions of the wrapped keys: what rewrapping is guarded by. */
+  /** Revisions of the wrapped keys, the guards of rewrapping. */
   readonly keyRevisions: Map<number, number>
-  /** Versions of each secret: version v at v - 1. */
+  /** Versions of each secret: version v at index v - 1. */
   readonly secrets: Map<string, VersionState[]>
-  /** The latest `valid_from` of any of its secrets, milliseconds since 1970; 0 where there is none. */
+  /** The latest `valid_from` of all secrets of the owner, milliseconds since 1970; 0 without secrets. */
   latest: number
 }
 
-/** What is kept in memory of a version; what it holds is in the store. */
+/** The part of a version that is kept in memory; the store has the rest. */
 export type VersionState = {
   /** Milliseconds since 1970. */
   readonly validFrom: number
-  /** Of the entry: what rewrapping is guarded by. */
+  /** Revision of the entry, the guard of rewrapping. */
   readonly revision: number
-  /** Id of the root key that wraps its data key. */
+  /** Id of the root key that wraps the data key. */
   readonly rootKey: string
-  /** Where the store has it. */
+  /** Number of the record in the store. */
   readonly record: number
 }
 
 /**
- * Decodes the puts of one revision. Foreign keys are left out. Throws CorruptEntry, also for a genesis of a format above
- * ours: what follows it may mean something else.
+ * Decodes the puts of a revision, without foreign keys. Throws CorruptEntry, also for a genesis of a later
+ * format: entries after the genesis may have another meaning.
  */
 export function decodePuts(
   revision: number,
@@ -89,19 +89,19 @@ export function decodePuts(
 
 export class State {
   genesis: Genesis | undefined
-  /** Revision of the genesis: what rewrapping its key is guarded by. */
+  /** Revision of the genesis, the guard of rewrapping its key. */
   genesisRevision = 0
-  /** Counts every wrapped key that was learnt: who counted them before knows when to count again. */
+  /** Bumped with every wrapped key applied: cache key for counts of wrapped keys. */
   wrappedChanges = 0
   readonly owners = new Map<string, OwnerState>()
-  /** Boot to the name of its node. */
+  /** Node names by boot. */
   readonly boots = new Map<string, string>()
-  /** What each node has read last. */
+  /** The last node entry of each node. */
   readonly nodes = new Map<string, NodeEntry>()
   readonly #nodeRevisions = new Map<string, number>()
-  /** Sum modulo 2^256 of the hashes of every entry but mappings, the least word first. */
+  /** Sum modulo 2^256 of the hashes of all accounted entries, the least word first. */
   readonly #sum = new Uint32Array(WORDS)
-  /** How many data keys of secrets each root key wraps. */
+  /** Number of data keys of secrets by the root key that wraps the data keys. */
   readonly dataKeys = new Map<string, number>()
 
   owner(owner: string): OwnerState {
@@ -121,18 +121,20 @@ export class State {
   }
 
   /**
-   * Applies one decoded entry that is no segment; segments go to the index of mappings. `record`: where the store has a
-   * version.
+   * Applies a decoded entry; mappings of segments go to the token tables. `record`: number of a version's
+   * record in the store.
    */
   apply(revision: number, key: string, entry: Exclude<Entry, Segment>, record = 0): void {
     switch (entry.kind) {
       case 'genesis':
         if (revision <= this.genesisRevision) return
+        assert((this.genesis ?? entry).identity === entry.identity, 'the identity of a ledger never changes')
         this.genesis = entry
         this.genesisRevision = revision
         this.wrappedChanges++
         return
       case 'boot':
+        assert((this.boots.get(entry.boot) ?? entry.node) === entry.node, 'a boot belongs to a single node')
         this.boots.set(entry.boot, entry.node)
         return
       case 'node':
@@ -158,7 +160,7 @@ export class State {
         this.#applyVersion(revision, key, entry, record)
         return
       case 'receipt':
-        return // read from the store
+        return // read from the store when needed
       default:
         unreachable(entry)
     }
@@ -166,7 +168,8 @@ export class State {
 
   #applyEpoch(revision: number, key: string, entry: ActiveEpoch): void {
     const owner = this.owner(entry.owner)
-    if (revision <= owner.revision) return // learnt out of order: the newer one counts
+    if (revision <= owner.revision) return // out of order: the newer entry counts
+    assert(entry.active >= owner.active, 'the active epoch is never lower than before')
     if (owner.revision > 0) this.#account(key, `active ${owner.active}`, -1)
     this.#account(key, `active ${entry.active}`)
     owner.active = entry.active
@@ -183,23 +186,25 @@ export class State {
     versions[entry.version - 1] = { validFrom, revision, rootKey, record }
     this.dataKeys.set(rootKey, (this.dataKeys.get(rootKey) ?? 0) + 1)
     if (before) {
-      // The same version under another root key.
-      this.dataKeys.set(before.rootKey, (this.dataKeys.get(before.rootKey) ?? 0) - 1)
+      assert(validFrom === before.validFrom, 'rewrapping changes only the wrapped key of a version')
+      const left = (this.dataKeys.get(before.rootKey) ?? 0) - 1
+      assert(left >= 0, 'every data key is counted under the root key that wraps it')
+      this.dataKeys.set(before.rootKey, left)
       return
     }
     if (!owner.secrets.has(entry.name)) owner.secrets.set(entry.name, versions)
     owner.latest = Math.max(owner.latest, validFrom)
-    this.#account(key, told(entry), 1, entry.sealed)
+    this.#account(key, accountedText(entry), 1, entry.sealed)
   }
 
-  /** Revision of a node's entry; 0 where there is none. */
+  /** Revision of a node's entry; 0 without an entry. */
   nodeRevision(node: string): number {
     return this.#nodeRevisions.get(node) ?? 0
   }
 
   /**
-   * Adds what a key holds to the sum, or takes it away. Genesis, boots, nodes, wrapped keys and receipts are left out:
-   * they differ after a restore or a rewrap. Texts are of ASCII.
+   * Adds the content of a key to the sum, or subtracts the content. Genesis, boots, nodes, wrapped bytes and
+   * receipts are left out, since a restore or a rewrap changes these. `text` is ASCII.
    */
   #account(key: string, text: string, sign: 1 | -1 = 1, rest: Uint8Array = NOTHING): void {
     const head = `${key}\0${text}`
@@ -210,8 +215,8 @@ export class State {
   }
 
   /**
-   * One SHA-256 over all parts, in hex: the sums themselves would tell one owner another's tokens.
-   * `mappings` are per owner and epoch, in any order: count, and sum of token bodies modulo 2^128.
+   * A single SHA-256 over all parts, in hex: the sums themselves would show an owner the tokens of another
+   * owner. `mappings` are per owner and epoch, in any order: count, and sum of token bodies modulo 2^128.
    */
   digest(mappings: Iterable<MappingSum>): string {
     const hash = createHash('sha256')
@@ -232,7 +237,7 @@ export type MappingSum = {
   readonly sum: string
 }
 
-function told({ validFrom, keyId, requestId }: SecretVersion): string {
+function accountedText({ validFrom, keyId, requestId }: SecretVersion): string {
   return `${validFrom} ${keyId} ${requestId}\0`
 }
 
@@ -240,7 +245,7 @@ function openedAt({ openedAt: at }: WrappedEpochKey): string {
   return `opened_at ${at}`
 }
 
-/** `part`: WORDS words of 32 bits, little-endian. */
+/** Adds or subtracts `part`: WORDS words of 32 bits, little-endian. */
 function addWide(sum: Uint32Array, part: Buffer, sign: 1 | -1): void {
   let carry = sign === 1 ? 0 : 1
   for (let i = 0; i < WORDS; i++) {

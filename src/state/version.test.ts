@@ -170,7 +170,9 @@ function told(state: State): unknown {
 
 const [OLD_ID] = RING.ids
 
-/** Two secrets of one owner and one of another; the second version of the first was rewrapped at revision 9. */
+/**
+ * Two secrets of one owner and one of another; the second version of the first was rewrapped at revision 9.
+ */
 function history(): Applied[] {
   const added = RING.add(newRootKey(systemClock))
   const ring = added.activate(added.ids[1])

@@ -1,12 +1,16 @@
-// One version of a secret as it is stored: in binary, since hundreds of them share a commit. The wrapped data key stands
-// apart from the sealed value: rewrapping replaces it alone, and keeps the writer, by which whoever put the version
-// knows it again.
+// A version of a secret as stored, in binary, since hundreds of versions share a commit. The wrapped data key
+// stands apart from the sealed value: rewrapping replaces only the key and keeps the writer, by which the
+// node that put the version knows its own write again. Layout after the header, big-endian:
+//
+//   format u8 · algorithm u8 · valid_from u64 · length u8 and key id · length u8 and request id ·
+//   length u16 and wrapped data key · sealed value
+import { assert } from '../assert.ts'
 import { LAST_TIME } from '../clock.ts'
 import { SEAL_BYTES } from '../crypto/aead.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
-/** Of the record, and of how its value is sealed: AES-256-GCM (crypto/secret.ts). */
+/** Format of the record, and the algorithm of its sealed value: AES-256-GCM (crypto/secret.ts). */
 const RECORD_FORMAT = 1
 const ALGORITHM = 1
 const FIXED_BYTES = 14
@@ -18,16 +22,18 @@ export type SecretVersion = {
   readonly version: number
   /** Milliseconds since 1970. */
   readonly validFrom: number
-  /** The API key and the request that wrote it. */
+  /** The API key and the request that wrote the version. */
   readonly keyId: string
   readonly requestId: string
-  /** Its data key, wrapped by a root key. */
+  /** The data key, wrapped by a root key. */
   readonly wrapped: Uint8Array
   readonly sealed: Uint8Array
 }
 
 export function encodeVersion(entry: SecretVersion, writer: Writer): Uint8Array {
   const { keyId, requestId, wrapped, sealed } = entry
+  assert(entry.version >= 1, 'versions are numbered from 1')
+  assert(sealed.length >= SEAL_BYTES, 'a value is stored sealed')
   const size = FIXED_BYTES + keyId.length + requestId.length + wrapped.length + sealed.length
   const out = Buffer.from(encodeWriter(writer, size).buffer)
   let at = WRITER_BYTES

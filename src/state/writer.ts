@@ -1,22 +1,24 @@
-// The header of every entry: a version byte and its writer. By the writer an unknown outcome is told from
-// another's write.
+// The header of every entry: version u8 · boot (16 bytes) · number of the commit u64, big-endian. By the
+// writer a node knows its own write again after an unknown outcome.
 import { assert } from '../assert.ts'
 import { FatalError } from '../errors.ts'
 
-export const ENTRY_VERSION = 1
+const ENTRY_VERSION = 1
 export const WRITER_BYTES = 25
 
-/** One run of a node, and the number of its commit. */
+/** A run of a node (32 hex digits), and the number of its commit. */
 export type Writer = { readonly boot: string; readonly commit: number }
 
-/** An entry of ours that does not decode: the node stops before it applies it. */
+/** An entry under one of our keys does not decode: the node stops before the entry is applied. */
 export class CorruptEntry extends FatalError {
   override readonly name = 'CorruptEntry'
 }
 
+/** A new entry: the header, then `rest` zero bytes for the content. */
 export function encodeWriter(writer: Writer, rest: number): Uint8Array {
   const bytes = new Uint8Array(WRITER_BYTES + rest)
   assert(/^[0-9a-f]{32}$/.test(writer.boot), 'a boot is 16 bytes in hex')
+  assert(Number.isSafeInteger(writer.commit) && writer.commit >= 0, 'commits of a boot are numbered')
   bytes[0] = ENTRY_VERSION
   bytes.set(Buffer.from(writer.boot, 'hex'), 1)
   const view = new DataView(bytes.buffer)
