@@ -53,7 +53,7 @@ export type Step = {
   readonly whole?: boolean
 }
 
-/** A batch for the store, and what it leads to in memory. */
+/** A batch for the store, and its effects in memory. */
 type Prepared = {
   readonly batch: Batch
   /** The first page of each segment, the record of each version and receipt. */

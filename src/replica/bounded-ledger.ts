@@ -1,4 +1,5 @@
-// A ledger that ends at a revision, for reading.
+// A read-only view of a ledger that ends at a revision.
+import { assert } from '../assert.ts'
 import {
   type Found,
   type Known,
@@ -11,7 +12,7 @@ import {
 
 export class BoundedLedger implements Ledger {
   readonly full = false
-  /** The last revision; it moves where a snapshot was needed, which is of a later one. */
+  /** The last revision. A snapshot of a later revision moves the end. */
   end: number
   readonly #ledger: Ledger
   readonly #checks: ((reader: Reader) => Promise<void>)[] = []
@@ -38,6 +39,7 @@ export class BoundedLedger implements Ledger {
         continue
       }
       for await (const revision of this.#ledger.follow(last, signal)) {
+        assert(revision.revision <= this.end, 'the view ends at its last revision')
         yield revision
         last = revision.revision
         if (last >= this.end) break
@@ -56,7 +58,7 @@ export class BoundedLedger implements Ledger {
     return taken
   }
 
-  /** Several may follow. */
+  /** Several followers may add their checks. */
   checkConnections(check: (reader: Reader) => Promise<void>): void {
     this.#checks.push(check)
     this.#ledger.checkConnections(async (reader) => {

@@ -1,4 +1,5 @@
-// A damaged LMDB file kills the process that reads it, and nothing can catch that. So a child reads it first:
+// A damaged LMDB file kills the process that reads the file, by a signal that cannot be caught. So a child
+// process reads the file first:
 //   node check.ts ledger|replica <path>
 // Exit 0: whole; 3: damaged, the reason on stderr; death by a signal: damaged.
 import { spawn } from 'node:child_process'
@@ -10,9 +11,9 @@ import { ReplicaStore } from './store.ts'
 
 const DAMAGED = 3
 
-export type FileCheck = { readonly whole: true } | { readonly whole: false; readonly reason: string }
+type FileCheck = { readonly whole: true } | { readonly whole: false; readonly reason: string }
 
-/** Reads the file through in a child process. A file that is not there is whole. */
+/** Reads the file through in a child process. An absent file is whole. */
 export async function checkFile(what: 'ledger' | 'replica', path: string): Promise<FileCheck> {
   if (!existsSync(join(path, 'data.mdb'))) return { whole: true }
   const child = spawn(process.execPath, [...process.execArgv, fileURLToPath(import.meta.url), what, path], {
@@ -31,7 +32,7 @@ export async function checkFile(what: 'ledger' | 'replica', path: string): Promi
   const last = text.trim().split('\n').at(-1) ?? ''
   return {
     whole: false,
-    reason: signal ? `reading it ended by ${signal}` : last || `the check ended with ${code}`,
+    reason: signal ? `reading the file ended by ${signal}` : last || `the check ended with ${code}`,
   }
 }
 

@@ -1,7 +1,7 @@
-// A checkpoint of the token tables, written in the background. It has a random name, and counts only while
-// the replica's LMDB file names it: the name is recorded after the file is durable, so every place in it was
-// true at a moment of that LMDB file's own history. An older, foreign or damaged one is not used; all pages
-// are read instead.
+// Checkpoints of the token tables, written in the background. A checkpoint has a random name and is used only
+// while the replica's LMDB file records the name. The name is recorded after the checkpoint is durable, so
+// every page and slot in the checkpoint was right at a moment of the LMDB file's history. An older, foreign
+// or damaged checkpoint is not used: then all pages are read.
 //
 // File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32,
 // words · end mark with the count of parts. Little-endian.
@@ -14,12 +14,12 @@ import { syncDirectory } from '../files.ts'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 import type { Tables } from './tables.ts'
 
-/** The file names itself: another one under its name is not it. */
+/** The file holds its own name, so that a renamed checkpoint is not used. */
 const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}\n`)
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
 const BLOCK_BYTES = 4 * 1024 * 1024
-/** New mappings since the last checkpoint that make another checkpoint worth its writing. */
+/** New mappings since the last checkpoint that are worth another checkpoint. */
 const LEAST_MAPPINGS = 1_000_000
 /** The same as a part of all mappings. */
 const LEAST_SHARE = 0.25
@@ -110,15 +110,14 @@ export class Checkpointer {
   }
 }
 
-/** A table by the replica's own number of it. */
+/** A table with the replica's own number. */
 type Numbered = { readonly id: number; readonly table: TokenTable }
 
 const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
 
 /**
- * Writes the tables as they are; a part is copied in one turn of the event loop, the next one may already
- * hold mappings that came later: those lie at or after the page that `cursor` stood at, and are dropped on
- * loading.
+ * Writes the tables. A part is copied in a turn of the event loop; later parts may already hold mappings of
+ * later pages, which are dropped on loading.
  */
 export async function writeCheckpoint(dir: string, name: string, tables: Iterable<Numbered>): Promise<void> {
   const temporary = `${fileOf(dir, name)}.new`
@@ -166,8 +165,8 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
 }
 
 /**
- * The tables of a checkpoint without what lies at or after page `limit`; undefined where there is none of
- * that name or it is damaged.
+ * The tables of a checkpoint, without mappings at or after page `limit`; undefined where the checkpoint is
+ * absent or damaged.
  */
 export async function readCheckpoint(
   dir: string,
@@ -216,7 +215,7 @@ async function readParts(file: FileHandle, first: Buffer): Promise<Map<number, P
   }
 }
 
-/** Reads a file in large blocks: ten thousand small owners are ten thousand small parts. */
+/** Reads a file in large blocks: ten thousand small owners have ten thousand small parts. */
 class Blocks {
   readonly #file: FileHandle
   #block = Buffer.alloc(0)
@@ -226,7 +225,7 @@ class Blocks {
     this.#file = file
   }
 
-  /** The next bytes, valid until the next call; undefined where the file ends before. */
+  /** The next bytes, valid until the next call; undefined at the end of the file. */
   async take(length: number): Promise<Buffer | undefined> {
     if (this.#block.length - this.#at < length) {
       const rest = this.#block.subarray(this.#at)
@@ -246,7 +245,7 @@ class Blocks {
   }
 }
 
-/** Removes every checkpoint but the named one. */
+/** Removes every checkpoint but `name`. */
 export async function removeOtherCheckpoints(dir: string, name: string): Promise<void> {
   for (const file of await readdir(dir)) {
     if (file.startsWith('checkpoint-') && file !== `checkpoint-${name}`)

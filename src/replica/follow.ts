@@ -103,7 +103,7 @@ export class Follower {
     )
   }
 
-  /** A caller waits for the revision: it is applied as soon as it has been read. */
+  /** A caller waits for the revision: no gathering before. */
   hurry(revision: number): void {
     this.#queue.hurry(revision)
   }
@@ -237,7 +237,8 @@ export class Follower {
       decoded.push(...one.decoded)
       bytes += entry.value.length
       if (bytes < QUEUE_BYTES) continue
-      await this.#apply([{ revision: from, decoded, removed: [], bytes }]) // the cursor stays until all is applied
+      // The cursor stays until the whole snapshot is applied.
+      await this.#apply([{ revision: from, decoded, removed: [], bytes }])
       decoded = []
       bytes = 0
     }

@@ -1,9 +1,9 @@
-// Reads mappings out of pages; remembers the last page, so that neighbours cost one fetch.
+// Reads mappings out of pages. The last page is remembered, so that neighbours cost a single fetch.
 import { assert } from '../assert.ts'
 import { bodiesAt, sizeOf } from './page.ts'
 import type { ReplicaStore } from './store.ts'
 
-/** Use one within a turn of the event loop: the page it remembers lasts until the store's next read. */
+/** Valid for a single turn of the event loop: the remembered page lasts until the store's next read. */
 export class PageReader {
   readonly #store: ReplicaStore
   #number = -1
@@ -18,7 +18,7 @@ export class PageReader {
 
   /**
    * Points at the sealed value of `slot` on page `number`; returns its size in units of 8 bytes, 0 where the
-   * page has no such slot. The checksum is not looked at: whoever opens the value sees whether it is
+   * page has no such slot. The checksum is not compared: opening the value shows whether the value is
    * authentic.
    */
   seek(number: number, slot: number): number {
@@ -43,7 +43,7 @@ export class PageReader {
     return at + 8 * size <= this.#length ? size : 0
   }
 
-  /** Copies the value that `seek` found. */
+  /** Copies the value at which `seek` points. */
   copy(target: Uint8Array, at: number, size: number): void {
     const page = this.#page
     assert(page, 'seek comes before copy')

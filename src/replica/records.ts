@@ -1,10 +1,11 @@
-// Where versions of secrets and receipts are stored: records, numbered as they come. A version's number is in
-// the state; a receipt's is here.
+// Versions of secrets and receipts are stored as records, numbered in order of arrival. The state has the
+// numbers of versions; the index here has the numbers of receipts.
+import { assert } from '../assert.ts'
 import type { Receipt } from '../state/receipt.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Batch, StoredEntry } from './store.ts'
 
-/** Receipts by a part of their hash: a short key, since there may be many. */
+/** Record numbers of receipts by a part of their hash: short keys, since receipts may be many. */
 export class ReceiptIndex {
   readonly #numbers = new Map<string, number>()
 
@@ -13,6 +14,7 @@ export class ReceiptIndex {
   }
 
   set(key: string, number: number): void {
+    assert(number >= 0, 'a receipt is a record')
     this.#numbers.set(shortOf(key), number)
   }
 
@@ -20,41 +22,42 @@ export class ReceiptIndex {
     this.#numbers.delete(shortOf(key))
   }
 
-  /** Oldest first; one that is deleted or added meanwhile does no harm. */
+  /** Oldest first. Receipts may be added or deleted during the iteration. */
   numbers(): Iterable<number> {
     return this.#numbers.values()
   }
 }
 
-/** 16 bytes of a keyed hash: no two meet. */
+/** 16 bytes of a keyed hash, as latin1: collisions are not expected. */
 function shortOf(key: string): string {
   return Buffer.from(key.slice(-64, -32), 'hex').toString('latin1')
 }
 
-/** The records of one transaction. */
+/** The records of a transaction. */
 export class Records {
   readonly list: Batch['records'][number][] = []
   next: number
   readonly #known: (key: string, entry?: SecretVersion) => number | undefined
-  /** Of this transaction; undefined: removed in it. */
+  /** Record numbers of the transaction by key; undefined for a removed record. */
   readonly #own = new Map<string, number | undefined>()
 
-  /** `known`: the record that a version (`entry`) or a receipt has already. */
+  /** `known` returns the stored record of a version (`entry`) or of a receipt. */
   constructor(next: number, known: (key: string, entry?: SecretVersion) => number | undefined) {
     this.next = next
     this.#known = known
   }
 
-  /** Takes the place of the record under the same key, if there is one. Returns its number. */
+  /** Replaces the record of the same key, or adds a record. Returns the number. */
   put(stored: StoredEntry, entry: SecretVersion | Receipt): number {
     const { key } = stored
     const number = this.#find(key, entry.kind === 'version' ? entry : undefined) ?? this.next++
+    assert(number < this.next, 'record numbers ascend')
     this.#own.set(key, number)
     this.list.push({ number, entry: stored })
     return number
   }
 
-  /** Of a receipt. */
+  /** Removes the record of a receipt. */
   remove(key: string): void {
     const number = this.#find(key)
     this.#own.set(key, undefined)

@@ -1,7 +1,8 @@
-// Which segments are here, boot by boot: how many up to the cursor, and the last one's number. A boot's
-// numbers grow, but its commits may be accepted in another order; so the last number alone does not say that
-// all before it are here. The count does: where the ledger has just as many up to that number, a snapshot can
-// leave them out.
+// The applied segments of each boot: their count up to the cursor, and the last number. The numbers of a boot
+// ascend, but commits may be accepted in another order, so the last number alone does not prove that all
+// segments before are here. The count does: where the ledger has as many segments up to the last number, a
+// snapshot leaves the segments out.
+import { assert } from '../assert.ts'
 import type { Known } from '../ledger/ledger.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Segment } from '../state/segment.ts'
@@ -11,7 +12,7 @@ type SegmentId = Pick<Segment, 'boot' | 'n'>
 
 export class SegmentCounts {
   readonly #counts: Map<string, SegmentCount>
-  /** Segments of a snapshot that is not whole yet: applied, but not counted as of the cursor. */
+  /** Segments applied from an unfinished snapshot; counted once the snapshot is complete. */
   readonly #ahead: Map<string, SegmentId>
   readonly #changed = new Set<string>()
 
@@ -24,7 +25,7 @@ export class SegmentCounts {
     return new SegmentCounts(this.#counts.values(), this.#ahead)
   }
 
-  /** Takes in a segment that comes in order, or `ahead` of the cursor. False: it is here already. */
+  /** Adds a segment, in order or `ahead` of the cursor. Returns false where the segment is here already. */
   add({ boot, n }: SegmentId, ahead: boolean): boolean {
     const key = ledgerKey.segment(boot, n)
     const here = this.#ahead.has(key)
@@ -37,7 +38,7 @@ export class SegmentCounts {
     return !here
   }
 
-  /** The snapshot is whole: what came ahead is within the cursor now. */
+  /** Counts the segments ahead of the cursor: the snapshot is complete. */
   catchUp(): void {
     for (const segment of this.#ahead.values()) this.#count(segment)
     this.#ahead.clear()
@@ -45,11 +46,12 @@ export class SegmentCounts {
 
   #count({ boot, n }: SegmentId): void {
     const { last, count } = this.#counts.get(boot) ?? { last: 0, count: 0 }
+    assert(count < Math.max(last, n), 'a segment is counted once')
     this.#counts.set(boot, { boot, last: Math.max(last, n), count: count + 1 })
     this.#changed.add(boot)
   }
 
-  /** Those that were counted since the copy was made. */
+  /** Counts that have changed since the copy was made. */
   changed(): SegmentCount[] {
     return [...this.#counts.values()].filter(({ boot }) => this.#changed.has(boot))
   }

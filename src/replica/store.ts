@@ -1,43 +1,41 @@
 // The replica's LMDB file: pages, records (versions of secrets, receipts), other entries, the numbers of
-// tables, and the cursor, which is written in the same transaction as the data it stands for. Pages and
-// records are numbered as they come: to add at the end costs a fraction of what it costs to put between
-// others. Every record has a checksum over key and value. The file is disposable.
+// tables, and the cursor, written in the same transaction as the data of its revision. Pages and records are
+// numbered in order of arrival: adding at the end costs a fraction of inserting in between. Every record has
+// a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { assert } from '../assert.ts'
 import { FatalError, OperatorError } from '../errors.ts'
 import { committed } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole } from './page.ts'
 
-/** A record does not match its checksum: the replica is to be rebuilt. */
+/** A record does not match its checksum: the replica must be rebuilt. */
 export class DamagedReplica extends FatalError {
   override readonly name = 'DamagedReplica'
 }
 
 /**
- * A transaction was not written, most often for want of room: nothing of it is there, and it may be tried
- * again.
+ * A transaction was not written, most often because the disk is full. Nothing was changed, and a retry may
+ * help.
  */
 export class WriteFailed extends OperatorError {
   override readonly name = 'WriteFailed'
 }
 
 export type Meta = {
-  /** Format of this file. */
+  /** Format of the file. */
   readonly format: number
-  /** Identity of the ledger that is followed. */
+  /** Identity of the followed ledger; '' before the first contact. */
   readonly ledger: string
-  /** Every revision up to this one has been applied. */
+  /** The last applied revision: all revisions before are applied, too. */
   readonly cursor: number
-  /** The next page's number, and the next record's. */
+  /** Numbers of the next page and the next record. */
   readonly pages: number
   readonly records: number
-  /**
-   * The last immutable entry applied: key, revision and checksum, by which the ledger is known again; ''
-   * before.
-   */
+  /** The last segment or boot applied: key, revision and CRC-32, separated by spaces; '' for none. */
   readonly witness: string
   /**
-   * The checkpoint of the token table that belongs to this file's history, and what it covers; '' for none.
+   * Name of the checkpoint that belongs to the file's history, space, number of pages covered; '' for none.
    */
   readonly checkpoint: string
 }
@@ -47,15 +45,15 @@ const RECORD_HEAD = 14
 export const REPLICA_FORMAT = 3
 
 export type StoredEntry = { readonly key: string; readonly revision: number; readonly value: Uint8Array }
-/** Of the segments of one boot: how many there are up to the cursor, and the last one's number. */
+/** The number of segments of a boot up to the cursor, and the number in the key of the last segment. */
 export type SegmentCount = { readonly boot: string; readonly last: number; readonly count: number }
 export type StoredTable = { readonly id: number; readonly owner: string; readonly epoch: number }
 
-/** What one transaction writes. */
+/** The writes of a transaction. */
 export type Batch = {
   readonly pages: readonly { readonly number: number; readonly page: Buffer }[]
   readonly entries: readonly StoredEntry[]
-  /** In order; without an entry: the record goes. */
+  /** In order. Without an entry the record is removed. */
   readonly records: readonly { readonly number: number; readonly entry: StoredEntry | undefined }[]
   readonly tables: readonly StoredTable[]
   readonly segmentCounts: readonly SegmentCount[]
@@ -84,11 +82,12 @@ export class ReplicaStore {
   meta(): Meta | undefined {
     const record = this.#meta.get('meta')
     if (!record) return undefined
-    return JSON.parse(unseal('meta', record).toString('utf8')) // its checksum says that it is what we wrote
+    return JSON.parse(unseal('meta', record).toString('utf8')) // the checksum proves the form
   }
 
-  /** Resolves when the batch can be read. Throws WriteFailed. */
+  /** Writes a batch in a single transaction. Resolves when the batch can be read. Throws WriteFailed. */
   async write(batch: Batch): Promise<void> {
+    assert(batch.meta.format === REPLICA_FORMAT, 'a file has a single format')
     const puts: Promise<boolean>[] = []
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
     for (const { key, revision, value } of batch.entries) {
@@ -105,7 +104,8 @@ export class ReplicaStore {
     for (const { boot, last, count } of batch.segmentCounts)
       puts.push(this.#segmentCounts.put(boot, seal(boot, Buffer.from(`${last} ${count}`))))
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
-    // lmdb gives the writes of a turn one promise: thousands of the same one would only cost.
+    // lmdb returns a single promise for all writes of a turn: waiting for thousands of copies would only
+    // cost.
     try {
       await committed([...new Set(puts)])
     } catch (error) {
@@ -117,12 +117,15 @@ export class ReplicaStore {
     await this.write({ pages: [], entries: [], records: [], tables: [], segmentCounts: [], meta })
   }
 
-  /** Resolves when all that was written is durable. */
+  /** Resolves when all written batches are durable. */
   async flushed(): Promise<void> {
     await this.#env.flushed
   }
 
-  /** A page's bytes: valid until the next read, and `length` counts, not the buffer's own. */
+  /**
+   * The bytes of a page, valid until the next read. Only the first `length` bytes of its ArrayBuffer are the
+   * page.
+   */
   page(number: number): Buffer | undefined {
     return this.#pages.getBinaryFast(number)
   }
@@ -147,7 +150,7 @@ export class ReplicaStore {
       yield { number: key, ...decodeRecord(key, value) }
   }
 
-  /** As of the last transaction that was written. Throws DamagedReplica. */
+  /** A record as of the last written transaction. Throws DamagedReplica. */
   record(number: number): StoredEntry | undefined {
     const record = this.#records.get(number)
     return record && decodeRecord(number, record)
@@ -168,7 +171,10 @@ export class ReplicaStore {
     }
   }
 
-  /** Reads everything and compares it with its checksums. Throws DamagedReplica, or dies in LMDB. */
+  /**
+   * Reads all records and compares their checksums. Throws DamagedReplica; damage may also kill the process
+   * in LMDB.
+   */
   verify(): { pages: number; entries: number } {
     const meta = this.meta()
     let pages = 0

@@ -1,11 +1,11 @@
-// All token tables of a replica: one per owner and epoch, each with the replica's own number of it.
+// All token tables of a replica: a table per owner and epoch, numbered by the replica.
 import { assert } from '../assert.ts'
 import type { Segment } from '../state/segment.ts'
 import type { MappingSum } from '../state/state.ts'
 import { PAGE_MAPPINGS } from './page.ts'
 import { TokenTable } from './table.ts'
 
-export type NumberedTable = {
+type NumberedTable = {
   readonly id: number
   readonly owner: string
   readonly epoch: number
@@ -21,7 +21,9 @@ export class Tables {
     return this.#byId.length
   }
 
+  /** Adds a table, or replaces the table of the number. */
   add(id: number, owner: string, epoch: number, tokens = new TokenTable()): NumberedTable {
+    assert(id <= this.#byId.length, 'tables are numbered without gaps')
     const table: NumberedTable = { id, owner, epoch, tokens }
     const owned = this.#byOwner.get(owner)
     if (owned) owned.set(epoch, table)
@@ -43,12 +45,13 @@ export class Tables {
     return this.#byId
   }
 
-  /** Inserts a segment whose pages begin at `firstPage`; returns how many of its mappings were new. */
+  /** Inserts a segment whose pages begin at `firstPage`. Returns the number of new mappings. */
   insertSegment(segment: Segment, firstPage: number): number {
+    assert(segment.bodies.length === 16 * segment.count, 'a token body has 16 bytes')
     const words = new Uint32Array(segment.count * 4)
     new Uint8Array(words.buffer).set(segment.bodies)
     const table = this.get(segment.owner, segment.epoch)
-    assert(table, 'a table is there before its first segment')
+    assert(table, 'a table is added before its first segment')
     let fresh = 0
     for (let i = 0; i < segment.count; i++) {
       const page = firstPage + Math.floor(i / PAGE_MAPPINGS)
@@ -58,8 +61,9 @@ export class Tables {
     return fresh
   }
 
-  /** Inserts `count` bodies of one page. */
+  /** Inserts the `count` bodies of a page. */
   insertPage(table: NumberedTable, bodies: Uint32Array, count: number, page: number): void {
+    assert(count >= 1 && count <= PAGE_MAPPINGS, 'a page holds 1 to 32 mappings')
     for (let slot = 0; slot < count; slot++)
       if (table.tokens.insert(bodies, slot * 4, page, slot)) this.mappings++
   }

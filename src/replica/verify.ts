@@ -1,7 +1,7 @@
-// Whether a replica is what its ledger says: its digest against that of another one, built from nothing up to
-// the same revision. The node must be stopped. An embedded ledger, which has no other node, is taken up to
-// the replica's own cursor, so that nothing changes; a shared one may have moved on, and the replica catches
-// up with it first, as it would at a start.
+// Compares a replica with its ledger: the digest of the replica against the digest of a second replica, built
+// from nothing up to the same revision. The node must be stopped. An embedded ledger is read up to the
+// replica's own cursor, so that nothing changes. A shared ledger may have moved on: the replica catches up
+// first, as at a start.
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
@@ -15,9 +15,9 @@ import { Replica } from './replica.ts'
 import { DamagedReplica, ReplicaStore } from './store.ts'
 
 /**
- * `absent`: there is no replica. `damaged`: a file cannot be read through, or follows another ledger.
- * `ahead`: the replica has seen revisions that the ledger does not have. `compared`: the digests of both at
- * `revision`.
+ * `absent`: there is no replica. `damaged`: a file cannot be read through, or the replica follows another
+ * ledger. `ahead`: the replica has applied revisions after the ledger's head. `compared`: the digests of the
+ * replica and of its rebuild at `revision`.
  */
 export type ReplicaCheck =
   | { readonly kind: 'absent' }
@@ -30,26 +30,25 @@ export type ReplicaCheck =
       readonly rebuilt: string
     }
 
-export type ReplicaCheckOptions = {
+type ReplicaCheckOptions = {
   /** The data directory of the stopped node. */
   readonly data: string
   readonly ledger: Ledger
-  /** The ledger may move on meanwhile. */
+  /** Whether other nodes may commit meanwhile. */
   readonly shared: boolean
   readonly clock: Clock
-  /** The shared ledger cannot be reached for a while, and is waited for. */
+  /** Called when a shared ledger cannot be reached; the check waits for the ledger. */
   readonly lost: (reason: string) => void
 }
 
-export type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & {
+type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & {
   readonly ledger: LedgerSettings
 }
 
 const TEMPORARY = 'verify-'
 
 /**
- * As `verifyReplica`, with the ledger that the node's configuration names. Throws CorruptEntry,
- * LedgerUnavailable.
+ * As `verifyReplica`, with the ledger of the node's configuration. Throws CorruptEntry, LedgerUnavailable.
  */
 export async function verifyNode({ ledger: settings, ...options }: NodeCheckOptions): Promise<ReplicaCheck> {
   let ledger: Ledger
@@ -90,10 +89,13 @@ export async function verifyReplica(options: ReplicaCheckOptions): Promise<Repli
   }
 }
 
-/** Both follow at the same time: where one has to skip to a later revision, the other one goes there too. */
+/**
+ * Both replicas follow at the same time: when a snapshot moves the end of the ledger, both go on to the new
+ * end.
+ */
 async function compare(ledger: BoundedLedger, options: ReplicaCheckOptions): Promise<ReplicaCheck> {
   const { data } = options
-  // Not in the system's temporary directory: that is often memory, and a replica can be large.
+  // The system's temporary directory is often in memory, and a replica can be large.
   removeTemporary(data)
   const rebuiltAt = mkdtempSync(join(data, TEMPORARY))
   const opened: Replica[] = []
@@ -116,7 +118,7 @@ async function compare(ledger: BoundedLedger, options: ReplicaCheckOptions): Pro
   }
 }
 
-/** Also what an interrupted run has left. */
+/** Removes the rebuilt replica, also of an interrupted run. */
 function removeTemporary(data: string): void {
   for (const name of readdirSync(data)) {
     if (name.startsWith(TEMPORARY)) rmSync(join(data, name), { recursive: true, force: true })
@@ -132,7 +134,10 @@ async function cursorOf(path: string): Promise<number> {
   }
 }
 
-/** Throws DamagedReplica, also where it follows another ledger. */
+/**
+ * Opens a replica that follows the ledger. Throws DamagedReplica, also where the replica follows another
+ * ledger.
+ */
 async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaCheckOptions): Promise<Replica> {
   mkdirSync(path, { recursive: true, mode: 0o700 })
   const quiet = (): void => undefined
@@ -143,8 +148,8 @@ async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaChec
   try {
     replica.follow()
     await replica.recognized
-    const [strange] = replica.problems
-    if (strange !== undefined) throw new DamagedReplica(strange)
+    const [problem] = replica.problems
+    if (problem !== undefined) throw new DamagedReplica(problem)
     return replica
   } catch (error) {
     await replica.close()

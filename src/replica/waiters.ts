@@ -1,4 +1,5 @@
-// Callers that wait until a revision has been applied.
+// Callers waiting until a revision has been applied.
+import { assert } from '../assert.ts'
 
 type Waiter = {
   readonly revision: number
@@ -8,6 +9,7 @@ type Waiter = {
 
 export class RevisionWaiters {
   #waiters: Waiter[] = []
+  #applied = 0
 
   /**
    * Resolves when `wake` is called with the revision or a later revision. Throws the error of `rejectAll`.
@@ -17,6 +19,8 @@ export class RevisionWaiters {
   }
 
   wake(applied: number): void {
+    assert(applied >= this.#applied, 'the applied revision never goes back')
+    this.#applied = applied
     const waiters = this.#waiters
     this.#waiters = []
     for (const waiter of waiters) {
