@@ -1,5 +1,6 @@
-// The latest version of a secret as this node knows it: what its replica has applied, or, until that has it, what the
-// ledger has accepted from here. So updates one after the other need not wait for the replica.
+// The latest version of a secret as known at the node: applied by the replica, or accepted by the ledger from
+// here and not applied yet. So updates in a row need not wait for the replica.
+import { assert } from '../assert.ts'
 import type { Replica } from '../replica/replica.ts'
 
 export type Head = {
@@ -10,14 +11,14 @@ export type Head = {
 
 export class Heads {
   readonly #replica: Replica
-  /** Accepted and not applied yet, oldest first. */
+  /** Heads accepted and not applied yet, by `owner/name`, oldest first. */
   readonly #accepted = new Map<string, readonly Head[]>()
 
   constructor(replica: Replica) {
     this.#replica = replica
   }
 
-  /** Undefined where none is known here, which says nothing of the ledger. */
+  /** Undefined where no version is known here; the ledger may have a version all the same. */
   of(owner: string, name: string): Head | undefined {
     const versions = this.#replica.owner(owner)?.secrets.get(name) ?? []
     const accepted = this.#accepted.get(`${owner}/${name}`)?.at(-1)
@@ -26,14 +27,22 @@ export class Heads {
     return latest && { version: versions.length, validFrom: latest.validFrom }
   }
 
-  /** When a version begins that the ledger has accepted from here and the replica has not applied yet. */
+  /** `valid_from` of a version that the ledger has accepted from here and the replica has not applied yet. */
   validFrom(owner: string, name: string, version: number): number | undefined {
     return this.#accepted.get(`${owner}/${name}`)?.find((head) => head.version === version)?.validFrom
   }
 
+  /** Remembers the head of every name until the replica has applied `revision`. */
   accepted(owner: string, names: readonly string[], head: Head, revision: number): void {
+    assert(revision > 0, 'an accepted commit has a revision')
     const keys = names.map((name) => `${owner}/${name}`)
-    for (const key of keys) this.#accepted.set(key, [...(this.#accepted.get(key) ?? []), head])
+    for (const key of keys) {
+      const before = this.#accepted.get(key) ?? []
+      const last = before.at(-1)
+      assert(!last || last.version < head.version, 'accepted versions of a secret ascend')
+      assert(!last || last.validFrom < head.validFrom, 'valid_from of accepted versions ascends')
+      this.#accepted.set(key, [...before, head])
+    }
     const forget = (): void => {
       for (const key of keys) {
         const others = this.#accepted.get(key)?.filter((each) => each !== head) ?? []

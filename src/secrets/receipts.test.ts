@@ -1,5 +1,5 @@
-// Receipts on several nodes over one ledger: of all requests under one Idempotency-Key one has an effect, and all that
-// are answered get its answer.
+// Receipts on several nodes over one ledger: of all requests under one Idempotency-Key one has an effect, and
+// all that are answered get its answer.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {

@@ -91,7 +91,10 @@ const WRITES: readonly Write[] = [
   },
 ]
 
-/** Gives up on its next commit as soon as the outcome is unknown: the deadline has passed by this node's clock. */
+/**
+ * Gives up on its next commit as soon as the outcome is unknown: the deadline has passed by this node's
+ * clock.
+ */
 function impatient({ way, clock }: SimNode): void {
   way.through = async (_commit, send) => {
     try {
@@ -323,7 +326,7 @@ test('`at` may be as late as the last version, where another clock is ahead', ()
     one.clock.shift = 10 * 60_000
     const { validFrom } = await create(one, 'a')
     assert.equal((await two.secrets.read(OWNER, 'a', { at: validFrom })).version, 1)
-    const path = { path: 'at', expected: 'an instant that has been' }
+    const path = { path: 'at', expected: 'an instant in the past' }
     await assert.rejects(
       two.secrets.read(OWNER, 'a', { at: validFrom + 1 }),
       isProblem('invalid-request', path),

@@ -1,6 +1,6 @@
-// Secrets: created once, updated in versions. A version is put where there is none of its number yet: so versions have no
-// gaps, and of those who put the same one, one succeeds. Several secrets at once are one commit, with the receipt of the
-// request. A version is never removed: that it exists is certain for ever.
+// Secrets: created once, updated in versions. A version is put under the guard that its key is absent: so
+// versions have no gaps, and of several writers of the same version a single writer succeeds. Several secrets
+// of a request are a single commit, with the receipt of the request. A version is never removed.
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
@@ -18,26 +18,32 @@ import { type Head, Heads } from './heads.ts'
 import type { Claim, WriteResult } from './receipts.ts'
 import { SortedNames } from './sorted-names.ts'
 
-/** Versions of a history that are read in one turn of the event loop. */
+/** Versions of a history read in a turn of the event loop. */
 const READ_A_TURN = 500
-/** An update has 5 s, and may need most of them itself: so long it may wait behind one that gets no answer. */
+/**
+ * How long an update may queue behind another that is getting no answer; the rest of its 5 s is for its own
+ * commit.
+ */
 const TURN_MS = 800
 
-/** Who asks, and by which request: both stand in the version that is written. */
+/** The API key and the request, both stored in the versions written. */
 export type Caller = { readonly owner: string; readonly keyId: string; readonly request: string }
 export type NewSecret = { readonly name: string; readonly value: Uint8Array }
 
-export type Interval = {
+type Interval = {
   readonly version: number
   /** Milliseconds since 1970; half-open. */
   readonly validFrom: number
-  /** null: no later version is known here. */
+  /** null where no later version is known here. */
   readonly validTo: number | null
 }
-export type SecretRead = Interval & { readonly value: Buffer }
+type SecretRead = Interval & { readonly value: Buffer }
 export type HistoryLine = Interval & { readonly keyId: string; readonly requestId: string }
 
-/** The latest version, the one of a number, or the one of an instant (milliseconds since 1970). */
+/**
+ * Selects the latest version, a version by its number, or the version valid at an instant (milliseconds since
+ * 1970).
+ */
 export type VersionSelector = { readonly version?: number; readonly at?: number }
 
 export class SecretService {
@@ -46,7 +52,7 @@ export class SecretService {
   readonly #clock: Clock
   readonly #heads: Heads
   readonly #names = new SortedNames()
-  /** Updates of one secret at this node, one after the other; false where the ledger gave no answer. */
+  /** The last queued update of each secret at the node; false where the ledger gave no answer. */
   readonly #turns = new Map<string, Promise<boolean>>()
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
@@ -57,8 +63,8 @@ export class SecretService {
   }
 
   /**
-   * Version 1 of every secret, or nothing. Throws Problem secret-exists with all names that exist or stand twice,
-   * idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   * Puts version 1 of every secret, or nothing. Throws Problem secret-exists with all names that exist or are
+   * repeated, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
   async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
     const { owner } = caller
@@ -86,8 +92,8 @@ export class SecretService {
   }
 
   /**
-   * The next version, where `matches` holds for the latest one. Throws Problem not-found, version-conflict,
-   * idempotency-key-reused, no-quorum; LedgerUnavailable, UnknownOutcome.
+   * Puts the next version where `matches` holds for the latest version. Throws Problem not-found,
+   * version-conflict, idempotency-key-reused, no-quorum; LedgerUnavailable, UnknownOutcome.
    */
   async update(
     caller: Caller,
@@ -122,25 +128,26 @@ export class SecretService {
     const { owner } = caller
     const { name } = secret
     for (;;) {
-      const head = await this.#headThat(owner, name, matches)
+      const head = await this.#matchingHead(owner, name, matches)
       const version = head.version + 1
       const validFrom = this.#nextInstant(owner, head.validFrom + 1)
       const writer = this.#replica.nextWriter()
       const put = this.#put(caller, secret, version, validFrom, writer)
       const result = await this.#commit([put], claim?.put(writer, version, validFrom, this.#clock.now()))
       assert(result, 'an update puts a version')
+      assert(validFrom > head.validFrom, 'valid_from of a secret ascends')
       if (result.ok) {
         this.#heads.accepted(owner, [name], { version, validFrom }, result.revision)
         return { version, validFrom, revision: result.revision, replayed: false }
       }
       const before = claim?.amongFound(result.found)
       if (before) return before
-      await this.#replica.barrier() // somebody else was first: what is the latest one now?
+      await this.#replica.barrier() // another writer was first: read the latest version again
     }
   }
 
-  /** What is here may be old: a refusal needs a barrier, a commit has its guard. */
-  async #headThat(owner: string, name: string, matches: (version: number) => boolean): Promise<Head> {
+  /** The head known here may be old: a refusal needs a barrier before, a commit has its guard. */
+  async #matchingHead(owner: string, name: string, matches: (version: number) => boolean): Promise<Head> {
     const here = this.#heads.of(owner, name)
     if (here && matches(here.version)) return here
     await this.#replica.barrier()
@@ -150,7 +157,7 @@ export class SecretService {
     throw new Problem('version-conflict', `the latest version is ${head.version}`, { version: head.version })
   }
 
-  /** Later than `least` allows, and than whatever this replica knows of the owner: clocks may differ. */
+  /** Now, but not before `least` and not before the owner's latest `valid_from`: clocks of nodes differ. */
   #nextInstant(owner: string, least: number): number {
     const latest = this.#replica.owner(owner)?.latest ?? 0
     return Math.max(this.#clock.now(), least, latest)
@@ -169,7 +176,7 @@ export class SecretService {
     return { key: ledgerKey.version(owner, name, version), value: entry }
   }
 
-  /** Everything under the guard that it is not there. Undefined where there is nothing to put. */
+  /** Commits all puts, each under the guard that its key is absent. Undefined without puts. */
   async #commit(
     versions: readonly LedgerPut[],
     receipt: LedgerPut | undefined,
@@ -181,7 +188,7 @@ export class SecretService {
 
   // ---- reading
 
-  /** Throws Problem not-found, invalid-request (`at` is yet to come), unknown-root-key; LedgerUnavailable. */
+  /** Throws Problem not-found, invalid-request (`at` in the future), unknown-root-key; LedgerUnavailable. */
   async read(owner: string, name: string, which: VersionSelector): Promise<SecretRead> {
     const here = which.version !== undefined && this.#secret(owner, name)?.[which.version - 1]
     if (!here) await this.#replica.barrier()
@@ -191,7 +198,7 @@ export class SecretService {
     if (!interval) throw absent()
     const value = this.#open(owner, name, interval.version)
     if (which.version === undefined || interval.validTo !== null) return { ...interval, value }
-    // No barrier was passed, and a later one may be known by its acceptance only.
+    // No barrier was passed, and a later version may be accepted and not applied yet.
     return { ...interval, validTo: this.#heads.validFrom(owner, name, which.version + 1) ?? null, value }
   }
 
@@ -220,9 +227,9 @@ export class SecretService {
   }
 
   /**
-   * The values of all references; `at` is for those without a version. Throws Problem refs-not-found with the indices
-   * of all that are missing, invalid-request (`at` is yet to come), answer-too-large where the values alone are more
-   * than `mostBytes`, unknown-root-key; LedgerUnavailable.
+   * The values of all references, or the indices of all missing references; `at` is for references without a
+   * version. Throws Problem invalid-request (`at` in the future), answer-too-large where the values alone are
+   * more than `mostBytes`, unknown-root-key; LedgerUnavailable.
    */
   async resolve(
     owner: string,
@@ -262,12 +269,12 @@ export class SecretService {
     return this.#replica.owner(owner)?.secrets.get(name)
   }
 
-  /** What will be valid then is not settled yet. */
+  /** The version valid at a future instant is not known yet. Throws Problem invalid-request. */
   #refuseFuture(at: number, secrets: readonly (readonly VersionState[] | undefined)[]): void {
     const last = secrets.map((secret) => secret?.at(-1)?.validFrom ?? 0)
     if (at <= Math.max(this.#clock.now(), ...last)) return
-    const expected = 'an instant that has been'
-    throw new Problem('invalid-request', '`at` is yet to come', { path: 'at', expected })
+    const expected = 'an instant in the past'
+    throw new Problem('invalid-request', '`at` lies in the future', { path: 'at', expected })
   }
 
   #entry(owner: string, name: string, version: number): SecretVersion {
@@ -290,7 +297,7 @@ export class SecretService {
 }
 
 function noTurn(): Problem {
-  return new Problem('no-quorum', 'the updates before this one get no answer', { outcome: 'not-applied' })
+  return new Problem('no-quorum', 'earlier updates of the secret get no answer', { outcome: 'not-applied' })
 }
 
 function absent(): Problem {
@@ -304,7 +311,7 @@ function exist(names: readonly string[]): Problem {
   })
 }
 
-/** Of the version asked for; undefined where there is none. */
+/** The interval of the selected version; undefined where there is no such version. */
 function intervalOf(
   versions: readonly VersionState[],
   { version, at }: VersionSelector,
@@ -316,7 +323,9 @@ function intervalOf(
   return { version: wanted, validFrom: found.validFrom, validTo: versions[wanted]?.validFrom ?? null }
 }
 
-/** The last one that begins at `at` or before; 0 where none does. Their beginnings only grow. */
+/**
+ * The number of the last version that begins at `at` or before; 0 where there is none. `valid_from` ascends.
+ */
 function versionAt(versions: readonly VersionState[], at: number): number {
   let [from, to] = [0, versions.length]
   while (from < to) {

@@ -1,4 +1,4 @@
-// Names of secrets in byte order. They are asked for seldom, and sorted then.
+// Names of secrets in byte order. Lists are rare, so names are sorted on demand.
 import { assert } from '../assert.ts'
 import type { OwnerState } from '../state/state.ts'
 
@@ -7,7 +7,7 @@ type NamesPage = { readonly prefix: string; readonly after: string; readonly lim
 export class SortedNames {
   readonly #sorted = new WeakMap<OwnerState, readonly string[]>()
 
-  /** Those that begin with `prefix`, after `after`, at most `limit`. */
+  /** Names that begin with `prefix` and come after `after`, at most `limit`. */
   page(owner: OwnerState, { prefix, after, limit }: NamesPage): string[] {
     const names = this.#of(owner)
     const from = after >= prefix && after !== '' ? firstFrom(names, `${after}\0`) : firstFrom(names, prefix)
@@ -19,14 +19,15 @@ export class SortedNames {
     return page
   }
 
-  /** A secret never goes, and a Map keeps the order in which they came: only what is new has to be sorted in. */
+  /** Secrets are never removed, and a Map keeps the order of insertion: only new names have to be merged. */
   #of(owner: OwnerState): readonly string[] {
     const before = this.#sorted.get(owner) ?? []
     if (before.length === owner.secrets.size) return before
     assert(before.length < owner.secrets.size, 'a secret is never removed')
-    // The order of UTF-16 units: names are ASCII.
+    // The order of UTF-16 units is the order of bytes: names are ASCII.
     const fresh = [...owner.secrets.keys()].slice(before.length).sort()
     const merged = merge(before, fresh)
+    assert(merged.length === owner.secrets.size, 'every secret is listed once')
     this.#sorted.set(owner, merged)
     return merged
   }
@@ -43,7 +44,7 @@ function merge(a: readonly string[], b: readonly string[]): string[] {
   return merged
 }
 
-/** Index of the first one that is not before `name`. */
+/** Index of the first name not before `name`. */
 function firstFrom(names: readonly string[], name: string): number {
   let [from, to] = [0, names.length]
   while (from < to) {

@@ -1,4 +1,5 @@
-// Law 7 for secrets: without the ledger what is certain is answered, and the rest is refused within its deadline.
+// Law 7 for secrets: without the ledger what is certain is answered, and the rest is refused within its
+// deadline.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
@@ -22,7 +23,10 @@ const DEADLINE_MS = 5000
 
 const ref = (name: string, version?: number): Reference => ({ name, version })
 
-/** `a` has three versions and `b` one, of which the second node holds all but the third of `a`, and nothing of `c`. */
+/**
+ * `a` has three versions and `b` one, of which the second node holds all but the third of `a`, and nothing of
+ * `c`.
+ */
 async function prepare(one: SimNode, two: SimNode): Promise<void> {
   await one.secrets.create(caller('x'), [secret('a', 'a1'), secret('b', 'b1')])
   await updateOnce(one, 'known', secret('a', 'a2'))
