@@ -1,7 +1,8 @@
-// Receipts: what an Idempotency-Key got. A receipt is put in the same commit as the effect that it tells of,
-// under the guard that there is none: so of several requests under one key, on whatever nodes, at most one
-// has an effect.
+// Receipts: the result of a request with an Idempotency-Key. A receipt is put in the same commit as the
+// effect of its request, under the guard of its absence: so of several requests under the same key, on any
+// nodes, at most a single request has an effect.
 import { createSecretKey, type KeyObject } from 'node:crypto'
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
@@ -12,27 +13,27 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Writer } from '../state/writer.ts'
 import { nextTurn } from '../waiting.ts'
 
-/** Receipts are kept for longer than the day that callers are promised, by whatever clock. */
+/** Callers are promised a day; receipts are kept longer, since clocks of nodes differ. */
 export const KEPT_MS = 48 * 3600_000
-/** An etcd counts operations: by itself it takes 128. */
+/** Receipts removed in a single commit. An etcd with default settings takes 128 operations a Txn. */
 const REMOVED_TOGETHER = 64
-/** Receipts read in one turn of the event loop. */
+/** Receipts read in a turn of the event loop. */
 const READ_A_TURN = 500
 
-/** What a write has done. With it and the request itself its answer can be given again. */
+/** The effect of a write. Together with the request, the effect is enough to build the answer again. */
 export type WriteResult = {
   readonly version: number
   /** Milliseconds since 1970. */
   readonly validFrom: number
-  /** 0 where it was done before. */
+  /** Revision of the commit; 0 where an earlier request had the effect. */
   readonly revision: number
-  /** By an earlier request under the same Idempotency-Key. */
+  /** Whether an earlier request under the same Idempotency-Key had the effect. */
   readonly replayed: boolean
 }
 
-/** One request under an Idempotency-Key. */
+/** A running request under an Idempotency-Key. */
 export class Claim {
-  /** Of the receipt. */
+  /** Ledger key of the receipt. */
   readonly key: string
   readonly #owner: string
   readonly #hash: string
@@ -45,7 +46,7 @@ export class Claim {
     this.key = ledgerKey.receipt(owner, hash)
   }
 
-  /** For the commit that has the effect. */
+  /** The receipt, to be put by the commit that has the effect. */
   put(writer: Writer, version: number, validFrom: number, now: number): LedgerPut {
     const about = { owner: this.#owner, hash: this.#hash, mac: this.#mac }
     return {
@@ -54,13 +55,19 @@ export class Claim {
     }
   }
 
-  /** What stood in the way of a commit, if it was a receipt. Throws Problem idempotency-key-reused. */
+  /**
+   * The earlier success that refused a commit; undefined for other refusals. Throws Problem
+   * idempotency-key-reused.
+   */
   amongFound(found: readonly Found[]): WriteResult | undefined {
     const value = found.find(({ key }) => key === this.key)?.value
     return value ? this.read(value) : undefined
   }
 
-  /** Throws Problem idempotency-key-reused where the receipt is another request's. */
+  /**
+   * Reads the receipt of the request. Throws Problem idempotency-key-reused for the receipt of another
+   * request.
+   */
   read(value: Uint8Array): WriteResult {
     const receipt = decodeEntry(this.key, value)
     if (receipt?.kind !== 'receipt' || !sameMac(receipt.mac, this.#mac))
@@ -70,7 +77,7 @@ export class Claim {
   }
 }
 
-/** What a request under an Idempotency-Key meets: an earlier success, or nothing in its way. */
+/** The begin of a request under an Idempotency-Key: an earlier success, or a claim to go on. */
 export type Begun =
   | { readonly kind: 'answered'; readonly written: WriteResult }
   | { readonly kind: 'claimed'; readonly claim: Claim }
@@ -89,8 +96,8 @@ export class Receipts {
   }
 
   /**
-   * The success of an earlier request, or the claim under which this request goes on: put `claim` into the
-   * commit, and call `settle` at the end, whatever the end is. Throws Problem idempotency-in-progress,
+   * Returns the success of an earlier request, or the claim under which the request goes on: put `claim` into
+   * the commit, and call `settle` in the end, also after an error. Throws Problem idempotency-in-progress,
    * idempotency-key-reused, not-ready, unknown-root-key.
    */
   begin(owner: string, idempotencyKey: string, request: AskedRequest): Begun {
@@ -105,8 +112,8 @@ export class Receipts {
   }
 
   /**
-   * Judges the failure of a request with a claim. A refusal below 500 is believed only where nobody has had
-   * success under the key by now: else returns that success. Throws the error itself; Problem
+   * Judges the failure of a request with a claim. A refusal below 500 counts only where no request has
+   * succeeded under the key by now; else the success is returned. Throws the error itself; Problem
    * idempotency-key-reused; LedgerUnavailable.
    */
   async successInstead(claim: Claim, error: unknown): Promise<WriteResult> {
@@ -119,7 +126,7 @@ export class Receipts {
 
   /** Ends a claim: the next request under the key may begin. */
   settle(claim: Claim): void {
-    this.#running.delete(claim.key)
+    assert(this.#running.delete(claim.key), 'a claim is settled once')
   }
 
   #find(claim: Claim): WriteResult | undefined {
@@ -142,8 +149,9 @@ export class Receipts {
   }
 
   /**
-   * Removes receipts that are old enough; every node may. One that was put anew meanwhile stays, and what
-   * cannot be removed now is old enough the next time. Returns how many are gone. Throws DamagedReplica.
+   * Removes old receipts; every node may. A receipt put anew meanwhile stays, and a receipt that cannot be
+   * removed now is old enough for the next sweep. Returns the number of removed receipts. Throws
+   * DamagedReplica.
    */
   async sweep(): Promise<number> {
     const before = this.#clock.now() - KEPT_MS
