@@ -1,9 +1,10 @@
-// The replica of a node: follows the ledger from its own durable cursor and answers all reads. A miss may only
-// mean a replica behind the ledger: then the barrier decides. Commits pass through the replica to the ledger.
+// The replica of a node: follows the ledger from its own durable cursor and answers all reads. A miss may
+// only mean a replica behind the ledger: then the barrier decides. Commits pass through the replica to the
+// ledger.
 //
 // follow.ts reads the ledger into queue.ts · apply.ts applies to LMDB (store.ts, page.ts), the token tables
-// (tables.ts, table.ts) and the state · recognition.ts compares ledgers · checkpoint.ts keeps the tables over a
-// restart · commit.ts commits · check.ts reads the file through before it is opened.
+// (tables.ts, table.ts) and the state · recognition.ts compares ledgers · checkpoint.ts keeps the tables over
+// a restart · commit.ts commits · check.ts reads the file through before it is opened.
 import type { Clock } from '../clock.ts'
 import type { Commit, CommitResult, Guard, Ledger } from '../ledger/ledger.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
