@@ -41,10 +41,10 @@ const EMPTY: Meta = {
 }
 
 /**
- * The effects of a revision, applied in a single transaction. The steps of a snapshot keep the cursor's
- * revision until the last step, which has the snapshot's revision and `whole`.
+ * The effects of a revision, applied in a single transaction. The parts of a snapshot keep the cursor's
+ * revision until the last part, which has the snapshot's revision and `whole`.
  */
-export type Step = {
+export type DecodedRevision = {
   readonly revision: number
   readonly decoded: readonly Decoded[]
   /** Keys of receipts that were removed. */
@@ -144,16 +144,16 @@ export class Applier {
   }
 
   /**
-   * Applies the steps in a single transaction. `report` is called with every entry when the entry can be
+   * Applies the revisions in a single transaction. `report` is called with every entry when the entry can be
    * read. Throws WriteFailed, with nothing applied.
    */
-  async apply(steps: readonly Step[], report: (put: Decoded) => void): Promise<void> {
-    const { batch, numbers, segmentCounts } = this.#prepare(steps)
+  async apply(revisions: readonly DecodedRevision[], report: (put: Decoded) => void): Promise<void> {
+    const { batch, numbers, segmentCounts } = this.#prepare(revisions)
     await this.#store.write(batch)
     this.#meta = batch.meta
     this.#segmentCounts = segmentCounts
     for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
-    for (const { revision, decoded, removed } of steps) {
+    for (const { revision, decoded, removed } of revisions) {
       for (const key of removed) this.receipts.delete(key)
       for (const put of decoded) {
         const { entry, key } = put
@@ -171,7 +171,7 @@ export class Applier {
     assert(this.applied === batch.meta.cursor, 'the cursor is stored with the data of its revision')
   }
 
-  #prepare(steps: readonly Step[]): Prepared {
+  #prepare(revisions: readonly DecodedRevision[]): Prepared {
     const pages: { number: number; page: Buffer }[] = []
     const entries: StoredEntry[] = []
     const records = new Records(this.#meta.records, (key, entry) => this.#recordOf(key, entry))
@@ -180,7 +180,7 @@ export class Applier {
     const segmentCounts = this.#segmentCounts.copy()
     let nextPage = this.#meta.pages
     let cursor = this.applied
-    for (const { decoded, removed, revision, whole } of steps) {
+    for (const { decoded, removed, revision, whole } of revisions) {
       const ahead = revision === this.applied && !whole
       assert(ahead || whole || revision === cursor + 1, 'revisions are dense: each is the cursor + 1')
       assert(revision >= cursor, 'the cursor never goes back')
@@ -200,7 +200,7 @@ export class Applier {
       if (whole) segmentCounts.catchUp()
     }
     assert(nextPage <= LAST_PAGE, 'a page number has 32 bits')
-    const witness = witnessOf(steps) ?? this.#meta.witness
+    const witness = witnessOf(revisions) ?? this.#meta.witness
     const meta = { ...this.#meta, cursor, pages: nextPage, records: records.next, witness }
     const batch = {
       pages,

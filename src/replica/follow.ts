@@ -1,14 +1,14 @@
-// Follows the ledger after the replica's own cursor: a reader fills the queue, a writer applies queued steps.
-// When the stream breaks, the reader starts again; when the history after the cursor is gone, a snapshot
-// takes its place.
+// Follows the ledger after the replica's own cursor: a reader fills the queue, a writer applies queued
+// revisions. When the stream breaks, the reader starts again; when the history after the cursor is gone, a
+// snapshot takes its place.
 
 import { assert } from '../assert.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import { sleep } from '../waiting.ts'
-import type { Applier, Step } from './apply.ts'
-import { QUEUE_BYTES, StepQueue } from './queue.ts'
+import type { Applier, DecodedRevision } from './apply.ts'
+import { QUEUE_BYTES, RevisionQueue } from './queue.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
@@ -43,7 +43,7 @@ export class Follower {
   /** Milliseconds. */
   readonly #now: () => number
   readonly #stop = new AbortController()
-  readonly #queue = new StepQueue()
+  readonly #queue = new RevisionQueue()
   /** The last revision read from the ledger. */
   #read: number
   readonly #recognized = Promise.withResolvers<void>()
@@ -170,9 +170,9 @@ export class Follower {
 
   async #applyForEver(): Promise<void> {
     while (!this.#stopped) {
-      const steps = await this.#queue.take(this.#applier.applied)
-      if (steps.length === 0) return
-      await this.#apply(steps)
+      const revisions = await this.#queue.take(this.#applier.applied)
+      if (revisions.length === 0) return
+      await this.#apply(revisions)
       this.#applier.checkpointer.beginIfDue((error) =>
         this.#events.lost(`the checkpoint could not be written: ${error.message}`),
       )
@@ -180,10 +180,10 @@ export class Follower {
   }
 
   /** Waits while the disk is full: the ledger has every revision, and nothing is lost by being late. */
-  async #apply(steps: readonly Step[]): Promise<void> {
+  async #apply(revisions: readonly DecodedRevision[]): Promise<void> {
     for (;;) {
       try {
-        await this.#applier.apply(steps, this.#events.applied)
+        await this.#applier.apply(revisions, this.#events.applied)
         break
       } catch (error) {
         if (this.#stopped || !(error instanceof WriteFailed)) throw error

@@ -47,9 +47,13 @@ async function missingWitness(ledger: Reader, witness: string): Promise<string |
  * The witness of a transaction: key, revision and CRC-32 of its last segment or boot, the kinds that are
  * never put again; undefined where it has neither.
  */
-export function witnessOf(steps: readonly { readonly decoded: readonly Decoded[] }[]): string | undefined {
-  for (let i = steps.length - 1; i >= 0; i--) {
-    const put = steps[i].decoded.findLast(({ entry }) => entry.kind === 'segment' || entry.kind === 'boot')
+export function witnessOf(
+  revisions: readonly { readonly decoded: readonly Decoded[] }[],
+): string | undefined {
+  for (let i = revisions.length - 1; i >= 0; i--) {
+    const put = revisions[i].decoded.findLast(
+      ({ entry }) => entry.kind === 'segment' || entry.kind === 'boot',
+    )
     if (put) return `${put.key} ${put.revision} ${crc32(put.value)}`
   }
   return undefined

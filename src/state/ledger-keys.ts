@@ -4,6 +4,7 @@ import { assert } from '../assert.ts'
 import { ID, isSecretName } from '../wire.ts'
 
 const WIDTH = 10
+const LIMIT = 10 ** WIDTH
 
 export type LedgerKey =
   | { readonly kind: 'genesis' }
@@ -16,7 +17,7 @@ export type LedgerKey =
   | { readonly kind: 'receipt'; readonly owner: string; readonly hash: string }
 
 function fixed(n: number): string {
-  assert(Number.isSafeInteger(n) && n >= 0 && n < 10 ** WIDTH, 'a number in a key has a fixed width')
+  assert(Number.isSafeInteger(n) && n >= 0 && n < LIMIT, 'a number in a key has a fixed width')
   return String(n).padStart(WIDTH, '0')
 }
 
