@@ -69,12 +69,12 @@ export class SecretService {
   async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
     const { owner } = caller
     const names = secrets.map(({ name }) => name)
-    const [met, twice] = [new Set<string>(), new Set<string>()]
-    for (const name of names) (met.has(name) ? twice : met).add(name)
-    const stands = (name: string): boolean => this.#heads.of(owner, name) !== undefined
-    if (twice.size > 0 || names.some(stands)) {
+    const [seen, repeated] = [new Set<string>(), new Set<string>()]
+    for (const name of names) (seen.has(name) ? repeated : seen).add(name)
+    const exists = (name: string): boolean => this.#heads.of(owner, name) !== undefined
+    if (repeated.size > 0 || names.some(exists)) {
       if (names.length > 1) await this.#replica.barrier()
-      throw exist(names.filter((name) => twice.has(name) || stands(name)))
+      throw secretsExist(names.filter((name) => repeated.has(name) || exists(name)))
     }
     const validFrom = this.#nextInstant(owner, 0)
     const writer = this.#replica.nextWriter()
@@ -88,7 +88,7 @@ export class SecretService {
     const before = claim?.amongFound(result.found)
     if (before) return before
     const found = new Set(result.found.filter(({ revision }) => revision > 0).map(({ key }) => key))
-    throw exist(names.filter((name) => found.has(ledgerKey.version(owner, name, 1))))
+    throw secretsExist(names.filter((name) => found.has(ledgerKey.version(owner, name, 1))))
   }
 
   /**
@@ -304,7 +304,7 @@ function absent(): Problem {
   return new Problem('not-found', 'there is no such secret or version')
 }
 
-function exist(names: readonly string[]): Problem {
+function secretsExist(names: readonly string[]): Problem {
   const unique = [...new Set(names)]
   return new Problem('secret-exists', 'secrets exist already, or are named twice; nothing was stored', {
     names: unique,

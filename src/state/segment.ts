@@ -105,13 +105,13 @@ export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segme
   if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length)
     throw new CorruptEntry(`${where} has a bad header`)
   const owner = Buffer.from(bytes.subarray(WRITER_BYTES + 9, ownerEnd)).toString('latin1')
-  if (!isId(owner)) throw new CorruptEntry(`${where} names no owner`)
+  if (!isId(owner)) throw new CorruptEntry(`${where} has no valid owner`)
   const sizes = new Uint32Array(count)
   const sealedAt = readSizes(bytes, bodiesEnd, sizes, where)
   let units = 0
   for (let i = 0; i < count; i++) units += sizes[i]
   if (sealedAt + units * 8 !== bytes.length)
-    throw new CorruptEntry(`${where} has not the length of its values`)
+    throw new CorruptEntry(`${where} does not have the length of its values`)
   const bodies = bytes.subarray(ownerEnd, bodiesEnd)
   return { kind: 'segment', boot, n, owner, epoch, count, bodies, sizes, sealed: bytes.subarray(sealedAt) }
 }
