@@ -43,8 +43,8 @@ Example:
     .addHelpText(
       'after',
       `
-A member without its data must not simply start again: its votes of before are part of the cluster. So
-the member is removed, added as a learner without a vote, and promoted once it has the data of the other
+A member without its data must not simply start again: the cluster relies on its earlier votes. So the
+member is removed, added as a learner without a vote, and promoted once it has the data of the other
 members. The node must be stopped, and the other members must run and be a majority. The rest of the old
 data is renamed to etcd.replaced. After an interruption run the command again.
 
@@ -81,7 +81,7 @@ async function list({ config: file, json }: Options): Promise<void> {
 }
 
 async function replace(node: string, { config: file, json }: Options): Promise<void> {
-  const { config, ledger, member } = find(node, readConfig(file))
+  const { config, ledger, member } = findNode(node, readConfig(file))
   const { Membership } = await import('../node/membership.ts')
   const { MemberDirectory } = await import('../node/member-directory.ts')
   const hold = lockStopped(config)
@@ -116,7 +116,7 @@ type NodeWithMember = {
 }
 
 /** The node's configuration: the named file, or a file beside it. Throws UsageError, ConfigError. */
-function find(node: string, named: Config): NodeWithMember {
+function findNode(node: string, named: Config): NodeWithMember {
   const config = named.node === node ? named : readConfig(join(dirname(named.file), `${node}.yaml`))
   const { ledger } = config
   if (config.node !== node)

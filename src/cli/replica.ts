@@ -51,7 +51,7 @@ Example:
 
 async function verify({ config: file, json }: Options): Promise<void> {
   const config = readConfig(file)
-  needsLedger(config)
+  requireLedger(config)
   const { verifyNode } = await import('../replica/verify.ts')
   const hold = lockStopped(config)
   try {
@@ -99,7 +99,7 @@ function printCheck(result: ReplicaCheck): void {
 
 function reset({ config: file, json }: Options): void {
   const config = readConfig(file)
-  needsLedger(config)
+  requireLedger(config)
   const hold = lockStopped(config)
   try {
     // Also damaged replicas, which a start sets aside.
@@ -114,7 +114,7 @@ function reset({ config: file, json }: Options): void {
 }
 
 /** Throws OperatorError if the node has no ledger to compare with; a shared ledger is elsewhere. */
-function needsLedger({ data, ledger, node }: Config): void {
+function requireLedger({ data, ledger, node }: Config): void {
   const file = DRIVERS[ledger.kind].file(data)
   if (!existsSync(file ?? data))
     throw new OperatorError(`there is no ${file === undefined ? data : `ledger in ${data}`}`, {

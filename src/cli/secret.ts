@@ -111,19 +111,19 @@ ${ENVIRONMENT}`,
     .action(list)
 }
 
-/** Throws OperatorError. */
+/** Throws UsageError. */
 function nameOf(text: string): string {
   if (!isSecretName(text)) throw new UsageError(`NAME must be ${SECRET_NAME_RULE}`)
   return text
 }
 
-/** Throws OperatorError. */
+/** Throws UsageError. */
 function prefixOf(text: string): string {
   if (!NAME_PART.test(text)) throw new UsageError('PREFIX has a character that secret names cannot have')
   return text
 }
 
-/** Throws OperatorError. */
+/** Throws UsageError. */
 function versionOf(text: string): number {
   if (!/^[1-9]\d{0,9}$/.test(text)) throw new UsageError('a version must be a number, such as 2')
   return Number(text)
