@@ -62,7 +62,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   metrics.watchBodies(() => body.inWork)
   app.decorateRequest('identity', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
-  for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false })
+  for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   const paths = new PathMethods()
   app.addHook('onRoute', ({ method, url, config }) => {
     const row = config?.row

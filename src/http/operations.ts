@@ -1,6 +1,6 @@
 // The operations of the OpenAPI document: what docs/api.md says, for machines. Requests are not checked
 // against these schemas: bodies are checked by the scan, whose errors name the place.
-import type { Slug } from '../errors.ts'
+import { PROBLEMS, type Slug } from '../errors.ts'
 import { LEDGER_KINDS } from '../ledger/drivers.ts'
 import {
   NAME_PART,
@@ -37,7 +37,11 @@ const LIMIT = 'More than the configured limit of values a request is 413 too-man
 /** Any string may be asked for: a string that is no token of the caller is not found. */
 const ASKED_TOKENS = { type: 'array', items: { type: ['string', 'null'] }, description: LIMIT }
 const EPOCH = { type: 'integer', minimum: 1 }
-const SCALAR = { type: ['string', 'number', 'boolean', 'null'] }
+const SCALAR = {
+  type: ['string', 'number', 'boolean', 'null'],
+  minimum: Number.MIN_SAFE_INTEGER,
+  maximum: Number.MAX_SAFE_INTEGER,
+}
 const VALUES = { type: 'array', items: SCALAR }
 const RECORDS = { type: 'array', items: { type: 'object' } }
 const INDICES = { type: 'array', items: { type: 'integer', minimum: 0 } }
@@ -53,8 +57,8 @@ function object(properties: Readonly<Record<string, unknown>>, required = Object
 const TOKENIZED_VALUES = {
   ...VALUES,
   description:
-    `${LIMIT} A string over the limit of a value, a string that is not well-formed Unicode and a number
-that a double does not hold exactly are 422 invalid-value; a string that is a token of the caller is 422
+    `${LIMIT} A string over the limit of a value, or that is not well-formed Unicode, and a number outside the bounds
+are 422 invalid-value; a string that is a token of the caller is 422
 already-a-token.`.replaceAll('\n', ' '),
 }
 const TOKENIZED_RECORDS = {
@@ -88,7 +92,7 @@ const IDEMPOTENCY_KEY = {
 const REPLAYED = { 'Idempotency-Replayed': { type: 'string', const: 'true' } }
 const IF_MATCH = {
   type: 'string',
-  pattern: '^([ \\t]*\\*[ \\t]*|[ \\t,]*(W/)?"[!#-~]*"[ \\t]*(,[ \\t]*((W/)?"[!#-~]*"[ \\t]*)?)*)$',
+  pattern: '^(\\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$',
   description:
     'RFC 9110, 13.1.1. Read where the secret exists: an absent secret is 404 whatever If-Match says.',
 }
@@ -279,7 +283,7 @@ export const OPERATIONS = {
   problem: {
     summary: 'What a problem means',
     tag: 'node',
-    path: { slug: TEXT },
+    path: { slug: { type: 'string', enum: Object.keys(PROBLEMS) } },
     answer: object({ type: TEXT, title: TEXT, status: { type: 'integer' }, about: TEXT, members: TEXTS }),
     problems: ['not-found'],
   },

@@ -30,6 +30,8 @@ export type VaultOptions = {
   readonly fields?: readonly string[]
   readonly limits?: Partial<Limits>
   readonly owners?: Owners
+  /** Files of PEM. Over TLS `call` and what uses it do not work. */
+  readonly tls?: { readonly cert: string; readonly key: string }
 }
 
 export class Answer {
@@ -251,6 +253,7 @@ function writeConfig(dir: string, options: VaultOptions): string {
   const config = {
     node: 'n1',
     listen: '127.0.0.1:0',
+    ...(options.tls ? { tls: options.tls } : {}),
     data: './n1',
     keyring: './keyring.json',
     owners,

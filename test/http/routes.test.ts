@@ -1,0 +1,200 @@
+// The table of routes: every row has its methods, its key, its schema and its label; targets in all forms; half-close.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { METHODS } from 'node:http'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
+import { systemClock } from '../../src/clock.ts'
+import { ROUTES } from '../../src/http/routes.ts'
+import { createAuthority, issueCertificate } from '../../src/node/certificates.ts'
+import { type Answer, KEY_A, until, Vault } from './vault.ts'
+
+const vault = await Vault.start()
+after(() => vault[Symbol.asyncDispose]())
+
+const NO_KEY = { authorization: undefined }
+const KEY_LINE = `Authorization: Bearer ${KEY_A}\r\n`
+
+/** A path of the pattern. */
+const pathOf = (pattern: string): string => pattern.replace(':name', 'a/b').replace(':slug', 'internal')
+
+function slugOf(answer: Answer): unknown {
+  return answer.json.type
+}
+
+/** Methods of every path of the table; a path may stand in several rows. */
+const methodsOf = new Map<string, Set<string>>()
+for (const { path, method } of ROUTES) {
+  const methods = methodsOf.get(path) ?? new Set()
+  methods.add(method)
+  if (method === 'GET') methods.add('HEAD')
+  methodsOf.set(path, methods)
+}
+// `resolve` is a name, too.
+for (const method of methodsOf.get('/secrets/:name') ?? []) methodsOf.get('/secrets/resolve')?.add(method)
+
+for (const [path, methods] of methodsOf) {
+  const url = pathOf(path)
+  const open = ROUTES.some((route) => route.path === path && route.open)
+  const allow = [...methods].sort().join(', ')
+
+  test(`${path}: ${allow}; every other method is 405 with exactly that`, async () => {
+    for (const method of METHODS) {
+      if (methods.has(method) || method === 'CONNECT') continue
+      const answer = await vault.call(method, url)
+      assert.equal(answer.status, 405, method)
+      assert.equal(answer.headers.allow, allow, method)
+      if (method !== 'HEAD') assert.equal(slugOf(answer), '/problems/method-not-allowed', method)
+      assert.equal((await vault.call(method, url, undefined, NO_KEY)).status, open ? 405 : 401, method)
+    }
+    const head = `CONNECT ${url} HTTP/1.1\r\nHost: x\r\n`
+    const answer = await vault.raw(`${head}${KEY_LINE}\r\n`)
+    assert.match(answer, /^HTTP\/1\.1 405 /)
+    assert.ok(answer.includes(`\r\nallow: ${allow}\r\n`), answer)
+    assert.match(await vault.raw(`${head}\r\n`), open ? /^HTTP\/1\.1 405 / : /^HTTP\/1\.1 401 /)
+  })
+}
+
+for (const { method, path, open } of ROUTES) {
+  test(`${method} ${path}: ${open ? 'needs no key' : '401 without a key'}, is documented, and counted by its pattern`, async () => {
+    const answer = await vault.call(method, pathOf(path), method === 'GET' ? undefined : '{}', NO_KEY)
+    if (open) assert.equal(answer.status, 200)
+    else assert.equal(slugOf(answer), '/problems/unauthorized')
+    assert.equal(answer.headers['x-content-type-options'], 'nosniff')
+    const label = `coffer_request_seconds_count{route="${path}",method="${method}",status="${answer.status}"} `
+    assert.ok((await vault.get('/metrics')).text.includes(label), label)
+    const { paths } = (await vault.get('/openapi.json')).json as {
+      paths: Record<string, Record<string, { summary: string; responses: object; security?: unknown }>>
+    } // as OpenAPI has it
+    const operation = paths[path.replace(/:(\w+)/, '{$1}')][method.toLowerCase()]
+    assert.ok(operation.summary && operation.responses)
+    assert.deepEqual(operation.security, open ? [] : undefined)
+  })
+}
+
+test('targets: absolute form means its path, `//x` is a path, others have none', async () => {
+  const cases: [target: string, withKey: number, without: number][] = [
+    ['http://host/health', 200, 200],
+    ['HTTPS://user@host:1/health?', 200, 200],
+    ['http://host/epochs', 200, 401],
+    ['http://host', 404, 401],
+    ['http://host/nothing', 404, 401],
+    ['//x/metrics', 404, 401],
+    ['//metrics', 404, 401],
+    ['/x/../metrics', 404, 401],
+    ['/secrets/a/b', 404, 401],
+    ['/secrets/', 400, 401],
+    ['ftp://host/health', 405, 401],
+    ['*', 405, 401],
+  ]
+  for (const [target, withKey, without] of cases) {
+    for (const method of ['GET', 'HEAD'])
+      for (const [key, status] of [
+        [KEY_LINE, withKey],
+        ['', without],
+      ] as const) {
+        const answer = await vault.raw(
+          `${method} ${target} HTTP/1.1\r\nHost: other\r\nConnection: close\r\n${key}\r\n`,
+        )
+        assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), `${method} ${target} ${key}`)
+      }
+  }
+  for (const [line, status] of [
+    ['OPTIONS *', 405],
+    ['CONNECT host:443', 405],
+    ['CONNECT /nothing', 404],
+    ['QUERY /nothing', 404],
+  ] as const) {
+    const head = `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n`
+    assert.match(await vault.raw(`${head}${KEY_LINE}\r\n`), new RegExp(`^HTTP/1\\.1 ${status} `), line)
+    assert.match(await vault.raw(`${head}\r\n`), /^HTTP\/1\.1 401 /, line)
+  }
+})
+
+test('100 Continue comes after key and route have been judged, and not before', async () => {
+  const head = (path: string, key: string): string =>
+    `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${key}Content-Type: application/json\r\n` +
+    'Expect: 100-continue\r\nContent-Length: 13\r\n\r\n'
+  for (const [path, key, status] of [
+    ['/tokenize', '', 401],
+    ['/nothing', KEY_LINE, 404],
+    ['/epochs', KEY_LINE, 405],
+  ] as const)
+    assert.match(
+      await vault.raw(`${head(path, key)}{"values":[]}`),
+      new RegExp(`^HTTP/1\\.1 ${status} `),
+      path,
+    )
+  const answer = await vault.raw(`${head('/tokenize', KEY_LINE)}{"values":[]}`)
+  assert.match(answer, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
+})
+
+/** Sends the text and ends the sending side at once; gives what comes until the node closes. */
+function halfClosed(text: string, node = vault): Promise<string> {
+  const { hostname, port, protocol } = new URL(node.node.url)
+  const { promise, resolve, reject } = Promise.withResolvers<string>()
+  const socket =
+    protocol === 'https:'
+      ? connectTls({
+          host: hostname,
+          port: Number(port),
+          rejectUnauthorized: false,
+          allowHalfOpen: true,
+        } as never)
+      : connect({ host: hostname, port: Number(port), allowHalfOpen: true })
+  let answer = ''
+  socket.on('data', (chunk) => {
+    answer += chunk.toString('latin1')
+  })
+  socket.on('end', () => socket.destroy())
+  socket.on('error', reject)
+  socket.on('close', () => resolve(answer))
+  socket.end(text)
+  return promise
+}
+
+const secretOf = (name: string): string => JSON.stringify({ name, value: 'x' })
+
+function post(body: string, length = body.length): string {
+  const head = `POST /secrets HTTP/1.1\r\nHost: x\r\n${KEY_LINE}Content-Type: application/json\r\n`
+  return `${head}Content-Length: ${length}\r\n\r\n${body}`
+}
+
+async function checkHalfClose(node: Vault): Promise<void> {
+  assert.match(await halfClosed('GET /health HTTP/1.1\r\nHost: x\r\n\r\n', node), /^HTTP\/1\.1 200 /)
+  assert.match(await halfClosed(post(secretOf('whole')), node), /^HTTP\/1\.1 201 /)
+  const cut = await halfClosed(post(secretOf('cut'), 100), node)
+  assert.match(cut, /^HTTP\/1\.1 400 [\s\S]*"type":"\/problems\/invalid-request"/)
+  const chunked = post('').replace('Content-Length: 0', 'Transfer-Encoding: chunked')
+  assert.match(await halfClosed(`${chunked}19\r\n${secretOf('cut')}\r\n`, node), /^HTTP\/1\.1 400 /)
+  const refused = await halfClosed(post(secretOf('cut'), 100).replace(KEY_LINE, ''), node)
+  assert.match(refused, /^HTTP\/1\.1 40[01] /)
+  assert.equal(refused.match(/HTTP\/1\.1/g)?.length, 1, refused)
+}
+
+test('a client may end its sending side: it gets its answer; a cut body is 400, and nothing is done', async () => {
+  await checkHalfClose(vault)
+  const names = (await vault.get('/secrets')).json.names
+  assert.deepEqual(names, ['whole'])
+  await until('nothing is in work', async () => (await vault.metric('coffer_bodies_in_work_bytes')) === 0)
+})
+
+test('the same over TLS', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-tls-'))
+  try {
+    const authority = await createAuthority(systemClock)
+    const { cert, key } = await issueCertificate(authority, { node: 'n1', hosts: ['127.0.0.1'] }, systemClock)
+    const tls = { cert: join(dir, 'n1.crt'), key: join(dir, 'n1.key') }
+    writeFileSync(tls.cert, cert)
+    writeFileSync(tls.key, key, { mode: 0o600 })
+    await using node = await Vault.start({ tls })
+    await checkHalfClose(node)
+    const names = await halfClosed(`GET /secrets HTTP/1.1\r\nHost: x\r\n${KEY_LINE}\r\n`, node)
+    assert.match(names, /"names":\["whole"\]/)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
