@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { test } from 'node:test'
-import { measure, type Summary, summaries } from '../tools/measure.ts'
+import { MAX_FILE_LINES, measure, type Summary, summaries } from '../tools/measure.ts'
 
 const textOf = (file: string): string => readFileSync(file, 'utf8')
 
@@ -16,24 +16,25 @@ const { ground, mayImport } = readRooms()
  * its limit. `npm run measure -- --room NAME` lists the places.
  */
 const AT_MOST: Readonly<Partial<Record<keyof Summary, number>>> = {
-  maxLines: 450,
-  maxFunctionLines: 115,
-  longFunctions: 3,
-  longLines: 320,
-  deadExports: 70,
-  pronounShare: 9.4,
+  maxLines: MAX_FILE_LINES,
+  longFunctions: 0,
+  longLines: 2,
+  deadExports: 2,
+  pronounShare: 2.1,
 }
 
-/** Fewest asserts per thousand lines of code, by room. */
+/** Fewest asserts per thousand lines of code, by room: the number measured last, rounded down. */
 const ASSERTS_AT_LEAST: Readonly<Record<string, number>> = {
-  crypto: 6.4,
-  events: 5.9,
-  keys: 15,
-  ledger: 8.2,
-  replica: 15,
-  secrets: 15,
-  state: 15,
-  tokens: 15,
+  backup: 13,
+  crypto: 7,
+  events: 5,
+  keys: 36,
+  ledger: 13,
+  replica: 17,
+  secrets: 20,
+  server: 4,
+  state: 26,
+  tokens: 26,
 }
 
 const sources = globSync('src/**/*.ts')
