@@ -116,8 +116,8 @@ type Numbered = { readonly id: number; readonly table: TokenTable }
 const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
 
 /**
- * Writes the tables. A part is copied in a turn of the event loop; later parts may already hold mappings of
- * later pages, which are dropped on loading.
+ * Writes the tables. A part is copied in a turn of the event loop, so later parts may already hold mappings
+ * of pages after the covered pages: such mappings are dropped on loading.
  */
 export async function writeCheckpoint(dir: string, name: string, tables: Iterable<Numbered>): Promise<void> {
   const temporary = `${fileOf(dir, name)}.new`

@@ -16,7 +16,7 @@ import { sleep, withDeadline } from '../waiting.ts'
 import type { Follower } from './follow.ts'
 
 const RETRY_MS = 100
-/** A request without quorum is answered within 5 s: waits for the ledger end before. */
+/** A request without quorum is answered within 5 s, so a wait for the ledger gives up before. */
 export const WAIT_MS = 4000
 /**
  * Bytes that this node may have committed and not applied. Acknowledgements do not wait for replicas; without

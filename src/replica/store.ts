@@ -104,8 +104,8 @@ export class ReplicaStore {
     for (const { boot, last, count } of batch.segmentCounts)
       puts.push(this.#segmentCounts.put(boot, seal(boot, Buffer.from(`${last} ${count}`))))
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
-    // lmdb returns a single promise for all writes of a turn: waiting for thousands of copies would only
-    // cost.
+    // lmdb returns a single promise for all writes of a turn: a wait for each of thousands of copies costs
+    // time.
     try {
       await committed([...new Set(puts)])
     } catch (error) {
@@ -122,10 +122,7 @@ export class ReplicaStore {
     await this.#env.flushed
   }
 
-  /**
-   * The bytes of a page, valid until the next read. Only the first `length` bytes of its ArrayBuffer are the
-   * page.
-   */
+  /** The bytes of a page, valid until the next read. `length` is the page's; the buffer itself is longer. */
   page(number: number): Buffer | undefined {
     return this.#pages.getBinaryFast(number)
   }
