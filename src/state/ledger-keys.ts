@@ -23,7 +23,7 @@ function fixed(n: number): string {
 
 export const RECEIPT_PREFIX = 'receipt/'
 
-/** The key of each kind of entry. `version` and `receipt` take the decoded name and 64 hex digits. */
+/** The key of each kind of entry. Numbers are decimal, a hash is 64 hex digits. */
 export const ledgerKey = {
   genesis: 'genesis',
   boot: (boot: string): string => `boot/${boot}`,
