@@ -87,9 +87,11 @@ export class ReplicaStore {
 
   /** Writes a batch in a single transaction. Resolves when the batch can be read. Throws WriteFailed. */
   async write(batch: Batch): Promise<void> {
-    assert(batch.meta.format === REPLICA_FORMAT, 'a file has a single format')
     const puts: Promise<boolean>[] = []
-    for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
+    for (const [i, { number, page }] of batch.pages.entries()) {
+      assert(number === batch.pages[0].number + i, 'pages are numbered without gaps')
+      puts.push(this.#pages.put(number, page))
+    }
     for (const { key, revision, value } of batch.entries) {
       const bytes = Buffer.alloc(8 + value.length)
       bytes.writeDoubleBE(revision)
