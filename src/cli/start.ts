@@ -61,8 +61,8 @@ async function start(config: Config): Promise<never> {
   process.on('SIGHUP', () => {
     reloads = reloads
       .then(() => started.promise.then((node) => node.reload()))
-      .catch((error: Error) => {
-        log.error({ error: error.message }, 'nothing was re-read: correct the fault and send SIGHUP again')
+      .catch((error: unknown) => {
+        log.error({ error: explain(error).text }, 'nothing was re-read: correct the fault and send SIGHUP again')
       })
   })
   const stop = Promise.withResolvers<void>()
