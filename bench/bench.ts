@@ -1,4 +1,4 @@
-// What the parts of a suite share: where they work, how much they do, and what they have found.
+// Shared by the parts of a suite: the directory, the amount of work, and the results.
 import type { Bare } from './floor.ts'
 import type { Row } from './table.ts'
 
@@ -6,7 +6,7 @@ export type Bench = {
   /** Temporary, removed at the end. */
   readonly dir: string
   readonly quick: boolean
-  /** Mappings that the growth ends at. */
+  /** The growth ends at so many mappings. */
   readonly largest: number
   /** Options of Node for the vaults. */
   readonly flags: readonly string[]
@@ -18,7 +18,7 @@ export type Bench = {
   say(text: string): void
 }
 
-/** In units a second, where they were measured. */
+/** In units a second; absent: not measured. */
 export type Floors = {
   bare: Map<number, Bare>
   /** Requests with one value, by connections. */
@@ -27,7 +27,7 @@ export type Floors = {
   smallCommits: Map<number, number>
   /** Small puts of a bare etcd cluster, by puts in flight. */
   etcdPuts: Map<number, number>
-  /** Transactions of a bare etcd cluster that put what a secret puts. */
+  /** Transactions of a bare etcd cluster with the puts of a secret. */
   etcdSecrets?: number
   /** Bytes a second in large puts of a bare etcd cluster. */
   etcdBytes?: number
@@ -40,7 +40,7 @@ export type GrowthPoint = {
   readonly tokenize: number
   readonly inOrder: number
   readonly atRandom: number
-  /** Part of a core that the rest of the machine took while the new values were measured. */
+  /** Part of a core taken by the rest of the machine while new values were measured. */
   readonly othersCpu: number
   /** Bytes. `anon` is the process's own memory, `rss` has the mapped files too. */
   readonly rss: number

@@ -1,4 +1,4 @@
-// How long a node that was down takes until it is ready and holds what was written meanwhile.
+// The time of a restarted node until the node is ready, and until its replica has caught up.
 import { join } from 'node:path'
 import { type EtcdEndpoint, isCompacted } from '../src/ledger/etcd-client.ts'
 import { sleep } from '../src/waiting.ts'
@@ -15,7 +15,7 @@ const DOWN = 2
 const POLL_MS = 20
 const ASK_MS = 30_000
 
-/** The node is stopped, its member with it; the history that it has missed is compacted before it comes back. */
+/** The node is stopped with its member; the missed history is compacted before the node starts again. */
 export async function measureCatchUp(bench: Bench): Promise<void> {
   const [there, missed] = bench.quick ? [500_000, 100_000] : [5_000_000, 1_000_000]
   const cluster = await warmCluster(join(bench.dir, 'catch-up'), [OWNER], bench.flags)
@@ -64,7 +64,7 @@ async function load(target: Target, texts: TokenTexts, { first, count }: Stretch
   }
 }
 
-/** Milliseconds from the start of its process until it is ready, and until it is where the others are. */
+/** Milliseconds from the start of the process until the node is ready, and until the node has caught up. */
 async function measureStart(cluster: Cluster): Promise<{ ready: number; level: number }> {
   const { revision: head } = (await cluster.status(0)).ledger
   const started = performance.now()
@@ -75,7 +75,7 @@ async function measureStart(cluster: Cluster): Promise<{ ready: number; level: n
   return { ready, level: performance.now() - started }
 }
 
-/** What it says it holds it must be able to open, and hold the same as the others. */
+/** The node must detokenize its tokens, and have the same digest as the others. */
 async function check(cluster: Cluster, texts: TokenTexts): Promise<void> {
   await cluster.settle()
   const client = new Client(cluster.only(DOWN), 1)

@@ -1,5 +1,5 @@
-// Processes that the benchmark starts: each prints one line of JSON with its URL when it is ready, ends by SIGTERM,
-// and ends by itself when its stdin does, so that none outlives the benchmark.
+// Processes of the benchmark: each prints a line of JSON with its URL when ready, ends by SIGTERM, and ends
+// with its stdin, so that no process outlives the benchmark.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -12,15 +12,18 @@ const running = new Set<ChildProcess>()
 export type Child = {
   readonly pid: number
   readonly url: string
-  /** Milliseconds from its start until it was ready. */
+  /** Milliseconds from the start until ready. */
   readonly readyMs: number
-  /** SIGTERM, and waits. Throws where it did not end with 0. */
+  /** SIGTERM, and waits. Throws where the exit code is not 0. */
   stop(): Promise<void>
-  /** SIGKILL, at once; resolves when it is gone. */
+  /** SIGKILL, at once; resolves when the process is gone. */
   kill(): Promise<void>
 }
 
-/** Starts a script of this folder and waits until it is ready. Throws where it ends before that. */
+/**
+ * Starts a script of the folder bench/ and waits until the process is ready. Throws where the process ends
+ * before.
+ */
 export async function startChild(
   script: string,
   args: readonly string[] = [],
@@ -67,19 +70,19 @@ export async function startChild(
   return made
 }
 
-/** For the end of the benchmark, however it comes. */
+/** For every end of the benchmark, errors and signals included. */
 export function killChildren(): void {
   for (const child of running) child.kill('SIGKILL')
 }
 
-/** Seconds of CPU that a process has used so far, all its threads together. */
+/** Seconds of CPU used by a process so far, over all threads. */
 export function cpuSeconds(pid: number): number {
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND
 }
 
-/** Seconds of CPU that the whole machine has used so far; time that a hypervisor took away counts as used. */
+/** Seconds of CPU used by the whole machine so far; stolen time counts as used. */
 export function machineSeconds(): number {
   const [, user, nice, system, , , irq, softIrq, steal] = readFileSync('/proc/stat', 'utf8').split(/ +/)
   const ticks = [user, nice, system, irq, softIrq, steal].reduce((sum, each) => sum + Number(each), 0)

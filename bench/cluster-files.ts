@@ -1,4 +1,5 @@
-// The files of three nodes, as `coffer init DIR --nodes 3` writes them, with API keys and ports that are known here.
+// The files of three nodes, as `coffer init DIR --nodes 3` writes them, with API keys and ports that are
+// known here.
 import { mkdirSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -12,7 +13,7 @@ import { apiKey } from './vault.ts'
 
 export const NODES = ['n1', 'n2', 'n3']
 
-/** Below what the system gives to outgoing connections: a node that is away finds its ports again. */
+/** Below the system's range for outgoing connections: a restarted node finds its ports free. */
 const PORTS = { first: 20_000, last: 32_000 }
 
 /** Returns the configuration of each node. */
@@ -38,7 +39,7 @@ export async function writeClusterFiles(dir: string, owners: readonly string[]):
   return NODES.map((node) => readConfig(join(dir, `${node}.yaml`)))
 }
 
-/** The first of the ports of a cluster, none of which is in use. */
+/** The first port of a free range for a cluster. */
 async function freePorts(): Promise<number> {
   for (let first = PORTS.first + (process.pid % 100) * 40; first < PORTS.last; first += LAST_PORT + 8) {
     const all = Array.from({ length: LAST_PORT + 1 }, (_, i) => first + i)

@@ -1,4 +1,4 @@
-// Parts of the suite `cluster` that ask three nodes over HTTP: bulk, single values, and what a mapping takes.
+// Parts of the suite `cluster` over HTTP on three nodes: bulk, single values, and the bytes of a mapping.
 import { join } from 'node:path'
 import type { Bench } from './bench.ts'
 import { type Cluster, warmCluster } from './cluster.ts'

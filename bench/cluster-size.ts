@@ -10,7 +10,7 @@ import { newValues, runOf, TokenTexts } from './work.ts'
 const OWNER = 'bench'
 const AIMED = { batch: 5000, bytes: 50 }
 
-/** How a load comes: many users with one value each, or few with many. */
+/** The shape of a load: many users with single values, or few users with many values. */
 type Load = { readonly batch: number; readonly connections: number; readonly count: number }
 
 const loadsOf = (quick: boolean): readonly Load[] => [
@@ -19,7 +19,7 @@ const loadsOf = (quick: boolean): readonly Load[] => [
   { batch: AIMED.batch, connections: 6, count: quick ? 300_000 : 2_000_000 },
 ]
 
-/** Each load into a cluster of its own, so that none finds the pages that another has freed. */
+/** Each load has a cluster of its own: pages freed by another load would distort the size. */
 export async function measureSize(bench: Bench): Promise<void> {
   for (const load of loadsOf(bench.quick)) {
     bench.say(`size: ${format(load.count)} mappings, ${format(load.batch)} a request`)

@@ -1,4 +1,5 @@
-// Three nodes on this machine, each with its own etcd member, run as child processes: a member ends with its node.
+// Three nodes on this machine, each with its own etcd member, run as child processes: a member ends with its
+// node.
 import { readFileSync, rmSync } from 'node:fs'
 import { readTls } from '../src/ledger/drivers.ts'
 import { EtcdEndpoint, type StatusResponse } from '../src/ledger/etcd-client.ts'
@@ -25,7 +26,7 @@ export type NodeStatus = {
 
 type Node = { readonly config: Config; readonly url: string; child: Child | undefined }
 
-/** A cluster that has seen some of everything on every node, so that V8 has compiled it. */
+/** A cluster warmed up by some of every call on every node: V8 has compiled the code. */
 export async function warmCluster(
   dir: string,
   owners: readonly string[],
@@ -48,7 +49,7 @@ export async function warmCluster(
   return cluster
 }
 
-/** As a target of a Client it spreads its connections over the nodes. */
+/** As the target of a Client: connections are spread over the nodes. */
 export class Cluster {
   readonly #dir: string
   readonly #flags: readonly string[]
@@ -75,12 +76,12 @@ export class Cluster {
     return new Cluster(dir, await writeClusterFiles(dir, owners), apiKey(owners[0]), flags)
   }
 
-  /** Of all nodes, those that are down too. */
+  /** Of all nodes, also nodes that are down. */
   get url(): readonly string[] {
     return this.#nodes.map((node) => node.url)
   }
 
-  /** A target that is these nodes alone; what is counted is the whole cluster. */
+  /** A target of the given nodes alone; CPU and memory are those of the whole cluster. */
   only(...at: readonly number[]): Required<Target> {
     const url = at.map((each) => this.#nodes[each].url)
     return { url, cpuSeconds: () => this.cpuSeconds(), etcdSeconds: () => this.etcdSeconds() }
@@ -90,12 +91,12 @@ export class Cluster {
     return this.#nodes.filter((node) => node.child)
   }
 
-  /** All together: none is ready before most of them run. */
+  /** Starts all at once: no node is ready before a majority runs. */
   async start(): Promise<void> {
     await Promise.all(this.#nodes.map((_, at) => this.startNode(at)))
   }
 
-  /** Resolves when it is ready; returns how long that took, in milliseconds. */
+  /** Resolves when the node is ready. Returns the time taken, in milliseconds. */
   async startNode(at: number): Promise<number> {
     const node = this.#nodes[at]
     node.child = await startChild('./node.ts', [node.config.file], this.#flags)
@@ -117,7 +118,10 @@ export class Cluster {
     return child?.kill() ?? Promise.resolve()
   }
 
-  /** Stops what runs, ends all that it holds. In turn: a leader that stops with all others waits 7 s for a successor. */
+  /**
+   * Stops what runs, ends all that it holds. In turn: a leader that stops with all others waits 7 s for a
+   * successor.
+   */
   async remove(): Promise<void> {
     for (const at of this.#nodes.keys()) await this.stopNode(at)
     rmSync(this.#dir, { recursive: true, force: true, maxRetries: 20 })
@@ -144,7 +148,7 @@ export class Cluster {
     return getJson(`${this.#nodes[at].url}/status`, this.#key)
   }
 
-  /** Whether it says that it can serve fully. */
+  /** Whether the node is ready. */
   async isReady(at: number): Promise<boolean> {
     return getJson(`${this.#nodes[at].url}/ready`, this.#key).then(
       () => true,
@@ -158,8 +162,8 @@ export class Cluster {
   }
 
   /**
-   * Waits until every node that runs has applied all that any of them has seen acknowledged; returns how long that took,
-   * in milliseconds. Throws where they do not hold the same then.
+   * Waits until every running node has applied the highest head of all running nodes. Returns the time taken,
+   * in milliseconds. Throws where the digests differ then.
    */
   async settle(): Promise<number> {
     const started = performance.now()
@@ -187,7 +191,7 @@ export class Cluster {
     }
   }
 
-  /** Asks the member of this node, over a connection as the node's own. */
+  /** Asks the node's member, over a connection as the node's own. */
   async withMember<T>(at: number, ask: (endpoint: EtcdEndpoint) => Promise<T>): Promise<T> {
     const endpoint = endpointOf(this.#nodes[at].config)
     try {
@@ -198,7 +202,7 @@ export class Cluster {
     }
   }
 
-  /** Bytes of etcd's database that hold something, in the middle of a few looks: pages come and go with each write. */
+  /** Used bytes of etcd's database, the median of nine reads: every write takes and frees pages. */
   async databaseBytes(): Promise<number> {
     const bytes: number[] = []
     await this.withMember(0, async (endpoint) => {

@@ -1,4 +1,4 @@
-// A bare Fastify that gives back what it gets: the floor of what a request costs. Prints {"url"} when it is ready.
+// A bare Fastify that answers with the request's body: the floor of a request. Prints {"url"} when ready.
 import fastify from 'fastify'
 
 const app = fastify()

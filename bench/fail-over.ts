@@ -1,4 +1,4 @@
-// How long nobody can write when the node whose member leads is killed, as clients with fail-over see it.
+// The gap in writes after the node of the leading member is killed, as seen by clients with fail-over.
 import { join } from 'node:path'
 import { Coffer } from '../src/client/index.ts'
 import { sleep } from '../src/waiting.ts'
@@ -18,18 +18,18 @@ const GIVE_UP_MS = 60_000
 /** When a write was sent and acknowledged. */
 type Write = { readonly sent: number; readonly done: number }
 
-/** Clients that each write one new value after the other, until they are told to end. */
+/** Clients, each writing new values one by one, until stopped. */
 class Writers {
   readonly writes: Write[] = []
   readonly tokens = new Map<string, string>()
-  /** Calls that the SDK gave up, by what it said. */
+  /** Calls given up by the SDK, by error. */
   readonly failures = new Map<string, number>()
   readonly #clients: readonly Coffer[]
   readonly #running: Promise<void>
   readonly #round: number
   #ended = false
 
-  /** Each begins with another node, and goes on to the next ones where that one fails. */
+  /** Each client begins with another node, and goes on to the next node after a failure. */
   constructor(cluster: Cluster, round: number) {
     const urls = cluster.url
     this.#round = round
@@ -57,7 +57,7 @@ class Writers {
     }
   }
 
-  /** Resolves when a write that was sent after `time` has been acknowledged. */
+  /** Resolves when a write sent after `time` has been acknowledged. */
   async wroteAfter(time: number): Promise<void> {
     while (!this.writes.some(({ sent }) => sent >= time)) {
       if (performance.now() - time > GIVE_UP_MS) throw new Error('nothing was written any more')
@@ -76,7 +76,7 @@ class Writers {
 type Round = {
   /** The longest time without an acknowledgement of a write sent after the kill, from the kill on. */
   readonly gap: number
-  /** The longest that one call took. */
+  /** The longest call. */
   readonly slowest: number
   readonly writesBefore: number
   readonly failures: ReadonlyMap<string, number>
@@ -111,7 +111,7 @@ async function measureRound(cluster: Cluster, round: number, all: Map<string, st
   return { gap, slowest, writesBefore: (before * 1000) / BEFORE_MS, failures, ready }
 }
 
-/** Kills the leader's node again and again; the last thing asked is whether all that was acknowledged is there. */
+/** Kills the leader's node again and again, and checks at the end that every acknowledged token is there. */
 export async function measureFailOver(bench: Bench): Promise<void> {
   const cluster = await warmCluster(join(bench.dir, 'fail-over'), [OWNER])
   const acknowledged = new Map<string, string>()
@@ -157,7 +157,7 @@ export async function measureFailOver(bench: Bench): Promise<void> {
   )
 }
 
-/** Every node must know every token that any client was given. Throws where one does not. */
+/** Every node must know every acknowledged token. Throws where a token is missing. */
 async function checkAll(cluster: Cluster, acknowledged: ReadonlyMap<string, string>): Promise<void> {
   const tokens = [...acknowledged.keys()]
   for (const url of cluster.url) {

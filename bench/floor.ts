@@ -1,5 +1,6 @@
-// Floors: what the parts of a vault do by themselves, without HTTP, queues or promises. The bare functions follow
-// docs/architecture.md with the project's own parts, so the distance from a floor to its row is what the rest costs.
+// Floors: what the parts of a vault do by themselves, without HTTP, queues or promises. The bare functions
+// follow docs/architecture.md with the project's own parts, so the distance from a floor to its row is what
+// the rest costs.
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -24,7 +25,7 @@ const EPOCH = 1
 const BOOT = '0'.repeat(32)
 const TOKEN_CHARS = 38
 
-/** A request's values as they stand in its body. */
+/** The values of a request, as in its body. */
 type Batch = { readonly bytes: Buffer; readonly start: Uint32Array; readonly end: Uint32Array }
 
 function makeBatch(first: number, count: number): Batch {
@@ -72,7 +73,7 @@ export class Pipeline {
     this.#texts.push(this.#timed('text', () => this.#text(bodies, checks, values.count)))
   }
 
-  /** Tokens that are there. */
+  /** Tokens that exist. */
   recognise(batch: Batch): void {
     const values = this.#timed('canonical', () => this.#canonical(batch))
     const bodies = this.#timed('bodies', () => this.#key.bodies(values))

@@ -1,4 +1,4 @@
-// How a vault changes as it grows: rates, memory, disk, and how long it takes to start.
+// A vault as it grows: rates, memory, disk, and the time of a start.
 import type { Bench, GrowthPoint } from './bench.ts'
 import { Client, type Measured } from './load.ts'
 import { BULK, BULK_CONNECTIONS } from './parts.ts'
@@ -57,7 +57,7 @@ async function load(bench: Bench, vault: Vault, texts: TokenTexts, from: number,
       await client.run(knownTokens(runOf(OWNER, BULK, 50_000, order), texts))
       return (await client.run(knownTokens(runOf(OWNER, BULK, count, order), texts), 60)).perSecond
     }
-    // Few mappings are read several times, so that there is something to measure.
+    // Few mappings are read several times, for a measurable duration.
     const least = bench.quick ? 300_000 : 1_000_000
     const ordered = await known((i) => i % to, Math.max(to, least))
     const random = await known(atRandom(to, 1), Math.max(Math.min(to, 5_000_000), least))

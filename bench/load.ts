@@ -1,5 +1,6 @@
-// The client: HTTP/1.1 over plain sockets, kept alive, one request at a time on each. It writes a request as one
-// buffer and reads the answer into another, so that it takes a small part of a core and is not what is measured.
+// The client: HTTP/1.1 over plain sockets, kept alive, with one request at a time on each socket. A request
+// is written as a single buffer and an answer read into another: the client takes a small part of a core and
+// distorts little.
 import { connect, type Socket } from 'node:net'
 import { cpuUsage } from 'node:process'
 import { machineSeconds } from './child.ts'
@@ -7,7 +8,7 @@ import { machineSeconds } from './child.ts'
 const HEAD_ROOM = 512
 const READ_BYTES = 64 * 1024
 
-/** A request's body as it is written; in front of it there is room for the head. */
+/** The body of a request, with room for the head in front. */
 export class Body {
   bytes = Buffer.allocUnsafeSlow(64 * 1024)
   at = HEAD_ROOM
@@ -16,7 +17,7 @@ export class Body {
     this.at = HEAD_ROOM
   }
 
-  /** Makes room for `size` more bytes; the caller writes them at `at` and moves it. */
+  /** Makes room for `size` more bytes; the caller writes at `at` and advances `at`. */
   reserve(size: number): void {
     if (this.at + size <= this.bytes.length) return
     const larger = Buffer.allocUnsafeSlow(Math.max(this.at + size, this.bytes.length * 2))
@@ -39,7 +40,7 @@ export class Body {
   }
 }
 
-/** One connection. Everything that has not the status that is due, or no length, is an error. */
+/** A connection. An answer with another status than expected, or without a length, is an error. */
 class Connection {
   readonly body = new Body()
   readonly #host: string
@@ -125,7 +126,7 @@ class Connection {
 /** Requests of one kind, numbered from 0. */
 export type Work = {
   readonly path: string | ((n: number) => string)
-  /** POST and 200 where it does not say. */
+  /** Default: POST, 200. */
   readonly method?: 'POST' | 'PUT' | 'GET'
   readonly status?: number
   /** More headers, each with its line end. */
@@ -153,11 +154,11 @@ export type Measured = {
   readonly nodeCpu: number
   /** Of the members of a cluster. */
   readonly etcdCpu?: number
-  /** What the rest of the machine took meanwhile: much of it makes the numbers doubtful. */
+  /** Taken by the rest of the machine meanwhile: a large part makes the numbers doubtful. */
   readonly othersCpu: number
 }
 
-/** `url`: the connections are spread over them. */
+/** `url`: connections are spread over the URLs. */
 export type Target = {
   readonly url: string | readonly string[]
   cpuSeconds(): number

@@ -1,4 +1,4 @@
-// The machine that the numbers are of.
+// The description of the machine behind the numbers.
 import { closeSync, fdatasyncSync, openSync, readFileSync, rmSync, statfsSync, writeSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// npm run bench: what a vault can do on this machine, each number beside its floor.
+// npm run bench: the speed of a vault on the machine at hand, each number beside its floor.
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
@@ -151,7 +151,7 @@ async function main(options: Options): Promise<void> {
   const dir = mkdtempSync(join(options.dir, 'coffer-bench-'))
   const clean = (): void => {
     killChildren()
-    // A member writes until it has heard of its node's end.
+    // A member writes until its node's end reaches the member.
     rmSync(dir, { recursive: true, force: true, maxRetries: 20 })
   }
   process.once('exit', clean)

@@ -1,4 +1,4 @@
-// One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when it is ready.
+// One node as a child of the benchmark: node.ts <configuration file>. Prints {"url"} when ready.
 import { removeMemberPid, writeMemberPid } from '../src/cli/local/node-process.ts'
 import { readConfig } from '../src/node/config.ts'
 import { ignoreStrayRejections, startNode } from '../src/server/start.ts'

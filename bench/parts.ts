@@ -1,4 +1,4 @@
-// Parts of the suite `embedded` that need one vault or none: floors, bulk over HTTP, single values.
+// Parts of the suite `embedded` with a single vault or none: floors, bulk over HTTP, single values.
 import type { Bench } from './bench.ts'
 import { cpuSeconds, startChild } from './child.ts'
 import { type Bare, bareFunctions } from './floor.ts'
@@ -88,7 +88,7 @@ async function echo(connections: number, seconds: number): Promise<Measured> {
   }
 }
 
-/** A vault that has seen some of everything, so that V8 has compiled it. */
+/** A vault warmed up by some of every call: V8 has compiled the code. */
 async function warmVault(bench: Bench, name: string): Promise<Vault> {
   const vault = new Vault(`${bench.dir}/${name}`, [OWNER, 'warm'], bench.flags)
   await vault.start()
@@ -110,7 +110,9 @@ type Bulk = {
   readonly bench: Bench
   readonly vault: Vault
   readonly texts: TokenTexts
-  /** Where this batch size's own values begin, and how many there are: at first the most, then the measured. */
+  /**
+   * Where this batch size's own values begin, and how many there are: at first the most, then the measured.
+   */
   readonly first: number
   count: number
 }

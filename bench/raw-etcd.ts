@@ -1,4 +1,5 @@
-// Floors of a cluster: its etcd members alone, started as a node starts its own, asked by the node's own client.
+// Floors of a cluster: its etcd members alone, started as a node starts its own, asked by the node's own
+// client.
 import { randomBytes } from 'node:crypto'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +18,7 @@ import { type Measured, quantile } from './load.ts'
 
 const CALL_MS = 10_000
 const START_MS = 30_000
-/** A segment of one mapping is about as large. */
+/** About the size of a segment with a single mapping. */
 export const SMALL_BYTES = 250
 /** Version and receipt of a secret of 32 bytes. */
 const SECRET_BYTES = [235, 82]
@@ -71,7 +72,7 @@ class Members {
   }
 }
 
-/** `bytes`: of the values that each write puts. */
+/** `bytes`: of the values in each write. */
 type Puts = { readonly bytes: readonly number[]; readonly inFlight: number; readonly seconds: number }
 type Put = Pick<Measured, 'perSecond' | 'p50' | 'p99' | 'clientCpu' | 'othersCpu'> & {
   readonly etcdCpu: number
@@ -113,7 +114,7 @@ async function puts(members: Members, { bytes, inFlight, seconds }: Puts): Promi
   }
 }
 
-/** Small and large puts, as floors of what a cluster can do. */
+/** Small and large puts: the floors of a cluster. */
 export async function measureEtcd(bench: Bench): Promise<void> {
   const { rows, floors, quick } = bench
   const dir = join(bench.dir, 'etcd')

@@ -17,7 +17,7 @@ const pathOf = (i: number): string => `/secrets/${encodeURIComponent(nameOf(i))}
 const secretOf = (i: number, version: number): string =>
   `${version}-${String(i).padStart(10, '0')}`.padEnd(32, 'x')
 
-/** With an Idempotency-Key, as the client and the command line send one. */
+/** With an Idempotency-Key, as from the client and the command line. */
 const once = (run: string) => (n: number) => `Idempotency-Key: ${run}-${n}\r\n`
 const key = (): string => apiKey(OWNER)
 
@@ -87,7 +87,7 @@ export async function measureSecrets(bench: Bench): Promise<void> {
     bench.rows.push(rowOf(`${what}, 64 connections, 3 nodes`, measured, { aim: { least }, ...more }, 1))
   }
   try {
-    // Until V8 has compiled three nodes on cores that are full, half a minute goes by.
+    // V8 takes half a minute to compile the code of three nodes on busy cores.
     bench.say('secrets: some of everything, on every node')
     const warm = await client.run(creates(0), 2 * seconds)
     await client.run(updates(0, warm.requests), seconds / 2)

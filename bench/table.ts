@@ -1,7 +1,8 @@
-// What is shown: rows of results beside their floors and targets, as aligned text.
+// Rows of results beside their floors and targets, as aligned text. Not the table of cli/terminal: columns of
+// numbers are aligned to the right.
 import type { Measured } from './load.ts'
 
-/** A number that is asked for. */
+/** A target. */
 export type Aim = { readonly least: number } | { readonly most: number }
 
 export type Row = {
@@ -35,7 +36,7 @@ export function isMet({ aim, value }: Row): boolean | undefined {
   return 'least' in aim ? value >= aim.least : value <= aim.most
 }
 
-/** Three figures, thousands with commas; small whole numbers as they are. */
+/** Three figures, thousands with commas; small whole numbers in full. */
 export function format(value: number): string {
   if (!Number.isFinite(value)) return '-'
   if (Number.isInteger(value) && value < 1000) return String(value)
@@ -63,7 +64,7 @@ const HEAD = [
 
 export function resultTable(rows: readonly Row[]): string {
   const all = [HEAD, ...rows.map(cells)]
-  // Only clusters have it.
+  // Only clusters have the column.
   const etcd = HEAD.indexOf('etcd')
   if (rows.some((row) => row.etcdCpu !== undefined)) return table(all, 'lrrrrrrrlrrrrl')
   return table(

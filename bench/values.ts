@@ -1,4 +1,4 @@
-// The values of the benchmark, made from their number, so that nobody has to keep 20 million of them.
+// The values of the benchmark, computed from their number: 20 million values need no memory.
 
 /** Number of a value or token, by its place in the run. */
 export type Order = (i: number) => number

@@ -39,7 +39,7 @@ export class Vault {
     return this.#child
   }
 
-  /** Returns how long it took until it was ready, in milliseconds. */
+  /** Returns the time until ready, in milliseconds. */
   async start(): Promise<number> {
     this.#child = await startChild('./node.ts', [join(this.#dir, 'n1.yaml')], this.#flags)
     return this.#child.readyMs
@@ -83,7 +83,9 @@ export class Vault {
     rmSync(join(this.#dir, 'n1', 'replica'), { recursive: true })
   }
 
-  /** Waits until the replica has applied all that was acknowledged; returns how long that took, in milliseconds. */
+  /**
+   * Waits until the replica has applied every acknowledged commit. Returns the time taken, in milliseconds.
+   */
   async settle(): Promise<number> {
     const started = performance.now()
     for (;;) {
@@ -106,7 +108,7 @@ function configText(owners: readonly string[]): string {
   return `${lines.join('\n')}\n`
 }
 
-/** The answer, which the caller knows the form of. Throws where it is no 200. */
+/** The answer, in the caller's type. Throws where the status is not 200. */
 export function getJson<T>(url: string, key: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const call = request(url, { headers: { authorization: `Bearer ${key}` }, agent: false }, (answer) => {

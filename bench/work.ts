@@ -1,5 +1,5 @@
-// What is asked of a vault: requests made of numbered values and of the tokens they got, and answers compared, to
-// the last byte, with what is due.
+// The requests to a vault, made of numbered values and their tokens. Answers are compared to the last byte
+// with the expected answer.
 import { Body, type Work } from './load.ts'
 import { inOrder, type Order, VALUE_BYTES, writeValue } from './values.ts'
 import { apiKey } from './vault.ts'
@@ -34,13 +34,13 @@ export function runOf(owner: string, batch: number, count: number, order: Order)
   return { batch, requests: Math.floor(count / batch), order, owner: () => owner }
 }
 
-/** Values that were not there before; their tokens are kept in `texts`. */
+/** New values; their tokens are kept in `texts`. */
 export function newValues(run: Run, texts: TokenTexts): Work {
   const keep = tokenKeeper(run, texts, ']}')
   return work('/tokenize', run, (n, body) => listValues(body, n, run), keep)
 }
 
-/** Values whose tokens are known: every one must come back. */
+/** Values with known tokens: the answer must have exactly those tokens. */
 export function knownValues(run: Run, texts: TokenTexts): Work {
   const due = comparer((n, body) => {
     body.text(`{"epoch":${texts.epoch},`)
@@ -50,7 +50,7 @@ export function knownValues(run: Run, texts: TokenTexts): Work {
   return work('/tokenize', run, (n, body) => listValues(body, n, run), due)
 }
 
-/** Tokens that are known: every value must come back. */
+/** Known tokens: the answer must have exactly their values. */
 export function knownTokens(run: Run, texts: TokenTexts): Work {
   const due = comparer((n, body) => {
     listValues(body, n, run)
@@ -60,7 +60,7 @@ export function knownTokens(run: Run, texts: TokenTexts): Work {
   return work('/detokenize', run, (n, body) => askTokens(body, n, run, texts), due)
 }
 
-/** Tokens of an older epoch; those of the new one are kept in `fresh`. */
+/** Tokens of an older epoch; the tokens of the new epoch are kept in `fresh`. */
 export function oldTokens(run: Run, old: TokenTexts, fresh: TokenTexts): Work {
   const keep = tokenKeeper(run, fresh, '],"not_found":[]}')
   return work('/retokenize', run, (n, body) => askTokens(body, n, run, old), keep)
@@ -73,7 +73,7 @@ export function rotations(owners: readonly string[], to: number): Work {
   return work('/rotate-epoch', run, (_, body) => body.text(`{"to":${to}}`), due)
 }
 
-/** Values, to a server that gives back what it gets. */
+/** Values, to the echo server. */
 export function echoes(batch: number): Work {
   const run = runOf('nobody', batch, Number.MAX_SAFE_INTEGER, (i) => i % 0x1_0000_0000)
   const write = (n: number, body: Body): void => listValues(body, n, run)
@@ -136,10 +136,10 @@ function askTokens(body: Body, n: number, run: Run, texts: TokenTexts): void {
   body.text('}')
 }
 
-/** Is this the right answer to request n? */
+/** Whether the answer to request n is right. */
 type Checker = (n: number, answer: Buffer) => boolean
 
-/** Compares the whole answer with what `write` makes of the request's number. */
+/** Compares the whole answer with the output of `write` for the request's number. */
 function comparer(write: (n: number, body: Body) => void): Checker {
   const due = new Body()
   return (n, answer) => {
