@@ -9,13 +9,13 @@ export type Seed = { readonly start: number; readonly factor: number }
 
 const SLOTS_AT_FIRST = 1024
 const SLOTS_KEPT = 4096
-const SIDE_AT_FIRST = 1024
-const SIDE_KEPT = 65_536
+const DECODED_AT_FIRST = 1024
+const DECODED_KEPT = 65_536
 /** At a load of at most 1/2, two million random names need more probes in 1 of 10^15 bodies. */
 const PROBES_MAX = 256
 /** New seeds do not help against names that collide under every seed (none are known). */
 const RESEEDS_MAX = 4
-const IN_SIDE = 0x80
+const DECODED = 0x80
 
 const NOTHING = new Uint8Array(0)
 
@@ -26,14 +26,14 @@ function randomSeed(): Seed {
 
 /** The names of a body. For each body: `begin`, `seen` for every name, `end`. */
 export class MemberNames {
-  /** The last name given to `seen`, unescaped: `bytes` from `from` up to `to`. */
+  /** The last name given to `seen`, decoded: `bytes` from `from` up to `to`. */
   bytes: Uint8Array = NOTHING
   from = 0
   to = 0
 
   #body: Uint8Array = NOTHING
-  #side = new Uint8Array(SIDE_AT_FIRST) // the names with escapes, unescaped
-  #sideEnd = 0
+  #decoded = new Uint8Array(DECODED_AT_FIRST) // the names with escapes, decoded
+  #decodedEnd = 0
   #count = 0
   // 0 for a free slot, else entry + 1 in the bits of the mask, and the bits of the hash above: most other
   // names are told apart without a look at the other arrays, which are much colder.
@@ -42,7 +42,7 @@ export class MemberNames {
   #froms = new Uint32Array(SLOTS_AT_FIRST / 2)
   #lengths = new Uint32Array(SLOTS_AT_FIRST / 2)
   #serials = new Uint32Array(SLOTS_AT_FIRST / 2)
-  #places = new Uint8Array(SLOTS_AT_FIRST / 2) // the depth, with IN_SIDE for a name in `side`
+  #depths = new Uint8Array(SLOTS_AT_FIRST / 2) // the depth, with DECODED for a name with escapes
   readonly #newSeed: () => Seed
   #seed: Seed
   #reseeds = 0
@@ -61,8 +61,8 @@ export class MemberNames {
   /** Forgets the body and its names, and frees the memory of a large body. */
   end(): void {
     this.#body = this.bytes = NOTHING
-    this.from = this.to = this.#sideEnd = 0
-    if (this.#side.length > SIDE_KEPT) this.#side = new Uint8Array(SIDE_AT_FIRST)
+    this.from = this.to = this.#decodedEnd = 0
+    if (this.#decoded.length > DECODED_KEPT) this.#decoded = new Uint8Array(DECODED_AT_FIRST)
     if (this.#slots.length > SLOTS_KEPT) {
       this.#count = 0
       this.#resize(SLOTS_AT_FIRST)
@@ -78,7 +78,7 @@ export class MemberNames {
    * escapes.
    */
   seen(depth: number, serial: number, from: number, to: number, escaped: boolean): boolean {
-    if (escaped) this.#unescape(from, to)
+    if (escaped) this.#decode(from, to)
     else {
       this.bytes = this.#body
       this.from = from
@@ -114,21 +114,21 @@ export class MemberNames {
 
   #add(depth: number, serial: number, hash: number): number {
     const entry = this.#count++
-    const inSide = this.bytes === this.#side
+    const isDecoded = this.bytes === this.#decoded
     this.#hashes[entry] = hash
     this.#froms[entry] = this.from
     this.#lengths[entry] = this.to - this.from
     this.#serials[entry] = serial
-    this.#places[entry] = inSide ? depth | IN_SIDE : depth
-    if (inSide) this.#sideEnd = this.to
+    this.#depths[entry] = isDecoded ? depth | DECODED : depth
+    if (isDecoded) this.#decodedEnd = this.to
     return entry
   }
 
   #isEntry(entry: number, depth: number): boolean {
-    const place = this.#places[entry]
-    if ((place & ~IN_SIDE) !== depth || this.#lengths[entry] !== this.to - this.from) return false
+    const flagged = this.#depths[entry]
+    if ((flagged & ~DECODED) !== depth || this.#lengths[entry] !== this.to - this.from) return false
     const { bytes, to } = this
-    const others = (place & IN_SIDE) === 0 ? this.#body : this.#side
+    const others = (flagged & DECODED) === 0 ? this.#body : this.#decoded
     for (let i = this.from, j = this.#froms[entry]; i < to; i++, j++) {
       if (bytes[i] !== others[j]) return false
     }
@@ -151,10 +151,10 @@ export class MemberNames {
     this.#reseeds++
     this.#seed = this.#newSeed()
     for (let entry = 0; entry < this.#count; entry++) {
-      const place = this.#places[entry]
+      const flagged = this.#depths[entry]
       const from = this.#froms[entry]
-      const bytes = (place & IN_SIDE) === 0 ? this.#body : this.#side
-      this.#hashes[entry] = this.#hash(bytes, from, from + this.#lengths[entry], place & ~IN_SIDE)
+      const bytes = (flagged & DECODED) === 0 ? this.#body : this.#decoded
+      this.#hashes[entry] = this.#hash(bytes, from, from + this.#lengths[entry], flagged & ~DECODED)
     }
     this.#slots.fill(0)
     this.#fillSlots()
@@ -166,7 +166,7 @@ export class MemberNames {
     this.#froms = resized(this.#froms, new Uint32Array(slots / 2), this.#count)
     this.#lengths = resized(this.#lengths, new Uint32Array(slots / 2), this.#count)
     this.#serials = resized(this.#serials, new Uint32Array(slots / 2), this.#count)
-    this.#places = resized(this.#places, new Uint8Array(slots / 2), this.#count)
+    this.#depths = resized(this.#depths, new Uint8Array(slots / 2), this.#count)
     this.#fillSlots()
   }
 
@@ -182,16 +182,16 @@ export class MemberNames {
     }
   }
 
-  /** Writes the name behind the end of `side`; `#add` keeps the name there. */
-  #unescape(from: number, to: number): void {
-    const needed = this.#sideEnd + to - from // an escape is never shorter than its bytes
-    if (needed > this.#side.length) {
-      const side = new Uint8Array(Math.max(needed, this.#side.length * 2))
-      this.#side = resized(this.#side, side, this.#sideEnd)
+  /** Writes the name behind the other decoded names; only `#add` makes the name stay. */
+  #decode(from: number, to: number): void {
+    const needed = this.#decodedEnd + to - from // an escape is never shorter than its bytes
+    if (needed > this.#decoded.length) {
+      const larger = new Uint8Array(Math.max(needed, this.#decoded.length * 2))
+      this.#decoded = resized(this.#decoded, larger, this.#decodedEnd)
     }
-    this.bytes = this.#side
-    this.from = this.#sideEnd
-    this.to = unescapeTo(this.#body, from, to, this.#side, this.#sideEnd)
+    this.bytes = this.#decoded
+    this.from = this.#decodedEnd
+    this.to = unescapeTo(this.#body, from, to, this.#decoded, this.#decodedEnd)
   }
 }
 
