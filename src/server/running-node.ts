@@ -1,9 +1,9 @@
-// The parts of a running node, and the facts about the node subject to change. start.ts makes the object; the
-// other files of the room read the object, and each fact has a single writer.
-import type { Clock } from '../clock.ts'
+// The parts of a running node, and the facts about the node subject to change. Each fact has a single writer, and
+// the other files of the room read it.
+import { type Clock, randomHex } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import type { EventLog } from '../events/log.ts'
-import type { ApiKeys } from '../http/auth.ts'
+import { ApiKeys } from '../http/auth.ts'
 import type { Health, Ledger } from '../ledger/ledger.ts'
 import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
@@ -46,12 +46,31 @@ export type RunningNode = {
 }
 
 /** The health of a ledger before the first probe. */
-export const UNKNOWN_HEALTH: Health = {
+const UNKNOWN_HEALTH: Health = {
   problems: [],
   quorum: false,
   leader: undefined,
   members: [],
   used: 0,
+}
+
+type OpenParts = Pick<
+  RunningNode,
+  'config' | 'clock' | 'log' | 'events' | 'ledger' | 'member' | 'closers' | 'fail' | 'keyring'
+>
+
+/** A node with its parts open, before its replica is open. */
+export function runningNode(parts: OpenParts): RunningNode {
+  return {
+    ...parts,
+    boot: randomHex(parts.clock, 16),
+    apiKeys: new ApiKeys(parts.config.owners),
+    stop: new AbortController(),
+    owners: parts.config.owners,
+    health: UNKNOWN_HEALTH,
+    services: undefined,
+    waitingFor: 'the replica is being read',
+  }
 }
 
 /** Closes in the reverse order of opening, and forgets the closers. */

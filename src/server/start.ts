@@ -3,11 +3,10 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
-import { type Clock, randomHex, systemClock } from '../clock.ts'
+import { type Clock, systemClock } from '../clock.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { buildApp } from '../http/app.ts'
-import { ApiKeys } from '../http/auth.ts'
 import { Metrics } from '../http/metrics.ts'
 import { SecretCalls } from '../http/secret-calls.ts'
 import { TokenCalls } from '../http/token-calls.ts'
@@ -22,7 +21,7 @@ import { openLedger, readKeyring, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { becomeReady } from './ready.ts'
 import { reload } from './reload.ts'
-import { closeAll, type RunningNode, UNKNOWN_HEALTH } from './running-node.ts'
+import { closeAll, type RunningNode, runningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 import { metricsOf, notReady, statusOf } from './status.ts'
 import { VERSION } from './version.ts'
@@ -91,17 +90,8 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     closers.push(() => ledger.close())
 
     const failed = Promise.withResolvers<Error>()
-    const node: RunningNode = {
-      ...{ config, clock, log, events, ledger, member, closers, keyring },
-      boot: randomHex(clock, 16),
-      apiKeys: new ApiKeys(config.owners),
-      stop: new AbortController(),
-      fail: failed.resolve,
-      owners: config.owners,
-      health: UNKNOWN_HEALTH,
-      services: undefined,
-      waitingFor: 'the replica is being read',
-    }
+    const fail = failed.resolve
+    const node = runningNode({ config, clock, log, events, ledger, member, closers, keyring, fail })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.
@@ -113,7 +103,10 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     ready.catch(failed.resolve) // for callers that wait for `failed` only
 
     return {
-      ...{ config, url, ready, failed: failed.promise },
+      config,
+      url,
+      ready,
+      failed: failed.promise,
       reload: () => reload(node),
       stop: () => stop(node, app, ready),
     }
