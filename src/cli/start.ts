@@ -62,7 +62,10 @@ async function start(config: Config): Promise<never> {
     reloads = reloads
       .then(() => started.promise.then((node) => node.reload()))
       .catch((error: unknown) => {
-        log.error({ error: explain(error).text }, 'nothing was re-read: correct the fault and send SIGHUP again')
+        log.error(
+          { error: explain(error).text },
+          'nothing was re-read: correct the fault and send SIGHUP again',
+        )
       })
   })
   const stop = Promise.withResolvers<void>()

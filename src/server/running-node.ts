@@ -1,5 +1,5 @@
-// The parts of a running node, and the facts about the node subject to change. Each fact has a single writer, and
-// the other files of the room read it.
+// The parts of a running node, and the facts about the node subject to change. Each fact has a single writer,
+// and many readers in the room.
 import { type Clock, randomHex } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import type { EventLog } from '../events/log.ts'

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { systemClock } from '../clock.ts'
+import { Keyring } from '../crypto/keyring.ts'
+import { replaceFile } from '../files.ts'
+import { hashKey } from '../http/auth.ts'
+import { SILENT } from '../log.ts'
+import { readConfig } from '../node/config.ts'
+import { startNode } from './start.ts'
+
+const KEY = 'cof_of-the-owner-added-by-a-reload'
+
+function configText(owners: readonly string[]): string {
+  return [
+    'node: n1',
+    'listen: 127.0.0.1:0',
+    'data: ./n1',
+    'keyring: ./keyring.json',
+    'owners:',
+    ...owners.map((id) => `  - { id: ${id}, keys: [{ id: k1, sha256: ${hashKey(`${KEY}-${id}`)} }] }`),
+    'ledger: { kind: embedded }',
+    '',
+  ].join('\n')
+}
+
+test('an owner added by a reload during the start has epoch 1 once the node is ready', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-start-'))
+  const file = join(dir, 'n1.yaml')
+  replaceFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
+  writeFileSync(file, configText(['a']))
+  const node = await startNode(readConfig(file), { log: SILENT })
+  try {
+    writeFileSync(file, configText(['a', 'b']))
+    await node.reload()
+    await node.ready
+    const headers = { authorization: `Bearer ${KEY}-b` }
+    const answer = await fetch(new URL('/epochs', node.url), { headers })
+    assert.equal(answer.status, 200)
+    assert.match(await answer.text(), /"active":1/)
+  } finally {
+    await node.stop()
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a start that fails closes what it has opened: the same directory can be started again', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-start-'))
+  const file = join(dir, 'n1.yaml')
+  replaceFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
+  writeFileSync(file, configText(['a']))
+  const first = await startNode(readConfig(file), { log: SILENT })
+  const { port } = new URL(first.url)
+  const taken = {
+    ...readConfig(file),
+    data: join(dir, 'n2'),
+    listen: { host: '127.0.0.1', port: Number(port) },
+  }
+  try {
+    await assert
+      .rejects(startNode(taken, { log: SILENT }), { code: 'EADDRINUSE' })
+      .finally(() => first.stop())
+    const second = await startNode(taken, { log: SILENT })
+    await second.ready.finally(() => second.stop())
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
