@@ -57,8 +57,8 @@ function object(properties: Readonly<Record<string, unknown>>, required = Object
 const TOKENIZED_VALUES = {
   ...VALUES,
   description:
-    `${LIMIT} A string over the limit of a value, or that is not well-formed Unicode, and a number outside the bounds
-are 422 invalid-value; a string that is a token of the caller is 422
+    `${LIMIT} A string over the limit of a value, or that is not well-formed Unicode, and a number outside
+the bounds are 422 invalid-value; a string that is a token of the caller is 422
 already-a-token.`.replaceAll('\n', ' '),
 }
 const TOKENIZED_RECORDS = {
@@ -75,7 +75,7 @@ const NAME = {
 }
 const SECRET_VALUE = {
   type: 'string',
-  description: `More than ${SECRET_VALUE_BYTES} bytes of UTF-8, or no well-formed Unicode, is 422 invalid-value.`,
+  description: `More than ${SECRET_VALUE_BYTES} bytes of UTF-8, or ill-formed Unicode, is 422 invalid-value.`,
 }
 const INSTANT = { type: 'string', format: 'date-time' }
 const OPEN_END = { type: ['string', 'null'], format: 'date-time' }
@@ -170,7 +170,7 @@ export const OPERATIONS = {
           secrets: {
             type: 'array',
             items: NEW_SECRET,
-            description: `More than ${SECRETS_A_REQUEST}: 413 too-many-values. A name twice: 409 secret-exists.`,
+            description: `Over ${SECRETS_A_REQUEST}: 413 too-many-values. A name twice: 409 secret-exists.`,
           },
         }),
       ],
