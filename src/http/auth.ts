@@ -4,7 +4,7 @@ import { hash } from 'node:crypto'
 
 export type Identity = { readonly owner: string; readonly keyId: string }
 
-export type OwnerKeys = {
+type OwnerKeys = {
   readonly id: string
   readonly keys: readonly { readonly id: string; readonly sha256: string }[]
 }
