@@ -225,7 +225,7 @@ test('a restore that was not finished: no node starts, and the same restore agai
   assert.match(await refused(1, ['start', '--config', two.new]), /a restore was not finished/)
   assert.match(
     await refused(1, ['backup', '-o', two.file('x'), '--config', two.new]),
-    /a restore was not finished/,
+    /a restore into it was not finished/,
   )
   await fine(['restore', two.backup, '--config', two.new])
   await withNode(two.new, async (node) => {
