@@ -2,6 +2,10 @@
 // look-up by a SHA-256 tells nothing of the key by its timing.
 import { hash } from 'node:crypto'
 
+/** In the order of the contract. Every key has all rights. */
+const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
+export type Right = (typeof RIGHTS)[number]
+
 export type Identity = { readonly owner: string; readonly keyId: string }
 
 type OwnerKeys = {

@@ -1,16 +1,12 @@
 // A row of the table of routes: what a route is, and what its handler gets and returns.
 import type { FastifyRequest } from 'fastify'
 import type { EventFields, EventName } from '../events/log.ts'
-import type { Identity } from './auth.ts'
+import type { Identity, Right } from './auth.ts'
 import type { BodyReader } from './body.ts'
 import type { Metrics } from './metrics.ts'
 import type { Operation } from './operations.ts'
 import type { SecretCalls } from './secret-calls.ts'
 import type { TokenCalls } from './token-calls.ts'
-
-/** In the order of the contract. Every key has all of them. */
-const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
-type Right = (typeof RIGHTS)[number]
 
 export type NodeStatus = {
   /** Why requests cannot be served fully; empty when they can. `forReads`: why known tokens cannot be. */
