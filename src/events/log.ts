@@ -25,6 +25,7 @@ export const EVENT_NAMES = [
   'secret.created',
   'secret.updated',
   'secret.read',
+  'key.shown',
   'request.refused',
 ] as const
 

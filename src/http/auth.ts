@@ -3,7 +3,7 @@
 import { hash } from 'node:crypto'
 
 /** In the order of the contract. Every key has all rights. */
-const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
+export const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
 export type Right = (typeof RIGHTS)[number]
 
 export type Identity = { readonly owner: string; readonly keyId: string }

@@ -1,6 +1,7 @@
 // Handlers of the routes of the node itself.
 import type { FastifyRequest } from 'fastify'
 import { Problem } from '../errors.ts'
+import { type Identity, RIGHTS } from './auth.ts'
 import { problemPage } from './problems.ts'
 import { readQuery } from './query.ts'
 import type { Context, Result } from './route.ts'
@@ -20,6 +21,13 @@ export function ready({ node }: Context, request: FastifyRequest): Result {
 export function status({ node }: Context, request: FastifyRequest): Result {
   readQuery(request.url)
   return { body: JSON.stringify(node.status()) }
+}
+
+/** Null stands for limits that keys and owners do not have. */
+export function whoami(_context: Context, request: FastifyRequest, { owner, keyId }: Identity): Result {
+  readQuery(request.url)
+  const limits = { prefix: null, until: null, resolve_per_day: null, quota: null, used: null }
+  return { body: JSON.stringify({ owner, key_id: keyId, may: RIGHTS, ...limits }), event: {} }
 }
 
 export async function metricsText({ metrics }: Context, request: FastifyRequest): Promise<Result> {

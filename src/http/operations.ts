@@ -11,6 +11,7 @@ import {
   SECRET_VALUE_BYTES,
   SECRETS_A_REQUEST,
 } from '../wire.ts'
+import { RIGHTS } from './auth.ts'
 
 export type Schema = Readonly<Record<string, unknown>>
 
@@ -276,6 +277,20 @@ export const OPERATIONS = {
       members: { type: 'array', items: object({ node: TEXT, ready: FLAG }) },
       fields: TEXT,
       root_keys: TEXTS,
+    }),
+  },
+  whoami: {
+    summary: 'The owner and the rights of the API key',
+    tag: 'node',
+    answer: object({
+      owner: TEXT,
+      key_id: TEXT,
+      may: { type: 'array', items: { enum: RIGHTS } },
+      prefix: { type: 'null' },
+      until: { type: 'null' },
+      resolve_per_day: { type: 'null' },
+      quota: { type: 'null' },
+      used: { type: 'null' },
     }),
   },
   metrics: { summary: 'Prometheus metrics', tag: 'node', answer: TEXT, type: 'text/plain' },

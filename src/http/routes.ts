@@ -1,6 +1,6 @@
 // The table of routes: a row for each call. Registration, 405 with its Allow, open paths, the OpenAPI
 // document and the labels of metrics are derived from the table.
-import { health, metricsText, openApiDocument, problem, ready, status } from './node-routes.ts'
+import { health, metricsText, openApiDocument, problem, ready, status, whoami } from './node-routes.ts'
 import { OPERATIONS } from './operations.ts'
 import type { Route } from './route.ts'
 import {
@@ -119,6 +119,15 @@ export const ROUTES: readonly Route[] = [
     right: undefined,
     operation: OPERATIONS.status,
     handle: status,
+  },
+  {
+    method: 'GET',
+    path: '/whoami',
+    open: false,
+    right: undefined,
+    operation: OPERATIONS.whoami,
+    event: 'key.shown',
+    handle: whoami,
   },
   { method: 'GET', path: '/metrics', open: true, operation: OPERATIONS.metrics, handle: metricsText },
   {

@@ -123,6 +123,7 @@ test('/openapi.json: every call of the contract, with its body, its answer and i
     ['post', '/rotate-epoch', false],
     ['get', '/epochs', false],
     ['get', '/status', false],
+    ['get', '/whoami', false],
     ['get', '/health', true],
     ['get', '/ready', true],
     ['post', '/secrets', false],
@@ -140,7 +141,7 @@ test('/openapi.json: every call of the contract, with its body, its answer and i
     const done = method === 'post' && path === '/secrets' ? '201' : '200'
     assert.ok(member(member(responses, done), 'content')['application/json'], path)
     for (const status of ['400', ...(open ? [] : ['401']), '500', ...(path === '/health' ? [] : ['503'])]) {
-      if (path === '/status' && status === '503') continue
+      if ((path === '/status' || path === '/whoami') && status === '503') continue
       const problem = member(member(member(responses, status), 'content'), 'application/problem+json')
       assert.deepEqual(problem.schema, { $ref: '#/components/schemas/Problem' })
     }
@@ -180,6 +181,23 @@ test('/docs: a page whose every part comes from the node itself', async () => {
       if (part.endsWith('initializer.js')) assert.ok(!/https?:\/\/(?!stackoverflow)/.test(answer.text))
     }
   }
+})
+
+test('/whoami: owner and rights of the key, and an event', async () => {
+  const answer = await vault.get('/whoami', bearer(KEY_B))
+  assert.equal(answer.status, 200)
+  assert.equal(
+    answer.text,
+    '{"owner":"clinic-b","key_id":"k1",' +
+      '"may":["tokenize","detokenize","rotate","secrets:read","secrets:write"],' +
+      '"prefix":null,"until":null,"resolve_per_day":null,"quota":null,"used":null}',
+  )
+  assert.equal((await vault.get('/whoami', NO_KEY)).status, 401)
+  await until('the event is written', () =>
+    readFileSync(join(vault.data, 'events.ndjson'), 'utf8').includes(
+      '"event":"key.shown","owner":"clinic-b"',
+    ),
+  )
 })
 
 test('/problems/<slug> explains every problem, and the type of a problem leads there', async () => {

@@ -203,6 +203,15 @@ async function answersOf(
   return Promise.all(begun.map(([, answer]) => answer))
 }
 
+test('/whoami and /status are answered while the node starts', async () => {
+  const app = await listen('not-ready')
+  for (const url of ['/whoami', '/status']) {
+    const headers = { authorization: `Bearer ${KEY_A}` }
+    assert.equal((await app.inject({ url, headers })).statusCode, 200, url)
+  }
+  await app.close()
+})
+
 for (const state of ['ready', 'not-ready', 'stopping'] as const) {
   test(`two faults in one request, the node ${state}: the earlier one is told`, async () => {
     const cases = pairs().filter(({ parts }) => parts.state === state)
