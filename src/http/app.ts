@@ -69,7 +69,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
   })
   const closing = drainOnClose(app)
-  // The handler and the hooks before the plugins, which would keep Fastify's own.
+  // Before the plugins: a plugin keeps the handlers that are set when the plugin is registered.
   app.setErrorHandler((error, request, reply) => refuse(options, paths, { error, request, reply }))
   judgeHeads(app, options, { paths, closing })
   app.addHook('onResponse', (request, reply, done) => {
@@ -108,9 +108,9 @@ function newServer(options: AppOptions): FastifyInstance {
     bodyLimit: Number.MAX_SAFE_INTEGER,
     forceCloseConnections: 'idle',
     return503OnClosing: false,
-    // Longer than a URL can be: a path that is too long is not found.
+    // Longer than a URL can be: a path too long for a route is not found.
     routerOptions: { maxParamLength: 65_536 },
-    // A URL that the router cannot decode. Hooks do not run here.
+    // The router cannot decode the URL. Hooks do not run here.
     frameworkErrors: (_error, request, reply) => {
       setHeaders(request, reply)
       const known = options.keys.identify(request.headers.authorization) !== undefined
@@ -125,8 +125,8 @@ function newServer(options: AppOptions): FastifyInstance {
 }
 
 /**
- * On close, requests under way are finished, and every answer ends its connection: a connection that is kept
- * alive would hold the server. Requests that take longer than DRAIN_MS are cut. Returns whether the server is
+ * On close, requests under way are finished, and every answer ends its connection: a connection kept alive
+ * would hold the server. Requests longer than DRAIN_MS are cut. Returns whether the server is
  * closing.
  */
 function drainOnClose(app: FastifyInstance): () => boolean {
@@ -208,7 +208,7 @@ function refuse(
     problem = new Problem('internal', 'a fault of ours: the log has it under this request id')
     if (error instanceof FatalError) fatal(error)
   }
-  // Probes of /ready come every second: their answer is no event, the change of it is.
+  // Probes of /ready come every second: a change of their answer is an event, an answer is not.
   if (!isOpen(request, paths))
     events.emit('request.refused', { ...requestFields(request), reason: problem.slug })
   return sendProblem(request, reply, problem)
@@ -251,7 +251,7 @@ function requestFields({ identity, id }: FastifyRequest): EventFields {
 /** Problems for Fastify's own refusals. */
 function fastifyProblem(error: unknown): Problem | undefined {
   const status = error instanceof Error && 'statusCode' in error ? error.statusCode : undefined
-  // The files of the reference page: a path out of their folder, or a file that is not there.
+  // The files of the reference page: a path out of their folder, or an absent file.
   if (status === 403 || status === 404) return new Problem('not-found', 'there is no such route')
   if (status === 400) return badRequest('', 'a well-formed request', 'the request is malformed')
   return undefined

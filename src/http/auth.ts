@@ -38,7 +38,7 @@ export class ApiKeys {
   }
 }
 
-/** What the configuration stores of an API key: 64 hex digits. */
+/** The hash of an API key in the configuration: 64 hex digits. */
 export function hashKey(key: string): string {
   return hash('sha256', key, 'hex')
 }

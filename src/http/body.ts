@@ -15,7 +15,7 @@ const DRAIN_BYTES = 64 * 1024 * 1024
 export class BodyReader {
   readonly #bodyBytes: number
   readonly #inWorkBytes: number
-  /** Bytes of bodies that are being received or worked on. */
+  /** Bytes of bodies being received or worked on. */
   inWork = 0
 
   constructor(limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }) {
@@ -24,7 +24,7 @@ export class BodyReader {
   }
 
   /**
-   * Hands the body to `work` and counts its bytes as in work until that ends. Throws Problem:
+   * Hands the body to `work` and counts its bytes as in work until the promise settles. Throws Problem:
    * unsupported-media-type, too-large, overloaded, invalid-json.
    */
   async with<T>(request: IncomingMessage, work: (body: Uint8Array) => Promise<T>): Promise<T> {
@@ -86,7 +86,7 @@ export class BodyReader {
     this.inWork += bytes
   }
 
-  /** By events: an iterator of chunks costs more than all else that is done for a small body. */
+  /** By events: for a small body an iterator of chunks costs more than all other work. */
   #receive(request: IncomingMessage, share: Share): Promise<Buffer> {
     const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
     const chunks: Buffer[] = []
@@ -98,7 +98,7 @@ export class BodyReader {
         share.take(chunk.length)
         chunks.push(chunk)
       } catch (error) {
-        // What is refused half-read is read to its end by `drain`.
+        // `drain` reads a refused body to its end.
         leave()
         reject(error)
       }
@@ -120,8 +120,8 @@ export class BodyReader {
   }
 
   async #inflate(body: Uint8Array, share: Share): Promise<Buffer> {
-    // Before it is inflated nobody knows its size: the share becomes that of the largest one, later that of
-    // this one. (No more than that: the room for all may be the room for one.)
+    // The inflated size is unknown: the share grows to the largest body allowed, and shrinks to the inflated
+    // size afterwards. (Not more: the room for all bodies may be the room for a single body.)
     share.take(this.#bodyBytes - body.length)
     try {
       const inflated = await gunzip(body, { maxOutputLength: this.#bodyBytes })
@@ -138,7 +138,7 @@ export class BodyReader {
   }
 }
 
-/** What one request has taken of the room for bodies. */
+/** The part of the room for bodies that a request has taken. */
 class Share {
   readonly #reader: BodyReader
   #bytes = 0
@@ -170,7 +170,7 @@ export function isDraining(socket: Socket): boolean {
 }
 
 /**
- * Reads on what was refused unread, and throws it away: many a client looks for the answer only when it has
+ * Reads a refused body to its end, and drops the bytes: many clients read the answer only after they have
  * sent everything. Beyond DRAIN_BYTES the connection is cut.
  */
 export function drain(request: IncomingMessage): void {

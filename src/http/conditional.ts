@@ -1,12 +1,12 @@
-// Headers that a write can have: `If-Match` (RFC 9110, 13.1.1) and `Idempotency-Key`.
+// Headers of writes: `If-Match` (RFC 9110, 13.1.1) and `Idempotency-Key`.
 import type { IncomingMessage } from 'node:http'
 import { badRequest } from './problems.ts'
 
-/** One element of the list, with what separates it from the next. Empty elements are allowed. */
+/** An element of the list, with the separator behind. Empty elements are allowed. */
 const TAG = /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*)?(?:,|$)/y
 
 /**
- * Whether a version is one of those that `If-Match` names; every version where there is no such header.
+ * Returns whether `If-Match` names a version; without the header every version matches.
  * Comparison is strong: a weak tag matches nothing. Throws Problem invalid-request.
  */
 export function ifMatch(header: string | undefined): (version: number) => boolean {
@@ -30,7 +30,7 @@ function notMatchable(): Error {
 
 /** 1 to 128 printable ASCII characters, without the quotes around them. Throws Problem invalid-request. */
 export function idempotencyKey(request: IncomingMessage): string | undefined {
-  // Node joins several with a comma: only where there is one it matters whether they came apart.
+  // Node joins several headers with a comma. Only a text with a comma needs the separate headers.
   const text = request.headers['idempotency-key']
   if (typeof text !== 'string') return undefined
   const once = !text.includes(',') || request.headersDistinct['idempotency-key']?.length === 1

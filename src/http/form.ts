@@ -1,4 +1,4 @@
-// The form of a request: which members its body may have, and how its places become values or tokens.
+// The form of a request: the members of a body, and its places as values or tokens.
 import { InvalidValue, Values } from '../crypto/canonical.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
@@ -12,7 +12,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export type Limits = { readonly values: number; readonly value_bytes: number; readonly answer_bytes: number }
 
-/** One body after its scan. */
+/** A body after its scan. */
 export class Form {
   readonly body: Uint8Array
   readonly scan: Scan
@@ -35,7 +35,7 @@ export class Form {
     return this.scan.members.find((member) => member.name === name)
   }
 
-  /** The one of these members that is there; they exclude each other. */
+  /** The only member present out of `names`, which exclude each other. Throws Problem invalid-request. */
   oneOf(names: readonly string[]): Member {
     const there = this.scan.members.filter((member) => names.includes(member.name))
     if (there.length !== 1) {
@@ -50,14 +50,14 @@ export class Form {
 
   list(name: string): Member {
     const member = this.member(name)
-    if (member?.kind !== KIND.array) throw badRequest(name, 'an array', `${name} is no array`)
+    if (member?.kind !== KIND.array) throw badRequest(name, 'an array', `${name} is not an array`)
     return member
   }
 
   flag(name: string): boolean {
     const kind = this.member(name)?.kind
     if (kind === undefined || kind === KIND.false) return false
-    if (kind !== KIND.true) throw badRequest(name, 'true or false', `${name} is no boolean`)
+    if (kind !== KIND.true) throw badRequest(name, 'true or false', `${name} is not a boolean`)
     return true
   }
 
@@ -69,7 +69,10 @@ export class Form {
     return pathsOf(this.body, this.#paths, places)
   }
 
-  /** The text of a string place. Throws where its escapes make no Unicode: only JSON.parse sees those. */
+  /**
+   * The text of a string place. Throws where escapes are not well-formed Unicode: the scan does not check
+   * escapes.
+   */
   string(place: number): string {
     const { start, end } = this.scan
     return JSON.parse(decoder.decode(this.body.subarray(start[place], end[place])))
@@ -127,8 +130,8 @@ export function readValues(
 }
 
 /**
- * The tokens at the given places. A place that is no string counts as none of a token's form; `strict`
- * refuses it unless it is null. Throws Problem invalid-request.
+ * The tokens at the given places. A place without a string has epoch 0, like a text without the
+ * form of a token; `strict` refuses places with neither string nor null. Throws Problem invalid-request.
  */
 export function readTokens(form: Form, places: readonly number[], strict: boolean): NamedTokens {
   const count = places.length

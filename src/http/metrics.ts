@@ -1,7 +1,7 @@
-// Prometheus metrics of one node. None names an owner.
+// Prometheus metrics of a node. No metric names an owner.
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
 
-/** What the node tells when it is asked. */
+/** The node's numbers at a scrape. */
 export type NodeNumbers = {
   readonly revision: number
   readonly head: number
@@ -17,11 +17,11 @@ export type NodeNumbers = {
   /** The node whose member leads. */
   readonly leader: string | undefined
   readonly members: readonly { readonly node: string; readonly ready: boolean }[]
-  /** The part of the ledger's room that is used. */
+  /** The used part of the ledger's quota, 0 to 1. */
   readonly ledgerUsed: number
   readonly fieldMatches: readonly (readonly [path: string, count: number])[]
   readonly records: number
-  /** The keyring's root keys; one of them is active. */
+  /** The keyring's root keys; a single key is active. */
   readonly rootKeys: readonly { readonly id: string; readonly active: boolean }[]
   /** How many keys of the ledger each root key wraps. */
   readonly wrappedKeys: ReadonlyMap<string, number>

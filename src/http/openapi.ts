@@ -7,7 +7,7 @@ const ABOUT =
   'A vault for tokens that stand for sensitive values, and for secrets with a history. ' +
   'The API key alone decides the owner.'
 const REQUEST_ID = { type: 'string', pattern: '^[A-Za-z0-9._:-]{1,128}$' }
-/** What a call for tokens and secrets can meet, whatever it asks. */
+/** Problems of every call for tokens and secrets. */
 const UNAVAILABLE: readonly Slug[] = [
   'stopping',
   'not-ready',

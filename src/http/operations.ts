@@ -1,4 +1,4 @@
-// The operations of the OpenAPI document: what docs/api.md says, for machines. Requests are not checked
+// The operations of the OpenAPI document: docs/api.md for machines. Requests are not checked
 // against these schemas: bodies are checked by the scan, whose errors name the place.
 import { PROBLEMS, type Slug } from '../errors.ts'
 import { LEDGER_KINDS } from '../ledger/drivers.ts'
@@ -28,14 +28,14 @@ export type Operation = {
   /** The media type of the answer: application/json where absent. */
   readonly type?: string
   readonly answerHeaders?: Readonly<Record<string, Schema>>
-  /** Beside the problems that every operation with a key, a right or a body has. */
+  /** Beside the problems of every operation with a key, a right or a body. */
   readonly problems?: readonly Slug[]
 }
 
 const TOKEN = { type: 'string', pattern: '^tok_[1-9][0-9]{0,9}_[0-9a-hjkmnp-tv-z]{32}$' }
 const NULLABLE_TOKENS = { type: 'array', items: { ...TOKEN, type: ['string', 'null'] } }
 const LIMIT = 'More than the configured limit of values a request is 413 too-many-values.'
-/** Any string may be asked for: a string that is no token of the caller is not found. */
+/** Any string may be asked for: a string other than a token of the caller is not found. */
 const ASKED_TOKENS = { type: 'array', items: { type: ['string', 'null'] }, description: LIMIT }
 const EPOCH = { type: 'integer', minimum: 1 }
 const SCALAR = {

@@ -1,12 +1,12 @@
-// The paths that are registered, and their methods: for requests that no route takes.
+// The registered paths and their methods: for requests without a route.
 
-/** A pattern of Fastify as a regular expression over paths as they are routed. */
+/** A pattern of Fastify as a regular expression over routed paths. */
 function patternOf(path: string): RegExp {
   const source = path.replaceAll('.', '\\.').replace(/\*$/, '.*').replace(/:\w+/g, '[^/]+')
   return new RegExp(`^${source}$`)
 }
 
-/** Paths and their methods, for requests that no route takes. */
+/** Paths, with their methods and whether they need a key. */
 export class PathMethods {
   readonly #paths = new Map<
     string,

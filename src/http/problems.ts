@@ -1,4 +1,4 @@
-// Errors on the wire: RFC 9457 problems, every one out of the table in errors.ts.
+// Errors on the wire: RFC 9457 problems, all out of the table in errors.ts.
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -20,7 +20,8 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
 }
 
 /**
- * The answer to what is no HTTP request, or takes too long to become one: there is no request to reply to.
+ * Answers bytes that are not an HTTP request, or a request that takes too long to arrive: Fastify has no
+ * reply for either.
  */
 export function refuseRaw(error: Error, socket: Socket): void {
   const code = errorCode(error)
@@ -61,7 +62,7 @@ export function problemPage(slug: string): string | undefined {
   return JSON.stringify({ type: `/problems/${slug}`, title, status, about, members })
 }
 
-/** What a caller is told of an error; undefined where it is a fault of ours, to be logged. */
+/** The problem for the caller; undefined where the error is an internal fault, to be logged. */
 export function toProblem(error: unknown): Problem | undefined {
   if (error instanceof Problem) return error
   if (error instanceof UnknownOutcome) {

@@ -1,7 +1,7 @@
 // Query parameters: an unknown, repeated or senseless parameter is refused by its name.
 import { badRequest } from './problems.ts'
 
-/** The values that a parameter may have; `expected` says the pattern in words. */
+/** The valid values of a parameter; `expected` says the pattern in words. */
 export type Parameter = { readonly is: RegExp; readonly expected: string }
 
 /** Parameters by name. Throws Problem invalid-request. */

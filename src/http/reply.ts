@@ -1,4 +1,4 @@
-// Answers of handlers on the wire; those of problems are in problems.ts.
+// Results of handlers on the wire. Problems are sent by problems.ts.
 import type { FastifyReply } from 'fastify'
 import type { Result } from './route.ts'
 

@@ -1,4 +1,4 @@
-// A row of the table of routes: what a route is, and what its handler gets and returns.
+// A row of the table of routes: a route, the arguments of its handler, and the result.
 import type { FastifyRequest } from 'fastify'
 import type { EventFields, EventName } from '../events/log.ts'
 import type { Identity, Right } from './auth.ts'
@@ -15,7 +15,7 @@ export type NodeStatus = {
   status(): Record<string, unknown>
 }
 
-/** The instances that handlers work with. */
+/** The instances behind the handlers. */
 export type Context = {
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -26,7 +26,7 @@ export type Context = {
   readonly openApi: string
 }
 
-/** What a handler returns: the answer, and what the event of the route says. */
+/** The result of a handler: the answer, and the fields of the route's event. */
 export type Result = {
   /** JSON, unless `type` says otherwise. */
   readonly body: string | Buffer
@@ -40,19 +40,19 @@ export type Result = {
 
 type Common = {
   readonly method: 'GET' | 'POST' | 'PUT'
-  /** Fastify's pattern. GET has HEAD with it. */
+  /** Fastify's pattern. GET includes HEAD. */
   readonly path: string
   readonly operation: Operation
   readonly event?: EventName
 }
 
-/** A route that needs no key. */
+/** A route without a key. */
 type OpenRoute = Common & {
   readonly open: true
   readonly handle: (context: Context, request: FastifyRequest) => Result | Promise<Result>
 }
 
-/** A route that needs a key, and a right of the key unless `right` is undefined. */
+/** A route with a key; `right` undefined: any key. */
 type KeyRoute = Common & {
   readonly open: false
   readonly right: Right | undefined

@@ -22,23 +22,23 @@ import { badRequest } from './problems.ts'
 import { readQuery } from './query.ts'
 import type { Services } from './services.ts'
 
-/** A request that writes. */
+/** A request to create or update. */
 export type SecretWrite = {
   readonly caller: Caller
   readonly idempotencyKey: string | undefined
   readonly asked: AskedRequest
-  /** With its query, which is checked after the receipt. */
+  /** With the query, to be checked after the receipt. */
   readonly url: string
   /** The fault of the media type or of the bytes of the body: thrown after the faults of query and name. */
   readonly fault: Problem | undefined
 }
 
-/** What a write is answered with. */
+/** The answer to a write. */
 export type WriteAnswer = {
   readonly body: string
   readonly etag: string | undefined
   readonly written: WriteResult
-  /** Versions that were written. */
+  /** How many versions were written. */
   readonly count: number
 }
 
@@ -154,7 +154,7 @@ export class SecretCalls {
     return JSON.stringify({ names: names.slice(0, most), next })
   }
 
-  /** Throws Problem refs-not-found with all that are missing. */
+  /** Throws Problem refs-not-found with all missing references. */
   async resolve(owner: string, body: Uint8Array): Promise<{ body: string; count: number }> {
     const json = await this.#json(body)
     checkMembers(json, '', ['refs'], ['at'])
@@ -162,7 +162,7 @@ export class SecretCalls {
     const refs = texts.map((ref, i): Reference => {
       const parsed = typeof ref === 'string' ? parseReference(ref) : undefined
       if (!parsed)
-        throw badRequest(`refs[${i}]`, 'coffer://<name> or coffer://<name>@<version>', 'no reference')
+        throw badRequest(`refs[${i}]`, 'coffer://<name> or coffer://<name>@<version>', 'the text is not a reference')
       return parsed
     })
     const at = json.at === undefined ? undefined : instantOf(json.at)
@@ -178,7 +178,7 @@ export class SecretCalls {
     return { body: this.#bounded(answer), count: values.length }
   }
 
-  /** The scan refuses what JSON.parse lets through: a member twice, bottomless nesting. */
+  /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
   async #json(body: Uint8Array): Promise<Json> {
     await this.#scanner.scan(body, NO_PATHS, UNLIMITED)
     const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
@@ -242,7 +242,7 @@ function newSecret(json: Json, path: string): NewSecret {
 }
 
 function checkName(name: string, path: string): void {
-  if (!isSecretName(name)) throw badRequest(path, SECRET_NAME_RULE, 'this is no name of a secret')
+  if (!isSecretName(name)) throw badRequest(path, SECRET_NAME_RULE, 'the text is not a name of a secret')
 }
 
 function secretValue(value: unknown, path: string): Buffer {
@@ -256,17 +256,17 @@ function secretValue(value: unknown, path: string): Buffer {
 
 function objectOf(json: unknown, path: string): Json {
   if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw badRequest(path, 'an object', 'this is no object')
+    throw badRequest(path, 'an object', 'the value is not an object')
   return json as Json // just checked
 }
 
 function listOf(json: unknown, path: string, most: number, what: string): readonly unknown[] {
-  if (!Array.isArray(json)) throw badRequest(path, 'an array', `${path} is no array`)
+  if (!Array.isArray(json)) throw badRequest(path, 'an array', `${path} is not an array`)
   if (json.length > most) throw new Problem('too-many-values', `more than ${most} ${what} in one request`)
   return json
 }
 
-/** All of `needed` are there, and nothing beside them and `others`. */
+/** Checks that all of `needed` are present, and nothing beside `needed` and `others`. */
 function checkMembers(
   json: Json,
   path: string,
@@ -285,7 +285,7 @@ function checkMembers(
 function instantOf(value: unknown): number {
   const instant = typeof value === 'string' ? parseInstant(value) : undefined
   if (instant === undefined)
-    throw badRequest('at', 'an instant, like 2026-01-31T12:00:00Z', '`at` is no instant')
+    throw badRequest('at', 'an instant, like 2026-01-31T12:00:00Z', '`at` is not an instant')
   return instant
 }
 

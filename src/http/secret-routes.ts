@@ -1,4 +1,4 @@
-// Handlers of the routes of secrets: the parts of a request that the calls need, and their results.
+// Handlers of the routes of secrets: the parts of a request for the calls, and their results.
 import type { FastifyRequest } from 'fastify'
 import type { Problem } from '../errors.ts'
 import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'

@@ -4,8 +4,8 @@ import type { SecretService } from '../secrets/secrets.ts'
 import type { TokenService } from '../tokens/tokens.ts'
 
 /**
- * Handed in as a function that throws Problem `not-ready` while the node starts: a call asks when it needs
- * them.
+ * Handed in as a function, which throws Problem `not-ready` while the node starts: a call asks for the
+ * services after the form of the request has been checked.
  */
 export type Services = {
   readonly tokens: Pick<TokenService, 'tokenize' | 'detokenize' | 'retokenize' | 'rotate' | 'epochs'>

@@ -1,11 +1,11 @@
-// Request targets as the router takes them: a path, with the name of a secret as one segment.
+// Request targets for the router: a path, with the name of a secret as one segment.
 import { endOfPath } from './query.ts'
 
 const SECRETS = '/secrets/'
 const HISTORY = '/history'
 /**
- * Of targets without a path, such as `*` and those of CONNECT: no route has the path, and no request can send
- * it.
+ * Of targets without a path, such as `*` and those of CONNECT: no route has the path, and no request can
+ * contain a space.
  */
 export const NO_PATH = '/ '
 /** `http://host:port` of a target in absolute form (RFC 9112, 3.2.2). */
@@ -13,8 +13,8 @@ const AUTHORITY = /^https?:\/\/[^/?#]*/i
 
 /**
  * The path and query of a request target. Slashes within the name of a secret become `%2F`, so that
- * `/secrets/a/b/history` is routed like `/secrets/a%2Fb/history`. An empty name becomes `%2F`: a name without
- * a valid form that is routed all the same.
+ * `/secrets/a/b/history` is routed like `/secrets/a%2Fb/history`. An empty name becomes `%2F`: an invalid
+ * name, with a route all the same.
  */
 export function routedTarget(target: string): string {
   let url = target

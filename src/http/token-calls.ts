@@ -44,7 +44,7 @@ export class TokenCalls {
   readonly #detokenizePaths: Paths
   readonly #tokensPaths = new Paths(['tokens[]'])
   readonly #rotatePaths = new Paths(['to'])
-  /** Matches of each configured field, and records seen: a field that never matches is probably a mistake. */
+  /** Matches of each configured field, and records seen: a field without matches is probably a mistake. */
   readonly fieldMatches: Float64Array
   records = 0
 
@@ -205,10 +205,10 @@ export class TokenCalls {
   async rotate(owner: string, body: Uint8Array): Promise<RotateAnswer> {
     const form = await this.#form(body, this.#rotatePaths, ['to'], 0)
     const expected = 'the number of the epoch to open: a positive integer'
-    if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is no number')
+    if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is not a number')
     const { start, end } = form.scan
     const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
-    if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is no positive integer')
+    if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is not a positive integer')
     const { epoch, rotated, revision } = await this.#services().tokens.rotate(owner, to)
     return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
   }
@@ -250,7 +250,7 @@ export class TokenCalls {
     return this.#scanner.close()
   }
 
-  /** Configured fields that no record has matched so far. */
+  /** Configured fields without a match so far. */
   unmatched(): string[] {
     return this.#fields.filter((_, i) => this.fieldMatches[i] === 0)
   }
@@ -263,8 +263,8 @@ function placesFrom(form: Form, leaf: number): number[] {
 }
 
 /**
- * Which of the places asked for a token that was not found. A null asks for nothing; where `epochs` are given
- * (0 for what is not of a token's form), neither does what is no token.
+ * Indices of the tokens that were not found. A null is not a token; where `epochs` are given, neither is a
+ * text with epoch 0 (without a token's form).
  */
 function notFound(form: Form, places: readonly number[], index: Int32Array, epochs?: Float64Array): number[] {
   const lost: number[] = []
