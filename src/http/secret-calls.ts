@@ -162,7 +162,11 @@ export class SecretCalls {
     const refs = texts.map((ref, i): Reference => {
       const parsed = typeof ref === 'string' ? parseReference(ref) : undefined
       if (!parsed)
-        throw badRequest(`refs[${i}]`, 'coffer://<name> or coffer://<name>@<version>', 'the text is not a reference')
+        throw badRequest(
+          `refs[${i}]`,
+          'coffer://<name> or coffer://<name>@<version>',
+          'the text is not a reference',
+        )
       return parsed
     })
     const at = json.at === undefined ? undefined : instantOf(json.at)
