@@ -1,5 +1,5 @@
-// Texts that both sides of the API must read alike: ids, names of secrets, references, instants; and the
-// limits of secrets (docs/secrets.md).
+// Texts that both sides of the API must read alike: ids, names of secrets, references, instants, kinds of
+// ledger; and the limits of secrets (docs/secrets.md).
 
 /** Bytes of UTF-8 in the value of a secret. */
 export const SECRET_VALUE_BYTES = 64 * 1024
@@ -19,6 +19,10 @@ const WHOLE_ID = new RegExp(`^${ID}$`)
 export function isId(text: string): boolean {
   return WHOLE_ID.test(text)
 }
+
+/** Kinds of ledger, as the configuration and `GET /status` name them. */
+export const LEDGER_KINDS = ['embedded', 'etcd'] as const
+export type LedgerKind = (typeof LEDGER_KINDS)[number]
 
 export const SECRET_NAME_LENGTH = 256
 /** The rule for names in words, for errors. */

@@ -1,5 +1,6 @@
 // The HTTP side: request ids, authentication, the order of checks, the routes, problems, metrics.
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
@@ -12,7 +13,7 @@ import { newListener, type TlsFiles } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
 import { PathMethods } from './path-methods.ts'
-import { badRequest, refuseRaw, sendProblem, toProblem } from './problems.ts'
+import { badRequest, refuseRaw, sendProblem } from './problems.ts'
 import { pathOf, readQuery } from './query.ts'
 import { sendResult } from './reply.ts'
 import type { Context, NodeStatus, Route } from './route.ts'
@@ -42,7 +43,9 @@ type AppOptions = {
   readonly log: Logger
   readonly version: string
   readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
-  readonly tls?: TlsFiles
+  readonly tls: TlsFiles | undefined
+  /** The problem for an error of the services; undefined where the error is an internal fault. */
+  readonly problemOf: (error: unknown) => Problem | undefined
   /** Called when a request has met a broken invariant: the node ends. */
   readonly fatal: (error: Error) => void
 }
@@ -68,6 +71,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     const row = config?.row
     for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
   })
+  app.decorate('otherServers', [])
   const closing = drainOnClose(app)
   // Before the plugins: a plugin keeps the handlers that are set when the plugin is registered.
   app.setErrorHandler((error, request, reply) => refuse(options, paths, { error, request, reply }))
@@ -131,10 +135,17 @@ function newServer(options: AppOptions): FastifyInstance {
  */
 function drainOnClose(app: FastifyInstance): () => boolean {
   let closing = false
+  let closed: Promise<unknown> | undefined
   app.addHook('preClose', async () => {
     closing = true
-    const cut = setTimeout(() => app.server.closeAllConnections(), DRAIN_MS)
-    app.server.once('close', () => clearTimeout(cut))
+    closed = Promise.all(app.otherServers.map((server) => once(server.close(), 'close')))
+    for (const server of [app.server, ...app.otherServers]) {
+      const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
+      server.once('close', () => clearTimeout(cut))
+    }
+  })
+  app.addHook('onClose', async () => {
+    await closed
   })
   app.addHook('onSend', (_request, reply, _payload, done) => {
     if (closing) reply.header('connection', 'close')
@@ -198,11 +209,11 @@ function isOpen(request: FastifyRequest, paths: PathMethods): boolean {
 type Refused = { readonly error: unknown; readonly request: FastifyRequest; readonly reply: FastifyReply }
 
 function refuse(
-  { log, fatal, events }: AppOptions,
+  { log, fatal, events, problemOf }: AppOptions,
   paths: PathMethods,
   { error, request, reply }: Refused,
 ): FastifyReply {
-  let problem = toProblem(error) ?? fastifyProblem(error)
+  let problem = problemOf(error) ?? fastifyProblem(error)
   if (!problem) {
     log.error({ request: request.id, error: String((error as Error).stack ?? error) }, 'internal error')
     problem = new Problem('internal', 'a fault of ours: the log has it under this request id')

@@ -1,7 +1,13 @@
-// The server of node:http under Fastify: half-close, `Expect` and CONNECT as the contract has them.
+// The servers of node:http under Fastify, one for each address: half-close, `Expect` and CONNECT as the
+// contract has them.
+import { once } from 'node:events'
 import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { Socket } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import { assert } from '../assert.ts'
+import type { Logger } from '../log.ts'
+import { refuseRaw } from './problems.ts'
 
 export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
 
@@ -29,4 +35,38 @@ export function newListener(listener: RequestListener, tls: TlsFiles | undefined
     listener(request, response)
   })
   return server
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The servers of the addresses after the first. Closed with the app. */
+    otherServers: Server[]
+  }
+}
+
+type Listening = { readonly port: number; readonly tls: TlsFiles | undefined; readonly log: Logger }
+
+/**
+ * A host name may have several addresses, as `localhost` has. Fastify listens on the first; the others get
+ * whole servers with the same routes and the same port. One of the others that cannot be listened on is
+ * logged. Throws errors of the system for the first address.
+ */
+export async function listenOn(
+  app: FastifyInstance,
+  [first, ...others]: readonly string[],
+  { port, tls, log }: Listening,
+): Promise<void> {
+  await app.listen({ host: first, port })
+  const bound = app.server.address()
+  assert(bound !== null && typeof bound === 'object', 'a server that listens on a port has an address')
+  for (const host of others) {
+    const server = newListener(app.routing, tls)
+    server.on('clientError', refuseRaw)
+    try {
+      await once(server.listen({ host, port: bound.port }), 'listening')
+      app.otherServers.push(server)
+    } catch (error) {
+      log.warn({ host, error: String(error) }, 'an address of the host cannot be listened on')
+    }
+  }
 }

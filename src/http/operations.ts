@@ -1,8 +1,8 @@
 // The operations of the OpenAPI document: docs/api.md for machines. Requests are not checked
 // against these schemas: bodies are checked by the scan, whose errors name the place.
 import { PROBLEMS, type Slug } from '../errors.ts'
-import { LEDGER_KINDS } from '../ledger/drivers.ts'
 import {
+  LEDGER_KINDS,
   NAME_PART,
   REFERENCE_PATTERN,
   REFS_A_REQUEST,

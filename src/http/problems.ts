@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
-import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import { drain, isDraining } from './body.ts'
 
 export function badRequest(path: string, expected: string, detail: string): Problem {
@@ -60,19 +59,4 @@ export function problemPage(slug: string): string | undefined {
   if (!Object.hasOwn(PROBLEMS, slug)) return undefined
   const { status, title, about, members } = PROBLEMS[slug as Slug] // just checked to be in the table
   return JSON.stringify({ type: `/problems/${slug}`, title, status, about, members })
-}
-
-/** The problem for the caller; undefined where the error is an internal fault, to be logged. */
-export function toProblem(error: unknown): Problem | undefined {
-  if (error instanceof Problem) return error
-  if (error instanceof UnknownOutcome) {
-    return new Problem('no-quorum', 'the outcome is unknown', { outcome: 'unknown' })
-  }
-  if (error instanceof LedgerUnavailable) {
-    if (error.reason === 'closed') return new Problem('stopping', 'the node is stopping')
-    if (error.reason === 'no-quorum')
-      return new Problem('no-quorum', error.message, { outcome: 'not-applied' })
-    return new Problem(error.reason, error.message)
-  }
-  return undefined
 }

@@ -3,10 +3,9 @@
 // lmdb nor gRPC.
 import { mkdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import type { LedgerKind } from '../wire.ts'
 import { CheckedLedger } from './checked.ts'
 import type { Ledger } from './ledger.ts'
-
-export type LedgerKind = 'embedded' | 'etcd'
 
 /** Absolute paths of PEM files. */
 export type TlsFiles = { readonly ca: string; readonly cert: string; readonly key: string }
@@ -85,9 +84,6 @@ export const DRIVERS: Readonly<Record<LedgerKind, LedgerDriver>> = {
     },
   },
 }
-
-// Object.keys forgets the type; the keys of a Record<LedgerKind, …> are all kinds.
-export const LEDGER_KINDS = Object.keys(DRIVERS) as readonly LedgerKind[]
 
 /**
  * Opens the ledger of a node, without asking a ledger behind a network anything yet. Throws the errors of

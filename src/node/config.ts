@@ -2,15 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { errorCode, OperatorError } from '../errors.ts'
-import {
-  DRIVERS,
-  LEDGER_KINDS,
-  type LedgerKind,
-  type LedgerSetting,
-  type LedgerSettings,
-  type MemberSettings,
-} from '../ledger/drivers.ts'
-import { isId } from '../wire.ts'
+import { DRIVERS, type LedgerSetting, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
+import { isId, LEDGER_KINDS, type LedgerKind } from '../wire.ts'
 import { isLoopback, splitListen } from './address.ts'
 import { type ConfigFault, ConfigValue } from './config-value.ts'
 import { readYaml } from './yaml.ts'

@@ -1,12 +1,15 @@
 // The start of a node: every part is opened in order, and closed in reverse. The node listens before the
 // replica is open, and becomes ready in the background (ready.ts).
+import { lookup } from 'node:dns/promises'
 import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
+import { assert } from '../assert.ts'
 import { type Clock, systemClock } from '../clock.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { buildApp } from '../http/app.ts'
+import { listenOn } from '../http/listener.ts'
 import { Metrics } from '../http/metrics.ts'
 import { SecretCalls } from '../http/secret-calls.ts'
 import { TokenCalls } from '../http/token-calls.ts'
@@ -19,6 +22,7 @@ import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { openLedger, readKeyring, StartError } from './open.ts'
 import { Probe } from './probe.ts'
+import { problemOf } from './problems.ts'
 import { becomeReady } from './ready.ts'
 import { reload } from './reload.ts'
 import { closeAll, type RunningNode, runningNode } from './running-node.ts'
@@ -159,6 +163,7 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   closers.push(() => secrets.close())
   const probe = new Probe(node, tokens)
   closers.push(() => probe.close())
+  const tls = readTls(config)
   const app = await buildApp({
     keys: apiKeys,
     tokens,
@@ -169,16 +174,24 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
     log,
     version: VERSION,
     limits,
-    ...readTls(config),
+    tls,
+    problemOf,
     fatal: node.fail,
   })
   closers.push(() => app.close())
-  await app.listen({ host: listen.host, port: listen.port })
+  await listenOn(app, await addressesOf(listen.host), { port: listen.port, tls, log })
   return { app, probe }
 }
 
-function readTls({ tls }: Config): { tls?: { cert: Buffer; key: Buffer } } {
-  return tls ? { tls: { cert: readFileSync(tls.cert), key: readFileSync(tls.key) } } : {}
+/** Throws errors of the system where the name is unknown. */
+async function addressesOf(host: string): Promise<string[]> {
+  const found = await lookup(host, { all: true })
+  assert(found.length > 0, 'a name that is found has an address')
+  return [...new Set(found.map(({ address }) => address))]
+}
+
+function readTls({ tls }: Config): { cert: Buffer; key: Buffer } | undefined {
+  return tls && { cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
 }
 
 /** The origin of the listening node, with the actual port where the configuration has port 0. */

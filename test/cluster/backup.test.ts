@@ -55,15 +55,16 @@ describe('a vault moves from one node to three', () => {
       const child = spawnCoffer(['restore', backup, '--config', cluster.configs[1]])
       const ended = once(child, 'exit')
       try {
-        const look = (): number[] | undefined => {
+        // With one member there is no quorum yet, so nothing of the restore can be done.
+        const look = (): boolean => {
           assert.equal(child.exitCode, null)
-          return pids().length === 3 ? pids() : undefined
+          return pids().length > 0
         }
-        const members = await until('three members', look, 30_000)
+        await until('a member', look, 30_000)
         child.kill(signal)
         const [code] = await ended
         assert.equal(code, signal === 'SIGINT' ? 130 : null)
-        await until('the members are gone', () => members.every((pid) => !isAlive(pid)))
+        await until('the members are gone', () => pids().length === 0)
       } finally {
         child.kill('SIGKILL')
       }

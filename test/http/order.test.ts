@@ -17,6 +17,7 @@ import { SecretCalls } from '../../src/http/secret-calls.ts'
 import type { Services } from '../../src/http/services.ts'
 import { TokenCalls } from '../../src/http/token-calls.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
+import { problemOf } from '../../src/server/problems.ts'
 import { KEY_A, until } from './vault.ts'
 
 type State = 'ready' | 'not-ready' | 'stopping'
@@ -166,6 +167,8 @@ async function listen(state: State): Promise<FastifyInstance> {
     log: { error: assert.fail, warn: assert.fail, info: () => undefined },
     version: '0',
     limits: DEFAULT_LIMITS,
+    tls: undefined,
+    problemOf,
     fatal: assert.fail,
   })
   await app.listen({ host: '127.0.0.1', port: 0 })

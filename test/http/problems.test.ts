@@ -18,6 +18,7 @@ import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { DamagedReplica } from '../../src/replica/store.ts'
+import { problemOf } from '../../src/server/problems.ts'
 import { KEY_A } from './vault.ts'
 
 const CANARY = 'c4n4ry-in-a-message'
@@ -56,6 +57,8 @@ async function over(
     log: { ...SILENT, error: log, warn: log },
     version: '0',
     limits: DEFAULT_LIMITS,
+    tls: undefined,
+    problemOf,
     fatal: (reason) => told.fatal.push(reason),
   })
   try {
