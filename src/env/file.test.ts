@@ -315,13 +315,23 @@ function agreed(text: string): Values | undefined {
   }
 }
 
+/** undefined where a value that ends in a backslash would be read on to a quote of a later value. */
+function expandUnlessRefused(text: string, secrets: Values): string | undefined {
+  try {
+    return expand(text, secrets)
+  } catch (error) {
+    assert.match(String(error), /no quotes let both Node and dotenv read the value/)
+    return undefined
+  }
+}
+
 test('there and back: any file', (t) => {
   const random = seeded()
   t.diagnostic(`COFFER_SEED=${random.seed}`)
   const there: Values = { 'there/x': "it's\n#2 $A", 'there/x@2': '' }
   const resolved = (value = ''): string | undefined =>
     value.startsWith('coffer://') ? there[value.slice('coffer://'.length)] : value
-  const taken = { files: 0, values: 0 }
+  const taken = { files: 0, values: 0, refused: 0 }
   for (let run = 0; run < 2_000; run++) {
     const { text, encrypted, keys } = make(random)
     const which = `COFFER_SEED=${random.seed}, run ${run}: ${JSON.stringify(text)}`
@@ -334,14 +344,12 @@ test('there and back: any file', (t) => {
     assert.equal(result.text, encrypted, which)
     assert.deepEqual(Object.keys(values).sort(), keys.sort(), which)
     const expected = Object.entries(values).map(([key, value]) => [key, resolved(value)])
-    assert.deepEqual(
-      read(expand(encrypted, { ...there, ...result.secrets })),
-      Object.fromEntries(expected),
-      which,
-    )
+    const expanded = expandUnlessRefused(encrypted, { ...there, ...result.secrets })
+    if (expanded === undefined) taken.refused++
+    else assert.deepEqual(read(expanded), Object.fromEntries(expected), which)
     assert.deepEqual(encrypt(encrypted), { text: encrypted, secrets: {} }, which)
     taken.files++
     taken.values += Object.keys(result.secrets).length
   }
-  assert.ok(taken.files >= 200 && taken.values >= 500, JSON.stringify(taken))
+  assert.ok(taken.files >= 200 && taken.values >= 500 && taken.refused <= 5, JSON.stringify(taken))
 })
