@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { Problem } from '../errors.ts'
 import { KIND, type Kind } from './matches.ts'
 import { memberPath, Paths } from './paths.ts'
 import { LEVELS_MAX, MEMBERS_MAX, pathsOf, type Scan, scan } from './scan.ts'
 
-const FHIR = '/work/shared/data/synthea/fhir'
+const FHIR = join(import.meta.dirname, '../../../shared/data/synthea/fhir')
 const NONE = new Paths([])
 const NOT_JSON = new RegExp(
   [
