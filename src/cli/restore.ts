@@ -7,6 +7,7 @@ import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
+import type { Ledger } from '../ledger/ledger.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import { lockStopped } from './local/node-process.ts'
@@ -138,9 +139,13 @@ async function restoreInto(nodes: readonly Config[], file: string, backup: Verif
   ])
   const progress = await startProgress({ label: 'restoring', unit: 'entries', total: backup.entries })
   let members: TemporaryMembers | undefined
+  const opening = Promise.withResolvers<Ledger>()
+  opening.promise.catch(() => undefined) // the await below reports the error
+  const endWork = (): Promise<void> => opening.promise.then((ledger) => ledger.close())
   try {
-    members = TemporaryMembers.start(nodes, (text) => progress.note(text))
-    const ledger = await openLedger(nodes[0])
+    members = TemporaryMembers.start(nodes, (text) => progress.note(text), endWork)
+    opening.resolve(openLedger(nodes[0]))
+    const ledger = await opening.promise
     try {
       return await restoreBackup({
         ledger,

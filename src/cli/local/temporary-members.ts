@@ -10,17 +10,25 @@ type NodeMember = { readonly node: string; readonly member: Member }
 
 export class TemporaryMembers {
   readonly #members: readonly NodeMember[]
-  readonly #interrupted = (signal: NodeJS.Signals): void => {
-    void this.stop().finally(() => process.exit(128 + constants.signals[signal]))
-  }
+  readonly #endWork: () => Promise<void>
+  #exiting = false
+  readonly #interrupted = (signal: NodeJS.Signals): void => void this.#exit(signal)
 
-  private constructor(members: readonly NodeMember[]) {
+  private constructor(members: readonly NodeMember[], endWork: () => Promise<void>) {
     this.#members = members
+    this.#endWork = endWork
     if (members.length > 0) process.on('SIGINT', this.#interrupted).on('SIGTERM', this.#interrupted)
   }
 
-  /** Starts the members of the nodes, if any; `report` gets lines for a person. Throws NoEtcd. */
-  static start(nodes: readonly Config[], report: (text: string) => void): TemporaryMembers {
+  /**
+   * Starts the members of the nodes, if any; `report` gets lines for a person. SIGINT and SIGTERM call
+   * `endWork`, stop the members and end the process. Throws NoEtcd.
+   */
+  static start(
+    nodes: readonly Config[],
+    report: (text: string) => void,
+    endWork: () => Promise<void> = async () => undefined,
+  ): TemporaryMembers {
     const found = nodes.flatMap((config) => {
       const { ledger } = config
       if (!ledger.member) return []
@@ -37,6 +45,7 @@ export class TemporaryMembers {
           changed: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
         }),
       })),
+      endWork,
     )
   }
 
@@ -47,10 +56,28 @@ export class TemporaryMembers {
     )
   }
 
+  /** The work ends first: while members stop in turn, the others still have quorum. */
+  async #exit(signal: NodeJS.Signals): Promise<void> {
+    if (this.#exiting) return
+    this.#exiting = true
+    try {
+      await Promise.allSettled([this.#endWork()]) // a ledger that could not be opened has no work
+      await this.#stopMembers()
+    } finally {
+      process.exit(128 + constants.signals[signal])
+    }
+  }
+
+  /** After a signal: never resolves, because the process ends with the members. */
+  async stop(): Promise<void> {
+    if (this.#exiting) return new Promise(() => undefined)
+    await this.#stopMembers()
+  }
+
   /**
    * One member after the other: a leader hands over before its end, which fails after 7 s if all end at once.
    */
-  async stop(): Promise<void> {
+  async #stopMembers(): Promise<void> {
     for (const { member } of this.#members) await member.stop()
     process.off('SIGINT', this.#interrupted).off('SIGTERM', this.#interrupted)
   }
