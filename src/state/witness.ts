@@ -7,10 +7,11 @@
 // Of keys and versions two witnesses are kept: the last one put, and the last one created. Both histories may
 // rewrap the same old key, and the last put alone would then hide every key and version created before it.
 //
-// A ledger that passes has all that was created here and every rotation. Not noticed are rewraps that the
-// other history made as well, puts of `node/` and `receipt/`, and receipts removed: nothing that a caller was
-// told. Entries that the other history created at revisions up to the cursor would be missing here then; a
-// commit over one of those is refused by an entry which is not here after a barrier (replica/commit.ts).
+// A ledger that passes has all that was created here, and every rotation. Not noticed is a copy without the
+// last rewraps, in which the same keys were rewrapped again after the cursor, and a copy without the last puts
+// of `node/` and `receipt/`: nothing that a caller was told is lost then. But the entries that the other
+// history has at revisions up to the cursor are missing here. A commit shows that: its guard is refused by an
+// entry which is not here (replica/commit.ts).
 import { hash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
@@ -127,12 +128,16 @@ function immutablePart(entry: Entry, value: Uint8Array): string {
   }
 }
 
-/** Why a ledger in which the key of the witness was found is another one; undefined where it may be the same. */
-export function contradiction(witness: Witness, found: FoundEntry): string | undefined {
+/**
+ * Why a ledger in which the key of the witness was found is another one than the ledger applied up to
+ * `cursor`; undefined where the ledger may be the same.
+ */
+export function contradiction(witness: Witness, found: FoundEntry, cursor: number): string | undefined {
   const { key, revision, created } = witness
   if (found.value !== null && found.created === created) {
     if (found.revision === revision && crc32(found.value) === witness.crc) return undefined
-    if (found.revision > revision && isContinued(witness, found.value)) return undefined
+    // A later put up to the cursor would have been applied here, and be the witness.
+    if (found.revision > Math.max(revision, cursor) && isContinued(witness, found.value)) return undefined
   }
   const name = parseKey(key)
   assert(name, 'a witness has a key of ours')
