@@ -19,7 +19,7 @@ import {
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { ledgerKey } from '../state/ledger-keys.ts'
+import { ledgerKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { BackupError, verifyBackup, writeBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
@@ -95,7 +95,7 @@ async function restored(bytes: Uint8Array, ledger: Ledger, clock: Clock = system
 /** Key to bytes, without revisions. */
 async function entriesOf(ledger: Ledger): Promise<Map<string, string>> {
   const entries = new Map<string, string>()
-  for await (const { key, value } of (await ledger.snapshot()).entries) {
+  for await (const { key, value } of (await ledger.snapshot(snapshotRanges([]))).entries) {
     entries.set(key, Buffer.from(value).toString('hex'))
   }
   return entries
@@ -206,8 +206,8 @@ test('history that is gone while it is read ends a backup, and is no end of a re
   const { bytes } = await backupOf(source)
   const compacting = (ledger: Ledger, times: number): Ledger => {
     const snapshot = ledger.snapshot.bind(ledger)
-    ledger.snapshot = async () => {
-      const { revision, entries } = await snapshot()
+    ledger.snapshot = async (ranges) => {
+      const { revision, entries } = await snapshot(ranges)
       return { revision, entries: times-- > 0 ? cut(entries) : entries }
     }
     return ledger

@@ -4,7 +4,7 @@ import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
-import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import { EntryDigest } from './entry-digest.ts'
 import {
@@ -51,7 +51,7 @@ export async function writeBackup(options: BackupOptions): Promise<WrittenBackup
 
 async function write({ ledger, sink, clock, progress }: BackupOptions): Promise<WrittenBackup> {
   const { identity, format } = await readGenesis(ledger)
-  const { revision, entries } = await ledger.snapshot()
+  const { revision, entries } = await ledger.snapshot(snapshotRanges([]))
   const head = { revision, identity, format, madeAt: new Date(clock.now()).toISOString() }
   const writer = new BackupWriter(sink)
   await writer.head(head)

@@ -15,7 +15,7 @@ import {
   UnknownOutcome,
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { retry } from '../waiting.ts'
 import { BackupError, type VerifiedBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
@@ -80,13 +80,15 @@ async function refuseUnlessEmpty({ ledger, open, clock }: RestoreOptions): Promi
 
 async function keysOf(ledger: Ledger): Promise<Set<string>> {
   const keys = new Set<string>()
-  for await (const { key } of (await ledger.snapshot()).entries) if (parseKey(key)) keys.add(key)
+  for await (const { key } of (await ledger.snapshot(snapshotRanges([]))).entries)
+    if (parseKey(key)) keys.add(key)
   return keys
 }
 
 async function digestOf(ledger: Ledger): Promise<EntryDigest> {
   const digest = new EntryDigest()
-  for await (const { key, value } of (await ledger.snapshot()).entries) digest.add(key, value)
+  for await (const { key, value } of (await ledger.snapshot(snapshotRanges([]))).entries)
+    digest.add(key, value)
   return digest
 }
 

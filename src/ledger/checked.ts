@@ -8,11 +8,12 @@ import {
   type Found,
   type Health,
   KEY_BYTES,
-  type Known,
+  type KeyRange,
   type Ledger,
   LedgerUnavailable,
   type Reader,
   type Revision,
+  type Snapshot,
   type SnapshotEntry,
 } from './ledger.ts'
 
@@ -56,17 +57,20 @@ export class CheckedLedger implements Ledger {
     for await (const revision of this.#driver.follow(after, signal)) {
       assert(revision.revision === last + 1, `the ledger went from revision ${last} to ${revision.revision}`)
       assert(revision.puts.length > 0, 'a revision puts something')
+      for (const { value, created } of revision.puts) {
+        assert(value !== null || created === 0, 'a removed key has no creation')
+        assert(value === null || (created >= 1 && created <= revision.revision), 'a key is created once')
+      }
       last = revision.revision
       yield revision
     }
   }
 
-  async snapshot(
-    known: readonly Known[] = [],
-  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
     this.#open()
-    const { revision, entries } = await this.#driver.snapshot(known)
-    return { revision, entries: checkEntries(revision, entries) }
+    for (const range of ranges) checkRange(range)
+    const { revision, entries } = await this.#driver.snapshot(ranges)
+    return { revision, entries: checkEntries(entries, revision, ranges) }
   }
 
   checkConnections(check: (reader: Reader) => Promise<void>): void {
@@ -93,18 +97,42 @@ export class CheckedLedger implements Ledger {
   }
 }
 
+/** A range, and its known parts: ascending, apart and within the range. */
+function checkRange({ from, to, largest, known = [] }: KeyRange): void {
+  assert(to === '' || from < to, 'a range has room for a key')
+  assert(largest > 0, 'the largest entry of a range has a length')
+  let next = from
+  for (const part of known) {
+    assert(part.from >= next && part.from <= part.to, 'known parts of a range ascend and stand apart')
+    assert(part.count > 0, 'a known part has entries')
+    next = `${part.to}\0`
+  }
+  assert(known.length === 0 || to === '' || next <= to, 'known parts are within their range')
+}
+
+/** Memory does not grow with the entries: range after range, the keys of a range ascend. */
 async function* checkEntries(
-  revision: number,
   entries: AsyncIterable<SnapshotEntry>,
+  revision: number,
+  ranges: readonly KeyRange[],
 ): AsyncIterable<SnapshotEntry> {
-  const seen = new Set<string>()
+  const within = ({ from, to }: KeyRange, key: string): boolean => key >= from && (to === '' || key < to)
+  let range = 0
+  let last: string | undefined
   for await (const entry of entries) {
+    const { key, created } = entry
+    while (range < ranges.length && !within(ranges[range], key)) {
+      range++
+      last = undefined
+    }
+    assert(range < ranges.length, 'a snapshot holds the keys of its ranges, in the order of the ranges')
+    assert(last === undefined || key > last, 'a snapshot holds every key of a range once, in ascending order')
+    last = key
     assert(
       entry.revision >= 1 && entry.revision <= revision,
       'a snapshot holds nothing newer than its revision',
     )
-    assert(!seen.has(entry.key), 'a snapshot holds every key once')
-    seen.add(entry.key)
+    assert(created >= 1 && created <= entry.revision, 'a key is created before it is put again')
     yield entry
   }
 }
@@ -117,9 +145,10 @@ function checkRefusal({ if: guards }: Commit, found: readonly Found[]): void {
   assert(!holds, 'a commit is refused only where a guard does not hold')
 }
 
-function checkFound({ key, revision, value }: Found, wanted: string): void {
+function checkFound({ key, revision, created, value }: Found, wanted: string): void {
   assert(key === wanted, 'a driver answers about the key that was asked for')
   assert((revision === 0) === (value === null), 'a key is absent exactly where its revision is 0')
+  assert((revision === 0) === (created === 0) && created <= revision, 'a key that is there was created')
 }
 
 function checkCommit(commit: Commit): void {

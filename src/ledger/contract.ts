@@ -6,6 +6,7 @@ import { CheckedLedger } from './checked.ts'
 import {
   COMMIT_BYTES,
   type Commit,
+  type KeyRange,
   type Known,
   type Ledger,
   LedgerUnavailable,
@@ -36,14 +37,24 @@ async function take(ledger: Ledger, after: number, count: number): Promise<Revis
   return seen
 }
 
+/** The range of all keys. */
+const ALL: KeyRange = { from: '', to: '', largest: COMMIT_BYTES }
+
+/** Every live entry: its value, its revision, the revision at which its key was created. */
 async function live(
   ledger: Ledger,
-): Promise<{ revision: number; entries: Record<string, [string, number]> }> {
-  const { revision, entries } = await ledger.snapshot()
-  const found: Record<string, [string, number]> = {}
-  for await (const { key, value, revision: at } of entries)
-    found[key] = [Buffer.from(value).toString('utf8'), at]
+): Promise<{ revision: number; entries: Record<string, [string, number, number]> }> {
+  const { revision, entries } = await ledger.snapshot([ALL])
+  const found: Record<string, [string, number, number]> = {}
+  for await (const { key, value, revision: at, created } of entries)
+    found[key] = [Buffer.from(value).toString('utf8'), at, created]
   return { revision, entries: found }
+}
+
+async function keysOf(ledger: Ledger, ranges: readonly KeyRange[]): Promise<string[]> {
+  const keys: string[] = []
+  for await (const { key } of (await ledger.snapshot(ranges)).entries) keys.push(key)
+  return keys
 }
 
 export function ledgerContract(name: string, openEmpty: () => Promise<Opened>): void {
@@ -63,6 +74,7 @@ export function ledgerContract(name: string, openEmpty: () => Promise<Opened>): 
     })
     guards(open)
     following(open)
+    snapshots(open)
     lasting(open)
   })
 }
@@ -118,7 +130,7 @@ function guards(open: () => Promise<Opened>): void {
         ['b', 0],
       ],
     )
-    assert.deepEqual((await live(ledger)).entries, { a: ['1', 1] })
+    assert.deepEqual((await live(ledger)).entries, { a: ['1', 1, 1] })
   })
 
   test('of concurrent commits under one guard exactly one is accepted', async () => {
@@ -142,11 +154,26 @@ function guards(open: () => Promise<Opened>): void {
     const { ledger } = await open()
     await ledger.commit(put('a', '1'))
     await ledger.commit(put('a', '2'))
-    const { revision, value } = await ledger.read('a')
-    assert.deepEqual([revision, Buffer.from(value ?? []).toString()], [2, '2'])
-    assert.deepEqual(await ledger.read('b'), { key: 'b', revision: 0, value: null })
+    const { revision, created, value } = await ledger.read('a')
+    assert.deepEqual([revision, created, Buffer.from(value ?? []).toString()], [2, 1, '2'])
+    assert.deepEqual(await ledger.read('b'), { key: 'b', revision: 0, created: 0, value: null })
     await ledger.commit(put('a', null))
-    assert.deepEqual(await ledger.read('a'), { key: 'a', revision: 0, value: null })
+    assert.deepEqual(await ledger.read('a'), { key: 'a', revision: 0, created: 0, value: null })
+  })
+
+  test('a key keeps the revision that created it, until it is removed and put again', async () => {
+    const { ledger } = await open()
+    for (const value of ['1', '2', null, '4', '5']) await ledger.commit(put('a', value))
+    const refused = await ledger.commit(put('a', 'x', 1))
+    assert.ok(!refused.ok)
+    const { revision, created } = refused.found[0]
+    assert.deepEqual([revision, created], [5, 4])
+    assert.deepEqual((await live(ledger)).entries, { a: ['5', 5, 4] })
+    const followed = await take(ledger, 0, 5)
+    assert.deepEqual(
+      followed.map(({ puts }) => puts[0].created),
+      [1, 1, 0, 4, 4],
+    )
   })
 
   test('removing an absent key changes nothing', async () => {
@@ -202,11 +229,22 @@ function following(open: () => Promise<Opened>): void {
     await assert.rejects(ledger.head(), LedgerUnavailable)
   })
 
+  test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {
+    const { ledger } = await open()
+    const keys = ['secret/o/a', 'secret/o/a/1', 'secret/o/a/0000000001', 'version/o/a@0000000001']
+    for (const key of keys) assert.equal((await ledger.commit(put(key, key, 0))).ok, true)
+    const { entries } = await live(ledger)
+    assert.deepEqual(Object.keys(entries).sort(), [...keys].sort())
+    for (const key of keys) assert.equal(entries[key][0], key)
+  })
+}
+
+function snapshots(open: () => Promise<Opened>): void {
   test('a snapshot has every live key once, at one revision, though writing goes on', async () => {
     const { ledger } = await open()
     for (let i = 0; i < 300; i++) await ledger.commit(put(`k${String(i).padStart(3, '0')}`, 'old'))
     await ledger.commit(put('k000', null))
-    const { revision, entries } = await ledger.snapshot()
+    const { revision, entries } = await ledger.snapshot([ALL])
     const seen = new Map<string, string>()
     for await (const entry of entries) {
       if (seen.size === 0) {
@@ -223,30 +261,28 @@ function following(open: () => Promise<Opened>): void {
     assert.equal(seen.get('k201'), 'old')
   })
 
-  test('a snapshot leaves out known ranges only, and only where the count is the same', async () => {
+  test('a snapshot goes range after range in the order given, in ascending order of keys', async () => {
     const { ledger } = await open()
-    for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z']) await ledger.commit(put(key, key))
-    const keys = async (...known: Known[]): Promise<Set<string>> => {
-      const found = new Set<string>()
-      for await (const { key } of (await ledger.snapshot(known)).entries) found.add(key)
-      return found
-    }
-    const t = { from: 't/1', to: 't/1', count: 1 }
-    const some = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
-    for (const key of ['a', 'z']) assert.ok(some.has(key))
-    assert.ok((await keys({ from: 's/1', to: 's/2', count: 2 })).has('s/4'))
-    await ledger.commit(put('s/3', 'late'))
-    const all = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
-    for (const key of ['a', 's/1', 's/2', 's/3', 's/4', 'z']) assert.ok(all.has(key), key)
+    for (const key of ['b/2', 'a/1', 'c', 'a/3', 'b/1', 'a/2', 'b0', 'b']) await ledger.commit(put(key, key))
+    const range = (from: string, to: string): KeyRange => ({ from, to, largest: 1024 })
+    assert.deepEqual(await keysOf(ledger, [ALL]), ['a/1', 'a/2', 'a/3', 'b', 'b/1', 'b/2', 'b0', 'c'])
+    const ranges = [range('b/', 'b0'), range('', 'a/3'), range('b0', ''), range('b', 'b/')]
+    assert.deepEqual(await keysOf(ledger, ranges), ['b/1', 'b/2', 'a/1', 'a/2', 'b0', 'c', 'b'])
+    assert.deepEqual(await keysOf(ledger, [range('x', ''), range('a/4', 'b')]), [])
+    assert.deepEqual(await keysOf(ledger, []), [])
   })
 
-  test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {
+  test('a snapshot leaves out known parts only, and only where the count is the same', async () => {
     const { ledger } = await open()
-    const keys = ['secret/o/a', 'secret/o/a/1', 'secret/o/a/0000000001', 'version/o/a@0000000001']
-    for (const key of keys) assert.equal((await ledger.commit(put(key, key, 0))).ok, true)
-    const { entries } = await live(ledger)
-    assert.deepEqual(Object.keys(entries).sort(), [...keys].sort())
-    for (const key of keys) assert.equal(entries[key][0], key)
+    for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z']) await ledger.commit(put(key, key))
+    const keys = (...known: Known[]): Promise<string[]> => keysOf(ledger, [{ ...ALL, known }])
+    const t = { from: 't/1', to: 't/1', count: 1 }
+    const some = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
+    for (const key of ['a', 'z']) assert.ok(some.includes(key))
+    assert.ok((await keys({ from: 's/1', to: 's/2', count: 2 })).includes('s/4'))
+    await ledger.commit(put('s/3', 'late'))
+    const all = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
+    for (const key of ['a', 's/1', 's/2', 's/3', 's/4', 'z']) assert.ok(all.includes(key), key)
   })
 }
 

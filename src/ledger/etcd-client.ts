@@ -49,7 +49,12 @@ export type Header = {
   readonly revision: string
   readonly raft_term: string
 }
-export type KeyValue = { readonly key: Buffer; readonly value: Buffer; readonly mod_revision: string }
+export type KeyValue = {
+  readonly key: Buffer
+  readonly value: Buffer
+  readonly create_revision: string
+  readonly mod_revision: string
+}
 export type RangeResponse = {
   readonly header: Header
   readonly kvs: readonly KeyValue[]

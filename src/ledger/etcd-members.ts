@@ -9,7 +9,7 @@ import {
   type StatusResponse,
   type Tls,
 } from './etcd-client.ts'
-import { fromEtcd, keyBytes, live } from './etcd-messages.ts'
+import { foundIn, fromEtcd, keyBytes } from './etcd-messages.ts'
 import { RIGHT_VERSIONS, versionIsRight } from './etcd-version.ts'
 import { type Health, LedgerUnavailable, type Reader } from './ledger.ts'
 
@@ -193,10 +193,7 @@ function readerOf(endpoint: EtcdEndpoint): Reader {
   }
   return {
     head: async () => headOf(await range(HEAD)),
-    read: async (key) => {
-      const { kvs } = await range({ key: keyBytes(key) })
-      return kvs.length === 0 ? { key, revision: 0, value: null } : { key, ...live(kvs[0]) }
-    },
+    read: async (key) => foundIn(key, await range({ key: keyBytes(key) })),
   }
 }
 

@@ -3,6 +3,7 @@
 import {
   EtcdError,
   type KeyValue,
+  type RangeResponse,
   type ResponseOp,
   type TxnResponse,
   type WatchResponse,
@@ -15,6 +16,8 @@ import {
   type LedgerPut,
   LedgerUnavailable,
   type Revision,
+  type RevisionPut,
+  type SnapshotEntry,
 } from './ledger.ts'
 
 /** The range of all keys. */
@@ -25,8 +28,13 @@ export const toEtcd = (revision: number): string => String(revision + 1)
 export const keyBytes = (key: string): Buffer => Buffer.from(key, 'latin1')
 export const keyText = (key: Buffer): string => key.toString('latin1')
 
-export function live(kv: KeyValue): { revision: number; value: Uint8Array } {
-  return { revision: fromEtcd(kv.mod_revision), value: kv.value }
+export function entryOf({ key, value, mod_revision, create_revision }: KeyValue): SnapshotEntry {
+  return { key: keyText(key), value, revision: fromEtcd(mod_revision), created: fromEtcd(create_revision) }
+}
+
+/** The key of a range response for a single key. */
+export function foundIn(key: string, { kvs }: Pick<RangeResponse, 'kvs'>): Found {
+  return kvs.length === 0 ? { key, revision: 0, created: 0, value: null } : entryOf(kvs[0])
 }
 
 function txnOf({ if: guards, put }: Commit): object {
@@ -67,8 +75,7 @@ export function txnResults(response: TxnResponse, commits: readonly Commit[]): C
 }
 
 function foundOf(key: string, response: ResponseOp | undefined): Found {
-  const kv = response?.response_range?.kvs[0]
-  return kv ? { key, ...live(kv) } : { key, revision: 0, value: null }
+  return foundIn(key, response?.response_range ?? { kvs: [] })
 }
 
 /** Assembles the responses of a watch to whole revisions, dense from `after` on. */
@@ -114,6 +121,7 @@ export class Revisions {
   }
 }
 
-function putOf({ type, kv }: WatchResponse['events'][number]): LedgerPut {
-  return { key: keyText(kv.key), value: type === 'PUT' ? kv.value : null }
+function putOf({ type, kv }: WatchResponse['events'][number]): RevisionPut {
+  if (type === 'PUT') return entryOf(kv)
+  return { key: keyText(kv.key), value: null, created: 0 }
 }

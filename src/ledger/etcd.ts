@@ -14,10 +14,10 @@ import {
 import { EtcdMembers, HEAD, headOf, unavailable } from './etcd-members.ts'
 import {
   ALL,
+  entryOf,
+  foundIn,
   fromEtcd,
   keyBytes,
-  keyText,
-  live,
   Revisions,
   toEtcd,
   txnRequest,
@@ -31,11 +31,12 @@ import {
   type Found,
   FULL,
   type Health,
-  type Known,
+  type KeyRange,
   type Ledger,
   LedgerUnavailable,
   type Reader,
   type Revision,
+  type Snapshot,
   type SnapshotEntry,
   UnknownOutcome,
 } from './ledger.ts'
@@ -43,9 +44,9 @@ import {
 const WRITE_MS = 2500
 const READ_MS = 1000
 const PAGE_MS = 10_000
-/** A page of a snapshot; an entry has from 200 bytes to 1 MiB. */
-const PAGE_BYTES = 4 * 1024 * 1024
-const PAGE_ENTRIES = { first: 64, least: 16, most: 8192 }
+/** Most bytes and entries of a page of a snapshot. */
+const PAGE_BYTES = 16 * 1024 * 1024
+const PAGE_ENTRIES = 8192
 /** A longer watch would make the member read all of the history at once, under its store's lock. */
 const WATCH_REVISIONS = 10_000
 /** A stream without an answer for so long, while the head is ahead, hangs. */
@@ -140,8 +141,7 @@ export class EtcdLedger implements Ledger {
   // ---- reading
 
   async read(key: string): Promise<Found> {
-    const { kvs } = await this.#range({ key: keyBytes(key) })
-    return kvs.length === 0 ? { key, revision: 0, value: null } : { key, ...live(kvs[0]) }
+    return foundIn(key, await this.#range({ key: keyBytes(key) }))
   }
 
   async head(): Promise<number> {
@@ -199,46 +199,46 @@ export class EtcdLedger implements Ledger {
     }
   }
 
-  async snapshot(
-    known: readonly Known[] = [],
-  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
     const revision = await this.head()
-    return { revision, entries: this.#entries(revision, known) }
+    return { revision, entries: this.#entries(revision, ranges) }
   }
 
-  async *#entries(revision: number, known: readonly Known[]): AsyncIterable<SnapshotEntry> {
-    const sorted = [...known].sort((a, b) => (a.from < b.from ? -1 : 1))
-    let from: Buffer = ALL.key
-    for (const { from: first, to: last, count } of sorted) {
-      const after = Buffer.from(`${last}\0`, 'latin1')
-      const same = { key: keyBytes(first), range_end: after, count_only: true, revision: toEtcd(revision) }
-      if (Number((await this.#range(same)).count) !== count) continue
-      yield* this.#pages(from, keyBytes(first), revision)
-      from = after
+  async *#entries(revision: number, ranges: readonly KeyRange[]): AsyncIterable<SnapshotEntry> {
+    for (const { from, to, largest, known = [] } of ranges) {
+      const limit = Math.min(PAGE_ENTRIES, Math.floor(PAGE_BYTES / largest))
+      let next: Buffer = keyBytes(from || '\0')
+      for (const { from: first, to: last, count } of known) {
+        const after = Buffer.from(`${last}\0`, 'latin1')
+        const same = { key: keyBytes(first), range_end: after, count_only: true, revision: toEtcd(revision) }
+        if (Number((await this.#range(same)).count) !== count) continue
+        yield* this.#pages({ from: next, to: keyBytes(first), limit, revision })
+        next = after
+      }
+      yield* this.#pages({ from: next, to: keyBytes(to || '\0'), limit, revision })
     }
-    yield* this.#pages(from, ALL.range_end, revision)
   }
 
   /** In key order. The next page is fetched while a page is used. */
-  async *#pages(from: Buffer, to: Buffer, revision: number): AsyncIterable<SnapshotEntry> {
-    const fetch = (key: Buffer, limit: number): Promise<RangeResponse> => {
+  async *#pages(range: {
+    readonly from: Buffer
+    readonly to: Buffer
+    readonly limit: number
+    readonly revision: number
+  }): AsyncIterable<SnapshotEntry> {
+    const { from, to, limit, revision } = range
+    if (from.equals(to) && !to.equals(ALL.range_end)) return // a known part ends where the next begins
+    const fetch = (key: Buffer): Promise<RangeResponse> => {
       const page = this.#range({ key, range_end: to, limit, revision: toEtcd(revision) }, PAGE_MS)
       page.catch(() => undefined) // an awaiting caller gets the error; a caller that stopped early needs none
       return page
     }
-    let limit = PAGE_ENTRIES.first
-    let next = fetch(from, limit)
+    let next = fetch(from)
     for (;;) {
       const { kvs, more } = await next
       const last = kvs.at(-1)
-      if (more && last) {
-        limit = limitAfter(
-          kvs.length,
-          kvs.reduce((sum, kv) => sum + kv.key.length + kv.value.length, 0),
-        )
-        next = fetch(Buffer.concat([last.key, Buffer.of(0)]), limit)
-      }
-      for (const kv of kvs) yield { key: keyText(kv.key), ...live(kv) }
+      if (more && last) next = fetch(Buffer.concat([last.key, Buffer.of(0)]))
+      for (const kv of kvs) yield entryOf(kv)
       if (!more || !last) return
     }
   }
@@ -260,12 +260,6 @@ export class EtcdLedger implements Ledger {
     this.#writes.close()
     this.#members.close()
   }
-}
-
-/** Entries of the next page, after a page of `count` entries and `bytes` bytes. */
-function limitAfter(count: number, bytes: number): number {
-  const limit = Math.round((count * PAGE_BYTES) / Math.max(bytes, 1))
-  return Math.min(PAGE_ENTRIES.most, Math.max(PAGE_ENTRIES.least, limit))
 }
 
 /** Calls `bark` once the stream has been waited for too long while `behind` is true. */

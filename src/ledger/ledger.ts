@@ -9,23 +9,57 @@ export type Guard = { readonly key: string; readonly revision: number }
 export type LedgerPut = { readonly key: string; readonly value: Uint8Array | null }
 export type Commit = { readonly if: readonly Guard[]; readonly put: readonly LedgerPut[] }
 
-/** A key as it was found. An absent key has `revision` 0 and a null value. */
-export type Found = { readonly key: string; readonly revision: number; readonly value: Uint8Array | null }
+/**
+ * A key as it was found. `created`: the revision of the put that created the key. An absent key has
+ * `revision` and `created` 0 and a null value.
+ */
+export type Found = {
+  readonly key: string
+  readonly revision: number
+  readonly created: number
+  readonly value: Uint8Array | null
+}
 
 export type CommitResult =
   | { readonly ok: true; readonly revision: number }
   | { readonly ok: false; readonly revision: number; readonly found: readonly Found[] }
 
-/** The puts of one revision. */
-export type Revision = { readonly revision: number; readonly puts: readonly LedgerPut[] }
+/** `created`: the revision of the put that created the key; 0 for a removal. */
+export type RevisionPut = LedgerPut & { readonly created: number }
 
-export type SnapshotEntry = { readonly key: string; readonly value: Uint8Array; readonly revision: number }
+/** The puts of one revision. */
+export type Revision = { readonly revision: number; readonly puts: readonly RevisionPut[] }
+
+export type SnapshotEntry = {
+  readonly key: string
+  readonly value: Uint8Array
+  readonly revision: number
+  readonly created: number
+}
+
+export type Snapshot = { readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }
 
 /** Linearizable reads of a ledger, or over one connection to a ledger. */
 export type Reader = Pick<Ledger, 'head' | 'read'>
 
-/** A range of keys, `from` and `to` included, of which the caller has `count` entries already. */
+/**
+ * A range of keys, `from` and `to` included, of which the caller has `count` entries already. Entries of the
+ * range are never put again nor removed, so an equal count in the ledger means the same entries.
+ */
 export type Known = { readonly from: string; readonly to: string; readonly count: number }
+
+/** The keys from `from` (included) to `to` (excluded; empty: to the end). */
+export type KeyRange = {
+  readonly from: string
+  readonly to: string
+  /**
+   * Most bytes of an entry's key and value. An entry may be larger where others than Coffer write: reading
+   * costs more then.
+   */
+  readonly largest: number
+  /** Parts of the range, ascending and apart. */
+  readonly known?: readonly Known[]
+}
 
 /** The health of a ledger, just asked for. */
 export type Health = {
@@ -63,13 +97,12 @@ export type Ledger = {
    */
   follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
   /**
-   * All live entries at one revision, in any order. A `known` range may be left out where the ledger has as
-   * many entries in the range as the caller. Throws LedgerUnavailable; `entries` throws Compacted where
+   * All live entries at one revision: range after range in the order given, within a range in ascending order
+   * of keys. Ranges do not overlap. A `known` part may be left out where the ledger has as many entries in the
+   * part as the caller. Throws LedgerUnavailable; `entries` throws LedgerUnavailable, and Compacted where
    * reading takes so long that history was compacted meanwhile.
    */
-  snapshot(
-    known?: readonly Known[],
-  ): Promise<{ readonly revision: number; readonly entries: AsyncIterable<SnapshotEntry> }>
+  snapshot(ranges: readonly KeyRange[]): Promise<Snapshot>
   /**
    * From now on `check` judges every new connection, by reads over the connection, before any other answer is
    * believed and anything is sent. Callers get the error of `check`. A driver without connections never calls

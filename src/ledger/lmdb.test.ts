@@ -7,8 +7,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { open } from 'lmdb'
+import { OperatorError } from '../errors.ts'
 import { LedgerUnavailable } from './ledger.ts'
-import { LmdbLedger } from './lmdb.ts'
+import { LmdbLedger, verifyLedger } from './lmdb.ts'
 
 async function withLedger(run: (ledger: LmdbLedger, path: string) => Promise<void>): Promise<void> {
   const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
@@ -121,3 +122,38 @@ test('a reader that was killed while it read does not keep pages from being used
     assert.ok(!isListed(), readers.readerList())
     await readers.close()
   }))
+
+test('a file of another format is refused, for reading too, and left as it is', async () => {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  const writeFormat = async (format: Uint8Array | undefined): Promise<void> => {
+    const env = open({ path, encoding: 'binary', maxDbs: 4, overlappingSync: false })
+    const log = env.openDB<Uint8Array, number>({ name: 'log', encoding: 'binary' })
+    await (format ? log.put(0, format) : log.remove(0))
+    await env.close()
+  }
+  try {
+    const ledger = new LmdbLedger(path)
+    await ledger.commit(put('a', '1'))
+    await ledger.close()
+    for (const [format, told] of [
+      [undefined, /^the ledger was written by an older version \(format 1\), this version knows format 2$/],
+      [Buffer.from('coffer ledger 3'), /^the ledger was written by a newer version \(format 3\)/],
+    ] as const) {
+      await writeFormat(format)
+      for (const readOnly of [false, true]) {
+        assert.throws(
+          () => new LmdbLedger(path, { readOnly }),
+          (error) => error instanceof OperatorError && told.test(error.message),
+        )
+      }
+    }
+    await writeFormat(Buffer.from('coffer ledger 2'))
+    const again = new LmdbLedger(path)
+    assert.equal((await again.read('a')).revision, 1)
+    await again.close()
+    await writeFormat(undefined)
+    assert.equal(verifyLedger(path), 0, 'it is not taken for damaged')
+  } finally {
+    rmSync(path, { recursive: true })
+  }
+})

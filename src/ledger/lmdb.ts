@@ -17,20 +17,27 @@ import {
   commitBytes,
   type Found,
   type Health,
+  type KeyRange,
   type Ledger,
   LedgerUnavailable,
   type Revision,
+  type RevisionPut,
+  type Snapshot,
   type SnapshotEntry,
 } from './ledger.ts'
 import {
   DamagedLedger,
   decodeLatest,
   decodeRecord,
+  encodeFormat,
   encodeLatest,
   encodeRecord,
+  FORMAT_AT,
+  isOwnFormat,
   type Latest,
+  otherFormat,
+  putIn,
   type Stored,
-  valueIn,
 } from './lmdb-records.ts'
 import { committed } from './lmdb-transaction.ts'
 
@@ -48,6 +55,9 @@ const ROOM_MS = 500
 const READERS_MS = 60_000
 const SNAPSHOT_PAGE = 1000
 const READ_ONLY = 'the ledger was opened for reading only'
+
+/** The puts of a transaction that is being put together, by key. */
+type Overlay = Map<string, Latest & RevisionPut>
 
 type WaitingCommit = {
   readonly commit: Commit
@@ -76,7 +86,7 @@ export class LmdbLedger implements Ledger {
 
   /**
    * `readOnly`: for `read`, `head` and `snapshot`, while another process may have the file open and write.
-   * Within one process a file is opened once.
+   * Within one process a file is opened once. Throws OperatorError for a file of another format.
    */
   constructor(path: string, { readOnly = false } = {}) {
     this.#path = path
@@ -92,11 +102,25 @@ export class LmdbLedger implements Ledger {
     this.#log = this.#env.openDB({ name: 'log', encoding: 'binary' })
     this.#keys = this.#env.openDB({ name: 'keys', encoding: 'binary' })
     this.#head = this.#lastRevision()
+    this.#checkFormat()
   }
 
+  /** A new file gets its format before its first revision. */
+  #checkFormat(): void {
+    const record = this.#log.get(FORMAT_AT)
+    if (record === undefined && this.#head === 0) {
+      if (!this.#readOnly) this.#log.putSync(FORMAT_AT, encodeFormat())
+      return
+    }
+    if (isOwnFormat(record)) return
+    void this.#env.close()
+    throw otherFormat(record)
+  }
+
+  /** 0 where there is none: the key of the format. */
   #lastRevision(): number {
     const [last] = this.#log.getKeys({ reverse: true, limit: 1 })
-    return last ?? 0
+    return last ?? FORMAT_AT
   }
 
   commit(commit: Commit): Promise<CommitResult> {
@@ -164,7 +188,7 @@ export class LmdbLedger implements Ledger {
    * Judges the commits in order, writes the accepted commits in one transaction, then resolves all commits.
    */
   async #writeBatch(batch: readonly WaitingCommit[]): Promise<void> {
-    const overlay = new Map<string, Latest & { readonly value: Uint8Array | null }>()
+    const overlay: Overlay = new Map()
     const results: CommitResult[] = []
     const revisions: Revision[] = []
     const records: Uint8Array[] = []
@@ -175,14 +199,13 @@ export class LmdbLedger implements Ledger {
         results.push({ ok: false, revision: next - 1, found })
         continue
       }
-      const puts = commit.put.filter((put) => put.value !== null || this.#find(put.key, overlay).revision > 0)
+      const { puts, before } = this.#putsAt(next, commit, overlay)
       if (puts.length === 0) {
         results.push({ ok: true, revision: next - 1 })
         continue
       }
-      const before = puts.map((put) => overlay.get(put.key)?.revision ?? this.#latest(put.key)?.revision ?? 0)
-      records.push(encodeRecord(next, puts, before))
-      for (const { key, value } of puts) overlay.set(key, { revision: next, removed: value === null, value })
+      records.push(encodeRecord({ revision: next, puts, before }))
+      for (const put of puts) overlay.set(put.key, { revision: next, ...put })
       revisions.push({ revision: next, puts })
       results.push({ ok: true, revision: next })
       next++
@@ -196,6 +219,20 @@ export class LmdbLedger implements Ledger {
       this.#remember(revisions)
     }
     for (const [i, each] of batch.entries()) each.resolve(results[i])
+  }
+
+  /** The puts of an accepted commit, without removals of absent keys, and each key's previous revision. */
+  #putsAt(revision: number, commit: Commit, overlay: Overlay): Omit<Stored, 'revision'> {
+    const puts: RevisionPut[] = []
+    const before: number[] = []
+    for (const { key, value } of commit.put) {
+      const latest = overlay.get(key) ?? this.#latest(key)
+      const created = latest?.created ?? 0
+      if (value === null && created === 0) continue
+      puts.push({ key, value, created: value === null ? 0 : created || revision })
+      before.push(latest?.revision ?? 0)
+    }
+    return { puts, before }
   }
 
   #remember(revisions: readonly Revision[]): void {
@@ -216,12 +253,12 @@ export class LmdbLedger implements Ledger {
     this.#wake = Promise.withResolvers<void>()
   }
 
-  #find(key: string, overlay: ReadonlyMap<string, Latest & { readonly value: Uint8Array | null }>): Found {
-    const fresh = overlay.get(key)
-    if (fresh) return { key, revision: fresh.removed ? 0 : fresh.revision, value: fresh.value }
-    const latest = this.#latest(key)
-    if (!latest || latest.removed) return { key, revision: 0, value: null }
-    return { key, revision: latest.revision, value: valueIn(this.#record(latest.revision), key) }
+  #find(key: string, overlay?: Overlay): Found {
+    const fresh = overlay?.get(key)
+    const latest = fresh ?? this.#latest(key)
+    if (!latest || latest.created === 0) return { key, revision: 0, created: 0, value: null }
+    const { value } = fresh ?? putIn(this.#record(latest.revision), key)
+    return { key, revision: latest.revision, created: latest.created, value }
   }
 
   #latest(key: string): Latest | undefined {
@@ -242,7 +279,7 @@ export class LmdbLedger implements Ledger {
 
   async read(key: string): Promise<Found> {
     if (this.#readOnly) this.#refresh()
-    return this.#find(key, new Map())
+    return this.#find(key)
   }
 
   async head(): Promise<number> {
@@ -274,16 +311,20 @@ export class LmdbLedger implements Ledger {
     }
   }
 
-  async snapshot(): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
     const revision = await this.head()
-    return { revision, entries: this.#entriesAt(revision) }
+    return { revision, entries: this.#entriesAt(revision, ranges) }
+  }
+
+  async *#entriesAt(at: number, ranges: readonly KeyRange[]): AsyncIterable<SnapshotEntry> {
+    for (const range of ranges) yield* this.#rangeAt(at, range)
   }
 
   /**
    * Pages through the keys, so that no read transaction is long. Later puts are followed back to the revision
    * `at`.
    */
-  async *#entriesAt(at: number): AsyncIterable<SnapshotEntry> {
+  async *#rangeAt(at: number, { from, to }: KeyRange): AsyncIterable<SnapshotEntry> {
     let after: string | undefined
     let record: Stored | undefined
     // Neighbouring keys often came in one commit: its record is read once.
@@ -293,21 +334,22 @@ export class LmdbLedger implements Ledger {
     }
     for (;;) {
       const page: { key: string; value: Uint8Array }[] = []
-      const range = after === undefined ? {} : { start: after, exclusiveStart: true }
-      for (const { key, value } of this.#keys.getRange({ ...range, limit: SNAPSHOT_PAGE })) {
+      const start = after === undefined ? { start: from } : { start: after, exclusiveStart: true }
+      const range = { ...start, ...(to !== '' && { end: to }), limit: SNAPSHOT_PAGE }
+      for (const { key, value } of this.#keys.getRange(range)) {
         page.push({ key, value: Uint8Array.from(value) })
       }
       if (page.length === 0) return
       for (const { key, value } of page) {
         after = key
-        let revision = decodeLatest(key, value).revision
+        let { revision } = decodeLatest(key, value)
         while (revision > at) {
           const { puts, before } = recordOf(revision)
           revision = before[puts.findIndex((put) => put.key === key)]
         }
         if (revision === 0) continue
-        const live = valueIn(recordOf(revision), key)
-        if (live !== null) yield { key, value: live, revision }
+        const { value: live, created } = putIn(recordOf(revision), key)
+        if (live !== null) yield { key, value: live, revision, created }
       }
       await nextTurn()
     }
@@ -346,15 +388,19 @@ export class LmdbLedger implements Ledger {
 }
 
 /**
- * Checks every record of a ledger against its checksum. Throws DamagedLedger; on a damaged file LMDB may
- * crash.
+ * Checks every record of a ledger against its checksum. Returns the last revision. A file of another format
+ * is not read through: LmdbLedger refuses the file. Throws DamagedLedger; on a damaged file LMDB may crash.
  */
 export function verifyLedger(path: string): number {
   const env = open({ path, encoding: 'binary', maxDbs: 4, readOnly: true })
   const log: Database<Uint8Array, number> = env.openDB({ name: 'log', encoding: 'binary' })
   const keys: Database<Uint8Array, string> = env.openDB({ name: 'keys', encoding: 'binary' })
   let last = 0
+  const format = log.get(FORMAT_AT)
+  if (format !== undefined && !isOwnFormat(format)) return last
   for (const { key, value } of log.getRange({ snapshot: false })) {
+    if (key === FORMAT_AT) continue
+    if (format === undefined) return last
     decodeRecord(key, value)
     if (last !== 0 && key !== last + 1) throw new DamagedLedger(`revision ${last + 1} is missing`)
     last = key

@@ -5,10 +5,11 @@ import {
   Compacted,
   type Found,
   type Health,
-  type Known,
+  type KeyRange,
   type Ledger,
   LedgerUnavailable,
   type Revision,
+  type Snapshot,
   type SnapshotEntry,
   UnknownOutcome,
 } from './ledger.ts'
@@ -20,7 +21,7 @@ import {
  */
 export type CommitFault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
 
-type Live = { value: Uint8Array; revision: number }
+type Live = { readonly value: Uint8Array; readonly revision: number; readonly created: number }
 
 export class MemoryLedger implements Ledger {
   /** Faults of the next commits, first to last. */
@@ -57,24 +58,23 @@ export class MemoryLedger implements Ledger {
   }
 
   #apply(commit: Commit): CommitResult {
-    const found = commit.if.map(({ key }) => {
-      const live = this.#live.get(key)
-      return { key, revision: live?.revision ?? 0, value: live?.value ?? null }
-    })
+    const found = commit.if.map(({ key }) => this.#find(key))
     if (found.some((each, i) => each.revision !== commit.if[i].revision)) {
       return { ok: false, revision: this.#head(), found }
     }
     const puts = commit.put.filter((put) => put.value !== null || this.#live.has(put.key))
     if (puts.length === 0) return { ok: true, revision: this.#head() }
     const revision = this.#head() + 1
-    for (const { key, value } of puts) {
-      if (value === null) this.#live.delete(key)
-      else this.#live.set(key, { value: value.slice(), revision })
-    }
-    this.#log.push({
-      revision,
-      puts: puts.map((put) => ({ key: put.key, value: put.value?.slice() ?? null })),
+    const logged = puts.map(({ key, value }) => {
+      if (value === null) {
+        this.#live.delete(key)
+        return { key, value, created: 0 }
+      }
+      const live = { value: value.slice(), revision, created: this.#live.get(key)?.created ?? revision }
+      this.#live.set(key, live)
+      return { key, value: live.value.slice(), created: live.created }
     })
+    this.#log.push({ revision, puts: logged })
     this.#signal()
     return { ok: true, revision }
   }
@@ -82,8 +82,12 @@ export class MemoryLedger implements Ledger {
   async read(key: string): Promise<Found> {
     await Promise.resolve()
     this.#check()
+    return this.#find(key)
+  }
+
+  #find(key: string): Found {
     const live = this.#live.get(key)
-    return { key, revision: live?.revision ?? 0, value: live?.value ?? null }
+    return live ? { key, ...live } : { key, revision: 0, created: 0, value: null }
   }
 
   async head(): Promise<number> {
@@ -108,16 +112,26 @@ export class MemoryLedger implements Ledger {
     }
   }
 
-  async snapshot(
-    known: readonly Known[] = [],
-  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
+  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
     await Promise.resolve()
     this.#check()
-    const live = [...this.#live].map(([key, { value, revision }]) => ({ key, value, revision }))
-    const within = ({ from, to }: Known, key: string): boolean => key >= from && key <= to
-    const skipped = known.filter((each) => live.filter(({ key }) => within(each, key)).length === each.count)
-    const rest = live.filter(({ key }) => !skipped.some((each) => within(each, key)))
-    return { revision: this.#head(), entries: each(rest) }
+    const live = [...this.#live].map(([key, each]) => ({ key, ...each }))
+    live.sort((a, b) => (a.key < b.key ? -1 : 1))
+    const revision = this.#head()
+    return {
+      revision,
+      entries: this.#unlessCompacted(
+        ranges.flatMap((range) => inRange(live, range)),
+        revision,
+      ),
+    }
+  }
+
+  async *#unlessCompacted(entries: readonly SnapshotEntry[], revision: number): AsyncIterable<SnapshotEntry> {
+    for (const entry of entries) {
+      if (revision < this.#compacted) throw new Compacted(`revision ${revision} is gone`)
+      yield entry
+    }
   }
 
   /** Forgets the history up to `revision`. */
@@ -165,6 +179,17 @@ export class MemoryLedger implements Ledger {
   }
 }
 
-async function* each<T>(items: readonly T[]): AsyncIterable<T> {
-  yield* items
+/** The entries of the range, without the known parts of which the ledger has as many entries. */
+function inRange(live: readonly SnapshotEntry[], { from, to, known = [] }: KeyRange): SnapshotEntry[] {
+  const all = live.filter(({ key }) => key >= from && (to === '' || key < to))
+  const left: SnapshotEntry[] = []
+  let at = 0
+  for (const part of known) {
+    while (at < all.length && all[at].key < part.from) left.push(all[at++])
+    const first = at
+    while (at < all.length && all[at].key <= part.to) at++
+    if (at - first !== part.count) for (let i = first; i < at; i++) left.push(all[i])
+  }
+  while (at < all.length) left.push(all[at++])
+  return left
 }

@@ -2,12 +2,12 @@
 import { assert } from '../assert.ts'
 import {
   type Found,
-  type Known,
+  type KeyRange,
   type Ledger,
   LedgerUnavailable,
   type Reader,
   type Revision,
-  type SnapshotEntry,
+  type Snapshot,
 } from '../ledger/ledger.ts'
 
 export class BoundedLedger implements Ledger {
@@ -48,10 +48,8 @@ export class BoundedLedger implements Ledger {
     }
   }
 
-  async snapshot(
-    known: readonly Known[] = [],
-  ): Promise<{ revision: number; entries: AsyncIterable<SnapshotEntry> }> {
-    const taken = await this.#ledger.snapshot(known)
+  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
+    const taken = await this.#ledger.snapshot(ranges)
     this.end = Math.max(this.end, taken.revision)
     this.#moved.resolve()
     this.#moved = Promise.withResolvers()

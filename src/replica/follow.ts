@@ -4,7 +4,7 @@
 
 import { assert } from '../assert.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
-import { RECEIPT_PREFIX } from '../state/ledger-keys.ts'
+import { RECEIPT_PREFIX, snapshotRanges } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/state.ts'
 import { sleep } from '../waiting.ts'
 import type { Applier, DecodedRevision } from './apply.ts'
@@ -223,7 +223,7 @@ export class Follower {
   async #resync(): Promise<void> {
     await this.#drained()
     const from = this.#applier.applied
-    const { revision, entries } = await this.#ledger.snapshot(this.#applier.known())
+    const { revision, entries } = await this.#ledger.snapshot(snapshotRanges(this.#applier.known()))
     this.#expectCatchUp(from, revision)
     let decoded: Decoded[] = []
     let bytes = 0

@@ -112,9 +112,9 @@ test('history that is gone: both go to the revision of the later snapshot', asyn
   const snapshot = ledger.snapshot.bind(ledger)
   let taken = 0
   // What one of them reads in its snapshot is later than what the other one has read.
-  ledger.snapshot = async (known) => {
+  ledger.snapshot = async (ranges) => {
     await bench.put(`o${++taken}`, 40 + taken)
-    return snapshot(known)
+    return snapshot(ranges)
   }
   const result = await bench.verify()
   assert.equal(taken, 2)
@@ -127,10 +127,10 @@ test('history that only the new one needs: the replica follows it to the later r
   const { ledger } = bench
   ledger.compact(10)
   const snapshot = ledger.snapshot.bind(ledger)
-  ledger.snapshot = async (known) => {
+  ledger.snapshot = async (ranges) => {
     await new Promise((resolve) => setTimeout(resolve, 100)) // by then the other one waits for more
     await bench.put('o1', 50)
-    return snapshot(known)
+    return snapshot(ranges)
   }
   const result = await bench.verify()
   assert.ok(result.kind === 'compared')

@@ -26,6 +26,7 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
+import { snapshotRanges } from '../state/ledger-keys.ts'
 import type { WriteResult } from './receipts.ts'
 
 /** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */
@@ -269,7 +270,7 @@ test('a backup with a version that was changed, moved or left out is refused', (
       damaged[at + offset] ^= 1
       await assert.rejects(verifyBackup(pieces(damaged)), `${offset}`)
     }
-    const { entries } = await world.ledger.snapshot()
+    const { entries } = await world.ledger.snapshot(snapshotRanges([]))
     const left = new MemoryLedger()
     for await (const { key, value } of entries) {
       if (key !== 'version/o/a@0000000007') await left.commit({ if: [], put: [{ key, value }] })

@@ -13,7 +13,7 @@ import { checkFile } from '../replica/check.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
 import { DamagedReplica } from '../replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
-import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import type { RunningNode } from './running-node.ts'
 
 /** The node cannot start; the message says why and what to do. */
@@ -75,7 +75,7 @@ export async function checkGenesis(options: GenesisOptions): Promise<void> {
 
 /** Puts a genesis into an empty ledger. Returns the ledger's genesis, perhaps of another node. */
 async function makeGenesis({ ledger, keyring, boot, clock }: GenesisOptions): Promise<Uint8Array> {
-  const { entries } = await ledger.snapshot()
+  const { entries } = await ledger.snapshot(snapshotRanges([]))
   for await (const { key } of entries) {
     if (parseKey(key) === undefined) continue
     // Another node may have put the genesis since it was read.

@@ -2,7 +2,7 @@
 // of secrets and receipts follow in binary (segment.ts, version.ts, receipt.ts), all other kinds as JSON with
 // exactly the members listed here. Decoding refuses every form that encoding never writes.
 import { unreachable } from '../assert.ts'
-import { type LedgerKey, parseKey } from './ledger-keys.ts'
+import { assertLength, type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'
@@ -51,6 +51,12 @@ export type Entry =
 
 /** Bytes of an entry; segments are packed by segment.ts. */
 export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
+  const bytes = encode(entry, writer)
+  assertLength(entry.kind, bytes.length)
+  return bytes
+}
+
+function encode(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
   if (entry.kind === 'version') return encodeVersion(entry, writer)
   if (entry.kind === 'receipt') return encodeReceipt(entry, writer)
   const text = Buffer.from(JSON.stringify(body(entry)), 'utf8')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ledgerKey, parseKey } from './ledger-keys.ts'
+import { ledgerKey, parseKey, snapshotRanges } from './ledger-keys.ts'
 
 const HASH = '0123456789abcdef'.repeat(4)
 const LONGEST = 'n'.repeat(256)
@@ -87,4 +87,33 @@ test('what only looks like one of our keys is foreign', () => {
   ]) {
     assert.equal(parseKey(key), undefined, JSON.stringify(key))
   }
+})
+
+test('the ranges of a snapshot hold every key in one range, foreign keys after all kinds', () => {
+  const boot = 'b'.repeat(32)
+  const known = [
+    { from: ledgerKey.segment(boot, 7), to: ledgerKey.segment(boot, 9), count: 2 },
+    { from: ledgerKey.segment(boot, 1), to: ledgerKey.segment(boot, 5), count: 5 },
+  ]
+  const ranges = snapshotRanges(known)
+  const rangeOf = (key: string): number => {
+    const all = ranges.flatMap(({ from, to }, i) => (key >= from && (to === '' || key < to) ? [i] : []))
+    assert.equal(all.length, 1, key)
+    return all[0]
+  }
+  const kinds = [
+    ledgerKey.genesis,
+    ledgerKey.boot(boot),
+    ledgerKey.node('n'),
+    ledgerKey.wrappedKey('o', 1),
+    ledgerKey.epoch('o'),
+    ledgerKey.receipt('o', HASH),
+    ledgerKey.version('o', 'a', 1),
+    ledgerKey.segment(boot, 1),
+  ]
+  assert.deepEqual(kinds.map(rangeOf), [0, 1, 2, 3, 4, 5, 6, 7])
+  assert.deepEqual(ranges[7].known, known.toReversed())
+  assert.ok(ranges.every(({ known: parts }, i) => i === 7 || parts === undefined))
+  for (const foreign of ['a', 'genesis/', 'genesi', 'boot', 'boot00', 'kez', 'version1', 'seg', '~'])
+    assert.ok(rangeOf(foreign) > 7, foreign)
 })

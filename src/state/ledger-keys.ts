@@ -1,7 +1,7 @@
 // The ledger's keys. Numbers have a fixed width and no name contains `@`, so that no two keys are equal and a
 // prefix is exact: secrets `a`, `a/1` and `a/0000000001` have different keys.
 import { assert } from '../assert.ts'
-import { ID, isSecretName } from '../wire.ts'
+import { ID, isSecretName, SECRET_VALUE_BYTES } from '../wire.ts'
 
 const WIDTH = 10
 const LIMIT = 10 ** WIDTH
@@ -64,4 +64,66 @@ export function parseKey(key: string): LedgerKey | undefined {
   match = NODE.exec(key)
   if (match) return { kind: 'node', node: match[1] }
   return undefined
+}
+
+/** Bytes of the largest entry of each kind, without the key. */
+const LARGEST: Readonly<Record<LedgerKey['kind'], number>> = {
+  genesis: 1024,
+  boot: 512,
+  node: 64 * 1024,
+  key: 1024,
+  epoch: 512,
+  receipt: 1024,
+  version: SECRET_VALUE_BYTES + 1024,
+  segment: 128 * 1024,
+}
+/** Of every key. */
+const KEY_BYTES = 512
+/** An entry under a foreign key, put by a commit as large as every driver allows. */
+const LARGEST_FOREIGN = 1024 * 1024
+
+/** Encoding asserts the length of an entry: the ranges of a snapshot count on the length. */
+export function assertLength(kind: LedgerKey['kind'], bytes: number): void {
+  assert(bytes <= LARGEST[kind], 'an entry is not larger than the largest of its kind')
+}
+
+/** As in the ledger's interface: the room of the state imports nothing of the ledger. */
+type Known = { readonly from: string; readonly to: string; readonly count: number }
+type KeyRange = {
+  readonly from: string
+  readonly to: string
+  readonly largest: number
+  readonly known?: readonly Known[]
+}
+
+/** The range of keys of each kind, in the order of use by a replica: keys of epochs before their epochs. */
+const RANGES: readonly (readonly [LedgerKey['kind'], string, string])[] = [
+  ['genesis', ledgerKey.genesis, `${ledgerKey.genesis}\0`],
+  ['boot', 'boot/', 'boot0'],
+  ['node', 'node/', 'node0'],
+  ['key', 'key/', 'key0'],
+  ['epoch', 'epoch/', 'epoch0'],
+  ['receipt', 'receipt/', 'receipt0'],
+  ['version', 'version/', 'version0'],
+  ['segment', 'seg/', 'seg0'],
+]
+
+/**
+ * The ranges of a whole snapshot: every kind by itself, then the foreign keys between and outside of the
+ * kinds. `known`: segments in the caller's possession, in any order.
+ */
+export function snapshotRanges(known: readonly Known[]): KeyRange[] {
+  const ascending = known.toSorted((a, b) => (a.from < b.from ? -1 : 1))
+  const own = RANGES.map(([kind, from, to]) => {
+    const range = { from, to, largest: LARGEST[kind] + KEY_BYTES }
+    return kind === 'segment' ? { ...range, known: ascending } : range
+  })
+  const foreign: KeyRange[] = []
+  let from = ''
+  for (const range of own.toSorted((a, b) => (a.from < b.from ? -1 : 1))) {
+    foreign.push({ from, to: range.from, largest: LARGEST_FOREIGN })
+    from = range.to
+  }
+  foreign.push({ from, to: '', largest: LARGEST_FOREIGN })
+  return [...own, ...foreign]
 }

@@ -6,7 +6,7 @@
 // Big-endian. The size of a sealed value is at least 1; no bytes may follow the last sealed value.
 import { assert } from '../assert.ts'
 import { isId } from '../wire.ts'
-import { ledgerKey } from './ledger-keys.ts'
+import { assertLength, ledgerKey } from './ledger-keys.ts'
 import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 export const SEGMENT_BYTES = 128 * 1024
@@ -63,6 +63,7 @@ export function encodeSegment(
     for (let i = from; i < to; i++) size += mappingBytes(mappings.sizes[i])
   }
   assert(count >= 1, 'a segment has at least one mapping')
+  assertLength('segment', size)
   assert(head.epoch >= 1, 'epochs are numbered from 1')
   const bytes = encodeWriter(head.writer, size - WRITER_BYTES)
   const view = new DataView(bytes.buffer)

@@ -7,7 +7,7 @@ import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
-import { Compacted, LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import { COMMIT_BYTES, Compacted, LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { until } from '../cli/cli.ts'
 import { Vault } from '../node/child.ts'
 import { Etcd } from './etcd.ts'
@@ -17,6 +17,9 @@ const put = (key: string, bytes = 10): Parameters<EtcdLedger['commit']>[0] => ({
   if: [{ key, revision: 0 }],
   put: [{ key, value: new Uint8Array(bytes) }],
 })
+
+/** The range of all keys. */
+const ALL = { from: '', to: '', largest: COMMIT_BYTES }
 
 describe('the etcd driver', () => {
   let etcd: Etcd
@@ -29,7 +32,7 @@ describe('the etcd driver', () => {
     const ledger = new EtcdLedger([etcd.url])
     try {
       for (const key of ['a', 's/1', 's/2', 's/4', 'z']) await ledger.commit(put(key))
-      const { entries } = await ledger.snapshot([{ from: 's/1', to: 's/2', count: 2 }])
+      const { entries } = await ledger.snapshot([{ ...ALL, known: [{ from: 's/1', to: 's/2', count: 2 }] }])
       const keys: string[] = []
       for await (const { key } of entries) keys.push(key)
       assert.deepEqual(keys, ['a', 's/4', 'z'])
@@ -45,7 +48,7 @@ describe('the etcd driver', () => {
       for (let i = 0; i < 250; i++) await ledger.commit(put(`large/${i}`, 100_000))
       const read = async (compact: boolean): Promise<number> => {
         let count = 0
-        for await (const _ of (await ledger.snapshot()).entries) {
+        for await (const _ of (await ledger.snapshot([ALL])).entries) {
           if (count++ > 0 || !compact) continue
           const { revision } = await ledger.commit(put(`after/${Math.random()}`))
           await endpoint.compact(revision + 1, 3000)

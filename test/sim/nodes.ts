@@ -10,7 +10,7 @@ import type { AskedRequest } from '../../src/crypto/receipt.ts'
 import { Problem } from '../../src/errors.ts'
 import { rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
-import type { Commit, CommitResult, Known, Ledger, Revision } from '../../src/ledger/ledger.ts'
+import type { Commit, CommitResult, KeyRange, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { type Claim, Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
@@ -82,8 +82,8 @@ export class Way implements Ledger {
     }
   }
 
-  snapshot(known?: readonly Known[]): ReturnType<Ledger['snapshot']> {
-    return this.#ledger.snapshot(known)
+  snapshot(ranges: readonly KeyRange[]): ReturnType<Ledger['snapshot']> {
+    return this.#ledger.snapshot(ranges)
   }
 
   checkConnections(): void {}
