@@ -12,6 +12,7 @@ import { open } from 'lmdb'
 import { verifyBackup } from '../src/backup/backup.ts'
 import { EntryDigest } from '../src/backup/entry-digest.ts'
 import { BackupWriter } from '../src/backup/file.ts'
+import type { Clock } from '../src/clock.ts'
 import { Values } from '../src/crypto/canonical.ts'
 import { deriveKey, EpochKey } from '../src/crypto/epoch-key.ts'
 import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
@@ -25,7 +26,7 @@ import { ConfigError, DEFAULT_LIMITS, type Limits, parseConfig } from '../src/no
 import { encodePages } from '../src/replica/page.ts'
 import { ReplicaStore } from '../src/replica/store.ts'
 import { TokenTable } from '../src/replica/table.ts'
-import { decodeEntry, encodeEntry } from '../src/state/entries.ts'
+import { decodeEntry, encodeEntry, LEDGER_FORMAT } from '../src/state/entries.ts'
 import { decodeSegment, encodeSegment } from '../src/state/segment.ts'
 import { State } from '../src/state/state.ts'
 import {
@@ -471,14 +472,23 @@ function digestParts(bodies: Uint8Array): Record<string, string> {
   return { 'body sum': sum, digest }
 }
 
-function keyringParts(): Record<string, string> {
+/** Random keys are the bytes from `from` on, nonces the bytes from 0 on. */
+function countingClock(from: number): Clock {
   const now = (): number => Date.parse(OPENED)
-  const clock = { now, monotonic: now, random: (length: number) => range(length === 32 ? 32 : 0, length) }
-  const root = newRootKey(clock)
-  const ring = new Keyring([root], root.id)
+  return { now, monotonic: now, random: (length: number) => range(length === 32 ? from : 0, length) }
+}
+
+function exampleKeyring(): Keyring {
+  const root = newRootKey(countingClock(32))
+  return new Keyring([root], root.id)
+}
+
+function keyringParts(): Record<string, string> {
+  const clock = countingClock(32)
+  const ring = exampleKeyring()
   assert.deepEqual(JSON.parse(ring.serialize()), JSON.parse(blocks('docs/format.md', 'json')[0]))
   return {
-    'root key id': root.id,
+    'root key id': ring.active,
     'wrapped key': hex(ring.wrap(range(0, 32), ['epoch', 'clinic-a', '3'], clock)),
   }
 }
@@ -567,7 +577,7 @@ test('the backup of docs/format.md is what the code writes, and reads', async ()
   const { 'wrapped key': wrapped } = keyringParts()
   const identity = 'ab'.repeat(16)
   const receiptKey = Buffer.from(wrapped, 'hex')
-  const genesis = encodeEntry({ kind: 'genesis', identity, format: 1, receiptKey }, WRITER)
+  const genesis = encodeEntry({ kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }, WRITER)
   const epoch = encodeEntry({ kind: 'epoch', owner: 'clinic-a', active: 3 }, WRITER)
   const digest = new EntryDigest()
   const entries = [
@@ -577,7 +587,8 @@ test('the backup of docs/format.md is what the code writes, and reads', async ()
   for (const { key, value } of entries) digest.add(key, value)
   const chunks: Uint8Array[] = []
   const writer = new BackupWriter(async (chunk) => chunks.push(chunk))
-  await writer.head({ revision: 2, identity, format: 1, madeAt: OPENED })
+  const head = { revision: 2, identity, format: LEDGER_FORMAT, madeAt: OPENED }
+  await writer.head(head, exampleKeyring(), countingClock(96))
   for (const entry of entries) await writer.entry(entry)
   await writer.end({ entries: 2, mappings: 0, digest: digest.digest() })
   const [block] = blocks('docs/format.md', 'backup')
@@ -586,5 +597,5 @@ test('the backup of docs/format.md is what the code writes, and reads', async ()
   const source = (async function* () {
     yield Buffer.from(told, 'hex')
   })()
-  assert.equal((await verifyBackup(source)).identity, identity)
+  assert.equal((await verifyBackup(source, { keyring: exampleKeyring() })).identity, identity)
 })

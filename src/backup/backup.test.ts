@@ -6,8 +6,24 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import {
+  BOOT,
+  backupOf,
+  entriesOf,
+  epoch,
+  filled,
+  framesOf,
+  genesisOf,
+  IDENTITY,
+  keyring,
+  MAC_BYTES,
+  put,
+  restored,
+  segment,
+  verified,
+  writer,
+} from '../../test/backup/backups.ts'
 import { type Clock, systemClock } from '../clock.ts'
-import { CheckedLedger } from '../ledger/checked.ts'
 import {
   COMMIT_BYTES,
   type Commit,
@@ -18,88 +34,15 @@ import {
 } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
-import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { ledgerKey, snapshotRanges } from '../state/ledger-keys.ts'
-import { encodeSegment } from '../state/segment.ts'
-import { BackupError, verifyBackup, writeBackup } from './backup.ts'
+import { decodeEntry, encodeEntry, LEDGER_FORMAT } from '../state/entries.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
+import { verifyBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
-import { BackupWriter, DamagedBackup } from './file.ts'
-import { restore } from './restore.ts'
+import { BackupError, BackupWriter } from './file.ts'
 
-const BOOT = 'a'.repeat(32)
-const IDENTITY = 'f'.repeat(32)
-const writer = { boot: BOOT, commit: 7 }
 /** Keys that a snapshot of the embedded ledger does not read at once. */
 const BETWEEN = 2500
-const NEWER = { message: /format 2, this version knows 1/, hint: 'use a newer version' }
-
-const genesis = encodeEntry(
-  { kind: 'genesis', identity: IDENTITY, format: 1, receiptKey: Uint8Array.of(1, 2, 3) },
-  writer,
-)
-
-/** Bodies made of `first` and what follows. */
-function segment(owner: string, first: number, count: number): Uint8Array {
-  const words = Uint32Array.from({ length: count * 4 }, (_, i) => Math.imul(first * 4 + i + 1, 2654435761))
-  const mappings = {
-    count,
-    bodies: new Uint8Array(words.buffer),
-    sizes: new Uint32Array(count).fill(2),
-    offset: Uint32Array.from({ length: count }, (_, i) => i * 2),
-    bytes: new Uint8Array(count * 16).fill(first & 255),
-  }
-  return encodeSegment({ owner, epoch: 1, writer }, [{ mappings, from: 0, to: count }])
-}
-
-function epoch(owner: string, active: number): [string, Uint8Array] {
-  return [ledgerKey.epoch(owner), encodeEntry({ kind: 'epoch', owner, active }, writer)]
-}
-
-async function put(ledger: Ledger, ...puts: (readonly [string, Uint8Array | null])[]): Promise<void> {
-  const result = await ledger.commit({ if: [], put: puts.map(([key, value]) => ({ key, value })) })
-  assert.ok(result.ok)
-}
-
-/** A ledger with something of every kind; `segments` of ten mappings each. */
-async function filled(segments = 3, ledger: Ledger = new MemoryLedger()): Promise<Ledger> {
-  await put(ledger, [ledgerKey.genesis, genesis])
-  await put(ledger, [ledgerKey.boot(BOOT), encodeEntry({ kind: 'boot', boot: BOOT, node: 'n1' }, writer)])
-  const wrapped = Uint8Array.of(9, 8, 7)
-  const openedAt = '2026-01-01T00:00:00.000Z'
-  const key = encodeEntry({ kind: 'key', owner: 'o', epoch: 1, wrapped, openedAt }, writer)
-  await put(ledger, epoch('o', 1), [ledgerKey.wrappedKey('o', 1), key])
-  for (let n = 1; n <= segments; n++)
-    await put(ledger, [ledgerKey.segment(BOOT, n), segment('o', n * 10, 10)])
-  return ledger
-}
-
-async function backupOf(
-  ledger: Ledger,
-): Promise<{ bytes: Buffer; written: Awaited<ReturnType<typeof writeBackup>> }> {
-  const chunks: Uint8Array[] = []
-  const sink = async (chunk: Uint8Array): Promise<void> => void chunks.push(chunk)
-  const written = await writeBackup({ ledger: new CheckedLedger(ledger), sink, clock: systemClock })
-  return { bytes: Buffer.concat(chunks), written }
-}
-
-/** In pieces, so that nothing lies in one of them by chance. */
-async function* pieces(bytes: Uint8Array, length = 1000): AsyncGenerator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += length) yield bytes.subarray(at, at + length)
-}
-
-async function restored(bytes: Uint8Array, ledger: Ledger, clock: Clock = systemClock): Promise<string> {
-  const backup = await verifyBackup(pieces(bytes))
-  return restore({ ledger: new CheckedLedger(ledger), open: () => pieces(bytes), backup, clock })
-}
-
-/** Key to bytes, without revisions. */
-async function entriesOf(ledger: Ledger): Promise<Map<string, string>> {
-  const entries = new Map<string, string>()
-  for await (const { key, value } of (await ledger.snapshot(snapshotRanges([]))).entries) {
-    entries.set(key, Buffer.from(value).toString('hex'))
-  }
-  return entries
-}
+const NEWER = { message: new RegExp(`format ${LEDGER_FORMAT + 1}, and this`), hint: /newer version/ }
 
 async function withFolder(run: (path: string) => Promise<void>): Promise<void> {
   const path = mkdtempSync(join(tmpdir(), 'coffer-backup-'))
@@ -141,9 +84,9 @@ test('what was backed up is there again, under another identity', () =>
     assert.equal(written.bytes, bytes.length)
     for (const name of ['digest', 'entries', 'mappings'] as const)
       assert.equal(second.written[name], written[name])
-    const { genesis: _genesis, ...verified } = await verifyBackup(pieces(bytes))
+    const { genesis: _genesis, wrappedKey: _key, ...read } = await verified(bytes)
     const { foreign, ...told } = written
-    assert.deepEqual([verified, foreign], [told, 0])
+    assert.deepEqual([read, foreign], [told, 0])
     await lmdb.close()
   }))
 
@@ -242,49 +185,44 @@ test('foreign keys are left out and counted; in the new ledger they do no harm',
   )
 })
 
-/** Where each frame begins, and after the last one where the hash does. */
-function frames(bytes: Buffer): number[] {
-  const starts = [16]
-  while (starts[starts.length - 1] < bytes.length - 32) {
-    const at = starts[starts.length - 1]
-    starts.push(at + 9 + bytes.readUInt32BE(at + 1))
-  }
-  return starts
+/** Where each frame begins, and after the last one where the HMAC does. */
+function starts(bytes: Buffer): number[] {
+  return [...framesOf(bytes).map(({ start }) => start), bytes.length - MAC_BYTES]
 }
 
 test('a backup with any byte changed is refused, and told where', async () => {
   const { bytes } = await backupOf(await filled(2))
-  const starts = frames(bytes)
+  const places = starts(bytes)
   for (let at = 0; at < bytes.length; at++) {
-    const part = starts.findLastIndex((start) => start <= at)
+    const part = places.findLastIndex((start) => start <= at)
     const where =
       part < 0
-        ? /not a backup/
-        : part === starts.length - 1
-          ? /SHA-256/
-          : new RegExp(`${part === 0 ? 'the head' : `part ${part}`}, at byte ${starts[part]},`)
+        ? /not a backup|has format/
+        : part === places.length - 1
+          ? /authentication code/
+          : new RegExp(`${part === 0 ? 'the head' : `part ${part}`}, at byte ${places[part]},`)
     for (const bits of [1, 128, 255]) {
       bytes[at] ^= bits
-      await assert.rejects(verifyBackup(pieces(bytes)), (error) => {
-        assert.ok(error instanceof DamagedBackup, `byte ${at}`)
+      await assert.rejects(verified(bytes), (error) => {
+        assert.ok(error instanceof BackupError, `byte ${at}`)
         // A length within bounds leads the reader to the wrong place, or past the end.
-        const isLength = part >= 0 && at - starts[part] >= 1 && at - starts[part] < 5
+        const isLength = part >= 0 && at - places[part] >= 1 && at - places[part] < 5
         if (!isLength || !/cut off/.test(error.message)) assert.match(error.message, where, `byte ${at}`)
         return true
       })
       bytes[at] ^= bits
     }
   }
-  await verifyBackup(pieces(bytes))
+  await verified(bytes)
 })
 
 test('a backup that is cut anywhere, or goes on after its end, is refused', async () => {
   const { bytes } = await backupOf(await filled(2))
   for (let length = 0; length < bytes.length; length++) {
-    const cut = verifyBackup(pieces(bytes.subarray(0, length)))
+    const cut = verified(bytes.subarray(0, length))
     await assert.rejects(cut, length < 16 ? /not a backup/ : /cut off/, `${length} bytes`)
   }
-  await assert.rejects(verifyBackup(pieces(Buffer.concat([bytes, Buffer.of(0)]))), /bytes follow its end/)
+  await assert.rejects(verified(Buffer.concat([bytes, Buffer.of(0)])), /bytes follow its end/)
 })
 
 test('a part that is missing, twice or elsewhere is refused, though its checksum fits', async () => {
@@ -296,14 +234,14 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
   const made = async (list: typeof entries, change: Partial<typeof written> = {}): Promise<Buffer> => {
     const chunks: Uint8Array[] = []
     const out = new BackupWriter(async (chunk) => chunks.push(chunk))
-    await out.head({ ...written, ...change })
+    await out.head({ ...written, ...change }, keyring, systemClock)
     for (const entry of list) await out.entry(entry)
     await out.end({ ...written, ...change })
     return Buffer.concat(chunks)
   }
-  await verifyBackup(pieces(await made(entries)))
+  await verified(await made(entries))
   const refused = async (bytes: Buffer, why: RegExp | object): Promise<void> => {
-    await assert.rejects(verifyBackup(pieces(bytes)), why)
+    await assert.rejects(verified(bytes), why)
   }
   await refused(await made(entries.slice(1)), /malformed or misplaced/)
   const entriesLess = { entries: entries.length - 1 }
@@ -312,7 +250,7 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
   await refused(await made(entries, { mappings: 31 }), /digest/)
   await refused(await made(entries, { digest: '0'.repeat(64) }), /digest/)
   await refused(await made(entries, { identity: '0'.repeat(32) }), /no genesis/)
-  await refused(await made(entries, { format: 2 }), NEWER)
+  await refused(await made(entries, { format: LEDGER_FORMAT + 1 }), NEWER)
   const foreign = [...entries.slice(0, -1), { key: 'other', value: Buffer.from('x') }]
   await refused(await made(foreign), /an entry that no backup holds: "other"/)
   const ofNode = [...entries.slice(0, -1), { key: ledgerKey.node('n1'), value: entries[1].value }]
@@ -323,20 +261,17 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
 
 test('parts that have changed places are told', async () => {
   const { bytes } = await backupOf(await filled(3))
-  const starts = frames(bytes)
+  const places = starts(bytes)
   // The last three are segments of one length, then the end.
-  const [one, two, three] = starts.slice(-5)
+  const [one, two, three] = places.slice(-5)
   const swapped = Buffer.concat([
     bytes.subarray(0, one),
     bytes.subarray(two, three),
     bytes.subarray(one, two),
     bytes.subarray(three),
   ])
-  const part = starts.indexOf(one)
-  await assert.rejects(
-    verifyBackup(pieces(swapped)),
-    new RegExp(`part ${part}, at byte ${one}, does not match`),
-  )
+  const part = places.indexOf(one)
+  await assert.rejects(verified(swapped), new RegExp(`part ${part}, at byte ${one}, does not match`))
 })
 
 test('a length is refused before anything of that length is read', async () => {
@@ -347,7 +282,7 @@ test('a length is refused before anything of that length is read', async () => {
     yield Buffer.from('01ffffffff00000000', 'hex')
     for (; read < 1000; read++) yield new Uint8Array(1024 * 1024)
   }
-  await assert.rejects(verifyBackup(endless()), /bad kind or length/)
+  await assert.rejects(verifyBackup(endless(), { keyring }), /bad kind or length/)
   assert.equal(read, 0)
 })
 
@@ -419,9 +354,10 @@ test('a ledger that stays away ends the restore, and the same one again goes on'
   let now = 0
   const clock: Clock = { ...systemClock, monotonic: () => (now += 10_000) }
   target.faults.push('none', ...new Array<'lost'>(60).fill('lost'))
-  await assert.rejects(restored(bytes, target, clock), (error) => {
+  await assert.rejects(restored(bytes, target, { clock }), (error) => {
     assert.ok(error instanceof BackupError)
-    assert.match(error.message, /lost on the way: run the same restore again to continue/)
+    assert.match(error.message, /lost on the way/)
+    assert.match(error.hint, /run the same restore again to continue/)
     return true
   })
   target.faults.length = 0
@@ -473,8 +409,7 @@ test('what somebody else writes meanwhile is found before the genesis is put', a
 test('a ledger without genesis, or of a newer format, is not backed up', async () => {
   await assert.rejects(backupOf(new MemoryLedger()), /no genesis/)
   const newer = new MemoryLedger()
-  const text = Buffer.from(genesis).toString('latin1').replace('"format":1', '"format":2')
-  await put(newer, [ledgerKey.genesis, Buffer.from(text, 'latin1')])
+  await put(newer, [ledgerKey.genesis, genesisOf(LEDGER_FORMAT + 1)])
   await assert.rejects(backupOf(newer), NEWER)
   const corrupt = await filled(1)
   await put(corrupt, [ledgerKey.epoch('p'), Buffer.from('x')])
@@ -506,7 +441,7 @@ for (let n = 1; ; n++) {
 
 async function writing(path: string): Promise<ChildProcess> {
   const entries = JSON.stringify({
-    genesis: Buffer.from(genesis).toString('hex'),
+    genesis: Buffer.from(genesisOf()).toString('hex'),
     epoch: Buffer.from(epoch('a', 1)[1]).toString('hex'),
     segments: [10, 20, 30].map((first) => Buffer.from(segment('a', first, 40)).toString('hex')),
   })
@@ -529,7 +464,10 @@ test('a backup made while another process writes is one revision of its ledger',
     const reading = new LmdbLedger(path, { readOnly: true })
     const made: Awaited<ReturnType<typeof backupOf>>[] = []
     try {
-      await assert.rejects(reading.commit({ if: [], put: [{ key: 'a', value: genesis }] }), /reading only/)
+      await assert.rejects(
+        reading.commit({ if: [], put: [{ key: 'a', value: genesisOf() }] }),
+        /reading only/,
+      )
       for (let i = 0; i < 5; i++) {
         const head = await reading.head()
         made.push(await backupOf(reading))

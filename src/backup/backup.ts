@@ -1,28 +1,29 @@
 // Writing a backup: the live entries of a ledger at a revision, still sealed, with their digest. Verifying a
 // backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
-import { OperatorError } from '../errors.ts'
+import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import { EntryDigest } from './entry-digest.ts'
 import {
+  type AuthenticEnd,
   type BackupEnd,
+  type BackupEntry,
+  BackupError,
   type BackupHead,
   BackupWriter,
   DamagedBackup,
   readBackup,
+  type SealedHead,
   type Sink,
 } from './file.ts'
 
-/** A ledger cannot be backed up, or a backup cannot be restored; the message says why and what to do. */
-export class BackupError extends OperatorError {
-  override readonly name = 'BackupError'
-}
-
 type BackupOptions = {
   readonly ledger: Ledger
+  /** The keyring of the ledger's nodes: the backup can be read with its active root key. */
+  readonly keyring: Keyring
   readonly sink: Sink
   readonly clock: Clock
   /** Called with the number of entries written so far. */
@@ -43,18 +44,22 @@ export async function writeBackup(options: BackupOptions): Promise<WrittenBackup
     return await write(options)
   } catch (error) {
     if (!(error instanceof Compacted)) throw error
-    throw new BackupError('the backup took longer than the ledger keeps its history', {
-      hint: 'repeat the backup while less is written',
-    })
+    throw new BackupError(
+      'the backup took longer than the ledger keeps its history',
+      'repeat the backup while less is written',
+    )
   }
 }
 
-async function write({ ledger, sink, clock, progress }: BackupOptions): Promise<WrittenBackup> {
-  const { identity, format } = await readGenesis(ledger)
+async function write(options: BackupOptions): Promise<WrittenBackup> {
+  const { ledger, keyring, sink, clock, progress } = options
+  const genesis = await readGenesis(ledger)
+  checkKeyring(keyring, genesis)
+  const { identity, format } = genesis
   const { revision, entries } = await ledger.snapshot(snapshotRanges([]))
   const head = { revision, identity, format, madeAt: new Date(clock.now()).toISOString() }
   const writer = new BackupWriter(sink)
-  await writer.head(head)
+  await writer.head(head, keyring, clock)
   const digest = new EntryDigest()
   for await (const { key, value } of entries) {
     if (isNodeEntry(key) || !digest.add(key, value)) continue
@@ -77,54 +82,72 @@ async function readGenesis(ledger: Ledger): Promise<Genesis> {
   if (genesis?.kind !== 'genesis') {
     throw new BackupError(
       'the ledger has no genesis, so it is empty, or a restore into it was not finished',
-      {
-        hint: 'start a node on the ledger, or run the restore again',
-      },
+      'start a node on the ledger, or run the restore again',
     )
   }
-  if (genesis.format > LEDGER_FORMAT) throw newerFormat('ledger', genesis.format)
+  checkFormat('ledger', genesis.format)
   return genesis
 }
 
-function newerFormat(what: string, format: number): BackupError {
-  return new BackupError(`the ${what} has format ${format}, this version knows ${LEDGER_FORMAT}`, {
-    hint: 'use a newer version',
-  })
+function checkFormat(what: string, format: number): void {
+  if (format === LEDGER_FORMAT) return
+  throw new BackupError(
+    `the ${what} has format ${format}, and this version knows format ${LEDGER_FORMAT}`,
+    format < LEDGER_FORMAT ? 'use the version of Coffer that wrote it' : 'use a newer version of Coffer',
+  )
 }
 
-/** The facts of a backup whose entries were all read and match its checksums and its digest. */
-export type VerifiedBackup = BackupHead &
-  BackupEnd & {
-    readonly genesis: Genesis
-    /** Length of the file. */
-    readonly bytes: number
+function checkKeyring(keyring: Keyring, genesis: Genesis): void {
+  try {
+    openGenesis(keyring, genesis)
+  } catch (error) {
+    if (!(error instanceof UnknownRootKey || error instanceof UnwrapError)) throw error
+    throw new BackupError(
+      `the keyring is not the keyring of this ledger (${error.message})`,
+      'put the right keyring.json in place',
+    )
   }
+}
 
-/** `progress` is called with the number of entries read so far. Throws DamagedBackup, BackupError. */
+/** Throws UnknownRootKey, UnwrapError where a keyring is not the keyring of the ledger of a genesis. */
+export function openGenesis(keyring: Keyring, { receiptKey }: Genesis): void {
+  keyring.unwrap(receiptKey, ['receipts'])
+}
+
+/** The facts of a backup that was read whole, and is as it was written by a holder of the keyring. */
+export type VerifiedBackup = SealedHead & AuthenticEnd & { readonly genesis: Genesis }
+
+type VerifyOptions = {
+  readonly keyring: Keyring
+  /** Called with the number of entries read so far. */
+  readonly progress?: (entries: number) => void
+}
+
+/** Throws DamagedBackup, BackupError, UnknownRootKey. */
 export async function verifyBackup(
   source: AsyncIterable<Uint8Array>,
-  progress?: (entries: number) => void,
+  { keyring, progress }: VerifyOptions,
 ): Promise<VerifiedBackup> {
   const digest = new EntryDigest()
-  let head: BackupHead | undefined
-  for await (const part of readBackup(source)) {
+  let head: SealedHead | undefined
+  for await (const part of readBackup(source, keyring)) {
     switch (part.kind) {
       case 'head':
-        if (part.format > LEDGER_FORMAT) throw newerFormat('ledger of the backup', part.format)
-        head = part
+        checkFormat('ledger of the backup', part.head.format)
+        head = part.head
         break
       case 'entry':
-        addEntry(digest, part.key, part.value)
+        addEntry(digest, part.entry)
         progress?.(digest.entries)
         break
       case 'end':
-        return verifyEnd(head, part, digest)
+        return verifyEnd(head, part.end, digest)
     }
   }
   throw new DamagedBackup('the backup has no end') // readBackup yields an end or throws
 }
 
-function addEntry(digest: EntryDigest, key: string, value: Uint8Array): void {
+function addEntry(digest: EntryDigest, { key, value }: BackupEntry): void {
   try {
     if (isNodeEntry(key) || !digest.add(key, value))
       throw new DamagedBackup(`the backup has an entry that no backup holds: ${JSON.stringify(key)}`)
@@ -134,16 +157,10 @@ function addEntry(digest: EntryDigest, key: string, value: Uint8Array): void {
   }
 }
 
-function verifyEnd(
-  head: BackupHead | undefined,
-  end: BackupEnd & { readonly bytes: number },
-  digest: EntryDigest,
-): VerifiedBackup {
+function verifyEnd(head: SealedHead | undefined, end: AuthenticEnd, digest: EntryDigest): VerifiedBackup {
   const { genesis } = digest.state
   if (!head || genesis?.identity !== head.identity) throw new DamagedBackup('the backup has no genesis')
   if (digest.mappings !== end.mappings || digest.digest() !== end.digest)
     throw new DamagedBackup('the backup is damaged: its entries do not match its digest')
-  const { revision, identity, format, madeAt } = head
-  const { entries, mappings, bytes } = end
-  return { revision, identity, format, madeAt, entries, mappings, digest: end.digest, bytes, genesis }
+  return { ...head, ...end, genesis }
 }

@@ -4,6 +4,8 @@
 // counts as put.
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
+import type { Keyring } from '../crypto/keyring.ts'
+import { OperatorError } from '../errors.ts'
 import {
   COMMIT_BYTES,
   type Commit,
@@ -17,9 +19,9 @@ import {
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { retry } from '../waiting.ts'
-import { BackupError, type VerifiedBackup } from './backup.ts'
+import type { VerifiedBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
-import { type BackupEntry, readBackup } from './file.ts'
+import { type BackupEntry, BackupError, DamagedBackup, readBackup } from './file.ts'
 
 /** A guard and a put per entry: an etcd with default flags takes 128 operations. */
 const ENTRIES_A_COMMIT = 64
@@ -31,7 +33,10 @@ const RETRY_MS = 200
 /** The ledger already holds entries. The restore has changed nothing. */
 export class NotEmpty extends BackupError {
   constructor(key: string) {
-    super(`the ledger is not empty (it holds ${key}), and a restore overwrites nothing`)
+    super(
+      `the ledger is not empty (it holds ${key}), and a restore overwrites nothing`,
+      'restore into an empty ledger',
+    )
   }
 }
 
@@ -39,22 +44,25 @@ type RestoreOptions = {
   readonly ledger: Ledger
   /** Opens the verified file: each call returns its bytes from the first byte on. */
   readonly open: () => AsyncIterable<Uint8Array>
+  /** The keyring that verified the file. */
+  readonly keyring: Keyring
   readonly backup: VerifiedBackup
   readonly clock: Clock
   /** Called with the number of entries put so far. */
   readonly progress?: (entries: number) => void
 }
 
-/** Returns the ledger's new identity. Throws BackupError, DamagedBackup, CorruptEntry, LedgerUnavailable. */
+/** Returns the ledger's new identity. Throws BackupError, CorruptEntry, LedgerUnavailable. */
 export async function restore(options: RestoreOptions): Promise<string> {
   const { ledger, backup, clock } = options
   await refuseUnlessEmpty(options)
   await putEntries(options)
   const digest = await retried(clock, () => digestOf(ledger))
   if (digest.entries !== backup.entries - 1 || digest.digest() !== backup.digest) {
-    throw new BackupError('the ledger does not match the backup: another program has written to it', {
-      hint: 'empty the ledger, and restore again',
-    })
+    throw new BackupError(
+      'the ledger does not match the backup: another program has written to it',
+      'empty the ledger, and restore again',
+    )
   }
   const identity = randomHex(clock, 16)
   assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
@@ -69,12 +77,13 @@ export async function restore(options: RestoreOptions): Promise<string> {
  * A ledger counts as empty without keys of Coffer, and also when all of its keys are keys of this backup and
  * the genesis is absent: an earlier restore of the backup was interrupted. Throws NotEmpty.
  */
-async function refuseUnlessEmpty({ ledger, open, clock }: RestoreOptions): Promise<void> {
+async function refuseUnlessEmpty(options: RestoreOptions): Promise<void> {
+  const { ledger, clock } = options
   const genesis = await retried(clock, () => ledger.read(ledgerKey.genesis))
   if (genesis.value !== null) throw new NotEmpty(ledgerKey.genesis)
   const unknown = await retried(clock, () => keysOf(ledger))
   if (unknown.size === 0) return
-  for await (const part of readBackup(open())) if (part.kind === 'entry') unknown.delete(part.key)
+  for await (const { key } of entriesOf(options)) unknown.delete(key)
   for (const key of unknown) throw new NotEmpty(key)
 }
 
@@ -92,9 +101,30 @@ async function digestOf(ledger: Ledger): Promise<EntryDigest> {
   return digest
 }
 
+/**
+ * The entries of the verified backup, read once more: the file may have been exchanged since. Ends only after
+ * the HMAC has matched again. Throws BackupError where the bytes are not the verified bytes.
+ */
+async function* entriesOf({ open, keyring, backup }: RestoreOptions): AsyncGenerator<BackupEntry> {
+  try {
+    for await (const part of readBackup(open(), keyring)) {
+      if (part.kind === 'entry') yield part.entry
+      // Another backup has another key; under the key of this one, only its own bytes match the HMAC.
+      else if (part.kind === 'head' && !Buffer.from(part.head.wrappedKey).equals(backup.wrappedKey))
+        throw new DamagedBackup('the file is another backup')
+    }
+  } catch (error) {
+    if (!(error instanceof OperatorError)) throw error
+    throw new BackupError(
+      `the backup has changed since it was checked: ${error.message}`,
+      'empty the ledger, and restore again from a copy that nobody changes',
+    )
+  }
+}
+
 /** Puts all entries but the genesis. */
 async function putEntries(options: RestoreOptions): Promise<void> {
-  const batches = batchesOf(readBackup(options.open()))
+  const batches = batchesOf(entriesOf(options))
   let done = 0
   // The putters share one generator: a putter that fails ends the generator, and with it the other putters.
   const putters = Array.from({ length: COMMITS_IN_FLIGHT }, async () => {
@@ -110,22 +140,20 @@ async function putEntries(options: RestoreOptions): Promise<void> {
 }
 
 /** The entries but the genesis, in batches of at most a commit. */
-async function* batchesOf(parts: ReturnType<typeof readBackup>): AsyncGenerator<readonly BackupEntry[]> {
+async function* batchesOf(entries: AsyncIterable<BackupEntry>): AsyncGenerator<readonly BackupEntry[]> {
   let batch: BackupEntry[] = []
   let bytes = 0
-  for await (const part of parts) {
-    if (part.kind !== 'entry' || part.key === ledgerKey.genesis) continue
-    const size = commitBytes(commitOf([part]))
+  for await (const entry of entries) {
+    if (entry.key === ledgerKey.genesis) continue
+    const size = commitBytes(commitOf([entry]))
     if (size > COMMIT_BYTES)
-      throw new BackupError(`the entry ${part.key} is larger than a commit may be`, {
-        hint: 'use a newer version',
-      })
+      throw new BackupError(`the entry ${entry.key} is larger than a commit may be`, 'use a newer version')
     if (batch.length === ENTRIES_A_COMMIT || bytes + size > COMMIT_BYTES) {
       yield batch
       batch = []
       bytes = 0
     }
-    batch.push(part)
+    batch.push(entry)
     bytes += size
   }
   if (batch.length > 0) yield batch
@@ -171,7 +199,7 @@ async function retried<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
     })
   } catch (error) {
     if (!isTransient(error)) throw error
-    throw new BackupError(`${error.message}: run the same restore again to continue`)
+    throw new BackupError(error.message, 'run the same restore again to continue')
   }
 }
 

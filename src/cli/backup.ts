@@ -33,8 +33,9 @@ export function registerBackup(program: Command): void {
       'after',
       `
 The node may run or not: the backup is of one revision in both cases. The command takes memory for
-the index of all tokens, as a node does. It needs no key, and the backup holds no key in clear: also
-keep keyring.json, in another place, since the backup cannot be read without it.
+the index of all tokens, as a node does. It reads keyring.json, under which the backup is
+authenticated: who lacks the keyring cannot change the backup unseen. No key is in the backup in
+clear: also keep keyring.json, in another place, since the backup cannot be read without it.
 
 The file has mode 0600, and gets its name once it is complete and on the disk.
 
@@ -52,15 +53,16 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
     throw new OperatorError(`${path} exists already`, {
       hint: 'name another file, or overwrite the file with --force',
     })
-  const [{ openLedgerToRead }, { writeBackup }] = await Promise.all([
+  const [{ openLedgerToRead, readKeyring }, { writeBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/backup.ts'),
   ])
+  const keyring = readKeyring(config)
   const ledger = await openLedgerToRead(config, runningNode(config) !== undefined)
   const progress = await startProgress({ label: 'backing up', unit: 'entries' })
   try {
     const { foreign, revision, entries, mappings, bytes, digest, identity } = await writeWhole(path, (sink) =>
-      writeBackup({ ledger, sink, clock: systemClock, progress: (done) => progress.show(done) }),
+      writeBackup({ ledger, keyring, sink, clock: systemClock, progress: (done) => progress.show(done) }),
     )
     progress.end()
     if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of another program in etcd`)

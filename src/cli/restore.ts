@@ -1,15 +1,14 @@
 // coffer restore: puts a backup into an empty ledger of stopped nodes. The ledger gets a new identity.
-import { createReadStream, existsSync, mkdirSync, statSync } from 'node:fs'
+import { createReadStream, existsSync, mkdirSync, type ReadStream, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { VerifiedBackup } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
-import { Keyring } from '../crypto/keyring.ts'
+import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
 import { OperatorError, UsageError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { readPrivateFile } from '../node/private-file.ts'
 import { lockStopped } from './local/node-process.ts'
 import { TemporaryMembers } from './local/temporary-members.ts'
 import { startProgress } from './terminal/progress.ts'
@@ -23,14 +22,14 @@ export function registerRestore(program: Command): void {
     .description('put a backup into an empty ledger')
     .argument('<file>', 'a backup written by `coffer backup`')
     .requiredOption('--config <file...>', 'the configuration of a stopped node')
-    .option('--json', 'print {"file","entries","mappings","digest","identity"}')
+    .option('--json', 'print {"file","revision","made_at","entries","mappings","digest","identity"}')
     .addHelpText(
       'after',
       `
-The whole backup is read first: a damaged or incomplete backup is refused, and so is a keyring that
-cannot open the backup (copy keyring.json from the vault of the backup). The ledger must be empty. It
-gets a new identity; tokens stay the same. After an interrupted restore no node starts with the
-ledger: run the same restore again to complete it.
+The whole backup is read first: a backup that was changed or cut off since it was written is refused,
+and so is a keyring that cannot open it (copy keyring.json from the vault of the backup). The ledger
+must be empty. It gets a new identity; tokens stay the same. After an interrupted restore no node
+starts with the ledger: run the same restore again to complete it.
 
 If every node has an etcd member, the configurations of the other nodes (NODE.yaml) are found beside
 the named configuration. The members run within this command, and stop with it.
@@ -53,11 +52,11 @@ async function restore(name: string, { config: names, json }: Options): Promise<
       mkdirSync(node.data, { recursive: true, mode: 0o700 })
       holds.push(lockStopped(node))
     }
-    const backup = await verify(file)
-    await checkKeyrings(nodes, backup)
-    const identity = await restoreInto(nodes, file, backup)
-    const { entries, mappings, digest } = backup
-    const result = { entries, mappings, digest, identity }
+    const verified = await verify(file, nodes)
+    const { backup } = verified
+    const identity = await restoreInto(nodes, verified)
+    const { revision, madeAt, entries, mappings, digest } = backup
+    const result = { revision, made_at: madeAt, entries, mappings, digest, identity }
     if (json) printJson({ file, ...result })
     else
       print(
@@ -99,45 +98,55 @@ function ledgerName(ledger: Config['ledger']): string {
   return [ledger.kind, ...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
 }
 
-/** Throws DamagedBackup, BackupError. */
-async function verify(file: string): Promise<VerifiedBackup> {
-  const [{ verifyBackup }, { DamagedBackup }] = await Promise.all([
+type Verified = {
+  readonly open: () => ReadStream
+  readonly keyring: Keyring
+  readonly backup: VerifiedBackup
+}
+
+/** Throws OperatorError before anything is written. */
+async function verify(file: string, nodes: readonly Config[]): Promise<Verified> {
+  const [{ openGenesis, verifyBackup }, { BackupError }, { readKeyring }] = await Promise.all([
     import('../backup/backup.ts'),
     import('../backup/file.ts'),
+    import('../server/open.ts'),
   ])
+  const open = (): ReadStream => createReadStream(file)
   const megabytes = (bytes: number): number => Math.round(bytes / 1e6)
   const total = megabytes(statSync(file).size)
   const progress = await startProgress({ label: 'checking the backup', unit: 'MB', total })
+  let [{ keyring: path }] = nodes
   try {
-    const source = createReadStream(file)
-    return await verifyBackup(source, () => progress.show(megabytes(source.bytesRead)))
+    const source = open()
+    const keyring = readKeyring(nodes[0])
+    const show = (): void => progress.show(megabytes(source.bytesRead))
+    const backup = await verifyBackup(source, { keyring, progress: show })
+    for (const node of nodes) {
+      path = node.keyring
+      openGenesis(readKeyring(node), backup.genesis)
+    }
+    return { open, keyring, backup }
   } catch (error) {
-    if (error instanceof DamagedBackup)
-      throw new OperatorError(`${file}: ${error.message}`, { hint: 'use another copy of the backup' })
+    if (error instanceof UnknownRootKey || error instanceof UnwrapError)
+      throw new OperatorError(`${path} cannot open the backup (${error.message})`, {
+        hint: 'copy keyring.json from the vault of the backup, as it was at that time, and restore again',
+      })
+    if (error instanceof BackupError)
+      throw new OperatorError(`${file}: ${error.message}`, { hint: error.hint })
     throw error
   } finally {
     progress.end()
   }
 }
 
-/** Throws OperatorError before anything is written. */
-async function checkKeyrings(nodes: readonly Config[], { genesis }: VerifiedBackup): Promise<void> {
-  const { keyringMismatch } = await import('../server/open.ts')
-  for (const path of new Set(nodes.map(({ keyring }) => keyring))) {
-    if (keyringMismatch(Keyring.parse(readPrivateFile(path)), genesis) === undefined) continue
-    throw new OperatorError(`${path} cannot open the backup`, {
-      hint: 'copy keyring.json from the vault of the backup, and restore again',
-    })
-  }
-}
-
 /** Returns the ledger's new identity. */
-async function restoreInto(nodes: readonly Config[], file: string, backup: VerifiedBackup): Promise<string> {
+async function restoreInto(nodes: readonly Config[], verified: Verified): Promise<string> {
   const [{ openLedger }, { NotEmpty, restore: restoreBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/restore.ts'),
   ])
-  const progress = await startProgress({ label: 'restoring', unit: 'entries', total: backup.entries })
+  const total = verified.backup.entries
+  const progress = await startProgress({ label: 'restoring', unit: 'entries', total })
   let members: TemporaryMembers | undefined
   const opening = Promise.withResolvers<Ledger>()
   opening.promise.catch(() => undefined) // the await below reports the error
@@ -148,9 +157,8 @@ async function restoreInto(nodes: readonly Config[], file: string, backup: Verif
     const ledger = await opening.promise
     try {
       return await restoreBackup({
+        ...verified,
         ledger,
-        open: () => createReadStream(file),
-        backup,
         clock: systemClock,
         progress: (done) => progress.show(done),
       })

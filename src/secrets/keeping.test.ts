@@ -20,7 +20,7 @@ import {
 import { verifyBackup, writeBackup } from '../backup/backup.ts'
 import { restore } from '../backup/restore.ts'
 import { systemClock } from '../clock.ts'
-import { newRootKey } from '../crypto/keyring.ts'
+import { type Keyring, newRootKey } from '../crypto/keyring.ts'
 import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
@@ -208,10 +208,10 @@ test('rewraps on two nodes at once, while secrets are written', () =>
 
 // ---- backup and restore
 
-async function backedUp(ledger: Ledger): Promise<Buffer> {
+async function backedUp(ledger: Ledger, keyring: Keyring): Promise<Buffer> {
   const chunks: Uint8Array[] = []
   const sink = async (chunk: Uint8Array): Promise<void> => void chunks.push(chunk)
-  await writeBackup({ ledger: new CheckedLedger(ledger), sink, clock: systemClock })
+  await writeBackup({ ledger: new CheckedLedger(ledger), keyring, sink, clock: systemClock })
   return Buffer.concat(chunks)
 }
 
@@ -219,9 +219,10 @@ async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += 1000) yield bytes.subarray(at, at + 1000)
 }
 
-async function restoreInto(bytes: Uint8Array, ledger: Ledger): Promise<void> {
-  const backup = await verifyBackup(pieces(bytes))
-  await restore({ ledger: new CheckedLedger(ledger), open: () => pieces(bytes), backup, clock: systemClock })
+async function restoreInto(bytes: Uint8Array, ledger: Ledger, keyring: Keyring): Promise<void> {
+  const backup = await verifyBackup(pieces(bytes), { keyring })
+  const open = (): AsyncIterable<Uint8Array> => pieces(bytes)
+  await restore({ ledger: new CheckedLedger(ledger), open, keyring, backup, clock: systemClock })
 }
 
 test('a backup restored into an empty ledger has all versions, and the receipts', async () => {
@@ -233,12 +234,12 @@ test('a backup restored into an empty ledger has all versions, and the receipts'
     const { before } = anotherRootKey(world)
     await one.secrets.create(caller('x'), [secret('by-the-new-key')])
     const digest = await digestOf(one)
-    const bytes = await backedUp(world.ledger)
+    const bytes = await backedUp(world.ledger, world.keyring)
     assert.equal(bytes.indexOf('value of'), -1, 'still sealed')
     const lmdb = new LmdbLedger(join(dir, 'ledger'))
-    await restoreInto(bytes, lmdb)
+    await restoreInto(bytes, lmdb, world.keyring)
     const memory = new MemoryLedger()
-    await restoreInto(await backedUp(lmdb), memory)
+    await restoreInto(await backedUp(lmdb, world.keyring), memory, world.keyring)
     await lmdb.close()
     const other = await world.add('restored', undefined, memory)
     assert.equal(await digestOf(other), digest)
@@ -261,14 +262,14 @@ test('a backup restored into an empty ledger has all versions, and the receipts'
 test('a backup with a version that was changed, moved or left out is refused', () =>
   withWorld(1, async (world, one) => {
     await fill(one)
-    const bytes = await backedUp(world.ledger)
-    await verifyBackup(pieces(bytes))
+    const bytes = await backedUp(world.ledger, world.keyring)
+    await verifyBackup(pieces(bytes), { keyring: world.keyring })
     const at = bytes.indexOf('version/o/a/1@0000000002')
     assert.ok(at > 0)
     for (const offset of [0, 10, 12, 23, 60, 90]) {
       const damaged = Buffer.from(bytes)
       damaged[at + offset] ^= 1
-      await assert.rejects(verifyBackup(pieces(damaged)), `${offset}`)
+      await assert.rejects(verifyBackup(pieces(damaged), { keyring: world.keyring }), `${offset}`)
     }
     const { entries } = await world.ledger.snapshot(snapshotRanges([]))
     const left = new MemoryLedger()

@@ -8,10 +8,13 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { readBackup } from '../../src/backup/file.ts'
 import { Coffer } from '../../src/client/index.ts'
+import { Keyring } from '../../src/crypto/keyring.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
+import { bytesOf, endFrame, entryOf, framesOf, MAC_BYTES } from '../backup/backups.ts'
 import { coffer, Folder, fine, init, NodeProcess, refused, until } from './cli.ts'
 
 const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)
@@ -114,8 +117,9 @@ test('a running vault is backed up; the restored one has its tokens, under anoth
   assert.equal(statSync(two.backup).mode & 0o777, 0o600)
   two.copyKeyring()
   const restored = JSON.parse(await fine(['restore', two.backup, '--config', two.new, '--json']))
-  assert.deepEqual(Object.keys(restored), ['file', 'entries', 'mappings', 'digest', 'identity'])
-  for (const name of ['entries', 'mappings', 'digest']) assert.equal(restored[name], told[name])
+  const members = ['file', 'revision', 'made_at', 'entries', 'mappings', 'digest', 'identity']
+  assert.deepEqual(Object.keys(restored), members)
+  for (const name of ['revision', 'entries', 'mappings', 'digest']) assert.equal(restored[name], told[name])
   assert.notEqual(restored.identity, told.identity)
   await withNode(two.new, async (node) => {
     const { digest, identity } = await statusOf(node, two.newKeys.a)
@@ -135,7 +139,7 @@ test('a running vault is backed up; the restored one has its tokens, under anoth
   })
 })
 
-test('a backup of a stopped node is the same but for its time', async () => {
+test('a backup of a stopped node is the same but for its head and its authentication code', async () => {
   using two = await Two.make()
   const backup = async (name: string): Promise<Buffer> => {
     const { code, stderr } = await coffer(['backup', '--out', two.file(name), '--config', two.old])
@@ -145,7 +149,7 @@ test('a backup of a stopped node is the same but for its time', async () => {
   }
   await withNode(two.old, (node) => tokenize(node, two.keys.a, VALUES))
   const [one, other] = [await backup('one'), await backup('other')]
-  const since = one.indexOf('"made_at"') + 40
+  const since = 16 + 9 + one.readUInt32BE(17)
   assert.equal(one.length, other.length)
   assert.ok(one.subarray(since, -32).equals(other.subarray(since, -32)))
 })
@@ -190,7 +194,10 @@ test('what cannot be restored is told before anything is written', async () => {
       new RegExp(`in use by process ${node.pid}: stop node n1 first`),
     )
   })
-  assert.match(await refused(1, restore), /new\/keyring\.json cannot open the backup: copy keyring\.json/)
+  assert.match(
+    await refused(1, restore),
+    /new\/keyring\.json cannot open the backup \(the keyring has no root key rk-[0-9a-f]{12}\): copy keyring\.json/,
+  )
   two.copyKeyring()
   await refused(2, ['restore', '--config', two.new])
   assert.match(await refused(2, [...restore, two.old]), /names one node twice/)
@@ -201,6 +208,15 @@ test('what cannot be restored is told before anything is written', async () => {
   assert.match(await refused(1, restore), /vault\.backup: the backup is damaged: part \d+, at byte \d+,/)
   writeFileSync(two.backup, whole.subarray(0, -1))
   assert.match(await refused(1, restore), /vault\.backup: the backup is cut off after \d+ bytes/)
+  writeFileSync(two.backup, withoutLastEntry(whole))
+  assert.match(await refused(1, restore), /vault\.backup: the backup was changed: .*use another copy/)
+  copyFileSync(join(import.meta.dirname, '../upgrade/format-1/node.backup'), two.backup)
+  assert.match(
+    await refused(1, restore),
+    /vault\.backup: the backup has format 1, .*use the version of Coffer/,
+  )
+  copyFileSync(two.old, two.backup)
+  assert.match(await refused(1, restore), /vault\.backup: the file is not a backup: name a file that/)
   writeFileSync(two.backup, whole)
   assert.ok(!existsSync(two.file('new', 'n1', 'ledger')))
   assert.match(
@@ -211,6 +227,13 @@ test('what cannot be restored is told before anything is written', async () => {
   assert.match(await refused(1, restore), /not empty/)
 })
 
+/** All that can be computed without the keyring is computed again. */
+function withoutLastEntry(backup: Buffer): Buffer {
+  const frames = framesOf(backup)
+  const entries = frames.slice(1, -2).map(entryOf)
+  return Buffer.concat([bytesOf([...frames.slice(0, -2), endFrame(entries)]), backup.subarray(-MAC_BYTES)])
+}
+
 test('a restore that was not finished: no node starts, and the same restore again finishes it', async () => {
   using two = await Two.make()
   const tokens = await withNode(two.old, (node) => tokenize(node, two.keys.a, VALUES))
@@ -218,8 +241,10 @@ test('a restore that was not finished: no node starts, and the same restore agai
   two.copyKeyring()
   // As if the restore had been killed before its last commit.
   const ledger = new LmdbLedger(two.file('new', 'n1', 'ledger'))
-  for await (const part of readBackup(pieces(readFileSync(two.backup)))) {
-    if (part.kind === 'entry' && part.key !== 'genesis') await ledger.commit({ if: [], put: [part] })
+  const keyring = Keyring.parse(readFileSync(two.file('old', 'keyring.json'), 'utf8'))
+  for await (const part of readBackup(pieces(readFileSync(two.backup)), keyring)) {
+    if (part.kind === 'entry' && part.entry.key !== 'genesis')
+      await ledger.commit({ if: [], put: [part.entry] })
   }
   await ledger.close()
   assert.match(await refused(1, ['start', '--config', two.new]), /a restore was not finished/)
