@@ -1,10 +1,11 @@
 // Recognition: whether a ledger is the ledger that the replica has followed. Two empty clusters with the same
-// flags have the same cluster id, so the ledger's own identity counts, its head, and a witness.
+// flags have the same cluster id, so the ledger's own identity counts, its head, and the witnesses.
 import { crc32 } from 'node:zlib'
 import type { Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Decoded } from '../state/state.ts'
+import { contradiction, type Witness, type Witnesses } from '../state/witness.ts'
 import { CorruptEntry } from '../state/writer.ts'
 import type { Meta } from './store.ts'
 
@@ -18,21 +19,38 @@ export async function readGenesis(ledger: Reader): Promise<Genesis | undefined> 
   return genesis
 }
 
+/** The ledger that a replica has followed: its identity, the last applied revision, and the witnesses. */
+export type Followed = {
+  readonly ledger: string
+  readonly cursor: number
+  readonly witnesses: Witnesses
+}
+
 /**
- * Why the ledger is not the followed ledger; undefined where it is: same identity, a head not before the
- * cursor, and the witness with the same revision and bytes. Throws LedgerUnavailable.
+ * Why a ledger is not the followed ledger; undefined where it may be: same identity, a head not before the
+ * cursor, and every witness as it was applied. Throws LedgerUnavailable.
  */
 export async function ledgerMismatch(
-  ledger: Reader,
+  reader: Reader,
   genesis: Genesis,
-  followed: Meta,
+  followed: Followed | Meta,
 ): Promise<string | undefined> {
-  if (genesis.identity !== followed.ledger)
-    return `the ledger is ${genesis.identity}, and the replica follows ${followed.ledger}`
-  const head = await ledger.head()
-  if (head < followed.cursor)
-    return `the ledger ends at revision ${head}, and revision ${followed.cursor} has been applied here`
-  return missingWitness(ledger, followed.witness)
+  const { ledger, cursor } = followed
+  if (genesis.identity !== ledger)
+    return `the ledger is ${genesis.identity}, and the replica follows ${ledger}`
+  const kept: readonly Witness[] = 'witnesses' in followed ? Object.values(followed.witnesses) : []
+  const [head, ...found] = await Promise.all([reader.head(), ...kept.map(({ key }) => reader.read(key))])
+  if (head < cursor) return endsBefore(head, cursor)
+  for (const [i, witness] of kept.entries()) {
+    const reason = contradiction(witness, found[i], cursor)
+    if (reason !== undefined) return reason
+  }
+  return 'witness' in followed ? missingWitness(reader, followed.witness) : undefined
+}
+
+/** Why a ledger with this head is not the ledger applied up to `applied`. */
+function endsBefore(head: number, applied: number): string {
+  return `the ledger ends at revision ${head}, and revision ${applied} has been applied here`
 }
 
 async function missingWitness(ledger: Reader, witness: string): Promise<string | undefined> {

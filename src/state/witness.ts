@@ -62,16 +62,22 @@ const SLOTS: { readonly [kind in Entry['kind']]: readonly Slot[] } = {
   receipt: [],
 }
 
-/** Names of the kinds for messages, which name no owner. */
 const NAMES: { readonly [kind in Entry['kind']]: string } = {
-  segment: 'segment',
-  boot: 'boot',
-  genesis: 'genesis',
-  epoch: 'active epoch',
-  key: 'epoch key',
-  version: 'version of a secret',
-  node: 'node entry',
-  receipt: 'receipt',
+  segment: 'the segment',
+  boot: 'the boot',
+  genesis: 'the genesis',
+  epoch: 'the active epoch',
+  key: 'the epoch key',
+  version: 'the version of a secret',
+  node: 'the node entry',
+  receipt: 'the receipt',
+}
+
+/** The kind of a key, for messages: neither an owner nor a secret is named. */
+function nameOf(key: string): string {
+  const name = parseKey(key)
+  assert(name, 'a key that is compared is a key of ours')
+  return NAMES[name.kind]
 }
 
 /**
@@ -139,9 +145,7 @@ export function contradiction(witness: Witness, found: FoundEntry, cursor: numbe
     // A later put up to the cursor would have been applied here, and be the witness.
     if (found.revision > Math.max(revision, cursor) && isContinued(witness, found.value)) return undefined
   }
-  const name = parseKey(key)
-  assert(name, 'a witness has a key of ours')
-  return `the ledger does not hold the ${NAMES[name.kind]} of revision ${revision} as it was applied here`
+  return `the ledger does not hold ${nameOf(key)} of revision ${revision} as it was applied here`
 }
 
 /** Whether a later put of the witness's key keeps what never changes. */
