@@ -42,7 +42,7 @@ export async function measureCatchUp(bench: Bench): Promise<void> {
 }
 
 /** Compacts all there is; throws where an older revision can still be read. */
-async function forgetHistory(endpoint: EtcdEndpoint): Promise<void> {
+export async function forgetHistory(endpoint: EtcdEndpoint): Promise<void> {
   const { header } = await endpoint.status(ASK_MS)
   await endpoint.compact(Number(header.revision), ASK_MS)
   const before = { key: Buffer.from('a'), revision: String(Number(header.revision) - 1) }

@@ -3,7 +3,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { withDeadline } from '../src/waiting.ts'
 
+const START_MS = 600_000
 const STOP_MS = 300_000
 const TICKS_PER_SECOND = 100
 
@@ -20,30 +22,40 @@ export type Child = {
   kill(): Promise<void>
 }
 
+type Starting = {
+  /** Options of Node. */
+  readonly flags?: readonly string[]
+  /** Milliseconds; a process that is not ready by then is killed. */
+  readonly within?: number
+}
+
+/** Ends the process with the benchmark, whatever happens. */
+export function track(child: ChildProcess): void {
+  running.add(child)
+  child.once('close', () => running.delete(child))
+}
+
 /**
  * Starts a script of the folder bench/ and waits until the process is ready. Throws where the process ends
- * before.
+ * before, and where the process is not ready in time.
  */
 export async function startChild(
   script: string,
   args: readonly string[] = [],
-  flags: readonly string[] = [],
-) {
+  { flags = [], within = START_MS }: Starting = {},
+): Promise<Child> {
   const started = performance.now()
   const path = fileURLToPath(new URL(script, import.meta.url))
   const child = spawn(process.execPath, [...flags, path, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
-  running.add(child)
+  track(child)
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(-4000)
   })
   const closed = new Promise<number | string>((resolve) => {
-    child.once('close', (code, signal) => {
-      running.delete(child)
-      resolve(signal ?? code ?? 0)
-    })
+    child.once('close', (code, signal) => resolve(signal ?? code ?? 0))
   })
-  const url = await new Promise<string>((resolve, reject) => {
+  const ready = new Promise<string>((resolve, reject) => {
     let text = ''
     child.once('error', reject)
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
@@ -55,6 +67,11 @@ export async function startChild(
       reject(new Error(`${script} ended with ${code} before it was ready:\n${said}`)),
     )
   })
+  const late = (): Error => {
+    child.kill('SIGKILL')
+    return new Error(`${script} was not ready after ${Math.round(within / 1000)} s:\n${said}`)
+  }
+  const url = await withDeadline(ready, within, late)
   const stop = async (): Promise<void> => {
     const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
     child.kill('SIGTERM')
@@ -66,8 +83,7 @@ export async function startChild(
     child.kill('SIGKILL')
     await closed
   }
-  const made: Child = { pid: child.pid ?? 0, url, readyMs: performance.now() - started, stop, kill }
-  return made
+  return { pid: child.pid ?? 0, url, readyMs: performance.now() - started, stop, kill }
 }
 
 /** For every end of the benchmark, errors and signals included. */

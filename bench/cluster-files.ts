@@ -17,9 +17,13 @@ export const NODES = ['n1', 'n2', 'n3']
 const PORTS = { first: 20_000, last: 32_000 }
 
 /** Returns the configuration of each node. */
-export async function writeClusterFiles(dir: string, owners: readonly string[]): Promise<Config[]> {
+export async function writeClusterFiles(
+  dir: string,
+  owners: readonly string[],
+  names: readonly string[] = NODES,
+): Promise<Config[]> {
   const first = await freePorts()
-  const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
+  const nodes = names.map((node, i) => ({ node, port: portOf(first, i) }))
   const cluster = { nodes, token: `bench-${randomHex(systemClock, 16)}` }
   const keys = owners.map((owner) => [owner, apiKey(owner)] as const)
   const authority = await createAuthority(systemClock)
@@ -36,7 +40,36 @@ export async function writeClusterFiles(dir: string, owners: readonly string[]):
     write(`tls/${node}.key`, key)
     write(`${node}.yaml`, configText({ node, port, keys, fields: [], cluster }))
   }
-  return NODES.map((node) => readConfig(join(dir, `${node}.yaml`)))
+  return names.map((node) => readConfig(join(dir, `${node}.yaml`)))
+}
+
+/** The port of a node without a member, beside the ports of the cluster's `i`-th node. */
+const EXTRA_PORT = 5
+
+type ExtraNode = {
+  readonly node: string
+  readonly owners: readonly string[]
+  /** The nodes whose members the node asks, the first one first. */
+  readonly members: readonly Config[]
+}
+
+/** A node without an etcd member of its own. Its keyring and certificate are those of the first member. */
+export function writeExtraNode(dir: string, { node, owners, members }: ExtraNode): Config {
+  const [{ ledger, listen }] = members
+  const keys = owners.map((owner) => [owner, apiKey(owner)] as const)
+  const text = configText({ node, port: listen.port + EXTRA_PORT, keys, fields: [] })
+  const kind = text.indexOf('ledger:\n')
+  const { tls } = ledger
+  const endpoints = members.map((each) => each.ledger.member?.client)
+  const lines = [
+    'ledger:',
+    '  kind: etcd',
+    `  endpoints: [${endpoints.join(', ')}]`,
+    `  tls: { ca: ${tls?.ca}, cert: ${tls?.cert}, key: ${tls?.key} }`,
+  ]
+  const file = join(dir, `${node}.yaml`)
+  replaceFile(file, `${text.slice(0, kind)}${lines.join('\n')}\n`)
+  return readConfig(file)
 }
 
 /** The first port of a free range for a cluster. */

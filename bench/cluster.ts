@@ -87,6 +87,10 @@ export class Cluster {
     return { url, cpuSeconds: () => this.cpuSeconds(), etcdSeconds: () => this.etcdSeconds() }
   }
 
+  configOf(at: number): Config {
+    return this.#nodes[at].config
+  }
+
   get #up(): readonly Node[] {
     return this.#nodes.filter((node) => node.child)
   }
@@ -96,10 +100,14 @@ export class Cluster {
     await Promise.all(this.#nodes.map((_, at) => this.startNode(at)))
   }
 
-  /** Resolves when the node is ready. Returns the time taken, in milliseconds. */
-  async startNode(at: number): Promise<number> {
+  /**
+   * Resolves when the node is ready. Returns the time taken, in milliseconds. Throws where the node is not
+   * ready `within` so many milliseconds.
+   */
+  async startNode(at: number, within?: number): Promise<number> {
     const node = this.#nodes[at]
-    node.child = await startChild('./node.ts', [node.config.file], this.#flags)
+    const limit = within === undefined ? {} : { within }
+    node.child = await startChild('./node.ts', [node.config.file], { flags: this.#flags, ...limit })
     return node.child.readyMs
   }
 

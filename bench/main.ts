@@ -16,6 +16,10 @@ import { measureOwners } from './owners.ts'
 import { measureBulk, measureFloors, measureSingle } from './parts.ts'
 import { plot } from './plot.ts'
 import { measureEtcd } from './raw-etcd.ts'
+import { measureBehind } from './recovery-behind.ts'
+import { measureMixed } from './recovery-mixed.ts'
+import { measureRebuild } from './recovery-rebuild.ts'
+import { measureSegments } from './recovery-segments.ts'
 import { measureSecrets } from './secrets.ts'
 import { isMet, resultTable } from './table.ts'
 
@@ -23,6 +27,8 @@ type Suite = {
   readonly parts: Readonly<Record<string, (bench: Bench) => Promise<void>>>
   /** Numbers of others, for a person. */
   readonly comparison: string
+  /** A missed target ends the run with 1. */
+  readonly strict?: true
 }
 
 const SUITES: Readonly<Record<string, Suite>> = {
@@ -54,6 +60,16 @@ of its leader to the next write.`,
     parts: { etcd: measureEtcd, secrets: measureSecrets },
     comparison: `For comparison, measured elsewhere: OpenBao with three nodes, on such a machine: 1,500 writes/s, 5,700 reads/s.`,
   },
+  recovery: {
+    parts: {
+      mixed: measureMixed,
+      segments: measureSegments,
+      behind: measureBehind,
+      rebuild: measureRebuild,
+    },
+    comparison: 'The targets hold for --size 1; a smaller size meets them more easily.',
+    strict: true,
+  },
 }
 
 const partsOf = (suite: string): string => Object.keys(SUITES[suite].parts).join(', ')
@@ -62,7 +78,9 @@ const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUIT
   --quick        small sizes: a minute or two
   --only PARTS   with commas between; of embedded: ${partsOf('embedded')};
                  of cluster: ${partsOf('cluster')};
-                 of secrets: ${partsOf('secrets')}
+                 of secrets: ${partsOf('secrets')};
+                 of recovery: ${partsOf('recovery')}
+  --size N       recovery: this part of the full amounts, above 0, at most 1 (1; 0.02 with --quick)
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})
   --largest N    end the growth there: ${SIZES.join(', ')}
@@ -87,6 +105,7 @@ function readOptions() {
       json: { type: 'string' },
       dir: { type: 'string', default: tmpdir() },
       largest: { type: 'string' },
+      size: { type: 'string' },
       minutes: { type: 'string', default: '60' },
     },
   })
@@ -99,12 +118,15 @@ function readOptions() {
   if (!(minutes > 0)) throw new Error('--minutes takes a number above 0')
   const largest = Number(values.largest ?? (values.quick ? SIZES[1] : SIZES[SIZES.length - 1]))
   if (!(largest >= SIZES[0])) throw new Error(`--largest takes a number from ${SIZES[0]} on`)
+  const size = Number(values.size ?? (values.quick ? 0.02 : 1))
+  if (!(size > 0 && size <= 1)) throw new Error('--size takes a number above 0, at most 1')
   const chosen = Object.keys(parts).filter((name) => only.length === 0 || only.includes(name))
   return {
     ...values,
     suite,
     minutes,
     largest,
+    size,
     parts: chosen,
     json: values.json ?? join(out, `${suite}.json`),
   }
@@ -120,6 +142,7 @@ async function runSuite(options: Options, bench: Bench): Promise<void> {
     }
     try {
       await SUITES[options.suite].parts[name](bench)
+      if (SUITES[options.suite].strict && bench.rows.some((row) => isMet(row) === false)) process.exitCode = 1
     } catch (error) {
       console.error(error)
       killChildren() // what it has left behind would disturb the next part
@@ -159,6 +182,7 @@ async function main(options: Options): Promise<void> {
   const bench: Bench = {
     dir,
     quick: options.quick,
+    size: options.size,
     largest: options.largest,
     flags: options.profile ? ['--cpu-prof', `--cpu-prof-dir=${out}`] : [],
     until: performance.now() + options.minutes * 60_000,

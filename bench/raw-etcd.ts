@@ -25,8 +25,8 @@ const SECRET_BYTES = [235, 82]
 const LARGE_BYTES = 128 * 1024
 export const IN_FLIGHT = 64
 
-/** Three members without nodes. */
-class Members {
+/** Members without nodes. */
+export class Members {
   readonly endpoints: readonly EtcdEndpoint[]
   readonly #pids = new Map<string, number>()
   readonly #members: readonly { stop(): Promise<void> }[]
@@ -59,6 +59,13 @@ class Members {
         }
       }
     }
+  }
+
+  /** The process of the member of a node. */
+  pid(node: string): number {
+    const pid = this.#pids.get(node)
+    if (pid === undefined) throw new Error(`the member of ${node} does not run`)
+    return pid
   }
 
   cpuSeconds(): number {

@@ -41,7 +41,7 @@ export class Vault {
 
   /** Returns the time until ready, in milliseconds. */
   async start(): Promise<number> {
-    this.#child = await startChild('./node.ts', [join(this.#dir, 'n1.yaml')], this.#flags)
+    this.#child = await startChild('./node.ts', [join(this.#dir, 'n1.yaml')], { flags: this.#flags })
     return this.#child.readyMs
   }
 

@@ -1,0 +1,143 @@
+// The start of a new node on a ledger of segments with one mapping each: the worst that a ledger can hold.
+// Time, memory, and how long the event loop stands still, by the number of segments.
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import type { EpochKey } from '../src/crypto/epoch-key.ts'
+import type { EtcdEndpoint } from '../src/ledger/etcd-client.ts'
+import type { Bench } from './bench.ts'
+import { forgetHistory } from './catch-up.ts'
+import { writeClusterFiles, writeExtraNode } from './cluster-files.ts'
+import { StartedNode } from './coffer.ts'
+import { Boot, epochKeyOf, keyringOf, valuesOf } from './entries.ts'
+import type { Block } from './probe.ts'
+import { Members } from './raw-etcd.ts'
+import { format, type Row } from './table.ts'
+
+const OWNER = 'bench'
+const SIZES = [250_000, 500_000, 1_000_000, 2_000_000]
+const CALCULATED = 25_000_000
+/** Segments of a boot, and of a revision. */
+const OF_BOOT = 50_000
+const OF_REVISION = 4000
+const IN_FLIGHT = 4
+const READY_MS = 600_000
+const MIB = 2 ** 20
+
+type Start = {
+  readonly segments: number
+  /** Seconds. */
+  readonly ready: number
+  /** Bytes. */
+  readonly heap: number
+  readonly rss: number
+  /** Milliseconds. */
+  readonly block: number
+  readonly blocks: readonly Block[]
+}
+
+export async function measureSegments(bench: Bench): Promise<void> {
+  const dir = join(bench.dir, 'segments')
+  const configs = await writeClusterFiles(dir, [OWNER], ['n1'])
+  const config = writeExtraNode(dir, { node: 'a', owners: [OWNER], members: configs })
+  const members = new Members(dir, configs)
+  const starts: Start[] = []
+  try {
+    await members.ready()
+    const [endpoint] = members.endpoints
+    const founder = new StartedNode(config)
+    await founder.ready(READY_MS)
+    await founder.stop()
+    const key = await epochKeyOf(endpoint, keyringOf(config), OWNER)
+    let there = 0
+    for (const size of SIZES.map((full) => Math.round(full * bench.size))) {
+      bench.say(`segments: to ${format(size)} of one mapping each`)
+      await fill(endpoint, key, { first: there, count: size - there })
+      there = size
+      await forgetHistory(endpoint)
+      rmSync(config.data, { recursive: true, force: true })
+      bench.say('segments: a new node')
+      const node = new StartedNode(config, bench.flags)
+      const ready = await node.ready(READY_MS)
+      const tokens = await node.tokens(OWNER)
+      await node.stop()
+      if (tokens !== size) throw new Error(`the node has ${tokens} tokens of ${size}`)
+      const { heapPeak: heap, rssPeak: rss, longestBlock: block, blocks, longestCollection } = node.probed
+      starts.push({ segments: size, ready, heap, rss, block, blocks })
+      const list = blocks.map(
+        ({ at, ms, cpuMs }) => `${Math.round(ms)} (${Math.round(cpuMs)}) at ${Math.round(at)}`,
+      )
+      bench.say(
+        `segments: ready after ${format(ready)} s, heap ${format(heap / MIB)} MiB, longest collection ` +
+          `${format(longestCollection)} ms, blocks in ms (CPU): ${list.join(', ')}`,
+      )
+    }
+  } finally {
+    await members.stop()
+  }
+  bench.rows.push(...rowsOf(starts))
+}
+
+type Stretch = { readonly first: number; readonly count: number }
+
+/** Values `first` and so on, each in a segment of its own. */
+async function fill(endpoint: EtcdEndpoint, key: EpochKey, { first, count }: Stretch): Promise<void> {
+  const end = first + count
+  let next = first
+  const worker = async (): Promise<void> => {
+    while (next < end) {
+      let from = next
+      const to = Math.min(from + OF_BOOT, end)
+      next = to
+      const boot = new Boot(endpoint)
+      await boot.begin('a')
+      while (from < to) {
+        const some = Math.min(OF_REVISION, to - from)
+        await boot.put(
+          boot.segments(
+            key,
+            valuesOf(from, some, (n) => `04821-${n}`),
+            1,
+          ),
+        )
+        from += some
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: IN_FLIGHT }, worker))
+}
+
+function rowsOf(starts: readonly Start[]): Row[] {
+  const last = starts[starts.length - 1]
+  const aimed = (start: Start, aim: Row['aim']): Partial<Row> => (start === last && aim ? { aim } : {})
+  const rows = starts.flatMap((start): Row[] => {
+    const what = `new node, ${format(start.segments)} segments of 1`
+    return [
+      { what: `${what}: ready`, value: start.ready, unit: 's', ...aimed(start, { most: 90 }) },
+      { what: `${what}: heap`, value: start.heap / MIB, unit: 'MiB', ...aimed(start, { most: 500 }) },
+      { what: `${what}: memory (RSS)`, value: start.rss / MIB, unit: 'MiB' },
+      { what: `${what}: longest block`, value: start.block, unit: 'ms', aim: { most: 50 } },
+    ]
+  })
+  return [...rows, ...proportions(starts)]
+}
+
+/** What a segment more takes, at the end of the sizes and at their beginning. */
+function proportions(starts: readonly Start[]): Row[] {
+  const [a, b, c, d] = starts
+  const slope = (of: 'ready' | 'heap', from: Start, to: Start): number =>
+    (to[of] - from[of]) / (to.segments - from.segments)
+  const more = CALCULATED - d.segments
+  const seconds = d.ready + more * slope('ready', c, d)
+  const bytes = d.heap + more * Math.max(0, slope('heap', c, d))
+  const what = `${format(CALCULATED)} segments, by calculation`
+  return [
+    {
+      what: 'seconds a segment, from 3rd to 4th size, against 1st to 2nd',
+      value: slope('ready', c, d) / slope('ready', a, b),
+      unit: 'x',
+      aim: { most: 1.5 },
+    },
+    { what: `${what}: ready`, value: seconds, unit: 's', aim: { most: 3600 } },
+    { what: `${what}: heap`, value: bytes / MIB, unit: 'MiB' },
+  ]
+}
