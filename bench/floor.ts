@@ -7,10 +7,10 @@ import { join } from 'node:path'
 import { Values } from '../src/crypto/canonical.ts'
 import { EpochKey } from '../src/crypto/epoch-key.ts'
 import { readTokenText, tokenPrefix, writeTokenText } from '../src/crypto/token.ts'
-import { encodePages, PAGE_MAPPINGS } from '../src/replica/page.ts'
+import { LmdbStore } from '../src/replica/lmdb-store.ts'
 import { PageReader } from '../src/replica/reader.ts'
-import { REPLICA_FORMAT, ReplicaStore } from '../src/replica/store.ts'
 import { lastFound, TokenTable } from '../src/replica/table.ts'
+import { encodePages, PAGE_MAPPINGS } from '../src/state/page.ts'
 import {
   decodeSegment,
   encodeSegment,
@@ -18,6 +18,7 @@ import {
   SEGMENT_BYTES,
   segmentHeadBytes,
 } from '../src/state/segment.ts'
+import { EMPTY_META } from '../src/state/stored.ts'
 import { type Order, VALUE_BYTES, writeValue } from './values.ts'
 
 const OWNER = 'bench'
@@ -132,7 +133,7 @@ export class Pipeline {
   /** What was issued, in a replica's file. */
   async store(dir: string): Promise<Opener> {
     mkdirSync(dir)
-    const store = new ReplicaStore(dir)
+    const store = new LmdbStore(dir)
     const table = new TokenTable()
     let pages = 0
     for (const [n, bytes] of this.#segments.entries()) {
@@ -142,18 +143,10 @@ export class Pipeline {
       for (let i = 0; i < segment.count; i++) {
         table.insert(words, i * 4, pages + Math.floor(i / PAGE_MAPPINGS), i % PAGE_MAPPINGS)
       }
-      const encoded = encodePages(segment, 0, pages).map((page, i) => ({ number: pages + i, page }))
+      const encoded = encodePages(segment, 0, pages).map((page, i) => ({ number: pages + i, table: 0, page }))
       pages += encoded.length
-      const meta = {
-        format: REPLICA_FORMAT,
-        ledger: '',
-        cursor: n,
-        pages,
-        records: 0,
-        witness: '',
-        checkpoint: '',
-      }
-      await store.write({ pages: encoded, entries: [], tables: [], records: [], segmentCounts: [], meta })
+      const rest = { entries: [], records: [], tables: [], ranges: [], owners: [] }
+      await store.write({ ...rest, pages: encoded, meta: { ...EMPTY_META, cursor: n, pages } })
     }
     return new Opener(this.#key, table, store, Buffer.concat(this.#texts))
   }
@@ -164,10 +157,10 @@ export class Opener {
   readonly steps: Steps = {}
   readonly #key: EpochKey
   readonly #table: TokenTable
-  readonly #store: ReplicaStore
+  readonly #store: LmdbStore
   readonly #texts: Buffer
 
-  constructor(key: EpochKey, table: TokenTable, store: ReplicaStore, texts: Buffer) {
+  constructor(key: EpochKey, table: TokenTable, store: LmdbStore, texts: Buffer) {
     this.#key = key
     this.#table = table
     this.#store = store

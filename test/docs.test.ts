@@ -23,12 +23,13 @@ import { PROBLEMS, type Slug } from '../src/errors.ts'
 import { EVENT_NAMES } from '../src/events/log.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
 import { ConfigError, DEFAULT_LIMITS, type Limits, parseConfig } from '../src/node/config.ts'
-import { encodePages } from '../src/replica/page.ts'
-import { ReplicaStore } from '../src/replica/store.ts'
-import { TokenTable } from '../src/replica/table.ts'
-import { decodeEntry, encodeEntry, LEDGER_FORMAT } from '../src/state/entries.ts'
+import { LmdbStore } from '../src/replica/lmdb-store.ts'
+import { Tables } from '../src/replica/tables.ts'
+import { encodeEntry, LEDGER_FORMAT } from '../src/state/entries.ts'
+import { ledgerKey } from '../src/state/ledger-keys.ts'
+import { encodePages } from '../src/state/page.ts'
 import { decodeSegment, encodeSegment } from '../src/state/segment.ts'
-import { State } from '../src/state/state.ts'
+import { EMPTY_META } from '../src/state/stored.ts'
 import {
   REFS_A_REQUEST,
   SECRET_NAME_LENGTH,
@@ -36,6 +37,7 @@ import {
   SECRETS_A_REQUEST,
   SECRETS_BYTES_A_REQUEST,
 } from '../src/wire.ts'
+import { batchOf } from './batch.ts'
 import { KEY_A, KEY_B, Vault } from './http/vault.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -450,26 +452,22 @@ function tokenParts(): Record<string, string> {
     segment: hex(segment),
     page: hex(page),
     'epoch entry': hex(encodeEntry({ kind: 'epoch', owner: 'clinic-a', active: 3 }, WRITER)),
-    ...digestParts(bodies),
+    ...digestParts(bodies, segment),
   }
 }
 
-function digestParts(bodies: Uint8Array): Record<string, string> {
-  const state = new State()
-  state.apply(2, 'epoch/clinic-a', { kind: 'epoch', owner: 'clinic-a', active: 3 })
-  const entry = {
-    kind: 'key',
-    owner: 'clinic-a',
-    epoch: 3,
-    wrapped: new Uint8Array(),
-    openedAt: OPENED,
-  } as const
-  state.apply(2, 'key/clinic-a@0000000003', entry)
-  const table = new TokenTable()
-  table.insert(new Uint32Array(bodies.buffer), 0, 0, 0)
-  const sum = table.sum()
-  const digest = state.digest([{ owner: 'clinic-a', epoch: 3, count: table.count, sum }])
-  return { 'body sum': sum, digest }
+function digestParts(bodies: Uint8Array, segment: Uint8Array): Record<string, string> {
+  const digest = new EntryDigest()
+  const epoch = { kind: 'epoch', owner: 'clinic-a', active: 3 } as const
+  digest.add(ledgerKey.epoch('clinic-a'), encodeEntry(epoch, WRITER))
+  const wrapped = new Uint8Array()
+  const key = { kind: 'key', owner: 'clinic-a', epoch: 3, wrapped, openedAt: OPENED } as const
+  digest.add(ledgerKey.wrappedKey('clinic-a', 3), encodeEntry(key, WRITER))
+  digest.add(ledgerKey.segment(WRITER.boot, WRITER.commit), segment)
+  const tables = new Tables()
+  tables.add(0, 'clinic-a', 3)
+  const words = [...tables.insert(0, bodies, 1, 0).sum].map((word) => word.toString(16).padStart(8, '0'))
+  return { 'body sum': words.reverse().join(''), digest: digest.digest() }
 }
 
 /** Random keys are the bytes from `from` on, nonces the bytes from 0 on. */
@@ -497,22 +495,19 @@ function keyringParts(): Record<string, string> {
 function secretParts(): Record<string, string> {
   const { versions, receipts } = JSON.parse(textOf('test/vectors/secrets.json'))
   const [version, receipt]: Record<string, string>[] = [versions[0], receipts[0]]
-  const state = new State()
+  const digest = new EntryDigest()
   for (const [key, bytes] of [
-    [version.key, version.entry],
     [receipt.key, receipt.entry],
-  ]) {
-    const entry = decodeEntry(key, Buffer.from(bytes, 'hex'))
-    assert.ok(entry && entry.kind !== 'segment')
-    state.apply(3, key, entry)
-  }
+    [version.key, version.entry],
+  ])
+    assert.ok(digest.add(key, Buffer.from(bytes, 'hex')))
   return {
     'data key': version.data_key,
     'secret sealed': version.sealed,
     'data key wrapped': version.wrapped,
     'version key': version.key,
     'version entry': version.entry,
-    'secret digest': state.digest([]),
+    'secret digest': digest.digest(),
     'receipt key': receipt.key,
     'request mac': receipt.mac,
     'receipt entry': receipt.entry,
@@ -529,16 +524,9 @@ async function recordParts(dir: string): Promise<Record<string, string>> {
   ]
   await ledger.commit({ if: [], put: second })
   await ledger.close()
-  const store = new ReplicaStore(join(dir, 'replica'))
-  const meta = { format: 1, ledger: '', cursor: 2, pages: 0, records: 0, witness: '', checkpoint: '' }
-  await store.write({
-    pages: [],
-    entries: [],
-    tables: [{ id: 2, owner: 'clinic-a', epoch: 3 }],
-    records: [],
-    segmentCounts: [],
-    meta,
-  })
+  const store = new LmdbStore(join(dir, 'replica'))
+  const tables = [{ id: 2, owner: 'clinic-a', epoch: 3, dropped: false }]
+  await store.write(batchOf({ meta: { ...EMPTY_META, cursor: 2 }, tables }))
   await store.close()
   for (const [file, name, keyEncoding] of [
     ['ledger', 'log', undefined],

@@ -1,17 +1,22 @@
-// The digest of a set of live entries, computed without a replica: the entries are applied to a state and
-// token tables in memory, as a replica applies them, but no pages are written.
-import { assert } from '../assert.ts'
+// The digest of a set of live entries: the steps that a replica takes for a snapshot of the entries, with the
+// pages left out. So backup, restore and replica agree by construction.
 import { Tables } from '../replica/tables.ts'
-import { decodeEntry } from '../state/entries.ts'
+import { type Decoded, decodePuts } from '../state/puts.ts'
 import { State } from '../state/state.ts'
+import { step } from '../state/step.ts'
 
 /** Every key is added at most once, so neither revisions nor pages influence the result. */
 const REVISION = 1
-const FIRST_PAGE = 0
+const LEDGER = 'a set of entries'
+/** Entries and bytes of a step. */
+const STEP_ENTRIES = 1000
+const STEP_BYTES = 1024 * 1024
 
 export class EntryDigest {
-  readonly state = new State()
+  readonly #state = new State()
   readonly #tables = new Tables()
+  #waiting: Decoded[] = []
+  #waitingBytes = 0
   /** Number of entries added. */
   entries = 0
   /** Number of foreign keys. */
@@ -19,30 +24,39 @@ export class EntryDigest {
 
   /** Adds each key at most once, in any order. Returns false for a foreign key. Throws CorruptEntry. */
   add(key: string, value: Uint8Array): boolean {
-    const entry = decodeEntry(key, value)
-    if (entry === undefined) {
-      this.foreign++
-      return false
-    }
+    const { decoded, foreign } = decodePuts(REVISION, [{ key, value, created: REVISION }])
+    this.foreign += foreign
+    if (decoded.length === 0) return false
     this.entries++
-    if (entry.kind === 'segment') {
-      const { owner, epoch } = entry
-      if (!this.#tables.get(owner, epoch)) this.#tables.add(this.#tables.nextId, owner, epoch)
-      const inserted = this.#tables.insertSegment(entry, FIRST_PAGE)
-      assert(inserted <= entry.count, 'a segment inserts at most its own mappings')
-    } else {
-      this.state.apply(REVISION, key, entry)
-    }
+    this.#waiting.push(...decoded)
+    this.#waitingBytes += value.length
+    if (this.#waiting.length >= STEP_ENTRIES || this.#waitingBytes >= STEP_BYTES) this.#step()
     return true
+  }
+
+  #step(): void {
+    if (this.#waiting.length === 0) return
+    const part = { revision: REVISION, decoded: this.#waiting, removed: [], snapshot: 'part' } as const
+    const { effects } = step(this.#state, { revisions: [part], ledger: LEDGER })
+    for (const effect of effects) this.#state.apply(effect, this.#tables)
+    this.#waiting = []
+    this.#waitingBytes = 0
+  }
+
+  /** The state of the entries added so far. */
+  get state(): State {
+    this.#step()
+    return this.#state
   }
 
   /** Number of distinct mappings: equal mappings of several segments count once. */
   get mappings(): number {
+    this.#step()
     return this.#tables.mappings
   }
 
   /** SHA-256 in hex, equal to the digest of a replica with the same entries. */
   digest(): string {
-    return this.state.digest(this.#tables.sums())
+    return this.state.digest()
   }
 }

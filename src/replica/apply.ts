@@ -1,259 +1,179 @@
-// Applies revisions of the ledger. Pages, entries and the cursor are written to LMDB in a single transaction;
-// when the transaction can be read, the token tables and the state follow. The tables decide whether a
-// mapping is a duplicate.
-import { assert } from '../assert.ts'
+// Applies revisions of the ledger: step, write, effects. The machine (state/step.ts) decides what a revision
+// does; the store takes the batch of the step in a single transaction; once the batch can be read, the effects
+// change the token tables and the state. Meta is put by the batch of a step and by nothing else: a checkpoint
+// hands its name to the next step.
 import type { Clock } from '../clock.ts'
-import type { Known, Reader } from '../ledger/ledger.ts'
-import { decodeEntry, type Entry } from '../state/entries.ts'
-import type { Segment } from '../state/segment.ts'
-import { type Decoded, State } from '../state/state.ts'
-import type { SecretVersion } from '../state/version.ts'
+import { Loader } from '../state/load.ts'
+import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
+import type { State } from '../state/state.ts'
+import { type DecodedRevision, step } from '../state/step.ts'
+import { DamagedReplica, EMPTY_META } from '../state/stored.ts'
 import { nextTurn } from '../waiting.ts'
-import { Checkpointer } from './checkpoint.ts'
-import { bodiesAt, encodePages, PAGE_MAPPINGS, pageIsWhole, pageTable } from './page.ts'
-import { ledgerMismatch, readGenesis, witnessOf } from './recognition.ts'
-import { ReceiptIndex, Records } from './records.ts'
-import { SegmentCounts } from './segment-counts.ts'
-import {
-  type Batch,
-  DamagedReplica,
-  type Meta,
-  REPLICA_FORMAT,
-  type ReplicaStore,
-  type StoredEntry,
-  type StoredTable,
-} from './store.ts'
+import { CHECKPOINT_MAPPINGS, Checkpointer } from './checkpoint.ts'
+import type { Store } from './store.ts'
 import { Tables } from './tables.ts'
 
 /** Pages read in a turn of the event loop, and in a read transaction. */
-const PAGES_A_TURN = 10_000
-/** Page numbers are stored as u32. */
-const LAST_PAGE = 0xffff_ffff
+const PAGES_A_TURN = 5000
+/** Records read in a turn of the event loop. */
+const RECORDS_A_TURN = 500
+/** Mappings inserted in a turn of the event loop: where tables grow, an insert costs 2 µs and more. */
+const MAPPINGS_A_TURN = 8000
 
-const EMPTY: Meta = {
-  format: REPLICA_FORMAT,
-  ledger: '',
-  cursor: 0,
-  pages: 0,
-  records: 0,
-  witness: '',
-  checkpoint: '',
-}
+export type RevisionDigest = { readonly revision: number; readonly digest: string }
 
-/**
- * The effects of a revision, applied in a single transaction. The parts of a snapshot keep the cursor's
- * revision until the last part, which has the snapshot's revision and `whole`.
- */
-export type DecodedRevision = {
-  readonly revision: number
-  readonly decoded: readonly Decoded[]
-  /** Keys of receipts that were removed. */
-  readonly removed: readonly string[]
-  readonly bytes: number
-  readonly whole?: boolean
-}
-
-/** A batch for the store, and its effects in memory. */
-type Prepared = {
-  readonly batch: Batch
-  /** The first page of each segment, the record of each version and receipt. */
-  readonly numbers: ReadonlyMap<Entry, number>
-  readonly segmentCounts: SegmentCounts
+type ApplierOptions = {
+  readonly store: Store
+  readonly clock: Clock
+  /** New mappings that are worth a checkpoint. */
+  readonly checkpointEvery?: number | undefined
 }
 
 export class Applier {
-  readonly state = new State()
-  readonly tables = new Tables()
-  /** The record number of every receipt. */
-  readonly receipts = new ReceiptIndex()
-  readonly checkpointer: Checkpointer
-  /** The last revision whose effects can be read here. */
-  applied: number
-  /** Since the start: segments applied, and their mappings that were known already. */
-  segments = 0
-  ignoredDuplicates = 0
-  readonly #store: ReplicaStore
-  #meta: Meta
-  #segmentCounts = new SegmentCounts()
+  readonly state: State
+  readonly tables: Tables
+  readonly #store: Store
+  readonly #checkpointer: Checkpointer
+  /** A durable checkpoint that no step has recorded yet. */
+  #handed: string | undefined
+  /**
+   * The digest as of the cursor, while entries after the cursor are applied: in the middle of a step, or of a
+   * snapshot. Without a digest where the process before ended there.
+   */
+  #settled: RevisionDigest | undefined
 
-  /** Throws DamagedReplica where the file has another format. */
-  constructor(path: string, store: ReplicaStore, clock: Clock) {
-    const meta = store.meta() ?? EMPTY
-    if (meta.format !== REPLICA_FORMAT) throw new DamagedReplica('the replica has another format')
+  private constructor(store: Store, state: State, tables: Tables, checkpointer: Checkpointer) {
     this.#store = store
-    this.#meta = meta
-    this.applied = meta.cursor
-    this.checkpointer = new Checkpointer(path, clock, {
-      tables: this.tables,
-      pages: () => this.#meta.pages,
+    this.state = state
+    this.tables = tables
+    this.#checkpointer = checkpointer
+    if (state.meta.partial > state.applied) this.#settled = { revision: state.applied, digest: '' }
+  }
+
+  /**
+   * Reads the store into memory. Throws DamagedReplica where a record does not match its checksum, where
+   * numbers do not match, or where the store has another format.
+   */
+  static async open({ store, clock, checkpointEvery }: ApplierOptions): Promise<Applier> {
+    const tables = new Tables()
+    const state = await loadRecords(store, tables)
+    const checkpointer = new Checkpointer({
+      files: store.checkpoints,
+      clock,
+      tables,
+      every: checkpointEvery ?? CHECKPOINT_MAPPINGS,
+      pages: () => state.meta.pages,
       flushed: () => store.flushed(),
-      record: async (checkpoint) => {
-        this.#meta = { ...this.#meta, checkpoint }
-        await store.writeMeta(this.#meta)
-      },
     })
-  }
-
-  /** Identity of the followed ledger; undefined before the first contact. */
-  get identity(): string | undefined {
-    return this.#meta.ledger || undefined
-  }
-
-  /** The applied segments of each boot, which a snapshot may leave out. */
-  known(): Known[] {
-    return this.#segmentCounts.known()
-  }
-
-  /** Reads the file into memory. Throws DamagedReplica where a record does not match its checksum. */
-  async load(): Promise<void> {
-    for (const { id, owner, epoch } of this.#store.tables()) this.tables.add(id, owner, epoch)
-    this.#segmentCounts = new SegmentCounts(this.#store.segmentCounts())
-    for (const { key, revision, value } of this.#store.entries()) {
-      const entry = decodeEntry(key, value)
-      assert(entry && entry.kind !== 'segment', 'segments are stored as pages')
-      this.state.apply(revision, key, entry)
+    const loaded = await checkpointer.load(state.meta.checkpoint)
+    for (const [id, { tokens, inserted }] of loaded?.tables ?? []) {
+      const table = tables.byId(id)
+      if (!table || state.isDropped(id)) continue
+      tables.add(id, table.owner, table.epoch, tokens)
+      state.addMappings(id, inserted)
     }
-    for (const { number, key, revision, value } of this.#store.records()) {
-      const entry = decodeEntry(key, value)
-      assert(entry?.kind === 'version' || entry?.kind === 'receipt', 'records are versions or receipts')
-      if (entry.kind === 'receipt') this.receipts.set(key, number)
-      else this.state.apply(revision, key, entry, number)
-    }
-    await this.#loadPages(await this.checkpointer.load(this.#meta.checkpoint))
+    const before = tables.mappings
+    await loadPages(store, state, tables, loaded?.covered ?? 0)
+    checkpointer.added(tables.mappings - before)
+    return new Applier(store, state, tables, checkpointer)
   }
 
-  async #loadPages(from: number): Promise<void> {
-    const bodies = new Uint32Array(PAGE_MAPPINGS * 4)
-    const bodyBytes = Buffer.from(bodies.buffer)
-    let expected = from
-    while (expected < this.#meta.pages) {
-      const stop = Math.min(expected + PAGES_A_TURN, this.#meta.pages)
-      for (const { number, page } of this.#store.pages(expected, stop)) {
-        if (number !== expected || !pageIsWhole(page, page.length, number)) break
-        const table = this.tables.byId(pageTable(page))
-        if (!table) throw new DamagedReplica(`page ${number} belongs to no table`)
-        const count = page[8]
-        page.copy(bodyBytes, 0, bodiesAt(count), bodiesAt(count) + 16 * count)
-        this.tables.insertPage(table, bodies, count, number)
-        expected++
-      }
-      if (expected < stop) throw new DamagedReplica(`page ${expected} is damaged or missing`)
-      await nextTurn()
-    }
-    this.checkpointer.added((this.#meta.pages - from) * PAGE_MAPPINGS)
+  /** The last revision whose effects can be read. */
+  get applied(): number {
+    return this.state.applied
   }
 
-  /**
-   * Applies the revisions in a single transaction. `report` is called with every entry when the entry can be
-   * read. Throws WriteFailed, with nothing applied.
-   */
-  async apply(revisions: readonly DecodedRevision[], report: (put: Decoded) => void): Promise<void> {
-    const { batch, numbers, segmentCounts } = this.#prepare(revisions)
+  /** The digest and its revision, read together. */
+  digest(): RevisionDigest {
+    return this.#settled ?? { revision: this.state.applied, digest: this.state.digest() }
+  }
+
+  /** Applies the revisions of a ledger in a single transaction. Throws WriteFailed, with nothing applied. */
+  async apply(revisions: readonly DecodedRevision[], ledger: string): Promise<void> {
+    const { state, tables } = this
+    const checkpoint = this.#handed
+    const { batch, effects } = step(state, { revisions, ledger, checkpoint })
     await this.#store.write(batch)
-    this.#meta = batch.meta
-    this.#segmentCounts = segmentCounts
-    for (const table of batch.tables) this.tables.add(table.id, table.owner, table.epoch)
-    for (const { revision, decoded, removed } of revisions) {
-      for (const key of removed) this.receipts.delete(key)
-      for (const put of decoded) {
-        const { entry, key } = put
-        const number = numbers.get(entry)
-        if (entry.kind === 'segment') {
-          if (number !== undefined) this.#insert(entry, number)
-        } else if (entry.kind === 'receipt') {
-          assert(number !== undefined, 'a receipt is a record')
-          this.receipts.set(key, number)
-        } else this.state.apply(put.revision, key, entry, number)
-        report(put)
+    const before = tables.mappings
+    this.#settled ??= { revision: state.applied, digest: state.digest() }
+    let mappings = 0
+    for (const effect of effects) {
+      // Between two segments others may run: a commit puts a segment alone.
+      if (effect.kind === 'insert' && (mappings += effect.segment.count) > MAPPINGS_A_TURN) {
+        mappings = effect.segment.count
+        await nextTurn()
       }
-      this.applied = revision
+      state.apply(effect, tables)
     }
-    assert(this.applied === batch.meta.cursor, 'the cursor is stored with the data of its revision')
-  }
-
-  #prepare(revisions: readonly DecodedRevision[]): Prepared {
-    const pages: { number: number; page: Buffer }[] = []
-    const entries: StoredEntry[] = []
-    const records = new Records(this.#meta.records, (key, entry) => this.#recordOf(key, entry))
-    const tables = new Map<string, StoredTable>()
-    const numbers = new Map<Entry, number>()
-    const segmentCounts = this.#segmentCounts.copy()
-    let nextPage = this.#meta.pages
-    let cursor = this.applied
-    for (const { decoded, removed, revision, whole } of revisions) {
-      const ahead = revision === this.applied && !whole
-      assert(ahead || whole || revision === cursor + 1, 'revisions are dense: each is the cursor + 1')
-      assert(revision >= cursor, 'the cursor never goes back')
-      cursor = revision
-      for (const key of removed) records.remove(key)
-      for (const { key, entry, value, revision } of decoded) {
-        if (entry.kind === 'version' || entry.kind === 'receipt') {
-          numbers.set(entry, records.put({ key, revision, value }, entry))
-        } else if (entry.kind !== 'segment') {
-          entries.push({ key, revision, value })
-        } else if (segmentCounts.add(entry, ahead)) {
-          const table = this.#tableOf(entry, tables)
-          numbers.set(entry, nextPage)
-          for (const page of encodePages(entry, table.id, nextPage)) pages.push({ number: nextPage++, page })
-        } // else an unfinished snapshot has brought the segment already
-      }
-      if (whole) segmentCounts.catchUp()
-    }
-    assert(nextPage <= LAST_PAGE, 'a page number has 32 bits')
-    const witness = witnessOf(revisions) ?? this.#meta.witness
-    const meta = { ...this.#meta, cursor, pages: nextPage, records: records.next, witness }
-    const batch = {
-      pages,
-      entries,
-      records: records.list,
-      tables: [...tables.values()],
-      segmentCounts: segmentCounts.changed(),
-      meta,
-    }
-    return { batch, numbers, segmentCounts }
-  }
-
-  /** The table of a segment: known, or among `added`, or added there. */
-  #tableOf({ owner, epoch }: Segment, added: Map<string, StoredTable>): StoredTable {
-    const name = `${owner}@${epoch}`
-    const known = this.tables.get(owner, epoch) ?? added.get(name)
-    if (known) return known
-    const table = { id: this.tables.nextId + added.size, owner, epoch }
-    added.set(name, table)
-    return table
-  }
-
-  #insert(segment: Segment, firstPage: number): void {
-    const fresh = this.tables.insertSegment(segment, firstPage)
-    this.segments++
-    this.ignoredDuplicates += segment.count - fresh
-    this.checkpointer.added(fresh)
-  }
-
-  /** Keys of all receipts. Throws DamagedReplica. */
-  receiptKeys(): string[] {
-    return [...this.receipts.numbers()].flatMap((number) => this.#store.record(number)?.key ?? [])
-  }
-
-  #recordOf(key: string, entry?: SecretVersion): number | undefined {
-    if (!entry) return this.receipts.get(key)
-    return this.state.owners.get(entry.owner)?.secrets.get(entry.name)?.[entry.version - 1]?.record
+    if (state.meta.partial <= state.applied) this.#settled = undefined
+    this.#checkpointer.added(Math.max(0, tables.mappings - before))
+    if (checkpoint === undefined) return
+    this.#handed = undefined
+    await this.#checkpointer.removeOthers(checkpoint)
   }
 
   /**
-   * Why the ledger is not the followed ledger; undefined where it is. A replica that has followed no ledger
-   * yet follows this ledger from now on. Throws CorruptEntry, LedgerUnavailable.
+   * Begins a checkpoint in the background where enough mappings are new. `durable` is called when the next
+   * step can record the checkpoint.
    */
-  async ledgerMismatch(ledger: Reader): Promise<string | undefined> {
-    const genesis = await readGenesis(ledger)
-    if (!genesis) return 'the ledger is empty'
-    if (this.#meta.ledger === '') this.#meta = { ...this.#meta, ledger: genesis.identity }
-    return ledgerMismatch(ledger, genesis, this.#meta)
+  beginCheckpointIfDue(durable: () => void, failed: (error: Error) => void): void {
+    this.#checkpointer.beginIfDue((checkpoint) => {
+      this.#handed = checkpoint
+      durable()
+    }, failed)
   }
 
-  /** Writes a last checkpoint and closes the file: nothing may be applied any more. */
+  /** Writes a last checkpoint and closes the store: nothing may be applied any more. */
   async close(failed: (error: Error) => void): Promise<void> {
-    await this.checkpointer.close(failed)
-    await this.#store.close()
+    try {
+      await this.#checkpointer.idle()
+      this.#handed = (await this.#checkpointer.write()) ?? this.#handed
+      if (this.#handed !== undefined) await this.apply([], this.state.meta.ledger)
+    } catch (error) {
+      failed(error instanceof Error ? error : new Error(String(error)))
+    } finally {
+      await this.#store.close()
+    }
   }
+}
+
+async function loadRecords(store: Store, tables: Tables): Promise<State> {
+  const loader = new Loader(store.meta() ?? EMPTY_META, tables)
+  const inTurns = async <T>(list: Iterable<T>, use: (each: T) => void): Promise<void> => {
+    let read = 0
+    for (const each of list) {
+      use(each)
+      if (++read % RECORDS_A_TURN === 0) await nextTurn()
+    }
+  }
+  await inTurns(store.tables(), (table) => loader.table(table))
+  await inTurns(store.ranges(), (range) => loader.range(range))
+  await inTurns(store.owners(), (owner) => loader.owner(owner))
+  await inTurns(store.entries(), (entry) => loader.entry(entry))
+  await inTurns(store.records(), (record) => loader.record(record.number, record))
+  return loader.end()
+}
+
+/** Inserts the mappings of all pages from `from` on. */
+async function loadPages(store: Store, state: State, tables: Tables, from: number): Promise<void> {
+  const { pages } = state.meta
+  const bodies = Buffer.alloc(PAGE_MAPPINGS * 16)
+  let expected = from
+  for (let start = from; start < pages; start += PAGES_A_TURN) {
+    for (const { number, page } of store.pages(start, Math.min(start + PAGES_A_TURN, pages))) {
+      if (!pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
+      const table = pageTable(page)
+      if (!tables.byId(table) || state.isDropped(table))
+        throw new DamagedReplica(`page ${number} belongs to no table`)
+      if (number !== expected && !state.hasDropped) throw new DamagedReplica(`page ${expected} is missing`)
+      expected = number + 1
+      const count = page[8]
+      page.copy(bodies, 0, bodiesAt(count), bodiesAt(count) + 16 * count)
+      state.addMappings(table, tables.insert(table, bodies.subarray(0, 16 * count), count, number))
+    }
+    await nextTurn()
+  }
+  if (expected !== pages && !state.hasDropped) throw new DamagedReplica(`page ${expected} is missing`)
+  for (const { number } of store.pages(pages, 0xffff_ffff))
+    throw new DamagedReplica(`page ${number} is not in meta`)
 }

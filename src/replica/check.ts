@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { verifyLedger } from '../ledger/lmdb.ts'
-import { ReplicaStore } from './store.ts'
+import { LmdbStore } from './lmdb-store.ts'
 
 const DAMAGED = 3
 
@@ -40,7 +40,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [what, path] = process.argv.slice(2)
   try {
     if (what === 'ledger') verifyLedger(path)
-    else new ReplicaStore(path, true).verify()
+    else new LmdbStore(path, true).verify()
     process.exit(0)
   } catch (error) {
     console.error(error instanceof Error ? error.message : String(error))

@@ -1,16 +1,16 @@
 // Checkpoints of the token tables, written in the background. A checkpoint has a random name and is used only
-// while the replica's LMDB file records the name. The name is recorded after the checkpoint is durable, so
-// every page and slot in the checkpoint was right at a moment of the LMDB file's history. An older, foreign
-// or damaged checkpoint is not used: then all pages are read.
+// while the replica's meta record has the name. The name is handed to the next step after the checkpoint is
+// durable, so every page and slot in the checkpoint was right at a moment of the store's history. An older,
+// foreign or damaged checkpoint is not used: then all pages are read.
 //
 // File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32,
 // words · end mark with the count of parts. Little-endian.
-import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
-import { syncDirectory } from '../files.ts'
+import type { Inserted } from '../state/digest.ts'
+import { nextTurn } from '../waiting.ts'
+import type { CheckpointFiles } from './store.ts'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
 import type { Tables } from './tables.ts'
 
@@ -19,33 +19,33 @@ const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
 const BLOCK_BYTES = 4 * 1024 * 1024
+/** Parts read in a turn of the event loop. */
+const PARTS_A_TURN = 100
 /** New mappings since the last checkpoint that are worth another checkpoint. */
-const LEAST_MAPPINGS = 1_000_000
+export const CHECKPOINT_MAPPINGS = 1_000_000
 /** The same as a part of all mappings. */
 const LEAST_SHARE = 0.25
 
 /** The parts of the replica that a checkpoint needs. */
-type Source = {
+type CheckpointerOptions = {
+  readonly files: CheckpointFiles
+  readonly clock: Clock
   readonly tables: Tables
-  /** The next page number: a checkpoint covers all pages before. */
+  /** New mappings that are worth a checkpoint; CHECKPOINT_MAPPINGS but for tests. */
+  readonly every: number
+  /** The next page number of the applied steps: a checkpoint covers all pages before. */
   readonly pages: () => number
   /** Resolves when all written pages are durable. */
   readonly flushed: () => Promise<void>
-  /** Stores the name of the checkpoint that belongs to the file's history. */
-  readonly record: (checkpoint: string) => Promise<void>
 }
 
 export class Checkpointer {
-  readonly #path: string
-  readonly #clock: Clock
-  readonly #source: Source
+  readonly #options: CheckpointerOptions
   #mappings = 0
   #writing: Promise<void> | undefined
 
-  constructor(path: string, clock: Clock, source: Source) {
-    this.#path = path
-    this.#clock = clock
-    this.#source = source
+  constructor(options: CheckpointerOptions) {
+    this.#options = options
   }
 
   /** Counts mappings that the last checkpoint does not have. */
@@ -54,98 +54,101 @@ export class Checkpointer {
   }
 
   /**
-   * Loads the tables of the recorded checkpoint (name, space, pages covered; or empty), and removes every
-   * other checkpoint. Returns the first page that the checkpoint does not cover.
+   * The tables of the recorded checkpoint (name, space, pages covered; or empty), and the first page that the
+   * checkpoint does not cover; undefined where there is no usable checkpoint. Removes every other checkpoint.
    */
-  async load(recorded: string): Promise<number> {
-    const [name, covered] = recorded.split(' ')
-    const tables = name ? await readCheckpoint(this.#path, name, Number(covered)) : undefined
-    await removeOtherCheckpoints(this.#path, tables ? name : '')
-    if (!tables) {
-      if (name) await this.#source.record('')
-      return 0
-    }
-    for (const [id, tokens] of tables) {
-      const table = this.#source.tables.byId(id)
-      if (table) this.#source.tables.add(id, table.owner, table.epoch, tokens)
-    }
-    return Number(covered)
+  async load(
+    recorded: string,
+  ): Promise<{ readonly tables: CheckpointTables; readonly covered: number } | undefined> {
+    const { files } = this.#options
+    const [name, pages] = recorded.split(' ')
+    const covered = Number(pages)
+    const tables = name ? await readCheckpoint(files, name, covered) : undefined
+    await files.removeOthers(tables ? name : '')
+    return tables && { tables, covered }
   }
 
   /**
    * Begins a checkpoint in the background when enough mappings are new, unless another checkpoint is being
-   * written.
+   * written. `hand` gets the value of `Meta.checkpoint` for the next step.
    */
-  beginIfDue(failed: (error: Error) => void): void {
-    const due = Math.max(LEAST_MAPPINGS, this.#source.tables.mappings * LEAST_SHARE)
+  beginIfDue(hand: (checkpoint: string) => void, failed: (error: Error) => void): void {
+    const { every, tables } = this.#options
+    const due = Math.max(every, tables.mappings * LEAST_SHARE)
     if (this.#mappings < due || this.#writing !== undefined) return
     this.#writing = this.write()
+      .then((checkpoint) => {
+        if (checkpoint !== undefined) hand(checkpoint)
+      })
       .catch(failed)
       .finally(() => {
         this.#writing = undefined
       })
   }
 
-  /** Writes a checkpoint, unless no mapping is new since the last checkpoint. */
-  async write(): Promise<void> {
-    if (this.#mappings === 0) return
+  /**
+   * Writes a checkpoint. Returns the value of `Meta.checkpoint`, to be recorded by the next step; undefined
+   * where no mapping is new since the last checkpoint.
+   */
+  async write(): Promise<string | undefined> {
+    if (this.#mappings === 0) return undefined
     this.#mappings = 0
-    const covered = this.#source.pages()
-    await this.#source.flushed()
-    const name = randomHex(this.#clock, 8)
+    const { clock, files, flushed, pages, tables } = this.#options
+    const covered = pages()
+    await flushed()
+    const name = randomHex(clock, 8)
     await writeCheckpoint(
-      this.#path,
+      files,
       name,
-      this.#source.tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
+      tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
     )
-    assert(covered <= this.#source.pages(), 'page numbers ascend')
-    await this.#source.record(`${name} ${covered}`)
-    await removeOtherCheckpoints(this.#path, name)
+    assert(covered <= pages(), 'page numbers ascend')
+    return `${name} ${covered}`
   }
 
-  /** Waits for a checkpoint in the background, then writes a last checkpoint. */
-  async close(failed: (error: Error) => void): Promise<void> {
+  /** Removes every checkpoint but the recorded checkpoint. */
+  async removeOthers(recorded: string): Promise<void> {
+    await this.#options.files.removeOthers(recorded.split(' ')[0])
+  }
+
+  /** Resolves when no checkpoint is being written in the background. */
+  async idle(): Promise<void> {
     await this.#writing
-    await this.write().catch(failed)
   }
 }
 
 /** A table with the replica's own number. */
 type Numbered = { readonly id: number; readonly table: TokenTable }
 
-const fileOf = (dir: string, name: string): string => join(dir, `checkpoint-${name}`)
-
 /**
  * Writes the tables. A part is copied in a turn of the event loop, so later parts may already hold mappings
  * of pages after the covered pages: such mappings are dropped on loading.
  */
-export async function writeCheckpoint(dir: string, name: string, tables: Iterable<Numbered>): Promise<void> {
-  const temporary = `${fileOf(dir, name)}.new`
-  const file = await open(temporary, 'wx', 0o600)
-  try {
-    await file.write(magic(name))
-    let parts = 0
-    let records: Buffer[] = []
-    let waiting = 0
-    for (const { id, table } of tables) {
-      for (const part of table.parts()) {
-        const record = encodePart(id, part)
-        records.push(record)
-        waiting += record.length
-        parts++
-        if (waiting < BLOCK_BYTES) continue
-        await file.write(Buffer.concat(records))
-        records = []
-        waiting = 0
-      }
+export function writeCheckpoint(
+  files: CheckpointFiles,
+  name: string,
+  tables: Iterable<Numbered>,
+): Promise<void> {
+  return files.write(name, blocksOf(name, tables))
+}
+
+async function* blocksOf(name: string, tables: Iterable<Numbered>): AsyncIterable<Buffer> {
+  let parts = 0
+  let records: Buffer[] = [magic(name)]
+  let waiting = 0
+  for (const { id, table } of tables) {
+    for (const part of table.parts()) {
+      const record = encodePart(id, part)
+      records.push(record)
+      waiting += record.length
+      parts++
+      if (waiting < BLOCK_BYTES) continue
+      yield Buffer.concat(records)
+      records = []
+      waiting = 0
     }
-    await file.write(Buffer.concat([...records, head(END, parts, 0, 0)]))
-    await file.sync()
-  } finally {
-    await file.close()
   }
-  await rename(temporary, fileOf(dir, name))
-  await syncDirectory(dir)
+  yield Buffer.concat([...records, head(END, parts, 0, 0)])
 }
 
 function encodePart(id: number, part: Part): Buffer {
@@ -164,38 +167,40 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
   return bytes
 }
 
+/** The tables of a checkpoint by number, each with the sum of its mappings. */
+export type CheckpointTables = Map<number, { readonly tokens: TokenTable; readonly inserted: Inserted }>
+
 /**
  * The tables of a checkpoint, without mappings at or after page `limit`; undefined where the checkpoint is
  * absent or damaged.
  */
 export async function readCheckpoint(
-  dir: string,
+  files: CheckpointFiles,
   name: string,
   limit: number,
-): Promise<Map<number, TokenTable> | undefined> {
-  let file: FileHandle
-  try {
-    file = await open(fileOf(dir, name), 'r')
-  } catch {
-    return undefined
-  }
-  try {
-    const parts = await readParts(file, magic(name))
-    if (!parts) return undefined
-    const tables = new Map<number, TokenTable>()
-    for (const [id, list] of parts) {
-      const whole = list.reduce((sum, part) => sum + 2 ** -part.depth, 0)
-      if (whole !== 1) return undefined
-      tables.set(id, TokenTable.fromParts(list, limit))
+): Promise<CheckpointTables | undefined> {
+  const file = files.read(name)
+  if (!file) return undefined
+  const blocks = new Blocks(file)
+  const parts = await readParts(blocks, magic(name)).finally(() => blocks.end())
+  if (!parts) return undefined
+  const tables: CheckpointTables = new Map()
+  for (const [id, list] of parts) {
+    const whole = list.reduce((sum, part) => sum + 2 ** -part.depth, 0)
+    if (whole !== 1) return undefined
+    const inserted = { count: 0, sum: new Float64Array(4) }
+    for (const [i, part] of list.entries()) {
+      const { count, sum } = part.settle(limit)
+      inserted.count += count
+      for (let word = 0; word < 4; word++) inserted.sum[word] += sum[word]
+      if (i % PARTS_A_TURN === 0) await nextTurn()
     }
-    return tables
-  } finally {
-    await file.close()
+    tables.set(id, { tokens: TokenTable.fromParts(list), inserted })
   }
+  return tables
 }
 
-async function readParts(file: FileHandle, first: Buffer): Promise<Map<number, Part[]> | undefined> {
-  const blocks = new Blocks(file)
+async function readParts(blocks: Blocks, first: Buffer): Promise<Map<number, Part[]> | undefined> {
   if (!(await blocks.take(first.length))?.equals(first)) return undefined
   const tables = new Map<number, Part[]>()
   for (let count = 0; ; count++) {
@@ -215,40 +220,30 @@ async function readParts(file: FileHandle, first: Buffer): Promise<Map<number, P
   }
 }
 
-/** Reads a file in large blocks: ten thousand small owners have ten thousand small parts. */
+/** Takes a file's bytes in pieces of any length. */
 class Blocks {
-  readonly #file: FileHandle
+  readonly #source: AsyncIterator<Buffer>
   #block = Buffer.alloc(0)
   #at = 0
 
-  constructor(file: FileHandle) {
-    this.#file = file
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#source = source[Symbol.asyncIterator]()
   }
 
   /** The next bytes, valid until the next call; undefined at the end of the file. */
   async take(length: number): Promise<Buffer | undefined> {
-    if (this.#block.length - this.#at < length) {
-      const rest = this.#block.subarray(this.#at)
-      const next = Buffer.allocUnsafe(Math.max(BLOCK_BYTES, length))
-      rest.copy(next)
-      let filled = rest.length
-      while (filled < length) {
-        const { bytesRead } = await this.#file.read(next, filled, next.length - filled)
-        if (bytesRead === 0) return undefined
-        filled += bytesRead
-      }
-      this.#block = next.subarray(0, filled)
+    while (this.#block.length - this.#at < length) {
+      const next = await this.#source.next()
+      if (next.done) return undefined
+      this.#block = Buffer.concat([this.#block.subarray(this.#at), next.value])
       this.#at = 0
     }
     this.#at += length
     return this.#block.subarray(this.#at - length, this.#at)
   }
-}
 
-/** Removes every checkpoint but `name`. */
-export async function removeOtherCheckpoints(dir: string, name: string): Promise<void> {
-  for (const file of await readdir(dir)) {
-    if (file.startsWith('checkpoint-') && file !== `checkpoint-${name}`)
-      await rm(join(dir, file), { force: true })
+  /** Ends the source, also where not all of the file was taken. */
+  async end(): Promise<void> {
+    await this.#source.return?.()
   }
 }

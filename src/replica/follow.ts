@@ -1,14 +1,15 @@
 // Follows the ledger after the replica's own cursor: a reader fills the queue, a writer applies queued
-// revisions. When the stream breaks, the reader starts again; when the history after the cursor is gone, a
-// snapshot takes its place.
-
+// revisions. When the stream breaks, the reader starts again; when the history after the cursor is gone, or
+// long, a snapshot takes its place, in parts through the same queue.
 import { assert } from '../assert.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
-import { RECEIPT_PREFIX, snapshotRanges } from '../state/ledger-keys.ts'
-import { type Decoded, decodePuts } from '../state/state.ts'
-import { sleep } from '../waiting.ts'
-import type { Applier, DecodedRevision } from './apply.ts'
-import { QUEUE_BYTES, RevisionQueue } from './queue.ts'
+import { snapshotRanges } from '../state/ledger-keys.ts'
+import { type Decoded, decodePuts } from '../state/puts.ts'
+import type { DecodedRevision } from '../state/step.ts'
+import { nextTurn, sleep } from '../waiting.ts'
+import type { Applier } from './apply.ts'
+import { entriesCost, RevisionQueue, STEP_BYTES } from './queue.ts'
+import { ledgerMismatch, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
@@ -33,8 +34,8 @@ export class Follower {
   /** Why nothing can be applied at the moment; undefined when all is well. */
   stalled: string | undefined
   /**
-   * Why the ledger is not the followed ledger; undefined where it is. Until then nothing is applied or
-   * deleted.
+   * Why no reachable part of the ledger is the followed ledger; undefined where the ledger is. Until then
+   * nothing is applied or deleted.
    */
   mismatch: string | undefined = 'the ledger has not been reached yet'
   readonly #ledger: Ledger
@@ -44,6 +45,8 @@ export class Follower {
   readonly #now: () => number
   readonly #stop = new AbortController()
   readonly #queue = new RevisionQueue()
+  /** Identity of the followed ledger; undefined before the first contact. */
+  #identity: string | undefined
   /** The last revision read from the ledger. */
   #read: number
   readonly #recognized = Promise.withResolvers<void>()
@@ -56,13 +59,17 @@ export class Follower {
     this.#applier = applier
     this.#events = events
     this.#now = now
+    this.#identity = applier.state.meta.ledger || undefined
     this.#read = applier.applied
     this.head = applier.applied
   }
 
   /** Runs until `stop`. `fatal` is called with a broken invariant. */
   start(fatal: (error: Error) => void): void {
-    this.#ledger.checkConnections((reader) => this.#recognize(reader))
+    this.#ledger.checkConnections(async (reader) => {
+      const mismatch = await this.#mismatchOf(reader)
+      if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
+    })
     this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
       if (!this.#stopped) fatal(error)
     })
@@ -70,6 +77,10 @@ export class Follower {
 
   get #stopped(): boolean {
     return this.#stop.signal.aborted
+  }
+
+  get identity(): string | undefined {
+    return this.#identity
   }
 
   /** Resolves after the first look at the ledger; `mismatch` is the result. */
@@ -114,10 +125,12 @@ export class Follower {
     await this.#running
   }
 
+  // ---- reading
+
   async #readForEver(): Promise<void> {
     for (let lost = false; !this.#stopped; ) {
       try {
-        await this.#drained()
+        await this.#queue.idle()
         await this.#recognize()
         this.sawHead(await this.#ledger.head())
         if (lost) this.#events.recovered()
@@ -134,18 +147,28 @@ export class Follower {
     }
   }
 
-  /** Waits until all revisions read have been applied. */
-  async #drained(): Promise<void> {
-    while (this.#applier.applied < this.#read && !this.#stopped) await this.#pause()
-  }
-
   /**
-   * Checks a new connection before anything read from it is believed. Throws LedgerUnavailable, CorruptEntry.
+   * Looks whether the ledger is the followed ledger. A driver with connections asks the right one, where there
+   * is any: a wrong member alone changes nothing. Throws LedgerUnavailable, CorruptEntry.
    */
-  async #recognize(ledger: Reader = this.#ledger): Promise<void> {
-    this.mismatch = await this.#applier.ledgerMismatch(ledger)
+  async #recognize(): Promise<void> {
+    try {
+      this.mismatch = await this.#mismatchOf(this.#ledger)
+    } catch (error) {
+      if (!(error instanceof LedgerUnavailable) || error.reason !== 'ledger-changed') throw error
+      this.mismatch = error.message
+    }
     this.#recognized.resolve()
     if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
+  }
+
+  /** A replica that has followed no ledger yet follows the first ledger that it meets. */
+  async #mismatchOf(reader: Reader): Promise<string | undefined> {
+    const genesis = await readGenesis(reader)
+    if (!genesis) return 'the ledger is empty'
+    this.#identity ??= genesis.identity
+    const { cursor, witnesses } = this.#applier.state.meta
+    return ledgerMismatch(reader, genesis, { ledger: this.#identity, cursor, witnesses })
   }
 
   async #readStream(): Promise<void> {
@@ -156,9 +179,8 @@ export class Follower {
       this.sawHead(revision)
       const { decoded, removed, foreign } = decodePuts(revision, puts)
       this.foreignKeys += foreign
-      const bytes = puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 0)
       this.#read = revision
-      this.#queue.push({ revision, decoded, removed, bytes })
+      this.#queue.push({ revision, decoded, removed })
       await this.#queue.room()
     }
     if (!this.#stopped) throw new LedgerUnavailable('closed', 'the stream of revisions has ended')
@@ -166,42 +188,6 @@ export class Follower {
 
   #expectCatchUp(from: number, to: number): void {
     if (to > from) this.#catchUp = { from, to, started: this.#now() }
-  }
-
-  async #applyForEver(): Promise<void> {
-    while (!this.#stopped) {
-      const revisions = await this.#queue.take(this.#applier.applied)
-      if (revisions.length === 0) return
-      await this.#apply(revisions)
-      this.#applier.checkpointer.beginIfDue((error) =>
-        this.#events.lost(`the checkpoint could not be written: ${error.message}`),
-      )
-    }
-  }
-
-  /** Waits while the disk is full: the ledger has every revision, and nothing is lost by being late. */
-  async #apply(revisions: readonly DecodedRevision[]): Promise<void> {
-    for (;;) {
-      try {
-        await this.#applier.apply(revisions, this.#events.applied)
-        break
-      } catch (error) {
-        if (this.#stopped || !(error instanceof WriteFailed)) throw error
-        if (this.stalled === undefined) this.#events.lost(`the replica cannot be written: ${error.message}`)
-        this.stalled = error.message
-        await this.#pause()
-      }
-    }
-    if (this.stalled !== undefined) this.#events.recovered()
-    this.stalled = undefined
-    const { applied } = this.#applier
-    this.sawHead(applied)
-    if (this.#catchUp && applied >= this.#catchUp.to) {
-      const { from, to, started } = this.#catchUp
-      this.#catchUp = undefined
-      this.#events.caughtUp(from, to, Math.round(this.#now() - started))
-    }
-    this.#events.advanced()
   }
 
   /**
@@ -215,37 +201,78 @@ export class Follower {
         return undefined
       } catch (error) {
         if (!(error instanceof Compacted) || this.#stopped) return error
+        await this.#pause()
       }
     }
   }
 
-  /** Applies all live entries at a single revision, without the segments that are here already. */
+  /** Reads all live entries at a single revision, without the segments that are here already. */
   async #resync(): Promise<void> {
-    await this.#drained()
-    const from = this.#applier.applied
-    const { revision, entries } = await this.#ledger.snapshot(snapshotRanges(this.#applier.known()))
-    this.#expectCatchUp(from, revision)
-    let decoded: Decoded[] = []
-    let bytes = 0
-    const receipts = new Set<string>()
+    await this.#queue.idle()
+    const { applied, ranges } = this.#applier.state
+    const { revision, entries } = await this.#ledger.snapshot(snapshotRanges(ranges.known()))
+    this.#expectCatchUp(applied, revision)
+    let part: Decoded[] = []
+    let cost = 0
     for await (const entry of entries) {
       if (this.#stopped) return
-      if (entry.key.startsWith(RECEIPT_PREFIX)) receipts.add(entry.key)
-      if (entry.revision <= from) continue
-      const one = decodePuts(entry.revision, [entry])
-      this.foreignKeys += one.foreign
-      decoded.push(...one.decoded)
-      bytes += entry.value.length
-      if (bytes < QUEUE_BYTES) continue
-      // The cursor stays until the whole snapshot is applied.
-      await this.#apply([{ revision: from, decoded, removed: [], bytes }])
-      decoded = []
-      bytes = 0
+      const { decoded, foreign } = decodePuts(entry.revision, [entry])
+      this.foreignKeys += foreign
+      // A receipt that the snapshot does not bring is gone, so all receipts are a part of the snapshot.
+      const needed = decoded.filter(({ entry: { kind } }) => entry.revision > applied || kind === 'receipt')
+      part.push(...needed)
+      cost += entriesCost(needed)
+      if (cost < STEP_BYTES) continue
+      this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'part' })
+      part = []
+      cost = 0
+      await this.#queue.room()
+      await nextTurn()
     }
-    // Entries of no other kind are ever removed.
-    const removed = this.#applier.receiptKeys().filter((key) => !receipts.has(key))
-    await this.#apply([{ revision, decoded, removed, bytes, whole: true }])
+    this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'whole' })
     this.#read = revision
+    await this.#queue.room()
+  }
+
+  // ---- applying
+
+  async #applyForEver(): Promise<void> {
+    for (;;) {
+      const revisions = await this.#queue.take(this.#applier.applied)
+      if (this.#queue.closed) return
+      await this.#apply(revisions)
+      this.#applier.beginCheckpointIfDue(
+        () => this.#queue.nudge(),
+        (error) => this.#events.lost(`the checkpoint could not be written: ${error.message}`),
+      )
+    }
+  }
+
+  /** Waits while the disk is full: the ledger has every revision, and nothing is lost by being late. */
+  async #apply(revisions: readonly DecodedRevision[]): Promise<void> {
+    assert(this.#identity !== undefined, 'a ledger is recognized before anything of it is applied')
+    for (;;) {
+      try {
+        await this.#applier.apply(revisions, this.#identity)
+        break
+      } catch (error) {
+        if (this.#stopped || !(error instanceof WriteFailed)) throw error
+        if (this.stalled === undefined) this.#events.lost(`the replica cannot be written: ${error.message}`)
+        this.stalled = error.message
+        await this.#pause()
+      }
+    }
+    if (this.stalled !== undefined) this.#events.recovered()
+    this.stalled = undefined
+    for (const { decoded } of revisions) for (const put of decoded) this.#events.applied(put)
+    const { applied } = this.#applier
+    this.sawHead(applied)
+    if (this.#catchUp && applied >= this.#catchUp.to) {
+      const { from, to, started } = this.#catchUp
+      this.#catchUp = undefined
+      this.#events.caughtUp(from, to, Math.round(this.#now() - started))
+    }
+    this.#events.advanced()
   }
 
   #pause(): Promise<void> {

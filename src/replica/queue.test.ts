@@ -1,14 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { DecodedRevision } from './apply.ts'
-import { QUEUE_BYTES, RevisionQueue } from './queue.ts'
+import type { Decoded } from '../state/puts.ts'
+import type { DecodedRevision } from '../state/step.ts'
+import { RevisionQueue } from './queue.ts'
 
-const decoded = (revision: number, bytes = 10): DecodedRevision => ({
-  revision,
-  decoded: [],
-  removed: [],
-  bytes,
-})
+const MIB = 1024 * 1024
+
+function decoded(revision: number, bytes = 10): DecodedRevision {
+  const entry = { kind: 'boot', boot: 'b', node: 'n' } as const
+  const put: Decoded = { key: 'boot/b', entry, value: new Uint8Array(bytes), revision, created: revision }
+  return { revision, decoded: [put], removed: [] }
+}
 
 /** Whether a promise is settled within a turn of the event loop. */
 async function settled(promise: Promise<unknown>): Promise<boolean> {
@@ -54,15 +56,51 @@ test('large revisions do not gather', async () => {
   assert.equal(await settled(queue.take(0)), true)
 })
 
-test('the reader waits while more than QUEUE_BYTES are queued', async () => {
+test('the reader waits while more than 8 MiB are queued', async () => {
   const queue = new RevisionQueue()
-  queue.push(decoded(1, QUEUE_BYTES))
+  for (let revision = 1; revision <= 8; revision++) queue.push(decoded(revision, MIB - 1000))
   assert.equal(await settled(queue.room()), true)
-  queue.push(decoded(2, 1))
+  queue.push(decoded(9, MIB))
   const room = queue.room()
   assert.equal(await settled(room), false)
-  assert.deepEqual(revisions(await queue.take(0)), [1, 2])
+  assert.deepEqual(revisions(await queue.take(0)), [1])
   assert.equal(await settled(room), true)
+})
+
+test('a step takes at most 1 MiB, and at least one revision', async () => {
+  const queue = new RevisionQueue()
+  for (const [i, bytes] of [3 * MIB, MIB / 2, MIB / 2 - 2000, MIB / 4].entries())
+    queue.push(decoded(i + 1, bytes))
+  assert.deepEqual(revisions(await queue.take(0)), [1])
+  assert.deepEqual(revisions(await queue.take(1)), [2, 3])
+  assert.deepEqual(revisions(await queue.take(3)), [4])
+})
+
+test('many small entries are a step of their own, for what each of them costs', async () => {
+  const queue = new RevisionQueue()
+  for (let revision = 1; revision <= 5000; revision++) queue.push(decoded(revision, 1))
+  assert.ok((await queue.take(0)).length <= 2048)
+})
+
+test('the queue is idle once what was taken has been applied', async () => {
+  const queue = new RevisionQueue()
+  queue.push(decoded(1, MIB))
+  const idle = queue.idle()
+  await queue.take(0)
+  assert.equal(await settled(idle), false, 'taken is not applied')
+  const next = queue.take(1)
+  assert.equal(await settled(idle), true)
+  queue.close()
+  await next
+})
+
+test('a step is taken without revisions where one is wanted', async () => {
+  const queue = new RevisionQueue()
+  const taken = queue.take(0)
+  assert.equal(await settled(taken), false)
+  queue.nudge()
+  assert.deepEqual(await taken, [])
+  assert.equal(queue.closed, false)
 })
 
 test('revisions are dense', () => {
@@ -77,7 +115,7 @@ test('a closed queue lets reader and writer go', async () => {
   queue.close()
   assert.deepEqual(await taken, [])
   const full = new RevisionQueue()
-  full.push(decoded(1, QUEUE_BYTES + 1))
+  full.push(decoded(1, 8 * MIB + 1))
   const room = full.room()
   assert.equal(await settled(room), false)
   full.close()

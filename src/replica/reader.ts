@@ -1,18 +1,18 @@
 // Reads mappings out of pages. The last page is remembered, so that neighbours cost a single fetch.
 import { assert } from '../assert.ts'
-import { bodiesAt, sizeOf } from './page.ts'
-import type { ReplicaStore } from './store.ts'
+import { bodiesAt, sizeOf } from '../state/page.ts'
+import type { Store } from './store.ts'
 
 /** Valid for a single turn of the event loop: the remembered page lasts until the store's next read. */
 export class PageReader {
-  readonly #store: ReplicaStore
+  readonly #store: Store
   #number = -1
   #page: Buffer | undefined
   #length = 0
   #slot = -1
   #at = 0
 
-  constructor(store: ReplicaStore) {
+  constructor(store: Store) {
     this.#store = store
   }
 

@@ -1,13 +1,10 @@
 // Recognition: whether a ledger is the ledger that the replica has followed. Two empty clusters with the same
 // flags have the same cluster id, so the ledger's own identity counts, its head, and the witnesses.
-import { crc32 } from 'node:zlib'
 import type { Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
-import type { Decoded } from '../state/state.ts'
-import { contradiction, type Witness, type Witnesses } from '../state/witness.ts'
+import { contradiction, type Witnesses } from '../state/witness.ts'
 import { CorruptEntry } from '../state/writer.ts'
-import type { Meta } from './store.ts'
 
 /** Reads the genesis; undefined where the ledger is empty. Throws CorruptEntry, LedgerUnavailable. */
 export async function readGenesis(ledger: Reader): Promise<Genesis | undefined> {
@@ -33,46 +30,21 @@ export type Followed = {
 export async function ledgerMismatch(
   reader: Reader,
   genesis: Genesis,
-  followed: Followed | Meta,
+  { ledger, cursor, witnesses }: Followed,
 ): Promise<string | undefined> {
-  const { ledger, cursor } = followed
   if (genesis.identity !== ledger)
     return `the ledger is ${genesis.identity}, and the replica follows ${ledger}`
-  const kept: readonly Witness[] = 'witnesses' in followed ? Object.values(followed.witnesses) : []
+  const kept = Object.values(witnesses)
   const [head, ...found] = await Promise.all([reader.head(), ...kept.map(({ key }) => reader.read(key))])
   if (head < cursor) return endsBefore(head, cursor)
   for (const [i, witness] of kept.entries()) {
     const reason = contradiction(witness, found[i], cursor)
     if (reason !== undefined) return reason
   }
-  return 'witness' in followed ? missingWitness(reader, followed.witness) : undefined
+  return undefined
 }
 
 /** Why a ledger with this head is not the ledger applied up to `applied`. */
 function endsBefore(head: number, applied: number): string {
   return `the ledger ends at revision ${head}, and revision ${applied} has been applied here`
-}
-
-async function missingWitness(ledger: Reader, witness: string): Promise<string | undefined> {
-  if (witness === '') return undefined
-  const [key, revision, checksum] = witness.split(' ')
-  const { value, revision: at } = await ledger.read(key)
-  if (value !== null && at === Number(revision) && crc32(value) === Number(checksum)) return undefined
-  return `the ledger does not hold ${key} as it was applied here at revision ${revision}`
-}
-
-/**
- * The witness of a transaction: key, revision and CRC-32 of its last segment or boot, the kinds that are
- * never put again; undefined where it has neither.
- */
-export function witnessOf(
-  revisions: readonly { readonly decoded: readonly Decoded[] }[],
-): string | undefined {
-  for (let i = revisions.length - 1; i >= 0; i--) {
-    const put = revisions[i].decoded.findLast(
-      ({ entry }) => entry.kind === 'segment' || entry.kind === 'boot',
-    )
-    if (put) return `${put.key} ${put.revision} ${crc32(put.value)}`
-  }
-  return undefined
 }

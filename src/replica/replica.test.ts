@@ -13,6 +13,7 @@ import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { checkFile } from './check.ts'
+import { LmdbStore } from './lmdb-store.ts'
 import { Replica, type ReplicaOptions } from './replica.ts'
 import { lastFound } from './table.ts'
 
@@ -33,7 +34,7 @@ async function withReplica(run: (bench: Bench) => Promise<void>): Promise<void> 
   const opened: Replica[] = []
   const open: Bench['open'] = async (change = {}) => {
     const replica = await Replica.open({
-      path,
+      store: new LmdbStore(path),
       ledger: new CheckedLedger(ledger),
       boot: BOOT,
       clock: systemClock,

@@ -2,27 +2,33 @@
 // only mean a replica behind the ledger: then the barrier decides. Commits pass through the replica to the
 // ledger.
 //
-// follow.ts reads the ledger into queue.ts · apply.ts applies to LMDB (store.ts, page.ts), the token tables
-// (tables.ts, table.ts) and the state · recognition.ts compares ledgers · checkpoint.ts keeps the tables over
-// a restart · commit.ts commits · check.ts reads the file through before it is opened.
+// follow.ts reads the ledger into queue.ts · apply.ts takes each step of the machine (state/step.ts) to the
+// store (store.ts, lmdb-store.ts), the token tables (tables.ts, table.ts) and the state · recognition.ts
+// compares ledgers · checkpoint.ts keeps the tables over a restart · commit.ts commits · check.ts reads the
+// file through before it is opened.
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import type { Commit, CommitResult, Guard, Ledger } from '../ledger/ledger.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
-import type { Decoded, OwnerState, State } from '../state/state.ts'
+import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import { pageIsWhole } from '../state/page.ts'
+import type { Decoded } from '../state/puts.ts'
+import { receiptId } from '../state/receipt-index.ts'
+import type { OwnerState, State } from '../state/state.ts'
+import { DamagedReplica, type StoredEntry } from '../state/stored.ts'
 import { decodeWriter, type Writer } from '../state/writer.ts'
 import { withDeadline } from '../waiting.ts'
-import { Applier } from './apply.ts'
+import { Applier, type RevisionDigest } from './apply.ts'
 import { SharedBarrier } from './barrier.ts'
 import { Committer, WAIT_MS } from './commit.ts'
 import { Follower } from './follow.ts'
-import { pageIsWhole } from './page.ts'
 import { PageReader } from './reader.ts'
-import { DamagedReplica, ReplicaStore, type StoredEntry } from './store.ts'
+import type { Store } from './store.ts'
 import type { TokenTable } from './table.ts'
 import { RevisionWaiters } from './waiters.ts'
 
 export type { CommitResult, Found, LedgerPut } from '../ledger/ledger.ts'
-export type { StoredEntry } from './store.ts'
+export type { StoredEntry } from '../state/stored.ts'
 
 type ReplicaEvents = {
   lost(reason: string): void
@@ -35,7 +41,10 @@ type ReplicaEvents = {
 }
 
 export type ReplicaOptions = {
-  readonly path: string
+  /** Closed with the replica. */
+  readonly store: Store
+  /** New mappings that are worth a checkpoint; a million where undefined. */
+  readonly checkpointEvery?: number
   readonly ledger: Ledger
   /** This run of the node: the writer of its commits. */
   readonly boot: string
@@ -47,7 +56,7 @@ export type ReplicaOptions = {
 
 export class Replica {
   readonly #ledger: Ledger
-  readonly #store: ReplicaStore
+  readonly #store: Store
   readonly #applier: Applier
   readonly #follower: Follower
   readonly #committer: Committer
@@ -59,10 +68,9 @@ export class Replica {
   /** The last (boot, revision) reported as `applied`, so that a revision with many puts is reported once. */
   #reported = { boot: '', revision: 0 }
   #closed = false
-  #digest: { readonly revision: number; readonly digest: string } | undefined
 
-  private constructor(options: ReplicaOptions, store: ReplicaStore, applier: Applier) {
-    const { ledger, boot, clock, events } = options
+  private constructor(options: ReplicaOptions, applier: Applier) {
+    const { store, ledger, boot, clock, events } = options
     this.#ledger = ledger
     this.#store = store
     this.#applier = applier
@@ -84,15 +92,13 @@ export class Replica {
   }
 
   /**
-   * Opens the replica's file; its content can be read at once. Throws DamagedReplica where a record is
-   * damaged.
+   * Opens the replica of a store; its content can be read at once. Closes the store where opening fails.
+   * Throws DamagedReplica where a record is damaged.
    */
   static async open(options: ReplicaOptions): Promise<Replica> {
-    const store = new ReplicaStore(options.path)
+    const { store, clock, checkpointEvery } = options
     try {
-      const applier = new Applier(options.path, store, options.clock)
-      await applier.load()
-      return new Replica(options, store, applier)
+      return new Replica(options, await Applier.open({ store, clock, checkpointEvery }))
     } catch (error) {
       await store.close()
       throw error
@@ -183,20 +189,31 @@ export class Replica {
   /** A version as stored, as of the last applied revision. Throws DamagedReplica. */
   version(owner: string, name: string, version: number): StoredEntry | undefined {
     const known = this.owner(owner)?.secrets.get(name)?.[version - 1]
-    return known && this.#store.record(known.record)
+    return known && this.#record(known.record, ledgerKey.version(owner, name, version))
   }
 
   /** A receipt as stored, as of the last applied revision. Throws DamagedReplica. */
   receipt(key: string): StoredEntry | undefined {
-    const number = this.#applier.receipts.get(key)
-    return number === undefined ? undefined : this.#store.record(number)
+    const name = parseKey(key)
+    assert(name?.kind === 'receipt', 'the key of a receipt')
+    const number = this.owner(name.owner)?.receipts.get(receiptId(name.hash))
+    return number === undefined ? undefined : this.#record(number, key)
   }
 
-  /** All receipts, oldest first, each as of the moment of its reading. Throws DamagedReplica. */
+  /** Throws DamagedReplica where the record is missing, or holds another key. */
+  #record(number: number, key: string): StoredEntry {
+    const stored = this.#store.record(number)
+    if (stored?.key !== key) throw new DamagedReplica(`record ${number} does not hold the key asked for`)
+    return stored
+  }
+
+  /** All receipts, each as of the moment of its reading. Throws DamagedReplica. */
   *receipts(): Iterable<StoredEntry> {
-    for (const number of this.#applier.receipts.numbers()) {
-      const stored = this.#store.record(number)
-      if (stored) yield stored
+    for (const { receipts } of this.state.owners.values()) {
+      for (const [, number] of receipts.entries()) {
+        const stored = this.#store.record(number)
+        if (stored) yield stored
+      }
     }
   }
 
@@ -212,13 +229,9 @@ export class Replica {
       throw new DamagedReplica(`page ${number} is damaged`)
   }
 
-  /** The digest and its revision, read together. */
-  digest(): { readonly revision: number; readonly digest: string } {
-    const { applied, state, tables } = this.#applier
-    if (this.#digest?.revision !== applied) {
-      this.#digest = { revision: applied, digest: state.digest(tables.sums()) }
-    }
-    return this.#digest
+  /** The digest and its revision, read together; '' where the digest of the revision is not known. */
+  digest(): RevisionDigest {
+    return this.#applier.digest()
   }
 
   /** The last revision whose effects can be read here. */
@@ -238,7 +251,7 @@ export class Replica {
 
   /** Identity of the followed ledger; undefined before the first contact. */
   get identity(): string | undefined {
-    return this.#applier.identity
+    return this.#follower.identity
   }
 
   /** Why the replica cannot serve fully at the moment; empty when all is well. */
@@ -258,7 +271,7 @@ export class Replica {
 
   /** Since the start: segments applied, duplicate mappings ignored, foreign keys skipped. */
   get counts(): { segments: number; ignoredDuplicates: number; foreignKeys: number } {
-    const { segments, ignoredDuplicates } = this.#applier
+    const { segments, ignoredDuplicates } = this.state
     return { segments, ignoredDuplicates, foreignKeys: this.#follower.foreignKeys }
   }
 

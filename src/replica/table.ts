@@ -5,6 +5,7 @@
 // the second word the slot in the part. A part grows from 64 slots to PART_SLOTS, then splits in two by the
 // next bit: growth never touches more than a single part, and ten thousand small owners cost little.
 import { assert } from '../assert.ts'
+import type { Inserted } from '../state/digest.ts'
 
 export const SLOT_WORDS = 6 // four words of body, page, slot in the page + 1 (0: empty)
 const FIRST_SLOTS = 64
@@ -26,6 +27,38 @@ export class Part {
     this.mask = slots - 1
     this.depth = depth
   }
+
+  /**
+   * Drops the mappings at or after page `limit` and counts the others. Returns the count, and the sums of the
+   * words of the bodies.
+   */
+  settle(limit: number): Inserted {
+    const { words } = this
+    const sum = new Float64Array(4)
+    let late = false
+    this.used = 0
+    for (let s = 0; s < words.length; s += SLOT_WORDS) {
+      if (words[s + 5] === 0) continue
+      if (words[s + 4] >= limit) {
+        late = true
+        continue
+      }
+      this.used++
+      for (let i = 0; i < 4; i++) sum[i] += words[s + i]
+    }
+    if (late) this.#dropLate(limit)
+    return { count: this.used, sum }
+  }
+
+  /** Probes run over the slots of dropped mappings, so the other mappings are put anew. */
+  #dropLate(limit: number): void {
+    const before = Uint32Array.from(this.words)
+    this.words.fill(0)
+    this.used = 0
+    for (let s = 0; s < before.length; s += SLOT_WORDS) {
+      if (before[s + 5] !== 0 && before[s + 4] < limit) put(this, before, s, before[s + 4], before[s + 5] - 1)
+    }
+  }
 }
 
 /**
@@ -39,8 +72,6 @@ export class TokenTable {
   /** Indexed by the top `#depth` bits of a body's first word. */
   #directory: Part[] = [new Part(FIRST_SLOTS, 0)]
   #depth = 0
-  readonly #sum = new Float64Array(4)
-  #unsettled = 0
 
   /** Looks up the body at `words[at]` to `words[at + 3]`. Sets `lastFound` where the body is found. */
   find(words: Uint32Array, at: number): boolean {
@@ -93,7 +124,6 @@ export class TokenTable {
     }
     if (!put(part, words, at, page, slot)) return false
     this.count++
-    this.#add(words, at)
     return true
   }
 
@@ -125,63 +155,18 @@ export class TokenTable {
     if (span === 1) this.#directory[first] = low
   }
 
-  #add(words: Uint32Array, at: number): void {
-    for (let i = 0; i < 4; i++) this.#sum[i] += words[at + i]
-    if (++this.#unsettled === 1 << 20) this.#settle()
-  }
-
-  /** Carries: sums are exact below 2^53, reached after 2^21 additions of 32 bits. */
-  #settle(): void {
-    let carry = 0
-    for (let i = 0; i < 4; i++) {
-      const total = this.#sum[i] + carry
-      assert(Number.isSafeInteger(total), 'sums are exact below 2^53')
-      this.#sum[i] = total % 0x1_0000_0000
-      carry = Math.floor(total / 0x1_0000_0000)
-    }
-    this.#unsettled = 0
-  }
-
-  /** Sum of all bodies modulo 2^128 (each as four little-endian words), 32 hex digits. */
-  sum(): string {
-    this.#settle()
-    return Array.from(this.#sum, (word) => word.toString(16).padStart(8, '0'))
-      .reverse()
-      .join('')
-  }
-
   /** All parts in order of their bits, for the checkpoint. */
   parts(): Part[] {
     return this.#directory.filter((part, i) => i === 0 || part !== this.#directory[i - 1])
   }
 
-  /** A table of parts in the order of `parts()`, without mappings at or after page `limit`. */
-  static fromParts(parts: readonly Part[], limit: number): TokenTable {
+  /** A table of settled parts in the order of `parts()`. */
+  static fromParts(parts: readonly Part[]): TokenTable {
     const table = new TokenTable()
     table.#depth = parts.reduce((depth, part) => Math.max(depth, part.depth), 0)
     table.#directory = parts.flatMap((part) => new Array<Part>(1 << (table.#depth - part.depth)).fill(part))
     assert(table.#directory.length === 1 << table.#depth, 'the parts cover all bodies once')
-    let late = false
-    for (const part of parts) {
-      part.used = 0
-      for (let s = 0; s < part.words.length; s += SLOT_WORDS) {
-        if (part.words[s + 5] === 0) continue
-        part.used++
-        if (part.words[s + 4] >= limit) late = true
-        table.count++
-        table.#add(part.words, s)
-      }
-    }
-    return late ? table.#without(limit) : table
-  }
-
-  #without(limit: number): TokenTable {
-    const table = new TokenTable()
-    for (const { words } of this.parts()) {
-      for (let s = 0; s < words.length; s += SLOT_WORDS) {
-        if (words[s + 5] !== 0 && words[s + 4] < limit) table.insert(words, s, words[s + 4], words[s + 5] - 1)
-      }
-    }
+    for (const part of parts) table.count += part.used
     return table
   }
 }

@@ -1,8 +1,8 @@
 // All token tables of a replica: a table per owner and epoch, numbered by the replica.
 import { assert } from '../assert.ts'
-import type { Segment } from '../state/segment.ts'
-import type { MappingSum } from '../state/state.ts'
-import { PAGE_MAPPINGS } from './page.ts'
+import type { Inserted } from '../state/digest.ts'
+import { PAGE_MAPPINGS } from '../state/page.ts'
+import { type TokenTables, tableName } from '../state/state.ts'
 import { TokenTable } from './table.ts'
 
 type NumberedTable = {
@@ -12,29 +12,34 @@ type NumberedTable = {
   readonly tokens: TokenTable
 }
 
-export class Tables {
-  readonly #byOwner = new Map<string, Map<number, NumberedTable>>()
+export class Tables implements TokenTables {
+  readonly #byName = new Map<string, NumberedTable>()
   readonly #byId: NumberedTable[] = []
   mappings = 0
 
-  get nextId(): number {
-    return this.#byId.length
-  }
-
-  /** Adds a table, or replaces the table of the number. */
-  add(id: number, owner: string, epoch: number, tokens = new TokenTable()): NumberedTable {
+  /** Adds a table; of equal numbers the last table counts. */
+  add(id: number, owner: string, epoch: number, tokens = new TokenTable()): void {
     assert(id <= this.#byId.length, 'tables are numbered without gaps')
     const table: NumberedTable = { id, owner, epoch, tokens }
-    const owned = this.#byOwner.get(owner)
-    if (owned) owned.set(epoch, table)
-    else this.#byOwner.set(owner, new Map([[epoch, table]]))
+    this.#byName.set(tableName(owner, epoch), table)
     this.mappings += tokens.count - (this.#byId[id]?.tokens.count ?? 0)
     this.#byId[id] = table
+  }
+
+  /** Empties a table: the epoch never resolves again. */
+  drop(id: number): void {
+    const { owner, epoch } = this.#table(id)
+    this.add(id, owner, epoch)
+  }
+
+  #table(id: number): NumberedTable {
+    const table = this.#byId[id]
+    assert(table, 'a table is added before its first mapping')
     return table
   }
 
   get(owner: string, epoch: number): NumberedTable | undefined {
-    return this.#byOwner.get(owner)?.get(epoch)
+    return this.#byName.get(tableName(owner, epoch))
   }
 
   byId(id: number): NumberedTable | undefined {
@@ -45,31 +50,22 @@ export class Tables {
     return this.#byId
   }
 
-  /** Inserts a segment whose pages begin at `firstPage`. Returns the number of new mappings. */
-  insertSegment(segment: Segment, firstPage: number): number {
-    assert(segment.bodies.length === 16 * segment.count, 'a token body has 16 bytes')
-    const words = new Uint32Array(segment.count * 4)
-    new Uint8Array(words.buffer).set(segment.bodies)
-    const table = this.get(segment.owner, segment.epoch)
-    assert(table, 'a table is added before its first segment')
-    let fresh = 0
-    for (let i = 0; i < segment.count; i++) {
+  insert(id: number, bodies: Uint8Array, count: number, firstPage: number): Inserted {
+    assert(bodies.length === 16 * count, 'a token body has 16 bytes')
+    const words = new Uint32Array(count * 4)
+    new Uint8Array(words.buffer).set(bodies)
+    const { tokens } = this.#table(id)
+    let [fresh, w0, w1, w2, w3] = [0, 0, 0, 0, 0]
+    for (let i = 0; i < count; i++) {
       const page = firstPage + Math.floor(i / PAGE_MAPPINGS)
-      if (table.tokens.insert(words, i * 4, page, i % PAGE_MAPPINGS)) fresh++
+      if (!tokens.insert(words, i * 4, page, i % PAGE_MAPPINGS)) continue
+      fresh++
+      w0 += words[i * 4]
+      w1 += words[i * 4 + 1]
+      w2 += words[i * 4 + 2]
+      w3 += words[i * 4 + 3]
     }
     this.mappings += fresh
-    return fresh
-  }
-
-  /** Inserts the `count` bodies of a page. */
-  insertPage(table: NumberedTable, bodies: Uint32Array, count: number, page: number): void {
-    assert(count >= 1 && count <= PAGE_MAPPINGS, 'a page holds 1 to 32 mappings')
-    for (let slot = 0; slot < count; slot++)
-      if (table.tokens.insert(bodies, slot * 4, page, slot)) this.mappings++
-  }
-
-  *sums(): Iterable<MappingSum> {
-    for (const { owner, epoch, tokens } of this.#byId)
-      yield { owner, epoch, count: tokens.count, sum: tokens.sum() }
+    return { count: fresh, sum: Float64Array.of(w0, w1, w2, w3) }
   }
 }

@@ -9,6 +9,7 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
+import { LmdbStore } from './lmdb-store.ts'
 import { Replica } from './replica.ts'
 import { type ReplicaCheck, verifyReplica } from './verify.ts'
 
@@ -44,7 +45,7 @@ class Bench implements AsyncDisposable {
     mkdirSync(path, { recursive: true })
     const quiet = (): void => undefined
     const replica = await Replica.open({
-      path,
+      store: new LmdbStore(path),
       ledger: new CheckedLedger(this.ledger),
       boot: 'b'.repeat(32),
       clock: systemClock,

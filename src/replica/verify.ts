@@ -9,10 +9,11 @@ import { type Clock, randomHex } from '../clock.ts'
 import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { DamagedLedger } from '../ledger/lmdb-records.ts'
+import { DamagedReplica } from '../state/stored.ts'
 import { BoundedLedger } from './bounded-ledger.ts'
 import { checkFile } from './check.ts'
+import { LmdbStore } from './lmdb-store.ts'
 import { Replica } from './replica.ts'
-import { DamagedReplica, ReplicaStore } from './store.ts'
 
 /**
  * `absent`: there is no replica. `damaged`: a file cannot be read through, or the replica follows another
@@ -126,7 +127,7 @@ function removeTemporary(data: string): void {
 }
 
 async function cursorOf(path: string): Promise<number> {
-  const store = new ReplicaStore(path, true)
+  const store = new LmdbStore(path, true)
   try {
     return store.meta()?.cursor ?? 0
   } finally {
@@ -144,7 +145,14 @@ async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaChec
   const events = { lost, recovered: quiet, caughtUp: quiet, epoch: quiet, applied: quiet }
   const boot = randomHex(clock, 16)
   // A broken invariant also rejects the waits.
-  const replica = await Replica.open({ path, ledger, boot, clock, events, fatal: quiet })
+  const replica = await Replica.open({
+    store: new LmdbStore(path),
+    ledger,
+    boot,
+    clock,
+    events,
+    fatal: quiet,
+  })
   try {
     replica.follow()
     await replica.recognized

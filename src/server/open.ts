@@ -10,10 +10,11 @@ import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
 import { checkFile } from '../replica/check.ts'
+import { LmdbStore } from '../replica/lmdb-store.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
-import { DamagedReplica } from '../replica/store.ts'
 import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
+import { DamagedReplica } from '../state/stored.ts'
 import type { RunningNode } from './running-node.ts'
 
 /** The node cannot start; the message says why and what to do. */
@@ -127,7 +128,7 @@ type OpenedReplica = {
  */
 export async function openReplica(
   config: Config,
-  options: Omit<ReplicaOptions, 'path'>,
+  options: Omit<ReplicaOptions, 'store'>,
   log: Logger,
 ): Promise<OpenedReplica> {
   const path = join(config.data, 'replica')
@@ -136,7 +137,7 @@ export async function openReplica(
   if (reason === undefined) {
     mkdirSync(path, { recursive: true, mode: 0o700 })
     try {
-      return { replica: await Replica.open({ ...options, path }), setAside: undefined }
+      return { replica: await Replica.open({ ...options, store: new LmdbStore(path) }), setAside: undefined }
     } catch (error) {
       if (!(error instanceof DamagedReplica)) throw error
       reason = error.message
@@ -145,7 +146,7 @@ export async function openReplica(
   const aside = setAside(path)
   log.warn({ reason, aside }, 'the replica is set aside and rebuilt from the ledger')
   mkdirSync(path, { recursive: true, mode: 0o700 })
-  return { replica: await Replica.open({ ...options, path }), setAside: reason }
+  return { replica: await Replica.open({ ...options, store: new LmdbStore(path) }), setAside: reason }
 }
 
 /** Renames the directory and returns its new path. Directories set aside earlier are removed. */

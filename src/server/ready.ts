@@ -74,7 +74,7 @@ async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
   await replica.waitApplied(head)
 }
 
-function replicaOptions({ ledger, boot, clock, fail, events }: RunningNode): Omit<ReplicaOptions, 'path'> {
+function replicaOptions({ ledger, boot, clock, fail, events }: RunningNode): Omit<ReplicaOptions, 'store'> {
   return { ledger, boot, clock, fatal: fail, events: replicaEvents(events) }
 }
 

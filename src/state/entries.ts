@@ -39,12 +39,22 @@ export type WrappedEpochKey = {
   /** RFC 3339, by the clock of the node that opened the epoch. */
   readonly openedAt: string
 }
+/** Stands in place of a wrapped epoch key: the epoch never resolves again. */
+export type Tombstone = {
+  readonly kind: 'tombstone'
+  readonly owner: string
+  readonly epoch: number
+  /** As in the wrapped key before. */
+  readonly openedAt: string
+}
+
 export type Entry =
   | Genesis
   | Boot
   | NodeEntry
   | ActiveEpoch
   | WrappedEpochKey
+  | Tombstone
   | SecretVersion
   | Receipt
   | Segment
@@ -52,7 +62,7 @@ export type Entry =
 /** Bytes of an entry; segments are packed by segment.ts. */
 export function encodeEntry(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
   const bytes = encode(entry, writer)
-  assertLength(entry.kind, bytes.length)
+  assertLength(entry.kind === 'tombstone' ? 'key' : entry.kind, bytes.length)
   return bytes
 }
 
@@ -77,6 +87,8 @@ function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<
       return { active: entry.active }
     case 'key':
       return { wrapped: base64(entry.wrapped), opened_at: entry.openedAt }
+    case 'tombstone':
+      return { tombstone: true, opened_at: entry.openedAt }
     default:
       return unreachable(entry)
   }

@@ -4,10 +4,13 @@
 //   format u8 · MAC (32 bytes) · made at u64 · version u64 · valid_from u64
 import { assert } from '../assert.ts'
 import { LAST_TIME } from '../clock.ts'
+import { RECEIPT_PREFIX } from './ledger-keys.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 const RECORD_FORMAT = 1
 const MAC_BYTES = 32
+/** Hex digits of the hash in the key of a receipt. */
+const HASH_DIGITS = 64
 const RECORD_BYTES = 1 + MAC_BYTES + 3 * 8
 
 export type Receipt = {
@@ -22,6 +25,11 @@ export type Receipt = {
   /** Version and `valid_from` (milliseconds since 1970) of every secret written by the request. */
   readonly version: number
   readonly validFrom: number
+}
+
+/** Bytes of the key and the value of a receipt: all receipts of an owner have the same size. */
+export function receiptBytes(owner: string): number {
+  return RECEIPT_PREFIX.length + owner.length + 1 + HASH_DIGITS + WRITER_BYTES + RECORD_BYTES
 }
 
 export function encodeReceipt({ mac, at, version, validFrom }: Receipt, writer: Writer): Uint8Array {

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Digest } from './digest.ts'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
 import { ledgerKey, parseKey } from './ledger-keys.ts'
+import { decodePuts } from './puts.ts'
 import { decodeSegment, encodeSegment, type Mappings, mappingBytes, segmentHeadBytes } from './segment.ts'
-import { decodePuts, State } from './state.ts'
+import { State, type TokenTables } from './state.ts'
+import { step } from './step.ts'
 import { CorruptEntry, decodeWriter, type Writer } from './writer.ts'
 
 const WRITER: Writer = { boot: '0123456789abcdef0123456789abcdef', commit: 2 ** 40 + 7 }
@@ -78,9 +81,19 @@ test('what encoding never writes is refused', () => {
       assert.throws(() => decodeEntry(key, other), CorruptEntry, changed)
     }
   }
-  assert.throws(() => decodePuts(1, [{ key: ledgerKey.epoch('a'), value: null }]), CorruptEntry)
-  assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null }]), { decoded: [], removed: [], foreign: 1 })
+  assert.throws(() => decodePuts(1, [{ key: ledgerKey.epoch('a'), value: null, created: 0 }]), CorruptEntry)
+  assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null, created: 0 }]), {
+    decoded: [],
+    removed: [],
+    foreign: 1,
+  })
 })
+
+const NO_TABLES: TokenTables = {
+  add: () => assert.fail('there are no mappings'),
+  insert: () => assert.fail('there are no mappings'),
+  drop: () => assert.fail('there are no mappings'),
+}
 
 function mappings(sizes: number[]): Mappings {
   const offset = new Uint32Array(sizes.length)
@@ -145,9 +158,14 @@ test('the state is a function of the live entries, not of their order', () => {
   }
   const digestOf = (list: typeof puts): string => {
     const state = new State()
-    for (const [revision, key, entry] of list) state.apply(revision, key, entry)
+    for (const [revision, key, entry] of list) {
+      const put = { revision, created: revision, key, entry, value: encodeEntry(entry, WRITER) }
+      const part = { revision: 20, decoded: [put], removed: [], snapshot: 'part' } as const
+      const { effects } = step(state, { revisions: [part], ledger: 'l' })
+      for (const effect of effects) state.apply(effect, NO_TABLES)
+    }
     assert.equal(state.owners.get('b')?.active, 3)
-    return state.digest([])
+    return state.digest()
   }
   const digest = digestOf(puts)
   assert.equal(digestOf([...puts].reverse()), digest)
@@ -157,9 +175,39 @@ test('the state is a function of the live entries, not of their order', () => {
     digest,
   )
   assert.notEqual(digestOf(puts.filter((_, i) => i !== 1)), digest)
-  const mapped = { owner: 'a', epoch: 1, count: 1, sum: '00' }
-  const state = new State()
-  assert.notEqual(state.digest([mapped]), state.digest([]))
-  assert.notEqual(state.digest([mapped]), state.digest([{ ...mapped, sum: '01' }]))
-  assert.notEqual(state.digest([mapped]), state.digest([{ ...mapped, owner: 'b' }]))
+})
+
+test('the digest is of the mappings of every owner and epoch, not of their order', () => {
+  const digestOf = (
+    ...added: readonly [id: number, owner: string, epoch: number, words: number[]][]
+  ): string => {
+    const digest = new Digest()
+    for (const [id, owner, epoch, words] of added) {
+      digest.addTable(id, owner, epoch)
+      for (const word of words) digest.addMappings(id, { count: 1, sum: Float64Array.of(word, 0, 0, 7) })
+    }
+    return digest.value()
+  }
+  const one = digestOf([0, 'a', 1, [5, 6]], [1, 'b', 1, [7]])
+  assert.equal(digestOf([0, 'b', 1, [7]], [1, 'a', 1, [6, 5]]), one)
+  assert.equal(
+    digestOf([0, 'a', 1, [5, 6]], [1, 'b', 1, [7]], [2, 'c', 1, []]),
+    one,
+    'an empty table is nothing',
+  )
+  for (const other of [
+    digestOf([0, 'a', 1, [5, 6]]),
+    digestOf([0, 'a', 1, [5, 7]], [1, 'b', 1, [7]]),
+    digestOf([0, 'a', 2, [5, 6]], [1, 'b', 1, [7]]),
+    digestOf([0, 'c', 1, [5, 6]], [1, 'b', 1, [7]]),
+    digestOf([0, 'a', 1, [11]], [1, 'b', 1, [7]]),
+  ])
+    assert.notEqual(other, one)
+  const digest = new Digest()
+  digest.addTable(0, 'a', 1)
+  const empty = digest.value()
+  digest.addMappings(0, { count: 1, sum: Float64Array.of(1, 2, 3, 4) })
+  assert.notEqual(digest.value(), empty)
+  digest.dropTable(0)
+  assert.equal(digest.value(), empty)
 })

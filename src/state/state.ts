@@ -1,37 +1,16 @@
-// The state of the ledger at a revision, equal on all nodes. Pure and deterministic: a function of the set of
-// live entries, not of the order in which entries were applied.
-import { createHash, hash as hashOnce } from 'node:crypto'
+// The state of the ledger at a revision, equal on all nodes: a function of the set of live entries, not of
+// the order in which entries were learnt. step.ts decides what a revision does to the state; the effects of a
+// step are applied here, once the batch of the step can be read from the store.
 import { assert, unreachable } from '../assert.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
-import {
-  type ActiveEpoch,
-  decodeEntry,
-  type Entry,
-  type Genesis,
-  LEDGER_FORMAT,
-  type NodeEntry,
-  type WrappedEpochKey,
-} from './entries.ts'
-import { parseKey } from './ledger-keys.ts'
+import { Digest, type Inserted } from './digest.ts'
+import type { ActiveEpoch, Entry, Genesis, NodeEntry, Tombstone, WrappedEpochKey } from './entries.ts'
+import type { Decoded } from './puts.ts'
+import { ReceiptIndex } from './receipt-index.ts'
 import type { Segment } from './segment.ts'
+import { type SegmentRange, SegmentRanges } from './segment-ranges.ts'
+import { EMPTY_META, type Meta, type StoredTable } from './stored.ts'
 import type { SecretVersion } from './version.ts'
-import { CorruptEntry } from './writer.ts'
-
-/** Words of 32 bits in a sum of hashes. */
-const WORDS = 8
-const NOTHING = new Uint8Array(0)
-
-/** A key of a revision with the bytes put there; null where the key was removed. */
-type Put = { readonly key: string; readonly value: Uint8Array | null }
-
-/** A decoded put. */
-export type Decoded = {
-  readonly key: string
-  readonly entry: Entry
-  readonly value: Uint8Array
-  /** The revision of the put. */
-  readonly revision: number
-}
 
 export type OwnerState = {
   /** The active epoch; 0 until the first epoch is open. */
@@ -39,12 +18,17 @@ export type OwnerState = {
   /** Revision of `epoch/<owner>`, the guard of new mappings. */
   revision: number
   readonly keys: Map<number, WrappedEpochKey>
-  /** Revisions of the wrapped keys, the guards of rewrapping. */
+  /** Revisions of the wrapped keys and tombstones, the guards of rewrapping. */
   readonly keyRevisions: Map<number, number>
+  /** Epochs that never resolve again. */
+  readonly tombstones: Map<number, Tombstone>
   /** Versions of each secret: version v at index v - 1. */
   readonly secrets: Map<string, VersionState[]>
+  readonly receipts: ReceiptIndex
   /** The latest `valid_from` of all secrets of the owner, milliseconds since 1970; 0 without secrets. */
   latest: number
+  /** Bytes of all live entries of the owner. */
+  bytes: number
 }
 
 /** The part of a version that is kept in memory; the store has the rest. */
@@ -57,37 +41,41 @@ export type VersionState = {
   readonly rootKey: string
   /** Number of the record in the store. */
   readonly record: number
+  /** Bytes of key and value in the ledger. */
+  readonly bytes: number
 }
 
-/**
- * Decodes the puts of a revision, without foreign keys. Throws CorruptEntry, also for a genesis of a later
- * format: entries after the genesis may have another meaning.
- */
-export function decodePuts(
-  revision: number,
-  puts: readonly Put[],
-): { decoded: Decoded[]; removed: string[]; foreign: number } {
-  const decoded: Decoded[] = []
-  const removed: string[] = []
-  let foreign = 0
-  for (const { key, value } of puts) {
-    if (value !== null) {
-      const entry = decodeEntry(key, value)
-      if (entry?.kind === 'genesis' && entry.format > LEDGER_FORMAT)
-        throw new CorruptEntry(`the ledger has format ${entry.format}, this version knows ${LEDGER_FORMAT}`)
-      if (entry === undefined) foreign++
-      else decoded.push({ key, entry, value, revision })
-      continue
-    }
-    const name = parseKey(key)
-    if (name === undefined) foreign++
-    else if (name.kind === 'receipt') removed.push(key)
-    else throw new CorruptEntry(`the entry ${key} was removed, and entries of its kind never are`)
-  }
-  return { decoded, removed, foreign }
+/** The token tables, as far as a step reaches. */
+export type TokenTables = {
+  add(id: number, owner: string, epoch: number): void
+  /** Insert-once: returns the mappings that were new. `bodies`: 16 bytes for each of `count` mappings. */
+  insert(id: number, bodies: Uint8Array, count: number, firstPage: number): Inserted
+  drop(id: number): void
 }
+
+/** A change in memory that a step asks for; applied in order. */
+export type Effect =
+  | { readonly kind: 'table'; readonly table: StoredTable }
+  /** Mappings of a segment, in pages from `page` on. */
+  | { readonly kind: 'insert'; readonly table: number; readonly page: number; readonly segment: Segment }
+  /** `record`: number of a version's record. */
+  | { readonly kind: 'entry'; readonly put: Decoded; readonly record: number }
+  /** Without a record the receipt is gone. */
+  | { readonly kind: 'receipt'; readonly owner: string; readonly id: string; readonly record?: number }
+  /** The snapshot at the revision has brought the record of a receipt. */
+  | { readonly kind: 'seen'; readonly revision: number; readonly record: number }
+  | { readonly kind: 'range'; readonly range: SegmentRange }
+  | { readonly kind: 'bytes'; readonly owner: string; readonly bytes: number }
+  /** All effects of a revision stand before. */
+  | { readonly kind: 'applied'; readonly revision: number }
+  /** The last effect of a step. */
+  | { readonly kind: 'meta'; readonly meta: Meta }
 
 export class State {
+  /** As of the last step. */
+  meta: Meta = EMPTY_META
+  /** The last revision whose effects can be read. */
+  applied = 0
   genesis: Genesis | undefined
   /** Revision of the genesis, the guard of rewrapping its key. */
   genesisRevision = 0
@@ -98,11 +86,22 @@ export class State {
   readonly boots = new Map<string, string>()
   /** The last node entry of each node. */
   readonly nodes = new Map<string, NodeEntry>()
-  readonly #nodeRevisions = new Map<string, number>()
-  /** Sum modulo 2^256 of the hashes of all accounted entries, the least word first. */
-  readonly #sum = new Uint32Array(WORDS)
   /** Number of data keys of secrets by the root key that wraps the data keys. */
   readonly dataKeys = new Map<string, number>()
+  /** Since the start: segments applied, and their mappings that were known already. */
+  segments = 0
+  ignoredDuplicates = 0
+  readonly ranges = new SegmentRanges()
+  /** Token tables by `<owner>@<epoch>`. */
+  readonly tables = new Map<string, StoredTable>()
+  /** Bytes of each `epoch/` and `key/` entry, by key. */
+  readonly sizes = new Map<string, number>()
+  /** Records of the receipts that the snapshot at the revision has brought, as bits. */
+  #seen = { revision: 0, bits: new Uint8Array(0) }
+  readonly #nodeRevisions = new Map<string, number>()
+  /** Numbers of the tables for which a tombstone stands. */
+  readonly #dropped = new Set<number>()
+  readonly #digest = new Digest()
 
   owner(owner: string): OwnerState {
     let state = this.owners.get(owner)
@@ -112,22 +111,126 @@ export class State {
         revision: 0,
         keys: new Map(),
         keyRevisions: new Map(),
+        tombstones: new Map(),
         secrets: new Map(),
+        receipts: new ReceiptIndex(),
         latest: 0,
+        bytes: 0,
       }
       this.owners.set(owner, state)
     }
     return state
   }
 
-  /**
-   * Applies a decoded entry; mappings of segments go to the token tables. `record`: number of a version's
-   * record in the store.
-   */
-  apply(revision: number, key: string, entry: Exclude<Entry, Segment>, record = 0): void {
+  /** Revision of a node's entry; 0 without an entry. */
+  nodeRevision(node: string): number {
+    return this.#nodeRevisions.get(node) ?? 0
+  }
+
+  versionOf({ owner, name, version }: SecretVersion): VersionState | undefined {
+    return this.owners.get(owner)?.secrets.get(name)?.[version - 1]
+  }
+
+  /** A single SHA-256 over the state, in hex. */
+  digest(): string {
+    return this.#digest.value()
+  }
+
+  // ---- effects
+
+  apply(effect: Effect, tables: TokenTables): void {
+    switch (effect.kind) {
+      case 'table':
+        this.applyTable(effect.table, tables)
+        return
+      case 'insert': {
+        const { table, page, segment } = effect
+        const fresh = tables.insert(table, segment.bodies, segment.count, page)
+        this.segments++
+        this.ignoredDuplicates += segment.count - fresh.count
+        this.addMappings(table, fresh)
+        return
+      }
+      case 'entry':
+        this.applyEntry(effect.put, effect.record)
+        return
+      case 'receipt': {
+        const { receipts } = this.owner(effect.owner)
+        if (effect.record === undefined) receipts.delete(effect.id)
+        else receipts.set(effect.id, effect.record)
+        return
+      }
+      case 'seen':
+        this.#see(effect.revision, effect.record)
+        return
+      case 'range':
+        this.ranges.set(effect.range)
+        return
+      case 'bytes':
+        this.owner(effect.owner).bytes = effect.bytes
+        return
+      case 'applied':
+        assert(effect.revision >= this.applied, 'the cursor never goes back')
+        this.applied = effect.revision
+        return
+      case 'meta':
+        assert(this.applied === effect.meta.cursor, 'the cursor is stored with the data of its revision')
+        this.meta = effect.meta
+        return
+      default:
+        unreachable(effect)
+    }
+  }
+
+  applyTable(table: StoredTable, tables: TokenTables): void {
+    const { id, owner, epoch, dropped } = table
+    const name = tableName(owner, epoch)
+    if (!this.tables.has(name)) {
+      tables.add(id, owner, epoch)
+      this.#digest.addTable(id, owner, epoch)
+    }
+    if (dropped) {
+      tables.drop(id)
+      this.#digest.dropTable(id)
+      this.#dropped.add(id)
+    }
+    this.tables.set(name, table)
+  }
+
+  isDropped(table: number): boolean {
+    return this.#dropped.has(table)
+  }
+
+  /** Whether pages may be missing: the pages of a dropped table are removed. */
+  get hasDropped(): boolean {
+    return this.#dropped.size > 0
+  }
+
+  addMappings(table: number, inserted: Inserted): void {
+    this.#digest.addMappings(table, inserted)
+  }
+
+  #see(revision: number, record: number): void {
+    if (this.#seen.revision !== revision) this.#seen = { revision, bits: new Uint8Array(1024) }
+    const byte = record >>> 3
+    if (byte >= this.#seen.bits.length) {
+      const bits = new Uint8Array(byte * 2)
+      bits.set(this.#seen.bits)
+      this.#seen = { revision, bits }
+    }
+    this.#seen.bits[byte] |= 1 << (record & 7)
+  }
+
+  /** Whether the snapshot at the revision has brought the record. */
+  hasSeen(revision: number, record: number): boolean {
+    if (this.#seen.revision !== revision) return false
+    return ((this.#seen.bits[record >>> 3] ?? 0) & (1 << (record & 7))) !== 0
+  }
+
+  /** Applies an entry that is no segment and no receipt. */
+  applyEntry({ revision, key, entry, value }: Decoded, record: number): void {
     switch (entry.kind) {
       case 'genesis':
-        if (revision <= this.genesisRevision) return
         assert((this.genesis ?? entry).identity === entry.identity, 'the identity of a ledger never changes')
         this.genesis = entry
         this.genesisRevision = revision
@@ -138,29 +241,25 @@ export class State {
         this.boots.set(entry.boot, entry.node)
         return
       case 'node':
-        if (revision <= (this.#nodeRevisions.get(entry.node) ?? 0)) return
         this.nodes.set(entry.node, entry)
         this.#nodeRevisions.set(entry.node, revision)
         return
       case 'epoch':
+        this.sizes.set(key, entryBytes(key, value))
         this.#applyEpoch(revision, key, entry)
         return
-      case 'key': {
-        const owner = this.owner(entry.owner)
-        if (revision <= (owner.keyRevisions.get(entry.epoch) ?? 0)) return
-        const before = owner.keys.get(entry.epoch)
-        owner.keys.set(entry.epoch, entry)
-        owner.keyRevisions.set(entry.epoch, revision)
-        this.wrappedChanges++
-        if (before) this.#account(key, openedAt(before), -1)
-        this.#account(key, openedAt(entry))
+      case 'key':
+      case 'tombstone':
+        this.sizes.set(key, entryBytes(key, value))
+        this.#applyKey(revision, key, entry)
         return
-      }
       case 'version':
-        this.#applyVersion(revision, key, entry, record)
+        this.#applyVersion(revision, key, entry, { record, bytes: entryBytes(key, value) })
         return
+      case 'segment':
       case 'receipt':
-        return // read from the store when needed
+        assert(false, 'segments and receipts have effects of their own')
+        return
       default:
         unreachable(entry)
     }
@@ -168,22 +267,41 @@ export class State {
 
   #applyEpoch(revision: number, key: string, entry: ActiveEpoch): void {
     const owner = this.owner(entry.owner)
-    if (revision <= owner.revision) return // out of order: the newer entry counts
     assert(entry.active >= owner.active, 'the active epoch is never lower than before')
-    if (owner.revision > 0) this.#account(key, `active ${owner.active}`, -1)
-    this.#account(key, `active ${entry.active}`)
+    if (owner.revision > 0) this.#digest.account(key, `active ${owner.active}`, -1)
+    this.#digest.account(key, `active ${entry.active}`)
     owner.active = entry.active
     owner.revision = revision
   }
 
-  #applyVersion(revision: number, key: string, entry: SecretVersion, record: number): void {
+  #applyKey(revision: number, key: string, entry: WrappedEpochKey | Tombstone): void {
+    const owner = this.owner(entry.owner)
+    const before = owner.tombstones.get(entry.epoch) ?? owner.keys.get(entry.epoch)
+    assert(before?.kind !== 'tombstone', 'nothing follows a tombstone')
+    if (before) this.#digest.account(key, keyText(before), -1)
+    this.#digest.account(key, keyText(entry))
+    owner.keyRevisions.set(entry.epoch, revision)
+    this.wrappedChanges++
+    if (entry.kind === 'key') {
+      owner.keys.set(entry.epoch, entry)
+      return
+    }
+    owner.keys.delete(entry.epoch)
+    owner.tombstones.set(entry.epoch, entry)
+  }
+
+  #applyVersion(
+    revision: number,
+    key: string,
+    entry: SecretVersion,
+    { record, bytes }: Pick<VersionState, 'record' | 'bytes'>,
+  ): void {
     const owner = this.owner(entry.owner)
     const versions = owner.secrets.get(entry.name) ?? []
     const before = versions[entry.version - 1]
-    if (before && revision <= before.revision) return
     const { validFrom } = entry
     const rootKey = wrappedBy(entry.wrapped)
-    versions[entry.version - 1] = { validFrom, revision, rootKey, record }
+    versions[entry.version - 1] = { validFrom, revision, rootKey, record, bytes }
     this.dataKeys.set(rootKey, (this.dataKeys.get(rootKey) ?? 0) + 1)
     if (before) {
       assert(validFrom === before.validFrom, 'rewrapping changes only the wrapped key of a version')
@@ -194,64 +312,46 @@ export class State {
     }
     if (!owner.secrets.has(entry.name)) owner.secrets.set(entry.name, versions)
     owner.latest = Math.max(owner.latest, validFrom)
-    this.#account(key, accountedText(entry), 1, entry.sealed)
+    this.#digest.account(key, versionText(entry), 1, entry.sealed)
   }
 
-  /** Revision of a node's entry; 0 without an entry. */
-  nodeRevision(node: string): number {
-    return this.#nodeRevisions.get(node) ?? 0
-  }
-
-  /**
-   * Adds the content of a key to the sum, or subtracts the content. Genesis, boots, nodes, wrapped bytes and
-   * receipts are left out, since a restore or a rewrap changes these. `text` is ASCII.
-   */
-  #account(key: string, text: string, sign: 1 | -1 = 1, rest: Uint8Array = NOTHING): void {
-    const head = `${key}\0${text}`
-    const content = Buffer.allocUnsafe(head.length + rest.length)
-    content.write(head, 'latin1')
-    content.set(rest, head.length)
-    addWide(this.#sum, hashOnce('sha256', content, 'buffer'), sign)
-  }
-
-  /**
-   * A single SHA-256 over all parts, in hex: the sums themselves would show an owner the tokens of another
-   * owner. `mappings` are per owner and epoch, in any order: count, and sum of token bodies modulo 2^128.
-   */
-  digest(mappings: Iterable<MappingSum>): string {
-    const hash = createHash('sha256')
-    hash.update('coffer/1/digest\0')
-    hash.update(Buffer.from(this.#sum.buffer))
-    const parts = [...mappings].filter((part) => part.count > 0)
-    parts.sort((a, b) => (a.owner < b.owner ? -1 : a.owner > b.owner ? 1 : a.epoch - b.epoch))
-    for (const part of parts) hash.update(`${part.owner}\0${part.epoch}\0${part.count}\0${part.sum}\0`)
-    return hash.digest('hex')
+  /** The revision of the entry under a key, as applied; 0 where there is none. Not for segments and receipts. */
+  revisionOf(entry: Exclude<Entry, Segment>): number {
+    switch (entry.kind) {
+      case 'genesis':
+        return this.genesisRevision
+      case 'boot':
+        return this.boots.has(entry.boot) ? Number.POSITIVE_INFINITY : 0
+      case 'node':
+        return this.nodeRevision(entry.node)
+      case 'epoch':
+        return this.owners.get(entry.owner)?.revision ?? 0
+      case 'key':
+      case 'tombstone':
+        return this.owners.get(entry.owner)?.keyRevisions.get(entry.epoch) ?? 0
+      case 'version':
+        return this.versionOf(entry)?.revision ?? 0
+      case 'receipt':
+        return 0
+      default:
+        return unreachable(entry)
+    }
   }
 }
 
-export type MappingSum = {
-  readonly owner: string
-  readonly epoch: number
-  readonly count: number
-  /** Hex. */
-  readonly sum: string
+export function tableName(owner: string, epoch: number): string {
+  return `${owner}@${epoch}`
 }
 
-function accountedText({ validFrom, keyId, requestId }: SecretVersion): string {
+/** Bytes of an entry, as an owner's quota counts them. */
+export function entryBytes(key: string, value: Uint8Array): number {
+  return key.length + value.length
+}
+
+function versionText({ validFrom, keyId, requestId }: SecretVersion): string {
   return `${validFrom} ${keyId} ${requestId}\0`
 }
 
-function openedAt({ openedAt: at }: WrappedEpochKey): string {
-  return `opened_at ${at}`
-}
-
-/** Adds or subtracts `part`: WORDS words of 32 bits, little-endian. */
-function addWide(sum: Uint32Array, part: Buffer, sign: 1 | -1): void {
-  let carry = sign === 1 ? 0 : 1
-  for (let i = 0; i < WORDS; i++) {
-    const word = part.readUInt32LE(4 * i)
-    const total = sum[i] + (sign === 1 ? word : ~word >>> 0) + carry
-    sum[i] = total
-    carry = total > 0xffff_ffff ? 1 : 0
-  }
+function keyText({ kind, openedAt }: WrappedEpochKey | Tombstone): string {
+  return kind === 'key' ? `opened_at ${openedAt}` : `tombstone, opened_at ${openedAt}`
 }

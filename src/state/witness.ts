@@ -57,6 +57,7 @@ const SLOTS: { readonly [kind in Entry['kind']]: readonly Slot[] } = {
   genesis: ['genesis'],
   epoch: ['epoch'],
   key: ['key', 'newest-key'],
+  tombstone: ['key', 'newest-key'],
   version: ['version', 'newest-version'],
   node: [],
   receipt: [],
@@ -68,6 +69,7 @@ const NAMES: { readonly [kind in Entry['kind']]: string } = {
   genesis: 'the genesis',
   epoch: 'the active epoch',
   key: 'the epoch key',
+  tombstone: 'the epoch key',
   version: 'the version of a secret',
   node: 'the node entry',
   receipt: 'the receipt',
@@ -122,6 +124,7 @@ function immutablePart(entry: Entry, value: Uint8Array): string {
     case 'epoch':
       return String(entry.active)
     case 'key':
+    case 'tombstone':
       return hash('sha256', `opened ${entry.openedAt}`)
     case 'version': {
       // A rewrap keeps the writer of a version.

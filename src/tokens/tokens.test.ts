@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { found } from '../../test/sim/genesis.ts'
 import { randomHex, systemClock } from '../clock.ts'
@@ -12,6 +9,7 @@ import { Problem } from '../errors.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
+import { MemoryStore } from '../replica/memory-store.ts'
 import { Replica } from '../replica/replica.ts'
 import type { NamedTokens } from './detokenize.ts'
 import { AlreadyToken, TokenService, type Tokens } from './tokens.ts'
@@ -21,7 +19,6 @@ type Vault = { ledger: MemoryLedger; replica: Replica; tokens: TokenService; key
 const silent = { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} }
 
 async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<void>): Promise<void> {
-  const dir = mkdtempSync(join(tmpdir(), 'coffer-tokens-'))
   const ledger = new MemoryLedger()
   await found(ledger)
   const keyring = { now: Keyring.create(systemClock) }
@@ -29,7 +26,7 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
   try {
     for (let i = 0; i < count; i++) {
       const replica = await Replica.open({
-        path: join(dir, String(i)),
+        store: new MemoryStore(),
         ledger: new CheckedLedger(ledger),
         boot: randomHex(systemClock, 16),
         clock: systemClock,
@@ -48,7 +45,6 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
     await run(...vaults)
   } finally {
     for (const { replica } of vaults) await replica.close()
-    rmSync(dir, { recursive: true })
   }
 }
 

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { closeSync, existsSync, openSync, readdirSync, writeSync } from 'node:fs'
 import { test } from 'node:test'
 import { Coffer } from '../../src/client/index.ts'
-import { type Meta, ReplicaStore } from '../../src/replica/store.ts'
+import { LmdbStore } from '../../src/replica/lmdb-store.ts'
+import type { Meta } from '../../src/state/stored.ts'
+import { batchOf } from '../batch.ts'
 import { coffer, Folder, fine, init, NodeProcess, refused } from './cli.ts'
 
 const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)
@@ -19,10 +21,10 @@ async function tokenizeOnce(config: string, key: string): Promise<readonly (stri
 
 /** Changes the meta data of a replica, with correct checksums. */
 async function rewriteMeta(path: string, change: (meta: Meta) => Partial<Meta>): Promise<void> {
-  const store = new ReplicaStore(path)
+  const store = new LmdbStore(path)
   const meta = store.meta()
   assert.ok(meta)
-  await store.writeMeta({ ...meta, ...change(meta) })
+  await store.write(batchOf({ meta: { ...meta, ...change(meta) } }))
   await store.close()
 }
 
@@ -93,7 +95,7 @@ test('verify finds a replica that reads well and holds something else', async ()
   const [config, replica] = [folder.file('v', 'n1.yaml'), folder.file('v', 'n1', 'replica')]
   await tokenizeOnce(config, key)
   // As if an entry had not been applied: another epoch is active.
-  const store = new ReplicaStore(replica)
+  const store = new LmdbStore(replica)
   const meta = store.meta()
   const entries = [...store.entries()].filter((entry) => entry.key === 'epoch/default')
   assert.ok(meta && entries.length === 1)
@@ -102,14 +104,7 @@ test('verify finds a replica that reads well and holds something else', async ()
     Buffer.from(entry.value).toString('latin1').replace('"active":1', '"active":2'),
     'latin1',
   )
-  await store.write({
-    pages: [],
-    tables: [],
-    records: [],
-    segmentCounts: [],
-    meta,
-    entries: [{ ...entry, value }],
-  })
+  await store.write(batchOf({ meta, entries: [{ ...entry, value }] }))
   await store.close()
   const { code, stdout, stderr } = await coffer(['replica', 'verify', '--config', config])
   assert.equal(code, 1, stdout)

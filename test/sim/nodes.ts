@@ -1,9 +1,6 @@
 // Several nodes' replicas and services over one memory ledger, in one process: each with a clock of its own, and a way to
 // the ledger on which a test can lose, hold back and reorder. And what has to hold at the end of every such test.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type Clock, randomHex, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { AskedRequest } from '../../src/crypto/receipt.ts'
@@ -12,6 +9,7 @@ import { rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, KeyRange, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
+import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { type Claim, Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
 import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
@@ -109,7 +107,7 @@ export class World {
   readonly nodes: SimNode[] = []
   readonly fatal: Error[] = []
   keyring = Keyring.create(systemClock)
-  readonly #root = mkdtempSync(join(tmpdir(), 'coffer-nodes-'))
+  readonly #stores = new Map<string, MemoryStore>()
 
   static async open(count: number): Promise<World> {
     const world = new World()
@@ -127,7 +125,7 @@ export class World {
     const clock = new ShiftedClock()
     const way = new Way(ledger)
     const replica = await Replica.open({
-      path: join(this.#root, name),
+      store: this.#storeOf(name),
       ledger: new CheckedLedger(way),
       boot: randomHex(systemClock, 16),
       clock,
@@ -140,6 +138,13 @@ export class World {
     const node = { name, replica, secrets, receipts: new Receipts(replica, keyring, clock), clock, way }
     this.nodes.push(node)
     return node
+  }
+
+  /** The store of a name lasts over restarts. */
+  #storeOf(name: string): MemoryStore {
+    const store = this.#stores.get(name) ?? new MemoryStore()
+    this.#stores.set(name, store)
+    return store
   }
 
   async remove(node: SimNode): Promise<void> {
@@ -162,7 +167,6 @@ export class World {
       way.release()
       await replica.close()
     }
-    rmSync(this.#root, { recursive: true })
   }
 
   /**

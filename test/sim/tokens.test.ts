@@ -2,9 +2,6 @@
 // rotate anywhere while commits get lost or come late, streams break, history is compacted, nodes restart. Then all
 // laws are checked, and all digests compared, also with a replica rebuilt from nothing.
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { randomHex, systemClock } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
@@ -13,6 +10,7 @@ import { readTokenText, tokenText } from '../../src/crypto/token.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { type CommitFault, MemoryLedger } from '../../src/ledger/memory.ts'
+import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { found } from './genesis.ts'
@@ -31,7 +29,7 @@ class World {
   readonly history = new History()
   readonly random: Random
   readonly #keyring = Keyring.create(systemClock)
-  readonly #root = mkdtempSync(join(tmpdir(), 'coffer-sim-'))
+  readonly #stores = new Map<string, MemoryStore>()
   readonly fatal: Error[] = []
   #time = 0
 
@@ -44,9 +42,16 @@ class World {
     return ++this.#time
   }
 
+  /** The store of a name lasts over restarts. */
+  #storeOf(name: string): MemoryStore {
+    const store = this.#stores.get(name) ?? new MemoryStore()
+    this.#stores.set(name, store)
+    return store
+  }
+
   async open(dir: string): Promise<SimNode> {
     const replica = await Replica.open({
-      path: join(this.#root, dir),
+      store: this.#storeOf(dir),
       ledger: new CheckedLedger(this.ledger),
       boot: randomHex(systemClock, 16),
       clock: systemClock,
@@ -65,7 +70,6 @@ class World {
 
   async close(): Promise<void> {
     for (const { replica } of this.nodes) await replica.close()
-    rmSync(this.#root, { recursive: true })
   }
 }
 

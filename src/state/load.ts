@@ -1,0 +1,89 @@
+// The state of a store: the records of the store, one after the other, and the check that the numbers in meta
+// are those of the records.
+import { assert } from '../assert.ts'
+import { decodeEntry } from './entries.ts'
+import { receiptId } from './receipt-index.ts'
+import { rangeOf, type SegmentRange } from './segment-ranges.ts'
+import { State, type TokenTables } from './state.ts'
+import {
+  DamagedReplica,
+  type Meta,
+  type OwnerBytes,
+  REPLICA_FORMAT,
+  type StoredCounts,
+  type StoredEntry,
+  type StoredTable,
+} from './stored.ts'
+
+/** Everything but the pages, which belong to the token tables. */
+export class Loader {
+  readonly state = new State()
+  readonly #tables: TokenTables
+  readonly #counts = { entries: 0, records: 0, tables: 0, ranges: 0, owners: 0 }
+
+  /** Throws DamagedReplica for another format. */
+  constructor(meta: Meta, tables: TokenTables) {
+    if (meta.format !== REPLICA_FORMAT)
+      throw new DamagedReplica(`the replica has format ${meta.format}, this version has ${REPLICA_FORMAT}`)
+    this.state.meta = meta
+    this.state.applied = meta.cursor
+    this.#tables = tables
+  }
+
+  /** In order of their numbers. */
+  table(table: StoredTable): void {
+    if (table.id !== this.#counts.tables++) throw new DamagedReplica(`table ${table.id} is out of order`)
+    this.state.applyTable(table, this.#tables)
+  }
+
+  range(range: SegmentRange): void {
+    this.#counts.ranges++
+    if (rangeOf(range.last) !== range.range)
+      throw new DamagedReplica('a range of segments has a wrong number')
+    this.state.ranges.set(range)
+  }
+
+  owner({ owner, bytes }: OwnerBytes): void {
+    this.#counts.owners++
+    this.state.owner(owner).bytes = bytes
+  }
+
+  entry(stored: StoredEntry): void {
+    this.#counts.entries++
+    const entry = decodeEntry(stored.key, stored.value)
+    if (!entry || entry.kind === 'segment' || entry.kind === 'version' || entry.kind === 'receipt')
+      throw new DamagedReplica(`${stored.key} is stored in the wrong place`)
+    this.state.applyEntry({ ...stored, entry, created: 0 }, 0)
+  }
+
+  record(number: number, stored: StoredEntry): void {
+    this.#counts.records++
+    if (number >= this.state.meta.records) throw new DamagedReplica(`record ${number} is not in meta`)
+    const entry = decodeEntry(stored.key, stored.value)
+    if (entry?.kind === 'receipt') {
+      const { receipts } = this.state.owner(entry.owner)
+      const id = receiptId(entry.hash)
+      if (receipts.get(id) !== undefined) throw new DamagedReplica(`two records hold ${stored.key}`)
+      receipts.set(id, number)
+    } else if (entry?.kind === 'version') {
+      if (this.state.versionOf(entry)) throw new DamagedReplica(`two records hold ${stored.key}`)
+      this.state.applyEntry({ ...stored, entry, created: 0 }, number)
+    } else throw new DamagedReplica(`${stored.key} is stored in the wrong place`)
+  }
+
+  /** The state, once everything was read. Throws DamagedReplica where numbers do not match. */
+  end(): State {
+    const { stored } = this.state.meta
+    for (const kind of Object.keys(this.#counts) as (keyof StoredCounts)[]) {
+      const [wanted, found] = [stored[kind], this.#counts[kind]]
+      if (wanted !== found) throw new DamagedReplica(`the replica has ${found} ${kind} instead of ${wanted}`)
+    }
+    for (const { secrets } of this.state.owners.values()) {
+      for (const versions of secrets.values())
+        if (versions.includes(undefined as never))
+          throw new DamagedReplica('a version of a secret is missing')
+    }
+    assert(this.state.applied === this.state.meta.cursor, 'a loaded state is as of the cursor')
+    return this.state
+  }
+}
