@@ -4,7 +4,10 @@ import type { DecodedRevision } from '../state/step.ts'
 
 /** Bytes of revisions that may wait to be applied. */
 const QUEUE_BYTES = 8 * 1024 * 1024
-/** Bytes applied together: a step blocks the event loop for as long as its bytes take. */
+/**
+ * Bytes applied together. A step blocks the event loop for as long as its bytes take; smaller steps cost more
+ * transactions.
+ */
 export const STEP_BYTES = 2 * 1024 * 1024
 /** What an entry costs beside its bytes. */
 const ENTRY_BYTES = 512

@@ -181,7 +181,8 @@ function told(state: State): unknown {
   const owners = [...state.owners].map(([owner, { secrets, latest }]) => [
     owner,
     latest,
-    [...secrets].map(([name, versions]) => [name, versions]).sort(),
+    // Numbers of records are the replica's own.
+    [...secrets].map(([name, versions]) => [name, versions.map((each) => ({ ...each, record: 0 }))]).sort(),
   ])
   return {
     owners: owners.sort(),
