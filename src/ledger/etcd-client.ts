@@ -127,6 +127,10 @@ const REFUSALS: readonly string[] = [
 
 const isRefusal = (details: string): boolean => REFUSALS.some((text) => details.includes(text))
 
+/** The answer is larger than a message may be; gRPC's words, by the client or by the member. */
+export const isTooLarge = (error: unknown): boolean =>
+  error instanceof EtcdError && / message larger than max /.test(error.message)
+
 export const isCompacted = (error: unknown): boolean =>
   error instanceof EtcdError && error.message.includes(COMPACTED)
 
@@ -199,8 +203,9 @@ export class EtcdEndpoint {
     }
   }
 
-  range(request: object, ms: number): Promise<RangeResponse> {
-    return call(this.#kv, 'Range', request, ms)
+  /** `signal` gives the call up. */
+  range(request: object, ms: number, signal?: AbortSignal): Promise<RangeResponse> {
+    return call(this.#kv, 'Range', request, ms, signal)
   }
 
   /** `signal` gives the call up: the Txn may or may not have been executed then. */

@@ -7,6 +7,7 @@ import {
   EtcdError,
   type Header,
   isCompacted,
+  isTooLarge,
   type RangeResponse,
   type Tls,
   type WatchResponse,
@@ -14,7 +15,6 @@ import {
 import { EtcdMembers, HEAD, headOf, unavailable } from './etcd-members.ts'
 import {
   ALL,
-  entryOf,
   foundIn,
   fromEtcd,
   keyBytes,
@@ -23,6 +23,7 @@ import {
   txnRequest,
   txnResults,
 } from './etcd-messages.ts'
+import { entriesAt } from './etcd-snapshot.ts'
 import { EtcdWrites } from './etcd-writes.ts'
 import {
   type Commit,
@@ -37,18 +38,19 @@ import {
   type Reader,
   type Revision,
   type Snapshot,
-  type SnapshotEntry,
   UnknownOutcome,
 } from './ledger.ts'
 
 const WRITE_MS = 2500
 const READ_MS = 1000
-const PAGE_MS = 10_000
-/** Most bytes and entries of a page of a snapshot. */
-const PAGE_BYTES = 16 * 1024 * 1024
-const PAGE_ENTRIES = 8192
-/** A longer watch would make the member read all of the history at once, under its store's lock. */
-const WATCH_REVISIONS = 10_000
+/** A page or a count of a snapshot. The keepalive ends a call sooner where the member is halted. */
+const PAGE_MS = 30_000
+/**
+ * The member reads all revisions of a watch at once into memory, under its store's lock: 500 revisions have at
+ * most 500 MiB. What was written while a snapshot was read is watched up to a higher limit: else a ledger
+ * under load would be read by snapshots for ever.
+ */
+const WATCH_REVISIONS = { most: 500, afterSnapshot: 5000 }
 /** A stream without an answer for so long, while the head is ahead, hangs. */
 const STALL_MS = 2000
 
@@ -67,6 +69,8 @@ export class EtcdLedger implements Ledger {
   #termEnd = new AbortController()
   /** The highest revision in any answer. */
   #seen = 0
+  /** The revision of the last snapshot. */
+  #snapshotAt = Number.POSITIVE_INFINITY
 
   constructor(urls: readonly string[], tls?: Tls) {
     this.#members = new EtcdMembers(urls, tls)
@@ -117,7 +121,7 @@ export class EtcdLedger implements Ledger {
       this.#seen = Math.max(this.#seen, fromEtcd(answer.header.revision))
       return answer
     } catch (error) {
-      if (!givenUp?.aborted && !isCompacted(error)) this.#members.avoid(endpoint)
+      if (!givenUp?.aborted && !isCompacted(error) && !isTooLarge(error)) this.#members.avoid(endpoint)
       throw error
     }
   }
@@ -148,15 +152,19 @@ export class EtcdLedger implements Ledger {
     return headOf(await this.#range(HEAD))
   }
 
-  /** Asks one member after the other: a read changes nothing. Throws Compacted, LedgerUnavailable. */
+  /**
+   * Asks one member after the other: a read changes nothing. Throws Compacted, LedgerUnavailable, and
+   * EtcdError where the answer is too large: from every member.
+   */
   async #range(query: object, ms = READ_MS): Promise<RangeResponse> {
     let last: unknown
     for (let tries = 0; tries < this.#members.count; tries++) {
       const endpoint = await this.#members.choose()
       try {
-        return await this.#answer(endpoint, endpoint.range(query, ms))
+        return await this.#answer(endpoint, endpoint.range(query, ms, this.#members.closing))
       } catch (error) {
         if (isCompacted(error)) throw new Compacted('the revision is gone')
+        if (isTooLarge(error)) throw error
         last = error
       }
     }
@@ -165,8 +173,9 @@ export class EtcdLedger implements Ledger {
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     const endpoint = await this.#members.choose()
-    if (this.#seen - after > WATCH_REVISIONS)
-      throw new Compacted(`${this.#seen - after} revisions are too many to watch`)
+    const behind = this.#seen - after
+    if (behind > (after < this.#snapshotAt ? WATCH_REVISIONS.most : WATCH_REVISIONS.afterSnapshot))
+      throw new Compacted(`${behind} revisions are too many to watch`)
     const stream = endpoint.watch()
     stream.on('error', () => undefined) // the loop below gets the error, too
     const stopped = AbortSignal.any([this.#members.closing, ...(signal ? [signal] : [])])
@@ -201,46 +210,8 @@ export class EtcdLedger implements Ledger {
 
   async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
     const revision = await this.head()
-    return { revision, entries: this.#entries(revision, ranges) }
-  }
-
-  async *#entries(revision: number, ranges: readonly KeyRange[]): AsyncIterable<SnapshotEntry> {
-    for (const { from, to, largest, known = [] } of ranges) {
-      const limit = Math.min(PAGE_ENTRIES, Math.floor(PAGE_BYTES / largest))
-      let next: Buffer = keyBytes(from || '\0')
-      for (const { from: first, to: last, count } of known) {
-        const after = Buffer.from(`${last}\0`, 'latin1')
-        const same = { key: keyBytes(first), range_end: after, count_only: true, revision: toEtcd(revision) }
-        if (Number((await this.#range(same)).count) !== count) continue
-        yield* this.#pages({ from: next, to: keyBytes(first), limit, revision })
-        next = after
-      }
-      yield* this.#pages({ from: next, to: keyBytes(to || '\0'), limit, revision })
-    }
-  }
-
-  /** In key order. The next page is fetched while a page is used. */
-  async *#pages(range: {
-    readonly from: Buffer
-    readonly to: Buffer
-    readonly limit: number
-    readonly revision: number
-  }): AsyncIterable<SnapshotEntry> {
-    const { from, to, limit, revision } = range
-    if (from.equals(to) && !to.equals(ALL.range_end)) return // a known part ends where the next begins
-    const fetch = (key: Buffer): Promise<RangeResponse> => {
-      const page = this.#range({ key, range_end: to, limit, revision: toEtcd(revision) }, PAGE_MS)
-      page.catch(() => undefined) // an awaiting caller gets the error; a caller that stopped early needs none
-      return page
-    }
-    let next = fetch(from)
-    for (;;) {
-      const { kvs, more } = await next
-      const last = kvs.at(-1)
-      if (more && last) next = fetch(Buffer.concat([last.key, Buffer.of(0)]))
-      for (const kv of kvs) yield entryOf(kv)
-      if (!more || !last) return
-    }
+    this.#snapshotAt = revision
+    return { revision, entries: entriesAt(revision, ranges, (query) => this.#range(query, PAGE_MS)) }
   }
 
   // ---- health

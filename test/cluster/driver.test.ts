@@ -66,7 +66,7 @@ describe('the etcd driver', () => {
     }
   })
 
-  test('more than 10,000 revisions behind is no matter for a watch', async () => {
+  test('more than 500 revisions behind are no matter for a watch, except behind a snapshot just taken', async () => {
     const ledger = new EtcdLedger([etcd.url])
     const endpoint = new EtcdEndpoint(etcd.url)
     try {
@@ -74,16 +74,23 @@ describe('the etcd driver', () => {
       const key = Buffer.from('many')
       const worker = async (): Promise<void> => {
         const request = { compare: [], success: [{ request_put: { key, value: key } }], failure: [] }
-        for (let i = 0; i < 170; i++) await endpoint.txn(request, 3000)
+        for (let i = 0; i < 12; i++) await endpoint.txn(request, 3000)
       }
       await Promise.all(Array.from({ length: 60 }, worker))
       const head = await ledger.head()
-      assert.ok(head - from > 10_000)
+      assert.equal(head - from, 720)
       await assert.rejects(async () => {
         for await (const _ of ledger.follow(from)) break
       }, Compacted)
-      for await (const { revision } of ledger.follow(head - 9_000)) {
-        assert.equal(revision, head - 8_999)
+      for await (const { revision } of ledger.follow(head - 500)) {
+        assert.equal(revision, head - 499)
+        break
+      }
+      const { revision: taken } = await ledger.snapshot([])
+      await Promise.all(Array.from({ length: 60 }, worker))
+      assert.equal(await ledger.head(), taken + 720)
+      for await (const { revision } of ledger.follow(taken)) {
+        assert.equal(revision, taken + 1)
         break
       }
     } finally {
