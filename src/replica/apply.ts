@@ -1,7 +1,8 @@
 // Applies revisions of the ledger: step, write, effects. The machine (state/step.ts) decides what a revision
-// does; the store takes the batch of the step in a single transaction; once the batch can be read, the effects
-// change the token tables and the state. Meta is put by the batch of a step and by nothing else: a checkpoint
-// hands its name to the next step.
+// does; the store takes the batch of the step in a single transaction; once the batch can be read, the
+// effects change the token tables and the state. Meta is put by the batch of a step and by nothing else: a
+// checkpoint hands its name to the next step.
+import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { Loader } from '../state/load.ts'
 import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
@@ -10,7 +11,7 @@ import { type DecodedRevision, step } from '../state/step.ts'
 import { DamagedReplica, EMPTY_META } from '../state/stored.ts'
 import { nextTurn } from '../waiting.ts'
 import { CHECKPOINT_MAPPINGS, Checkpointer } from './checkpoint.ts'
-import type { Store } from './store.ts'
+import { checkBatch, type Store } from './store.ts'
 import { Tables } from './tables.ts'
 
 /** Pages read in a turn of the event loop, and in a read transaction. */
@@ -93,7 +94,9 @@ export class Applier {
     const { state, tables } = this
     const checkpoint = this.#handed
     const { batch, effects } = step(state, { revisions, ledger, checkpoint })
+    checkBatch(batch, state.meta)
     await this.#store.write(batch)
+    assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
     const before = tables.mappings
     this.#settled ??= { revision: state.applied, digest: state.digest() }
     let mappings = 0
@@ -105,6 +108,7 @@ export class Applier {
       }
       state.apply(effect, tables)
     }
+    assert(state.meta === batch.meta, 'the last effect of a step is its meta record')
     if (state.meta.partial <= state.applied) this.#settled = undefined
     this.#checkpointer.added(Math.max(0, tables.mappings - before))
     if (checkpoint === undefined) return

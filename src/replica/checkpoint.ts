@@ -95,6 +95,7 @@ export class Checkpointer {
     this.#mappings = 0
     const { clock, files, flushed, pages, tables } = this.#options
     const covered = pages()
+    assert(covered > 0, 'mappings are on pages')
     await flushed()
     const name = randomHex(clock, 8)
     await writeCheckpoint(
@@ -103,6 +104,7 @@ export class Checkpointer {
       tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
     )
     assert(covered <= pages(), 'page numbers ascend')
+    assert(name.length === 16, 'the name of a checkpoint is 8 bytes in hex')
     return `${name} ${covered}`
   }
 
@@ -168,7 +170,7 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
 }
 
 /** The tables of a checkpoint by number, each with the sum of its mappings. */
-export type CheckpointTables = Map<number, { readonly tokens: TokenTable; readonly inserted: Inserted }>
+type CheckpointTables = Map<number, { readonly tokens: TokenTable; readonly inserted: Inserted }>
 
 /**
  * The tables of a checkpoint, without mappings at or after page `limit`; undefined where the checkpoint is
@@ -195,7 +197,9 @@ export async function readCheckpoint(
       for (let word = 0; word < 4; word++) inserted.sum[word] += sum[word]
       if (i % PARTS_A_TURN === 0) await nextTurn()
     }
-    tables.set(id, { tokens: TokenTable.fromParts(list), inserted })
+    const tokens = TokenTable.fromParts(list)
+    assert(tokens.count === inserted.count, 'a table holds what its parts hold')
+    tables.set(id, { tokens, inserted })
   }
   return tables
 }

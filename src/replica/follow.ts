@@ -148,8 +148,8 @@ export class Follower {
   }
 
   /**
-   * Looks whether the ledger is the followed ledger. A driver with connections asks the right one, where there
-   * is any: a wrong member alone changes nothing. Throws LedgerUnavailable, CorruptEntry.
+   * Looks whether the ledger is the followed ledger. A driver with connections asks the right member, where
+   * there is any: a wrong member alone changes nothing. Throws LedgerUnavailable, CorruptEntry.
    */
   async #recognize(): Promise<void> {
     try {
@@ -172,6 +172,7 @@ export class Follower {
   }
 
   async #readStream(): Promise<void> {
+    assert(this.mismatch === undefined, 'only a recognized ledger is followed')
     this.#expectCatchUp(this.#read, this.head)
     for await (const { revision, puts } of this.#ledger.follow(this.#read, this.#stop.signal)) {
       if (this.#stopped) return
@@ -229,6 +230,7 @@ export class Follower {
       await this.#queue.room()
       await nextTurn()
     }
+    assert(revision >= applied, 'a snapshot is not older than the cursor')
     this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'whole' })
     this.#read = revision
     await this.#queue.room()
@@ -239,7 +241,7 @@ export class Follower {
   async #applyForEver(): Promise<void> {
     for (;;) {
       const revisions = await this.#queue.take(this.#applier.applied)
-      if (this.#queue.closed) return
+      if (revisions.length === 0 && this.#queue.closed) return
       await this.#apply(revisions)
       this.#applier.beginCheckpointIfDue(
         () => this.#queue.nudge(),

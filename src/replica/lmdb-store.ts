@@ -1,6 +1,6 @@
-// The store of a replica in LMDB: pages, records (versions of secrets, receipts), other entries, tables, ranges
-// of segments, bytes of owners, and meta with the cursor, written in the same transaction as the data of its
-// revision. Pages and records are numbered in order of arrival: adding at the end costs a fraction of
+// The store of a replica in LMDB: pages, records (versions of secrets, receipts), other entries, tables,
+// ranges of segments, bytes of owners, and meta with the cursor, written in the same transaction as the data
+// of its revision. Pages and records are numbered in order of arrival: adding at the end costs a fraction of
 // inserting in between. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'

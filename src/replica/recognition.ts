@@ -17,7 +17,7 @@ export async function readGenesis(ledger: Reader): Promise<Genesis | undefined> 
 }
 
 /** The ledger that a replica has followed: its identity, the last applied revision, and the witnesses. */
-export type Followed = {
+type Followed = {
   readonly ledger: string
   readonly cursor: number
   readonly witnesses: Witnesses

@@ -1,5 +1,6 @@
 // Where a replica keeps its records: LMDB (lmdb-store.ts), or memory for tests (memory-store.ts).
 // store-contract.ts is the suite that both pass.
+import { assert } from '../assert.ts'
 import { OperatorError } from '../errors.ts'
 import type { SegmentRange } from '../state/segment-ranges.ts'
 import type { Batch, Meta, OwnerBytes, StoredEntry, StoredTable } from '../state/stored.ts'
@@ -20,7 +21,7 @@ export type Store = {
   write(batch: Batch): Promise<void>
   /** Resolves when all written batches are durable. */
   flushed(): Promise<void>
-  /** The bytes of a page, valid until the next read. `length` is the page's; the buffer itself may be longer. */
+  /** A page, valid until the next read. `length` is the page's; the buffer itself may be longer. */
   page(number: number): Buffer | undefined
   /** Pages `from` to `to` (exclusive) in order. */
   pages(from: number, to: number): Iterable<{ readonly number: number; readonly page: Buffer }>
@@ -45,4 +46,23 @@ export type CheckpointFiles = {
   read(name: string): AsyncIterable<Buffer> | undefined
   /** Removes every file but the named file, unfinished files included. */
   removeOthers(name: string): Promise<void>
+}
+
+/** What every batch of a step keeps; checked before anything of the batch is written. */
+export function checkBatch({ pages, records, tables, ranges, owners, meta }: Batch, before: Meta): void {
+  assert(meta.cursor >= before.cursor, 'the stored cursor never goes back')
+  assert(meta.ledger !== '' && (before.ledger || meta.ledger) === meta.ledger, 'a store has a single ledger')
+  assert(meta.pages >= before.pages, 'page numbers ascend')
+  assert(meta.records >= before.records, 'record numbers ascend')
+  let last = before.pages - 1
+  for (const { number } of pages) {
+    assert(number > last, 'pages are added in order, after the stored pages')
+    last = number
+  }
+  assert(last < meta.pages, 'meta counts every page of its batch')
+  for (const { number } of records) assert(number < meta.records, 'meta counts every record of its batch')
+  for (const { id } of tables) assert(id < meta.stored.tables, 'meta counts every table of its batch')
+  for (const { last, count } of ranges) assert(count > 0 && count <= last + 1, 'a range counts its numbers')
+  for (const { bytes } of owners) assert(bytes >= 0, 'an owner has no fewer than zero bytes')
+  for (const count of Object.values(meta.stored)) assert(count >= 0, 'no fewer than zero records are stored')
 }

@@ -47,6 +47,7 @@ export class Part {
       for (let i = 0; i < 4; i++) sum[i] += words[s + i]
     }
     if (late) this.#dropLate(limit)
+    assert(this.used <= full(this.mask + 1), 'a part has room for its probes to end')
     return { count: this.used, sum }
   }
 

@@ -1,8 +1,9 @@
 // All token tables of a replica: a table per owner and epoch, numbered by the replica.
 import { assert } from '../assert.ts'
 import type { Inserted } from '../state/digest.ts'
+import type { TokenTables } from '../state/effects.ts'
 import { PAGE_MAPPINGS } from '../state/page.ts'
-import { type TokenTables, tableName } from '../state/state.ts'
+import { tableName } from '../state/state.ts'
 import { TokenTable } from './table.ts'
 
 type NumberedTable = {
@@ -65,6 +66,7 @@ export class Tables implements TokenTables {
       w2 += words[i * 4 + 2]
       w3 += words[i * 4 + 3]
     }
+    assert(fresh <= count, 'a segment brings at most its own mappings')
     this.mappings += fresh
     return { count: fresh, sum: Float64Array.of(w0, w1, w2, w3) }
   }

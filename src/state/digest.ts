@@ -1,6 +1,6 @@
 // The digest of a state, without revisions and places: equal on all replicas at a revision, and after a
-// rebuild, a backup and a restore. A sum of hashes, so that a change costs an addition. Genesis, boots, nodes,
-// wrapped bytes and receipts are left out, since a restore or a rewrap changes these.
+// rebuild, a backup and a restore. A sum of hashes, so that a change costs an addition. Genesis, boots,
+// nodes, wrapped bytes and receipts are left out, since a restore or a rewrap changes these.
 import { createHash, hash } from 'node:crypto'
 import { assert } from '../assert.ts'
 

@@ -1,10 +1,11 @@
 // The state of a store: the records of the store, one after the other, and the check that the numbers in meta
 // are those of the records.
 import { assert } from '../assert.ts'
+import type { TokenTables } from './effects.ts'
 import { decodeEntry } from './entries.ts'
 import { receiptId } from './receipt-index.ts'
 import { rangeOf, type SegmentRange } from './segment-ranges.ts'
-import { State, type TokenTables } from './state.ts'
+import { State } from './state.ts'
 import {
   DamagedReplica,
   type Meta,

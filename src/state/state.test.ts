@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Digest } from './digest.ts'
+import type { TokenTables } from './effects.ts'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
 import { ledgerKey, parseKey } from './ledger-keys.ts'
 import { decodePuts } from './puts.ts'
 import { decodeSegment, encodeSegment, type Mappings, mappingBytes, segmentHeadBytes } from './segment.ts'
-import { State, type TokenTables } from './state.ts'
+import { State } from './state.ts'
 import { step } from './step.ts'
 import { CorruptEntry, decodeWriter, type Writer } from './writer.ts'
 

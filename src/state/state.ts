@@ -4,11 +4,12 @@
 import { assert, unreachable } from '../assert.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
 import { Digest, type Inserted } from './digest.ts'
+import type { Effect, TokenTables } from './effects.ts'
 import type { ActiveEpoch, Entry, Genesis, NodeEntry, Tombstone, WrappedEpochKey } from './entries.ts'
 import type { Decoded } from './puts.ts'
 import { ReceiptIndex } from './receipt-index.ts'
 import type { Segment } from './segment.ts'
-import { type SegmentRange, SegmentRanges } from './segment-ranges.ts'
+import { SegmentRanges } from './segment-ranges.ts'
 import { EMPTY_META, type Meta, type StoredTable } from './stored.ts'
 import type { SecretVersion } from './version.ts'
 
@@ -44,32 +45,6 @@ export type VersionState = {
   /** Bytes of key and value in the ledger. */
   readonly bytes: number
 }
-
-/** The token tables, as far as a step reaches. */
-export type TokenTables = {
-  add(id: number, owner: string, epoch: number): void
-  /** Insert-once: returns the mappings that were new. `bodies`: 16 bytes for each of `count` mappings. */
-  insert(id: number, bodies: Uint8Array, count: number, firstPage: number): Inserted
-  drop(id: number): void
-}
-
-/** A change in memory that a step asks for; applied in order. */
-export type Effect =
-  | { readonly kind: 'table'; readonly table: StoredTable }
-  /** Mappings of a segment, in pages from `page` on. */
-  | { readonly kind: 'insert'; readonly table: number; readonly page: number; readonly segment: Segment }
-  /** `record`: number of a version's record. */
-  | { readonly kind: 'entry'; readonly put: Decoded; readonly record: number }
-  /** Without a record the receipt is gone. */
-  | { readonly kind: 'receipt'; readonly owner: string; readonly id: string; readonly record?: number }
-  /** The snapshot at the revision has brought the record of a receipt. */
-  | { readonly kind: 'seen'; readonly revision: number; readonly record: number }
-  | { readonly kind: 'range'; readonly range: SegmentRange }
-  | { readonly kind: 'bytes'; readonly owner: string; readonly bytes: number }
-  /** All effects of a revision stand before. */
-  | { readonly kind: 'applied'; readonly revision: number }
-  /** The last effect of a step. */
-  | { readonly kind: 'meta'; readonly meta: Meta }
 
 export class State {
   /** As of the last step. */
@@ -315,7 +290,7 @@ export class State {
     this.#digest.account(key, versionText(entry), 1, entry.sealed)
   }
 
-  /** The revision of the entry under a key, as applied; 0 where there is none. Not for segments and receipts. */
+  /** The revision of the entry under a key, as applied; 0 where there is none, and for receipts. */
   revisionOf(entry: Exclude<Entry, Segment>): number {
     switch (entry.kind) {
       case 'genesis':

@@ -1,17 +1,18 @@
-// The machine: what revisions do to a replica. A pure step from a state and revisions to a batch for the store
-// and effects in memory; the state itself changes only when the effects are applied, after the batch was
-// written. So a failed write leaves nothing behind, and the next step may be computed again.
+// The machine: what revisions do to a replica. A pure step from a state and revisions to a batch for the
+// store and effects in memory; the state itself changes only when the effects are applied, after the batch
+// was written. So a failed write leaves nothing behind, and the next step may be computed again.
 //
 // A step lays out pages and numbers for every mapping. Whether a mapping is a duplicate is decided by the
 // token table, when the effect `insert` is applied: the only fact that a step does not know.
 import { assert } from '../assert.ts'
+import type { Effect } from './effects.ts'
 import { encodePages } from './page.ts'
 import type { Decoded, RemovedReceipt } from './puts.ts'
 import { type Receipt, receiptBytes } from './receipt.ts'
 import { receiptId } from './receipt-index.ts'
 import type { Segment } from './segment.ts'
 import { type Ahead, aheadAfter, counted, isAhead, rangeOf, type SegmentRange } from './segment-ranges.ts'
-import { type Effect, entryBytes, type State, tableName } from './state.ts'
+import { entryBytes, type State, tableName } from './state.ts'
 import type { Batch, Meta, StoredEntry, StoredTable } from './stored.ts'
 import { type Witnesses, witnessesAfter } from './witness.ts'
 
@@ -30,7 +31,7 @@ export type DecodedRevision = {
   readonly snapshot?: 'part' | 'whole'
 }
 
-export type StepInput = {
+type StepInput = {
   /** In order, dense. */
   readonly revisions: readonly DecodedRevision[]
   /** Identity of the followed ledger. */
@@ -39,7 +40,7 @@ export type StepInput = {
   readonly checkpoint?: string | undefined
 }
 
-export type Step = { readonly batch: Batch; readonly effects: readonly Effect[] }
+type Step = { readonly batch: Batch; readonly effects: readonly Effect[] }
 
 /** Throws AssertionError where the revisions are not dense. */
 export function step(state: State, { revisions, ledger, checkpoint }: StepInput): Step {

@@ -32,8 +32,8 @@ export type Meta = {
   readonly records: number
   readonly stored: StoredCounts
   /**
-   * The revision of the last snapshot of which parts were applied: until the cursor is there, entries after the
-   * cursor are applied.
+   * The revision of the last snapshot of which parts were applied: until the cursor is there, entries after
+   * the cursor are applied.
    */
   readonly partial: number
   /** The segments among these. */
