@@ -2,9 +2,6 @@
 // calls Date.now or randomBytes itself (test/tidy.test.ts lists the exceptions).
 import { randomFillSync } from 'node:crypto'
 
-/** The last instant of a Date, milliseconds since 1970. */
-export const LAST_TIME = 8.64e15
-
 export type Clock = {
   /** Wall time, milliseconds since 1970. May jump. */
   now(): number

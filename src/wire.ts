@@ -59,6 +59,9 @@ export function parseReference(text: string): Reference | undefined {
   return { name: match[1], version: match[2] === undefined ? undefined : Number(match[2]) }
 }
 
+/** The last instant of a Date, milliseconds since 1970. */
+export const LAST_TIME = 8.64e15
+
 const INSTANT =
   /^(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/
 

@@ -151,6 +151,19 @@ test('what is banned is not there', () => {
   assert.deepEqual(wrong, [])
 })
 
+test('the machine is pure: no clock, no randomness, no file, no store, no promise in state/', () => {
+  const impure: readonly RegExp[] = [
+    /from '(?:\.\.\/)+(?:clock|waiting|files|commit-delay|log)\.ts'/,
+    /from '(?:node:(?!crypto'|zlib')[^']*|lmdb)'/,
+    /\basync\b|\bawait\b|\bPromise\b|\bset(?:Timeout|Interval|Immediate)\(|\bqueueMicrotask\(/,
+    /\brandom(?:Bytes|FillSync|Int|UUID)\b|\bperformance\b|\bprocess\./,
+  ]
+  const pure = code.filter((file) => roomOf(file) === 'state')
+  assert.ok(pure.length > 5, 'the room has its files')
+  for (const file of pure)
+    for (const pattern of impure) assert.doesNotMatch(textOf(file), pattern, `${file}: ${pattern.source}`)
+})
+
 test('documents have one title, and their links lead somewhere', () => {
   for (const file of [...globSync('*.md'), ...globSync('docs/*.md')]) {
     const prose = textOf(file).replace(/```[\s\S]*?```/g, '')

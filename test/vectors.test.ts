@@ -24,12 +24,16 @@ const RING = new Keyring([ROOT], ROOT.id)
 const WRITER = { boot: hex(range(0, 16)), commit: 7 }
 const RECEIPT_KEY = range(64, 32)
 
-type VersionVector = {
+/** What a version says of itself. */
+type VersionAbout = {
   readonly name: string
   readonly version: number
   readonly valid_from: string
   readonly key_id: string
   readonly request_id: string
+}
+
+type VersionVector = VersionAbout & {
   readonly value: string
   readonly data_key: string
   readonly nonce: string
@@ -43,6 +47,7 @@ type VersionVector = {
 }
 
 type ReceiptVector = {
+  readonly key_id: string
   readonly idempotency_key: string
   readonly method: string
   readonly name: string
@@ -83,20 +88,23 @@ function versionVector({ name, version, value, random }: (typeof SAMPLES)[number
   // First the data key and its nonce, then the nonce of the wrapping.
   const now = (): number => 0
   const clock = { now, monotonic: now, random: (length: number) => range(random, length) }
-  const sealed = sealSecret(RING, where, Buffer.from(value), clock)
   const validFrom = Date.parse(ROOT.createdAt) + version
   const about = { kind: 'version', ...where, validFrom, keyId: 'k1', requestId: `request-${random}` } as const
-  return {
+  const sealed = sealSecret(RING, about, Buffer.from(value), clock)
+  const vector = {
     name,
     version,
     valid_from: new Date(validFrom).toISOString(),
     key_id: about.keyId,
     request_id: about.requestId,
+  }
+  return {
+    ...vector,
     value,
     data_key: hex(range(random, 32)),
     nonce: hex(range(random + 32, 12)),
     wrap_nonce: hex(range(random, 12)),
-    associated_data: associated(['coffer/1', 'secret', OWNER, name, String(version)]),
+    associated_data: associated(['coffer/2', ...placeOf(OWNER, vector)]),
     sealed: hex(sealed.sealed),
     wrapped: hex(sealed.wrapped),
     key: ledgerKey.version(OWNER, name, version),
@@ -120,11 +128,13 @@ const ASKED = [
 function receiptVector({ idempotencyKey, ...asked }: (typeof ASKED)[number]): ReceiptVector {
   const request: AskedRequest = { ...asked, body: Buffer.from(asked.body) }
   const key = createSecretKey(RECEIPT_KEY)
-  const hash = receiptHash(key, OWNER, idempotencyKey)
-  const mac = requestMac(key, request)
+  const under = { owner: OWNER, keyId: 'k1', idempotencyKey }
+  const hash = receiptHash(key, under)
+  const mac = requestMac(key, under, request)
   const [at, validFrom] = [5, 1].map((ms) => Date.parse(ROOT.createdAt) + ms)
   const entry = { kind: 'receipt', owner: OWNER, hash, mac, at, version: 1, validFrom } as const
   return {
+    key_id: under.keyId,
     idempotency_key: idempotencyKey,
     method: asked.method,
     name: asked.name,
@@ -159,6 +169,12 @@ function associated(texts: readonly string[]): string {
   return texts.map((text) => length(text) + hex(Buffer.from(text))).join('')
 }
 
+/** The associated data of a version, behind `coffer/2` and the id of the root key. */
+function placeOf(owner: string, vector: VersionAbout): string[] {
+  const { name, version, valid_from, key_id, request_id } = vector
+  return ['secret', owner, name, String(version), String(Date.parse(valid_from)), key_id, request_id]
+}
+
 function gcm(key: string, nonce: string, associatedData: string, clear: Uint8Array): string {
   const cipher = createCipheriv('aes-256-gcm', unhex(key), unhex(nonce))
   cipher.setAAD(unhex(associatedData))
@@ -168,39 +184,39 @@ function gcm(key: string, nonce: string, associatedData: string, clear: Uint8Arr
 const u64 = (n: number): string => n.toString(16).padStart(16, '0')
 const u8 = (n: number): string => n.toString(16).padStart(2, '0')
 const short = (text: string): string => u8(text.length) + hex(Buffer.from(text))
-const entryHead = ({ writer }: Vectors): string => `01${writer.boot}${u64(writer.commit)}`
+const entryHead = ({ writer }: Vectors): string => `02${writer.boot}${u64(writer.commit)}`
 
 function checkVersion(all: Vectors, vector: VersionVector): void {
   const { name, version, data_key, nonce, wrap_nonce, sealed, wrapped } = vector
-  const place = ['secret', all.owner, name, String(version)]
-  assert.equal(vector.associated_data, associated(['coffer/1', ...place]))
+  const place = placeOf(all.owner, vector)
+  assert.equal(vector.associated_data, associated(['coffer/2', ...place]))
   assert.equal(sealed, nonce + gcm(data_key, nonce, vector.associated_data, Buffer.from(vector.value)))
   const wrapping = gcm(
     all.root_key,
     wrap_nonce,
-    associated(['coffer/1', all.root_key_id, ...place]),
+    associated(['coffer/2', all.root_key_id, ...place]),
     unhex(data_key),
   )
-  assert.equal(wrapped, `01${short(all.root_key_id)}${wrap_nonce}${wrapping}`)
+  assert.equal(wrapped, `02${short(all.root_key_id)}${wrap_nonce}${wrapping}`)
   assert.equal(vector.key, `version/${all.owner}/${name}@${String(version).padStart(10, '0')}`)
-  const from = u64(Date.parse(vector.valid_from))
-  const about = from + short(vector.key_id) + short(vector.request_id)
+  const about = u64(Date.parse(vector.valid_from)) + short(vector.key_id) + short(vector.request_id)
   const size = (wrapped.length / 2).toString(16).padStart(4, '0')
-  assert.equal(vector.entry, `${entryHead(all)}0101${about}${size}${wrapped}${sealed}`)
+  assert.equal(vector.entry, `${entryHead(all)}0201${about}${size}${wrapped}${sealed}`)
 }
 
 function checkReceipt(all: Vectors, vector: ReceiptVector): void {
   const mac = (text: string): string =>
     createHmac('sha256', unhex(all.receipt_key)).update(text).digest('hex')
   const { method, name, if_match, body, at, version, valid_from } = vector
-  assert.equal(vector.hash, mac(`key\0${all.owner}\0${vector.idempotency_key}`))
+  const under = `${all.owner}\0${vector.key_id}\0${vector.idempotency_key}`
+  assert.equal(vector.hash, mac(`key\0${under}`))
   assert.equal(
     vector.mac,
-    mac(`request\0${method}\0${name}\0${if_match === null ? '' : `=${if_match}`}\0${body}`),
+    mac(`request\0${under}\0${method}\0${name}\0${if_match === null ? '' : `=${if_match}`}\0${body}`),
   )
   assert.equal(vector.key, `receipt/${all.owner}/${vector.hash}`)
   const numbers = [Date.parse(at), version, Date.parse(valid_from)].map(u64)
-  assert.equal(vector.entry, `${entryHead(all)}01${vector.mac}${numbers.join('')}`)
+  assert.equal(vector.entry, `${entryHead(all)}02${vector.mac}${numbers.join('')}`)
 }
 
 test('versions of secrets and receipts are those of the vectors', () => {
@@ -221,7 +237,14 @@ test('the vectors of secrets are read back, and open at their own place only', (
       [all.owner, name, version, valid_from],
     )
     assert.equal(openSecret(RING, read, read).toString('utf8'), value)
-    for (const other of [{ owner: 'clinic-b' }, { name: `${name}x` }, { version: version + 1 }])
+    for (const other of [
+      { owner: 'clinic-b' },
+      { name: `${name}x` },
+      { version: version + 1 },
+      { validFrom: read.validFrom + 1 },
+      { keyId: 'k2' },
+      { requestId: 'another' },
+    ])
       assert.throws(() => openSecret(RING, { ...read, ...other }, read))
   }
   for (const { key, entry, hash, mac, at } of all.receipts) {

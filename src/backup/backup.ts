@@ -3,9 +3,9 @@
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
 import { Compacted, type Ledger } from '../ledger/ledger.ts'
-import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
+import { decodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
-import { CorruptEntry } from '../state/writer.ts'
+import { CorruptEntry, LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
 import { EntryDigest } from './entry-digest.ts'
 import {
   type AuthenticEnd,
@@ -38,7 +38,7 @@ type WrittenBackup = BackupHead &
     readonly foreign: number
   }
 
-/** Throws BackupError, CorruptEntry, LedgerUnavailable. */
+/** Throws BackupError, CorruptEntry, OtherFormat, LedgerUnavailable. */
 export async function writeBackup(options: BackupOptions): Promise<WrittenBackup> {
   try {
     return await write(options)
@@ -85,16 +85,7 @@ async function readGenesis(ledger: Ledger): Promise<Genesis> {
       'start a node on the ledger, or run the restore again',
     )
   }
-  checkFormat('ledger', genesis.format)
   return genesis
-}
-
-function checkFormat(what: string, format: number): void {
-  if (format === LEDGER_FORMAT) return
-  throw new BackupError(
-    `the ${what} has format ${format}, and this version knows format ${LEDGER_FORMAT}`,
-    format < LEDGER_FORMAT ? 'use the version of Coffer that wrote it' : 'use a newer version of Coffer',
-  )
 }
 
 function checkKeyring(keyring: Keyring, genesis: Genesis): void {
@@ -123,7 +114,7 @@ type VerifyOptions = {
   readonly progress?: (entries: number) => void
 }
 
-/** Throws DamagedBackup, BackupError, UnknownRootKey. */
+/** Throws DamagedBackup, BackupError, OtherFormat, UnknownRootKey. */
 export async function verifyBackup(
   source: AsyncIterable<Uint8Array>,
   { keyring, progress }: VerifyOptions,
@@ -133,7 +124,7 @@ export async function verifyBackup(
   for await (const part of readBackup(source, keyring)) {
     switch (part.kind) {
       case 'head':
-        checkFormat('ledger of the backup', part.head.format)
+        if (part.head.format !== LEDGER_FORMAT) throw new OtherFormat('the backup', part.head.format)
         head = part.head
         break
       case 'entry':

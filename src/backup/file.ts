@@ -14,11 +14,10 @@ import { BACKUP_MAC_BYTES, backupMac, newBackupKey, openBackupKey } from '../cry
 import { type Keyring, UnwrapError, wrappedBy } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { COMMIT_BYTES, KEY_BYTES } from '../ledger/ledger.ts'
+import { LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
 import { isId } from '../wire.ts'
 
-/** The format of the file, in its magic. */
-const BACKUP_FORMAT = 2
-const MAGIC = Buffer.from(`coffer backup ${BACKUP_FORMAT}\n`)
+const MAGIC = Buffer.from(`coffer backup ${LEDGER_FORMAT}\n`)
 const ANY_MAGIC = /^coffer backup (\d)\n$/
 const HEAD = 1
 const ENTRY = 2
@@ -161,8 +160,8 @@ function checksum(head: Buffer, body: Buffer, number: number): number {
 
 /**
  * The parts in order, each yielded after its checksum. The end part is yielded only after the HMAC of the
- * whole file has matched: until then nothing is known to be authentic. Throws DamagedBackup, BackupError for
- * another format, UnknownRootKey where the keyring lacks the root key of the backup.
+ * whole file has matched: until then nothing is known to be authentic. Throws DamagedBackup, OtherFormat,
+ * UnknownRootKey where the keyring lacks the root key of the backup.
  */
 export async function* readBackup(
   source: AsyncIterable<Uint8Array>,
@@ -194,12 +193,7 @@ function checkMagic(magic: Buffer | undefined): void {
   const [, format] = ANY_MAGIC.exec(magic?.toString('latin1') ?? '') ?? []
   if (format === undefined)
     throw new DamagedBackup('the file is not a backup', 'name a file that `coffer backup` has written')
-  throw new BackupError(
-    `the backup has format ${format}, and this version reads format ${BACKUP_FORMAT}`,
-    Number(format) < BACKUP_FORMAT
-      ? 'use the version of Coffer that wrote the backup'
-      : 'use a newer version of Coffer',
-  )
+  throw new OtherFormat('the backup', Number(format))
 }
 
 async function readFrame(bytes: ByteReader, number: number): Promise<{ kind: number; body: Buffer }> {
@@ -224,7 +218,7 @@ async function readFrame(bytes: ByteReader, number: number): Promise<{ kind: num
 
 /** The associated data of the wrapped key: whatever the head says cannot be changed. */
 function boundParts({ revision, identity, format, madeAt }: BackupHead): readonly string[] {
-  return [String(BACKUP_FORMAT), String(revision), identity, String(format), madeAt]
+  return [String(LEDGER_FORMAT), String(revision), identity, String(format), madeAt]
 }
 
 /** Throws DamagedBackup, UnknownRootKey. */

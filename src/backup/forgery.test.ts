@@ -229,12 +229,10 @@ test('cut at every boundary of frames, with an end that fits or without, and con
 
 test('a backup of format 1 is refused by its format', async () => {
   const file = join(import.meta.dirname, '../../test/upgrade/format-1/node.backup')
-  await assert.rejects(verified(readFileSync(file)), (error) => {
-    assert.ok(error instanceof BackupError)
-    assert.equal(error.message, 'the backup has format 1, and this version reads format 2')
-    assert.equal(error.hint, 'use the version of Coffer that wrote the backup')
-    return true
-  })
+  await assert.rejects(
+    verified(readFileSync(file)),
+    /^OtherFormat: the backup has format 1, written by an earlier version; this version reads format 2 only: /,
+  )
 })
 
 test('a file that is exchanged between the check and the restore leaves no ledger to start with', async () => {

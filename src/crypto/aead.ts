@@ -35,7 +35,7 @@ export function open(sealed: Uint8Array, { key, parts }: SealContext): Buffer | 
 
 /** Every part follows its length: different lists of parts never give the same bytes. */
 function associatedData(parts: readonly string[]): Uint8Array {
-  const texts = ['coffer/1', ...parts]
+  const texts = ['coffer/2', ...parts]
   const out = Buffer.allocUnsafe(texts.reduce((size, text) => size + 4 + Buffer.byteLength(text), 0))
   let at = 0
   for (const text of texts) {

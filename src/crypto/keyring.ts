@@ -8,7 +8,9 @@ import { OperatorError } from '../errors.ts'
 import { isId } from '../wire.ts'
 import { NONCE_BYTES, open, seal } from './aead.ts'
 
-const WRAP_VERSION = 1
+const WRAP_VERSION = 2
+/** Every node names all its root keys in the ledger. */
+const MOST_ROOT_KEYS = 1000
 
 type RootKey = { readonly id: string; readonly key: Uint8Array; readonly createdAt: string }
 
@@ -43,6 +45,10 @@ export class Keyring {
   constructor(keys: readonly RootKey[], active: string, rewrap = false) {
     this.#keys = new Map(keys.map((key) => [key.id, key]))
     this.#objects = new Map(keys.map(({ id, key }) => [id, createSecretKey(key)]))
+    if (keys.length > MOST_ROOT_KEYS)
+      throw new KeyringError(
+        `the keyring has more than ${MOST_ROOT_KEYS} root keys: rewrap, and remove old ones`,
+      )
     if (this.#keys.size !== keys.length) throw new KeyringError('two root keys have the same id')
     if (!this.#keys.has(active)) throw new KeyringError(`the active root key ${active} is not in the keyring`)
     this.active = active

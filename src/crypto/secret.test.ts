@@ -4,11 +4,18 @@ import { test } from 'node:test'
 import { systemClock } from '../clock.ts'
 import { SEAL_BYTES } from './aead.ts'
 import { Keyring, newRootKey, UnknownRootKey, UnwrapError } from './keyring.ts'
-import { type AskedRequest, receiptHash, requestMac, sameMac } from './receipt.ts'
+import { type AskedRequest, type AskedUnder, receiptHash, requestMac, sameMac } from './receipt.ts'
 import { dataKeyContext, openSecret, type SecretVersionId, sealSecret } from './secret.ts'
 
 const RING = Keyring.create(systemClock)
-const WHERE: SecretVersionId = { owner: 'clinic-a', name: 'app/db', version: 2 }
+const WHERE: SecretVersionId = {
+  owner: 'clinic-a',
+  name: 'app/db',
+  version: 2,
+  validFrom: 1_767_225_600_123,
+  keyId: 'k1',
+  requestId: 'r-1',
+}
 const VALUE = Buffer.from('a value é漢🩺\0')
 
 /** Each differs from WHERE, and some so that a careless joining of the parts would not tell them apart. */
@@ -27,6 +34,14 @@ const ELSEWHERE: readonly SecretVersionId[] = [
   { ...WHERE, version: 3 },
   { ...WHERE, version: 22 },
   { ...WHERE, name: 'app/d', version: 2 },
+  { ...WHERE, validFrom: WHERE.validFrom + 1 },
+  { ...WHERE, validFrom: 0 },
+  { ...WHERE, version: 21, validFrom: 767_225_600_123 },
+  { ...WHERE, keyId: 'k2' },
+  { ...WHERE, keyId: '' },
+  { ...WHERE, requestId: 'r-2' },
+  { ...WHERE, keyId: 'k1r', requestId: '-1' },
+  { ...WHERE, keyId: 'r-1', requestId: 'k1' },
 ]
 
 test('what was sealed opens, whatever its length, and says nothing but that', () => {
@@ -37,7 +52,7 @@ test('what was sealed opens, whatever its length, and says nothing but that', ()
   }
 })
 
-test('nothing opens under another owner, name or version', () => {
+test('nothing opens under another owner, name or version, nor with another time or author', () => {
   const { wrapped, sealed } = sealSecret(RING, WHERE, VALUE, systemClock)
   for (const where of ELSEWHERE) {
     assert.throws(() => openSecret(RING, where, { wrapped, sealed }), UnwrapError, JSON.stringify(where))
@@ -99,36 +114,45 @@ test('rewrapped, the same sealed value opens, and not under the old root key alo
 
 const keyOf = (fill: number) => createSecretKey(Buffer.alloc(32, fill))
 
-test('hashes of Idempotency-Keys: of the key, per owner, under the secret key', () => {
+const UNDER: AskedUnder = { owner: 'clinic-a', keyId: 'k1', idempotencyKey: 'job' }
+
+/** Each differs from UNDER, and some so that a careless joining of the parts would not tell them apart. */
+const UNDER_OTHERS: readonly AskedUnder[] = [
+  { ...UNDER, owner: 'clinic-b' },
+  { ...UNDER, keyId: 'k2' },
+  { ...UNDER, idempotencyKey: 'Job' },
+  { ...UNDER, idempotencyKey: 'job ' },
+  { ...UNDER, owner: 'clinic-', keyId: 'ak1' },
+  { ...UNDER, owner: 'clinic-ak', keyId: '1' },
+  { ...UNDER, keyId: 'k', idempotencyKey: '1job' },
+  { ...UNDER, keyId: 'k1j', idempotencyKey: 'ob' },
+  { owner: 'k1', keyId: 'clinic-a', idempotencyKey: 'job' },
+]
+
+test('hashes of Idempotency-Keys: of owner, API key and Idempotency-Key, under the secret key', () => {
   const key = keyOf(1)
-  const hash = receiptHash(key, 'clinic-a', 'k1')
+  const hash = receiptHash(key, UNDER)
   assert.match(hash, /^[0-9a-f]{64}$/)
-  assert.equal(receiptHash(keyOf(1), 'clinic-a', 'k1'), hash)
-  for (const [secret, owner, idempotencyKey] of [
-    [keyOf(2), 'clinic-a', 'k1'],
-    [key, 'clinic-b', 'k1'],
-    [key, 'clinic-a', 'k2'],
-    [key, 'clinic-', 'ak1'],
-    [key, 'clinic-ak', '1'],
-    [key, 'clinic-a', 'K1'],
-    [key, 'clinic-a', 'k1 '],
-  ] as const) {
-    assert.notEqual(receiptHash(secret, owner, idempotencyKey), hash, `${owner} ${idempotencyKey}`)
-  }
+  assert.equal(receiptHash(keyOf(1), { ...UNDER }), hash)
+  assert.notEqual(receiptHash(keyOf(2), UNDER), hash)
+  for (const under of UNDER_OTHERS) assert.notEqual(receiptHash(key, under), hash, JSON.stringify(under))
 })
 
-test('MACs of requests: of method, name, If-Match and body, each in its place', () => {
+test('MACs of requests: of caller, Idempotency-Key, method, name, If-Match and body, each in its place', () => {
   const key = keyOf(1)
+  const macOf = (request: AskedRequest, under = UNDER): Uint8Array => requestMac(key, under, request)
   const asked: AskedRequest = {
     method: 'PUT',
     name: 'a',
     ifMatch: undefined,
     body: Buffer.from('{}'),
   }
-  const mac = requestMac(key, asked)
+  const mac = macOf(asked)
   assert.equal(mac.length, 32)
-  assert.ok(sameMac(requestMac(keyOf(1), { ...asked }), mac))
-  assert.ok(!sameMac(requestMac(keyOf(2), asked), mac))
+  assert.ok(sameMac(requestMac(keyOf(1), { ...UNDER }, { ...asked }), mac))
+  assert.ok(!sameMac(requestMac(keyOf(2), UNDER, asked), mac))
+  for (const under of [...UNDER_OTHERS, { ...UNDER, idempotencyKey: 'jobPUT' }])
+    assert.ok(!sameMac(macOf(asked, under), mac), JSON.stringify(under))
   for (const change of [
     { method: 'POST' },
     { method: 'PU', name: 'T/a' },
@@ -144,9 +168,9 @@ test('MACs of requests: of method, name, If-Match and body, each in its place', 
     { name: 'a\0' },
     { name: 'a%00' },
   ]) {
-    assert.ok(!sameMac(requestMac(key, { ...asked, ...change }), mac), JSON.stringify(change))
+    assert.ok(!sameMac(macOf({ ...asked, ...change }), mac), JSON.stringify(change))
   }
-  const [none, empty, star] = [undefined, '', '*'].map((ifMatch) => requestMac(key, { ...asked, ifMatch }))
+  const [none, empty, star] = [undefined, '', '*'].map((ifMatch) => macOf({ ...asked, ifMatch }))
   assert.ok(!sameMac(none, empty) && !sameMac(empty, star) && !sameMac(none, star))
   assert.ok(!sameMac(mac, mac.subarray(1)))
 })

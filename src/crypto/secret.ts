@@ -1,5 +1,6 @@
 // Seals a version of a secret: AES-256-GCM with a fresh data key, wrapped by the keyring. The wrapped data
-// key and the sealed value are bound to owner, name and version: neither opens for another version.
+// key and the sealed value are bound to all that the version tells in clear: neither opens for another
+// version, or with another time or author.
 import { createSecretKey } from 'node:crypto'
 import type { Clock } from '../clock.ts'
 import { NONCE_BYTES, open, seal } from './aead.ts'
@@ -7,12 +8,21 @@ import { type Keyring, UnwrapError } from './keyring.ts'
 
 const KEY_BYTES = 32
 
-export type SecretVersionId = { readonly owner: string; readonly name: string; readonly version: number }
+/** The part of a version in clear. */
+export type SecretVersionId = {
+  readonly owner: string
+  readonly name: string
+  readonly version: number
+  /** Milliseconds since 1970. */
+  readonly validFrom: number
+  readonly keyId: string
+  readonly requestId: string
+}
 type SealedSecret = { readonly wrapped: Uint8Array; readonly sealed: Uint8Array }
 
 /** The parts of the associated data of the data key and of the value. */
-export function dataKeyContext({ owner, name, version }: SecretVersionId): readonly string[] {
-  return ['secret', owner, name, String(version)]
+export function dataKeyContext(id: SecretVersionId): readonly string[] {
+  return ['secret', id.owner, id.name, String(id.version), String(id.validFrom), id.keyId, id.requestId]
 }
 
 export function sealSecret(

@@ -103,7 +103,7 @@ export class SecretCalls {
 
   #begin({ caller, idempotencyKey, asked }: SecretWrite): Begun | { kind: 'claimed'; claim: undefined } {
     if (idempotencyKey === undefined) return { kind: 'claimed', claim: undefined }
-    return this.#services().receipts.begin(caller.owner, idempotencyKey, asked)
+    return this.#services().receipts.begin({ ...caller, idempotencyKey }, asked)
   }
 
   #successInstead(claim: Claim | undefined, error: unknown): Promise<WriteResult> {

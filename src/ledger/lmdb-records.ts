@@ -36,14 +36,11 @@ function formatIn(record: Uint8Array | undefined): number {
 /** The error for a file of another format. */
 export function otherFormat(record: Uint8Array | undefined): OperatorError {
   const format = formatIn(record)
-  const [age, hint] =
-    format < FILE_FORMAT
-      ? ['an older', 'open it with the version that wrote it, or begin with an empty data directory']
-      : ['a newer', 'use a newer version']
-  return new OperatorError(
-    `the ledger was written by ${age} version (format ${format}), this version knows format ${FILE_FORMAT}`,
-    { hint },
-  )
+  const version = format < FILE_FORMAT ? 'an earlier' : 'a later'
+  const reads = `this version reads format ${FILE_FORMAT} only`
+  return new OperatorError(`the ledger has format ${format}, written by ${version} version; ${reads}`, {
+    hint: 'go on with the version that wrote the ledger, or begin an empty vault with this version',
+  })
 }
 
 /** A key's latest put. `created`: of the key; 0 where the put was a removal. */

@@ -136,8 +136,11 @@ test('a file of another format is refused, for reading too, and left as it is', 
     await ledger.commit(put('a', '1'))
     await ledger.close()
     for (const [format, told] of [
-      [undefined, /^the ledger was written by an older version \(format 1\), this version knows format 2$/],
-      [Buffer.from('coffer ledger 3'), /^the ledger was written by a newer version \(format 3\)/],
+      [
+        undefined,
+        /^the ledger has format 1, written by an earlier version; this version reads format 2 only$/,
+      ],
+      [Buffer.from('coffer ledger 3'), /^the ledger has format 3, written by a later version;/],
     ] as const) {
       await writeFormat(format)
       for (const readOnly of [false, true]) {

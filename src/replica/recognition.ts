@@ -1,19 +1,18 @@
 // Recognition: whether a ledger is the ledger that the replica has followed. Two empty clusters with the same
 // flags have the same cluster id, so the ledger's own identity counts, its head, and the witnesses.
 import type { Reader } from '../ledger/ledger.ts'
-import { decodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
+import { decodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { contradiction, type Witnesses } from '../state/witness.ts'
-import { CorruptEntry } from '../state/writer.ts'
 
-/** Reads the genesis; undefined where the ledger is empty. Throws CorruptEntry, LedgerUnavailable. */
+/**
+ * Reads the genesis; undefined where the ledger is empty. Throws CorruptEntry, OtherFormat,
+ * LedgerUnavailable.
+ */
 export async function readGenesis(ledger: Reader): Promise<Genesis | undefined> {
   const { value } = await ledger.read(ledgerKey.genesis)
   const genesis = value ? decodeEntry(ledgerKey.genesis, value) : undefined
-  if (genesis?.kind !== 'genesis') return undefined
-  if (genesis.format > LEDGER_FORMAT)
-    throw new CorruptEntry(`the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`)
-  return genesis
+  return genesis?.kind === 'genesis' ? genesis : undefined
 }
 
 /** The ledger that a replica has followed: its identity, the last applied revision, and the witnesses. */

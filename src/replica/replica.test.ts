@@ -401,13 +401,14 @@ test('a node does not run ahead of its own replica without end: commits wait unt
     }
     const replica = await open()
     let done = 0
+    const [sizes, offset] = [Uint32Array.of(12_500), Uint32Array.of(0)]
+    const mappings = { count: 1, bodies: new Uint8Array(16), sizes, offset, bytes: new Uint8Array(100_000) }
     const commits = Array.from({ length: 40 }, async (_, i) => {
       const boot = String(i).padStart(32, '0')
       const writer = replica.nextWriter()
-      const entry = encodeEntry({ kind: 'boot', boot, node: 'n' }, writer)
-      const value = Buffer.concat([entry, Buffer.alloc(100_000, ' ')]) // JSON, padded
+      const value = encodeSegment({ owner: 'a', epoch: 1, writer }, [{ mappings, from: 0, to: 1 }])
       for (; done < i; ) await new Promise((resolve) => setImmediate(resolve)) // one after the other
-      const key = ledgerKey.boot(boot)
+      const key = ledgerKey.segment(boot, writer.commit)
       const result = await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
       done++
       return result.ok

@@ -9,6 +9,7 @@ import { CheckedLedger } from '../ledger/checked.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
+import { LEDGER_FORMAT } from '../state/writer.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { Replica } from './replica.ts'
 import { type ReplicaCheck, verifyReplica } from './verify.ts'
@@ -31,7 +32,12 @@ class Bench implements AsyncDisposable {
 
   async begin(identity: string, ledger = this.ledger): Promise<void> {
     const receiptKey = Uint8Array.of(1)
-    const genesis = { kind: 'genesis', identity: identity.repeat(32), format: 1, receiptKey } as const
+    const genesis = {
+      kind: 'genesis',
+      identity: identity.repeat(32),
+      format: LEDGER_FORMAT,
+      receiptKey,
+    } as const
     await ledger.commit({ if: [], put: [{ key: ledgerKey.genesis, value: encodeEntry(genesis, writer) }] })
   }
 

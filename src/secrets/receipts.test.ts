@@ -8,6 +8,7 @@ import {
   createOnce,
   isProblem,
   OWNER,
+  once,
   type SimNode,
   secret,
   textOf,
@@ -16,6 +17,7 @@ import {
   withWorld,
 } from '../../test/sim/nodes.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
+import { decodeEntry } from '../state/entries.ts'
 import { KEPT_MS, type WriteResult } from './receipts.ts'
 
 const HOUR_MS = 3600_000
@@ -251,6 +253,64 @@ test('while the first is running, another at the same node is told so; of anothe
     assert.equal((await first).replayed, true)
     for (const other of await Promise.all(others)) assert.equal(other.replayed, false)
     await createOnce(one, 'k', [secret('a')])
+    assert.deepEqual([...(await world.settled()).keys()], ['a', 'b'])
+  }))
+
+/** The receipts in the ledger, as their readers and those of a backup see them. */
+async function storedReceipts(node: SimNode): Promise<{ hash: string; mac: string; owner: string }[]> {
+  await node.replica.barrier()
+  return [...node.replica.receipts()].map(({ key, value }) => {
+    const entry = decodeEntry(key, value)
+    assert.ok(entry?.kind === 'receipt')
+    return { owner: entry.owner, hash: entry.hash, mac: Buffer.from(entry.mac).toString('hex') }
+  })
+}
+
+test('who reads the ledger cannot find a value out by sending guesses under a key of its own', () =>
+  withWorld(1, async (world, one) => {
+    const pin = '7'
+    const body = (guess: string): Buffer => Buffer.from(JSON.stringify({ name: 'pin', value: guess }))
+    const create = (
+      who: { owner: string; keyId: string; key: string },
+      guess: string,
+    ): Promise<WriteResult> => {
+      const asked = { method: 'POST', name: '', ifMatch: undefined, body: body(guess) }
+      const caller = { owner: who.owner, keyId: who.keyId, request: 'r' }
+      // The receipt of a request without secrets: so that every guess has success, as under names of one's own.
+      return once(one, { ...who, asked }, (claim) => one.secrets.create(caller, [], claim))
+    }
+    await create({ owner: 'victim', keyId: 'k1', key: 'job' }, pin)
+    const [target] = await storedReceipts(one)
+    for (let guess = 0; guess < 10; guess++) {
+      await create({ owner: 'guesser', keyId: 'k1', key: `job${guess}` }, String(guess))
+      await create({ owner: 'victim', keyId: 'k2', key: `job${guess}` }, String(guess))
+      await create({ owner: 'victim', keyId: 'k1', key: `job${guess}` }, String(guess))
+    }
+    await create({ owner: 'guesser', keyId: 'k1', key: 'job' }, pin)
+    await create({ owner: 'victim', keyId: 'k2', key: 'job' }, pin)
+    const all = await storedReceipts(one)
+    assert.equal(all.length, 33)
+    assert.equal(all.filter(({ mac }) => mac === target.mac).length, 1, 'a guess has the MAC of the victim')
+    assert.equal(new Set(all.map(({ mac }) => mac)).size, all.length)
+    assert.equal(new Set(all.map(({ hash }) => hash)).size, all.length)
+    await world.settled()
+  }))
+
+test('an Idempotency-Key is of one API key: under another key of the owner it is another request', () =>
+  withWorld(2, async (world, one, two) => {
+    const under = (node: SimNode, keyId: string, name: string): Promise<WriteResult> => {
+      const asked = { method: 'POST', name: '', ifMatch: undefined, body: Buffer.from(name) }
+      const caller = { owner: OWNER, keyId, request: 'r' }
+      return once(node, { owner: OWNER, keyId, key: 'k', asked }, (claim) =>
+        node.secrets.create(caller, [secret(name)], claim),
+      )
+    }
+    const first = await under(one, 'k1', 'a')
+    // Neither the first success nor `idempotency-key-reused`.
+    await assert.rejects(under(two, 'k2', 'a'), isProblem('secret-exists'))
+    assert.equal((await under(two, 'k2', 'b')).replayed, false)
+    assert.deepEqual(answerOf(await under(two, 'k1', 'a')), answerOf(first))
+    await assert.rejects(under(one, 'k1', 'b'), isProblem('idempotency-key-reused'))
     assert.deepEqual([...(await world.settled()).keys()], ['a', 'b'])
   }))
 

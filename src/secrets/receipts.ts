@@ -5,7 +5,7 @@ import { createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
-import { type AskedRequest, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
+import { type AskedRequest, type AskedUnder, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
 import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
@@ -100,9 +100,9 @@ export class Receipts {
    * the commit, and call `settle` in the end, also after an error. Throws Problem idempotency-in-progress,
    * idempotency-key-reused, not-ready, unknown-root-key.
    */
-  begin(owner: string, idempotencyKey: string, request: AskedRequest): Begun {
+  begin(under: AskedUnder, request: AskedRequest): Begun {
     const key = this.#macKey()
-    const claim = new Claim(owner, receiptHash(key, owner, idempotencyKey), requestMac(key, request))
+    const claim = new Claim(under.owner, receiptHash(key, under), requestMac(key, under, request))
     if (this.#running.has(claim.key))
       throw new Problem('idempotency-in-progress', 'the first request with this key is still running')
     const written = this.#find(claim)

@@ -311,14 +311,49 @@ test('updates on three nodes whose clocks disagree: no version twice, intervals 
     }
   }))
 
-test('what is created after a version was seen begins no earlier, whatever the clock says', () =>
+test('what is created after a version was seen begins no earlier, where clocks differ by less than a minute', () =>
   withWorld(2, async (_, one, two) => {
-    one.clock.shift = 10 * 60_000
+    one.clock.shift = 50_000
     const { validFrom } = await create(one, 'a')
     assert.equal(await textOf(two, 'a'), 'value of a')
-    assert.ok((await create(two, 'b')).validFrom >= validFrom)
-    assert.ok((await update(two, 'a')).validFrom > validFrom)
+    assert.equal((await create(two, 'b')).validFrom, validFrom)
+    assert.equal((await update(two, 'a')).validFrom, validFrom + 1)
+    await two.replica.barrier()
+    assert.equal((await create(two, 'c')).validFrom, validFrom + 1)
     assert.ok((await two.secrets.create(caller('x', 'other'), [secret('c')])).validFrom < validFrom)
+    // When the clock has come as far, time goes on by the clock.
+    two.clock.shift = 60_000
+    assert.ok((await create(two, 'd')).validFrom > validFrom + 1)
+  }))
+
+test('a clock ten years ahead harms the secret that it has written, and no other of the owner', () =>
+  withWorld(2, async (world, one, two) => {
+    const years = 10 * 365 * 24 * 3600_000
+    await create(two, 'b')
+    one.clock.shift = years
+    const { validFrom } = await create(one, 'a')
+    await two.replica.barrier()
+    for (const written of [await create(two, 'c'), await update(two, 'b'), await create(two, 'd', 'e')]) {
+      assert.ok(written.validFrom <= two.clock.now() + 60_000, 'at most a minute ahead')
+      assert.ok(written.validFrom < validFrom - years / 2)
+    }
+    // Valid a minute later at the latest: `at` finds all but the secret of the wrong clock.
+    two.clock.shift = 60_001
+    const at = two.clock.now()
+    for (const [name, version] of [
+      ['b', 2],
+      ['c', 1],
+      ['d', 1],
+    ] as const)
+      assert.equal((await two.secrets.read(OWNER, name, { at })).version, version)
+    await assert.rejects(two.secrets.read(OWNER, 'a', { at }), isProblem('not-found'))
+    // The versions of that secret are in order all the same.
+    assert.equal((await update(two, 'a')).validFrom, validFrom + 1)
+    assert.equal((await update(one, 'a')).validFrom > validFrom + 1, true)
+    const restarted = await world.restart(two)
+    restarted.clock.shift = 60_001
+    assert.ok((await create(restarted, 'f')).validFrom <= restarted.clock.now() + 60_000)
+    await world.settled()
   }))
 
 test('`at` may be as late as the last version, where another clock is ahead', () =>

@@ -26,6 +26,12 @@ const READ_A_TURN = 500
  */
 const TURN_MS = 800
 
+/**
+ * How far the owner's latest `valid_from` may lie ahead of the clock to be followed. A clock years ahead then
+ * harms the secrets written by its node, and no others of the owner.
+ */
+const FOLLOWED_AHEAD_MS = 60_000
+
 /** The API key and the request, both stored in the versions written. */
 export type Caller = { readonly owner: string; readonly keyId: string; readonly request: string }
 export type NewSecret = { readonly name: string; readonly value: Uint8Array }
@@ -157,10 +163,14 @@ export class SecretService {
     throw new Problem('version-conflict', `the latest version is ${head.version}`, { version: head.version })
   }
 
-  /** Now, but not before `least` and not before the owner's latest `valid_from`: clocks of nodes differ. */
+  /**
+   * Now, but not before `least`, and not before the owner's latest `valid_from` within bounds:
+   * clocks of nodes differ.
+   */
   #nextInstant(owner: string, least: number): number {
+    const now = this.#clock.now()
     const latest = this.#replica.owner(owner)?.latest ?? 0
-    return Math.max(this.#clock.now(), least, latest)
+    return Math.max(now, least, Math.min(latest, now + FOLLOWED_AHEAD_MS))
   }
 
   #put(
@@ -170,8 +180,8 @@ export class SecretService {
     validFrom: number,
     writer: Writer,
   ): LedgerPut {
-    const sealed = sealSecret(this.#keyring(), { owner, name, version }, value, this.#clock)
     const about = { owner, name, version, validFrom, keyId, requestId: request }
+    const sealed = sealSecret(this.#keyring(), about, value, this.#clock)
     const entry = encodeEntry({ kind: 'version', ...about, ...sealed }, writer)
     return { key: ledgerKey.version(owner, name, version), value: entry }
   }

@@ -12,9 +12,10 @@ import { readPrivateFile } from '../node/private-file.ts'
 import { checkFile } from '../replica/check.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
-import { decodeEntry, encodeEntry, type Genesis, LEDGER_FORMAT } from '../state/entries.ts'
+import { decodeEntry, encodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { DamagedReplica } from '../state/stored.ts'
+import { LEDGER_FORMAT } from '../state/writer.ts'
 import type { RunningNode } from './running-node.ts'
 
 /** The node cannot start; the message says why and what to do. */
@@ -57,8 +58,8 @@ type GenesisOptions = Pick<RunningNode, 'ledger' | 'keyring' | 'boot' | 'clock'>
 
 /**
  * Checks the ledger's genesis before a new replica follows the ledger; an empty ledger gets a genesis. Throws
- * StartError where the node cannot use the ledger, LedgerUnavailable and UnknownOutcome where another try may
- * help.
+ * StartError and OtherFormat where the node cannot use the ledger, LedgerUnavailable and UnknownOutcome where
+ * another try may help.
  */
 export async function checkGenesis(options: GenesisOptions): Promise<void> {
   const { ledger, keyring } = options
@@ -66,10 +67,6 @@ export async function checkGenesis(options: GenesisOptions): Promise<void> {
   const genesis = decodeEntry(ledgerKey.genesis, value)
   if (genesis?.kind !== 'genesis')
     throw new StartError("the ledger's genesis is invalid", { hint: 'restore a backup' })
-  if (genesis.format > LEDGER_FORMAT) {
-    const formats = `the ledger has format ${genesis.format}, this version knows ${LEDGER_FORMAT}`
-    throw new StartError(formats, { hint: 'use a newer version' })
-  }
   const mismatch = keyringMismatch(keyring, genesis)
   if (mismatch !== undefined) throw new StartError(mismatch)
 }

@@ -1,20 +1,26 @@
 // The ledger's entries and their bytes. Every entry begins with the header of writer.ts. Segments, versions
 // of secrets and receipts follow in binary (segment.ts, version.ts, receipt.ts), all other kinds as JSON with
 // exactly the members listed here. Decoding refuses every form that encoding never writes.
-import { unreachable } from '../assert.ts'
+import { assert, unreachable } from '../assert.ts'
 import { assertLength, type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
 import { decodeVersion, encodeVersion, type SecretVersion } from './version.ts'
-import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
-
-/** The format of a ledger, in its genesis. A node refuses a format above its own. */
-export const LEDGER_FORMAT = 1
+import {
+  CorruptEntry,
+  checkHeader,
+  encodeWriter,
+  LEDGER_FORMAT,
+  OtherFormat,
+  WRITER_BYTES,
+  type Writer,
+} from './writer.ts'
 
 export type Genesis = {
   readonly kind: 'genesis'
   /** Random, 32 hex digits, never reused. */
   readonly identity: string
+  /** LEDGER_FORMAT: a genesis of another format is not read. */
   readonly format: number
   /** Wrapped key for receipts' MACs. The right keyring is the keyring that unwraps the key. */
   readonly receiptKey: Uint8Array
@@ -75,9 +81,12 @@ function encode(entry: Exclude<Entry, Segment>, writer: Writer): Uint8Array {
   return bytes
 }
 
-function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<string, unknown> {
+type JsonEntry = Exclude<Entry, Segment | SecretVersion | Receipt>
+
+function body(entry: JsonEntry): Record<string, unknown> {
   switch (entry.kind) {
     case 'genesis':
+      assert(entry.format === LEDGER_FORMAT, 'a new entry has the format of this version')
       return { identity: entry.identity, format: entry.format, receipt_key: base64(entry.receiptKey) }
     case 'boot':
       return { node: entry.node }
@@ -86,15 +95,17 @@ function body(entry: Exclude<Entry, Segment | SecretVersion | Receipt>): Record<
     case 'epoch':
       return { active: entry.active }
     case 'key':
+      assert(isInstant(entry.openedAt), 'an epoch is opened at an instant')
       return { wrapped: base64(entry.wrapped), opened_at: entry.openedAt }
     case 'tombstone':
+      assert(isInstant(entry.openedAt), 'an epoch is opened at an instant')
       return { tombstone: true, opened_at: entry.openedAt }
     default:
       return unreachable(entry)
   }
 }
 
-/** The entry under a key; undefined under a foreign key. Throws CorruptEntry. */
+/** The entry under a key; undefined under a foreign key. Throws CorruptEntry, OtherFormat. */
 export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
   const name = parseKey(key)
   if (name === undefined) return undefined
@@ -108,59 +119,47 @@ export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
 type JsonKey = Exclude<LedgerKey, { kind: 'segment' | 'version' | 'receipt' }>
 
 function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8', WRITER_BYTES)
   let json: unknown
   try {
-    json = JSON.parse(Buffer.from(bytes.subarray(WRITER_BYTES)).toString('utf8'))
+    json = JSON.parse(text)
   } catch {
     throw new CorruptEntry(`the entry ${key} is not JSON`)
   }
-  const read = new Members(json, key)
+  const entry = readMembers(name, new Members(json, key))
+  // No other white space, order or member.
+  if (JSON.stringify(body(entry)) !== text)
+    throw new CorruptEntry(`the entry ${key} is not as entries are written`)
+  return entry
+}
+
+function readMembers(name: JsonKey, read: Members): JsonEntry {
   switch (name.kind) {
     case 'genesis': {
       const format = read.integer('format')
-      // Members of a later format may differ: the caller refuses the entry by its format alone.
-      if (format > LEDGER_FORMAT)
-        return { kind: 'genesis', identity: '', format, receiptKey: new Uint8Array(0) }
-      const entry: Genesis = {
-        ...name,
-        identity: read.text('identity'),
-        format,
-        receiptKey: read.bytes('receipt_key'),
-      }
-      read.end(3)
-      return entry
+      // Before the other members, which may differ.
+      if (format !== LEDGER_FORMAT) throw new OtherFormat('the ledger', format)
+      return { ...name, identity: read.text('identity'), format, receiptKey: read.bytes('receipt_key') }
     }
-    case 'boot': {
-      const entry: Boot = { ...name, node: read.text('node') }
-      read.end(1)
-      return entry
-    }
+    case 'boot':
+      return { ...name, node: read.text('node') }
     case 'node': {
       const rootKeys = read.text('root_keys').split(' ')
-      const entry: NodeEntry = { ...name, fields: read.text('fields'), rootKeys, active: read.text('active') }
-      read.end(3)
-      return entry
+      return { ...name, fields: read.text('fields'), rootKeys, active: read.text('active') }
     }
-    case 'epoch': {
-      const entry: ActiveEpoch = { ...name, active: read.integer('active') }
-      read.end(1)
-      return entry
-    }
+    case 'epoch':
+      return { ...name, active: read.integer('active') }
     case 'key': {
-      const entry: WrappedEpochKey = {
-        ...name,
-        wrapped: read.bytes('wrapped'),
-        openedAt: read.text('opened_at'),
-      }
-      read.end(2)
-      return entry
+      const openedAt = read.instant('opened_at')
+      if (read.has('tombstone')) return { ...name, kind: 'tombstone', openedAt }
+      return { ...name, wrapped: read.bytes('wrapped'), openedAt }
     }
     default:
       return unreachable(name)
   }
 }
 
-/** Strict reader of a JSON object. */
+/** Reader of a JSON object. Throws CorruptEntry where a member is missing or has another type. */
 class Members {
   readonly #members: Record<string, unknown>
   readonly #key: string
@@ -179,6 +178,16 @@ class Members {
     return value
   }
 
+  has(name: string): boolean {
+    return Object.hasOwn(this.#members, name)
+  }
+
+  instant(name: string): string {
+    const text = this.text(name)
+    if (!isInstant(text)) throw this.#bad(name)
+    return text
+  }
+
   integer(name: string): number {
     const value = this.#members[name]
     if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 1) throw this.#bad(name)
@@ -186,20 +195,18 @@ class Members {
   }
 
   bytes(name: string): Uint8Array {
-    const text = this.text(name)
-    const bytes = Buffer.from(text, 'base64')
-    if (bytes.toString('base64') !== text) throw this.#bad(name)
-    return new Uint8Array(bytes)
-  }
-
-  end(count: number): void {
-    if (Object.keys(this.#members).length !== count)
-      throw new CorruptEntry(`the entry ${this.#key} has unknown members`)
+    return new Uint8Array(Buffer.from(this.text(name), 'base64'))
   }
 
   #bad(name: string): CorruptEntry {
     return new CorruptEntry(`the entry ${this.#key} has no valid ${name}`)
   }
+}
+
+/** As a Date writes an instant. */
+function isInstant(text: string): boolean {
+  const time = Date.parse(text)
+  return !Number.isNaN(time) && new Date(time).toISOString() === text
 }
 
 function base64(bytes: Uint8Array): string {

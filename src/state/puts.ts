@@ -1,5 +1,5 @@
 // The puts of a revision, decoded.
-import { decodeEntry, type Entry, LEDGER_FORMAT } from './entries.ts'
+import { decodeEntry, type Entry } from './entries.ts'
 import { type LedgerKey, parseKey } from './ledger-keys.ts'
 import { CorruptEntry } from './writer.ts'
 
@@ -25,10 +25,7 @@ export type Decoded = {
 /** The key of a receipt that was removed. Entries of no other kind are ever removed. */
 export type RemovedReceipt = Extract<LedgerKey, { kind: 'receipt' }> & { readonly key: string }
 
-/**
- * Decodes the puts of a revision, without foreign keys. Throws CorruptEntry, also for a genesis of a later
- * format: entries after the genesis may have another meaning.
- */
+/** Decodes the puts of a revision, without foreign keys. Throws CorruptEntry, OtherFormat. */
 export function decodePuts(
   revision: number,
   puts: readonly Put[],
@@ -39,8 +36,6 @@ export function decodePuts(
   for (const { key, value, created } of puts) {
     if (value !== null) {
       const entry = decodeEntry(key, value)
-      if (entry?.kind === 'genesis' && entry.format > LEDGER_FORMAT)
-        throw new CorruptEntry(`the ledger has format ${entry.format}, this version knows ${LEDGER_FORMAT}`)
       if (entry === undefined) foreign++
       else decoded.push({ key, entry, value, revision, created })
       continue

@@ -3,11 +3,11 @@
 //
 //   format u8 · MAC (32 bytes) · made at u64 · version u64 · valid_from u64
 import { assert } from '../assert.ts'
-import { LAST_TIME } from '../clock.ts'
+import { LAST_TIME } from '../wire.ts'
 import { RECEIPT_PREFIX } from './ledger-keys.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
-const RECORD_FORMAT = 1
+const RECORD_FORMAT = 2
 const MAC_BYTES = 32
 /** Hex digits of the hash in the key of a receipt. */
 const HASH_DIGITS = 64
@@ -16,9 +16,9 @@ const RECORD_BYTES = 1 + MAC_BYTES + 3 * 8
 export type Receipt = {
   readonly kind: 'receipt'
   readonly owner: string
-  /** Keyed hash of the Idempotency-Key, 64 hex digits. */
+  /** Keyed hash of owner, API key and Idempotency-Key, 64 hex digits. */
   readonly hash: string
-  /** Keyed hash of method, path, `If-Match` and body. */
+  /** Keyed hash of owner, API key, Idempotency-Key, method, name, `If-Match` and body. */
   readonly mac: Uint8Array
   /** Time of the commit by the clock of its node, milliseconds since 1970. */
   readonly at: number
@@ -35,6 +35,7 @@ export function receiptBytes(owner: string): number {
 export function encodeReceipt({ mac, at, version, validFrom }: Receipt, writer: Writer): Uint8Array {
   assert(mac.length === MAC_BYTES, 'the MAC of a receipt has 32 bytes')
   assert(version >= 1, 'versions are numbered from 1')
+  assert(at <= LAST_TIME && validFrom <= LAST_TIME, 'the times of a receipt are instants')
   const out = Buffer.from(encodeWriter(writer, RECORD_BYTES).buffer)
   out[WRITER_BYTES] = RECORD_FORMAT
   out.set(mac, WRITER_BYTES + 1)

@@ -1,6 +1,6 @@
 // A segment: new mappings of a single owner and epoch, packed into a ledger entry, about 33 bytes a mapping.
 //
-//   header (25 bytes, writer.ts) · epoch u32 · count u32 · length of owner u8 · owner ·
+//   header (25 bytes, writer.ts) · format u8 · epoch u32 · count u32 · length of owner u8 · owner ·
 //   bodies (16 bytes each) · sizes (LEB128 each, units of 8 bytes) · sealed values
 //
 // Big-endian. The size of a sealed value is at least 1; no bytes may follow the last sealed value.
@@ -10,6 +10,9 @@ import { assertLength, ledgerKey } from './ledger-keys.ts'
 import { CorruptEntry, checkHeader, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 export const SEGMENT_BYTES = 128 * 1024
+const SEGMENT_FORMAT = 1
+/** Bytes before the owner. */
+const HEAD_BYTES = WRITER_BYTES + 10
 
 /**
  * Mappings to be packed: bodies of 16 bytes, consecutive sealed values in `bytes`; sizes and offsets in units
@@ -45,7 +48,7 @@ export function mappingBytes(size: number): number {
 
 /** Bytes of an empty segment of the owner. */
 export function segmentHeadBytes(owner: string): number {
-  return WRITER_BYTES + 9 + owner.length
+  return HEAD_BYTES + owner.length
 }
 
 /** Mappings `from` to `to` (exclusive) of a list. */
@@ -67,10 +70,11 @@ export function encodeSegment(
   assert(head.epoch >= 1, 'epochs are numbered from 1')
   const bytes = encodeWriter(head.writer, size - WRITER_BYTES)
   const view = new DataView(bytes.buffer)
-  view.setUint32(WRITER_BYTES, head.epoch)
-  view.setUint32(WRITER_BYTES + 4, count)
-  bytes[WRITER_BYTES + 8] = head.owner.length
-  bytes.set(Buffer.from(head.owner, 'latin1'), WRITER_BYTES + 9)
+  bytes[WRITER_BYTES] = SEGMENT_FORMAT
+  view.setUint32(WRITER_BYTES + 1, head.epoch)
+  view.setUint32(WRITER_BYTES + 5, count)
+  bytes[WRITER_BYTES + 9] = head.owner.length
+  bytes.set(Buffer.from(head.owner, 'latin1'), HEAD_BYTES)
   let bodyAt = segmentHeadBytes(head.owner)
   let sizeAt = bodyAt + 16 * count
   for (const { mappings, from, to } of runs) {
@@ -93,19 +97,20 @@ export function encodeSegment(
   return bytes
 }
 
-/** Throws CorruptEntry. The result's arrays are views of `bytes`. */
+/** Throws CorruptEntry, OtherFormat. The result's arrays are views of `bytes`. */
 export function decodeSegment(bytes: Uint8Array, boot: string, n: number): Segment {
   const where = ledgerKey.segment(boot, n)
   checkHeader(bytes)
-  if (bytes.length < WRITER_BYTES + 9) throw new CorruptEntry(`${where} is too short`)
+  if (bytes.length < HEAD_BYTES) throw new CorruptEntry(`${where} is too short`)
+  if (bytes[WRITER_BYTES] !== SEGMENT_FORMAT) throw new CorruptEntry(`${where} has no known format`)
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  const epoch = view.getUint32(WRITER_BYTES)
-  const count = view.getUint32(WRITER_BYTES + 4)
-  const ownerEnd = WRITER_BYTES + 9 + bytes[WRITER_BYTES + 8]
+  const epoch = view.getUint32(WRITER_BYTES + 1)
+  const count = view.getUint32(WRITER_BYTES + 5)
+  const ownerEnd = HEAD_BYTES + bytes[WRITER_BYTES + 9]
   const bodiesEnd = ownerEnd + 16 * count
   if (epoch < 1 || count < 1 || bodiesEnd + count > bytes.length)
     throw new CorruptEntry(`${where} has a bad header`)
-  const owner = Buffer.from(bytes.subarray(WRITER_BYTES + 9, ownerEnd)).toString('latin1')
+  const owner = Buffer.from(bytes.subarray(HEAD_BYTES, ownerEnd)).toString('latin1')
   if (!isId(owner)) throw new CorruptEntry(`${where} has no valid owner`)
   const sizes = new Uint32Array(count)
   const sealedAt = readSizes(bytes, bodiesEnd, sizes, where)

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { systemClock } from '../clock.ts'
 import { Keyring, newRootKey, UnwrapError } from '../crypto/keyring.ts'
-import { openSecret, sealSecret } from '../crypto/secret.ts'
+import { dataKeyContext, openSecret, sealSecret } from '../crypto/secret.ts'
 import type { TokenTables } from './effects.ts'
 import { decodeEntry, encodeEntry } from './entries.ts'
 import { ledgerKey } from './ledger-keys.ts'
@@ -21,10 +21,9 @@ const RING = Keyring.create(systemClock)
 const LAST = 8.64e15
 
 function version(change: Partial<SecretVersion> = {}, value = 'a value', ring = RING): SecretVersion {
-  const place = { owner: 'o', name: 'a/b', version: 3, ...change }
-  const sealed = sealSecret(ring, place, Buffer.from(value), systemClock)
-  const about = { validFrom: 1_767_225_600_123, keyId: 'k1', requestId: 'req-1' }
-  return { kind: 'version', ...about, ...sealed, ...place, ...change }
+  const author = { validFrom: 1_767_225_600_123, keyId: 'k1', requestId: 'req-1' }
+  const about = { owner: 'o', name: 'a/b', version: 3, ...author, ...change }
+  return { kind: 'version', ...sealSecret(ring, about, Buffer.from(value), systemClock), ...about }
 }
 
 const keyOf = (entry: SecretVersion): string => ledgerKey.version(entry.owner, entry.name, entry.version)
@@ -95,8 +94,9 @@ test('what encoding never writes of a version is refused', () => {
   }
   const wrappedAt = 25 + 1 + 1 + 8 + 1 + 2 + 1 + 5 + 2
   for (const [what, bad] of [
-    ['entry version', changed(0, 2)],
-    ['record format', changed(25, 2)],
+    ['no format', changed(0, 0)],
+    ['record format', changed(25, 1)],
+    ['record format', changed(25, 3)],
     ['algorithm', changed(26, 2)],
     ['time', changed(27, ...Array(8).fill(255))],
     ['time', changed(27, ...Buffer.from((BigInt(LAST) + 1n).toString(16).padStart(16, '0'), 'hex'))],
@@ -104,12 +104,40 @@ test('what encoding never writes of a version is refused', () => {
     ['length of the request id', changed(38, 255)],
     ['length of the data key', changed(wrappedAt - 2, 255, 255)],
     ['no data key', changed(wrappedAt - 2, 0, 0)],
-    ['data key', changed(wrappedAt, 2)],
+    ['data key', changed(wrappedAt, 1)],
     ['root key id', changed(wrappedAt + 1, 0)],
   ] as const) {
     assert.throws(() => decodeEntry(keyOf(entry), bad), CorruptEntry, what)
   }
   assert.throws(() => decodeEntry(ledgerKey.version('o', 'a/b', 0), bytes), CorruptEntry)
+})
+
+test('neither time nor author of a stored version can be changed without its data key', () => {
+  const entry = version()
+  const bytes = encodeEntry(entry, WRITER)
+  assert.equal(openSecret(RING, entry, entry).toString(), 'a value')
+  const [timeAt, keyIdAt, requestIdAt] = [27, 36, 39]
+  const wrappedAt = bytes.length - entry.sealed.length - entry.wrapped.length
+  for (const [what, at] of [
+    ...Array.from({ length: 6 }, (_, i) => ['validFrom', timeAt + 2 + i] as const),
+    ...Array.from({ length: 2 }, (_, i) => ['keyId', keyIdAt + i] as const),
+    ...Array.from({ length: 5 }, (_, i) => ['requestId', requestIdAt + i] as const),
+  ]) {
+    const forged = Buffer.from(bytes)
+    forged[at] ^= 1
+    const read = decodeEntry(keyOf(entry), forged)
+    assert.ok(read?.kind === 'version' && read[what] !== entry[what], `${what} is at ${at}`)
+    assert.throws(() => openSecret(RING, read, read), UnwrapError, what)
+    // Neither under a data key that the forger has made, which cannot be the key of the sealed value.
+    const known = sealSecret(RING, read, Buffer.from('a value'), systemClock)
+    assert.throws(() => openSecret(RING, read, { ...read, wrapped: known.wrapped }), UnwrapError, what)
+    assert.throws(() => openSecret(RING, read, { ...read, sealed: known.sealed }), UnwrapError, what)
+    // Nor where an operator has wrapped the data key anew for the forged version.
+    const dataKey = RING.unwrap(entry.wrapped, dataKeyContext(entry))
+    const wrapped = RING.wrap(dataKey, dataKeyContext(read), systemClock)
+    assert.throws(() => openSecret(RING, read, { ...read, wrapped }), UnwrapError, what)
+  }
+  assert.equal(wrappedAt, requestIdAt + 5 + 2)
 })
 
 test('receipts are decoded to what was encoded; nothing cut, longer or out of range is', () => {
@@ -131,7 +159,8 @@ test('receipts are decoded to what was encoded; nothing cut, longer or out of ra
   const bytes = encodeEntry(RECEIPT, WRITER)
   const numbersAt = 25 + 1 + 32
   for (const [at, ...values] of [
-    [25, 2],
+    [25, 1],
+    [25, 3],
     [numbersAt, 255],
     [numbersAt + 16, 255],
     [numbersAt + 8, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -212,8 +241,8 @@ function history(): Applied[] {
     at(5, { owner: 'p', name: 'a', version: 1, validFrom: 9000 }),
   ]
   const second = list[1].entry
-  const key = RING.unwrap(second.wrapped, ['secret', 'o', 'a', '2'])
-  const wrapped = ring.wrap(key, ['secret', 'o', 'a', '2'], systemClock)
+  const context = dataKeyContext(second)
+  const wrapped = ring.wrap(RING.unwrap(second.wrapped, context), context, systemClock)
   return [...list, { revision: 9, entry: { ...second, wrapped } }]
 }
 

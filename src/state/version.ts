@@ -5,13 +5,13 @@
 //   format u8 · algorithm u8 · valid_from u64 · length u8 and key id · length u8 and request id ·
 //   length u16 and wrapped data key · sealed value
 import { assert } from '../assert.ts'
-import { LAST_TIME } from '../clock.ts'
 import { SEAL_BYTES } from '../crypto/aead.ts'
 import { wrappedBy } from '../crypto/keyring.ts'
+import { LAST_TIME } from '../wire.ts'
 import { CorruptEntry, encodeWriter, WRITER_BYTES, type Writer } from './writer.ts'
 
 /** Format of the record, and the algorithm of its sealed value: AES-256-GCM (crypto/secret.ts). */
-const RECORD_FORMAT = 1
+const RECORD_FORMAT = 2
 const ALGORITHM = 1
 const FIXED_BYTES = 14
 
@@ -33,6 +33,7 @@ export type SecretVersion = {
 export function encodeVersion(entry: SecretVersion, writer: Writer): Uint8Array {
   const { keyId, requestId, wrapped, sealed } = entry
   assert(entry.version >= 1, 'versions are numbered from 1')
+  assert(entry.validFrom <= LAST_TIME, 'valid_from is an instant')
   assert(sealed.length >= SEAL_BYTES, 'a value is stored sealed')
   const size = FIXED_BYTES + keyId.length + requestId.length + wrapped.length + sealed.length
   const out = Buffer.from(encodeWriter(writer, size).buffer)

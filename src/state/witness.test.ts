@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { type Random, seeded } from '../../test/sim/seed.ts'
-import { decodeEntry, type Entry, encodeEntry, type Genesis, LEDGER_FORMAT } from './entries.ts'
+import { decodeEntry, type Entry, encodeEntry, type Genesis } from './entries.ts'
 import { ledgerKey } from './ledger-keys.ts'
 import { encodeSegment } from './segment.ts'
 import { contradiction, type Witness, type Witnesses, witnessesAfter } from './witness.ts'
-import { decodeWriter, type Writer } from './writer.ts'
+import { decodeWriter, LEDGER_FORMAT, type Writer } from './writer.ts'
 
 type Put = { key: string; revision: number; created: number; value: Uint8Array; entry: Entry }
 /** A change of a ledger: keys with their bytes, null for a removal. */
@@ -23,7 +23,7 @@ function bytes(random: Random, length: number): Uint8Array {
 
 /** As crypto/keyring.ts wraps: a version byte, the id of the root key, the rest. */
 function wrapped(random: Random): Uint8Array {
-  return Uint8Array.from([1, 4, ...Buffer.from('rk-1'), ...bytes(random, 60)])
+  return Uint8Array.from([2, 4, ...Buffer.from('rk-1'), ...bytes(random, 60)])
 }
 
 /** A ledger in memory, with what a witness is compared with. */
@@ -300,4 +300,27 @@ test('each rule: put again, created later, changed for ever, absent', () => {
     contradiction(epoch, { ...at, revision: 9, value: next(active) }, 2) === undefined
   assert.ok(moves(2))
   assert.ok(!moves(1), 'only a rotation puts an epoch again')
+})
+
+test('a wrapped key may become a tombstone, and a tombstone nothing else', () => {
+  const key = ledgerKey.wrappedKey('clinic-a', 1)
+  const openedAt = '2026-01-01T00:00:00.000Z'
+  const writer = { boot: 'ab'.repeat(16), commit: 1 }
+  const about = { owner: 'clinic-a', epoch: 1, openedAt }
+  const [wrappedKey, tombstone] = [
+    { kind: 'key', ...about, wrapped: Uint8Array.of(2, 1, 97) } as const,
+    { kind: 'tombstone', ...about } as const,
+  ].map((entry) => ({ entry, value: encodeEntry(entry, writer) }))
+  const witnessAfter = ({ entry, value }: typeof wrappedKey, revision: number): Witness =>
+    witnessesAfter({}, [{ key, revision, created: 3, value, entry }]).key ?? assert.fail('a witness')
+  const found = (revision: number, { value }: typeof wrappedKey) => ({ revision, created: 3, value })
+  assert.equal(contradiction(witnessAfter(wrappedKey, 3), found(9, tombstone), 5), undefined)
+  assert.equal(contradiction(witnessAfter(tombstone, 9), found(9, tombstone), 9), undefined)
+  for (const later of [wrappedKey, tombstone])
+    assert.match(
+      contradiction(witnessAfter(tombstone, 9), found(12, later), 9) ?? '',
+      /epoch key of revision 9/,
+    )
+  const other = encodeEntry({ kind: 'tombstone', ...about, openedAt: '2026-01-02T00:00:00.000Z' }, writer)
+  assert.ok(contradiction(witnessAfter(wrappedKey, 3), found(9, { ...tombstone, value: other }), 5))
 })

@@ -29,7 +29,7 @@ export type Witness = {
   readonly crc: number
   /**
    * What no later put of the key changes: a SHA-256 in hex; of an epoch its number; '' where the key is never
-   * put again.
+   * put again, as after a tombstone.
    */
   readonly immutable: string
 }
@@ -113,7 +113,7 @@ function isLater(
 
 function witnessOf({ key, revision, created, value, entry }: WitnessedPut): Witness {
   assert(created >= 1 && created <= revision, 'a key is created by its first put')
-  const immutable = immutablePart(entry, value)
+  const immutable = entry.kind === 'tombstone' ? '' : immutablePart(entry, value)
   return { key, revision, created, crc: crc32(value), immutable }
 }
 

@@ -1,9 +1,12 @@
-// The header of every entry: version u8 · boot (16 bytes) · number of the commit u64, big-endian. By the
+// The header of every entry: format u8 · boot (16 bytes) · number of the commit u64, big-endian. By the
 // writer a node knows its own write again after an unknown outcome.
 import { assert } from '../assert.ts'
 import { FatalError } from '../errors.ts'
 
-const ENTRY_VERSION = 1
+/** The format of a ledger, of its backups, and of every entry. No other format is read. */
+export const LEDGER_FORMAT = 2
+/** A higher first byte is not of an entry: text begins above. */
+const LAST_FORMAT = 31
 export const WRITER_BYTES = 25
 
 /** A run of a node (32 hex digits), and the number of its commit. */
@@ -14,12 +17,25 @@ export class CorruptEntry extends FatalError {
   override readonly name = 'CorruptEntry'
 }
 
+/** A ledger, or a copy of a ledger, has a format that this version does not read. Nothing was changed. */
+export class OtherFormat extends FatalError {
+  override readonly name = 'OtherFormat'
+
+  /** `what` has the format: a ledger, a backup. */
+  constructor(what: string, format: number) {
+    const version = format < LEDGER_FORMAT ? 'an earlier' : 'a later'
+    const todo = `go on with the version that wrote ${what}, or begin an empty vault with this version`
+    const reads = `this version reads format ${LEDGER_FORMAT} only`
+    super(`${what} has format ${format}, written by ${version} version; ${reads}: ${todo}`)
+  }
+}
+
 /** A new entry: the header, then `rest` zero bytes for the content. */
 export function encodeWriter(writer: Writer, rest: number): Uint8Array {
   const bytes = new Uint8Array(WRITER_BYTES + rest)
   assert(/^[0-9a-f]{32}$/.test(writer.boot), 'a boot is 16 bytes in hex')
   assert(Number.isSafeInteger(writer.commit) && writer.commit >= 0, 'commits of a boot are numbered')
-  bytes[0] = ENTRY_VERSION
+  bytes[0] = LEDGER_FORMAT
   bytes.set(Buffer.from(writer.boot, 'hex'), 1)
   const view = new DataView(bytes.buffer)
   view.setUint32(17, Math.floor(writer.commit / 2 ** 32))
@@ -27,14 +43,16 @@ export function encodeWriter(writer: Writer, rest: number): Uint8Array {
   return bytes
 }
 
-/** Throws CorruptEntry where an entry does not begin with the header. */
+/** Throws CorruptEntry where an entry does not begin with a header, OtherFormat. */
 export function checkHeader(bytes: Uint8Array): void {
   if (bytes.length < WRITER_BYTES) throw new CorruptEntry('an entry is shorter than its header')
-  if (bytes[0] !== ENTRY_VERSION)
-    throw new CorruptEntry(`an entry has version ${bytes[0]}, this node knows ${ENTRY_VERSION}`)
+  const [format] = bytes
+  if (format < 1 || format > LAST_FORMAT)
+    throw new CorruptEntry(`an entry has version ${format}, this node knows ${LEDGER_FORMAT}`)
+  if (format !== LEDGER_FORMAT) throw new OtherFormat('the ledger', format)
 }
 
-/** Throws CorruptEntry. */
+/** Throws CorruptEntry, OtherFormat. */
 export function decodeWriter(bytes: Uint8Array): Writer {
   checkHeader(bytes)
   const header = Buffer.from(bytes.buffer, bytes.byteOffset, WRITER_BYTES)

@@ -93,13 +93,12 @@ test('the same request again: the first success again, and no other effect', asy
   }
 })
 
-test('the request’s other details may differ: API key, encoding, request id, media type’s spelling', async () => {
+test('the request’s other details may differ: encoding, request id, media type’s spelling', async () => {
   for (const [what, request] of Object.entries(await effects('details'))) {
     const key = `details ${what}`
     const first = await send(request, key, { headers: { 'x-request-id': 'first' } })
     const bytes = Buffer.from(typeof request.body === 'string' ? request.body : JSON.stringify(request.body))
     const zipped = { ...request.headers, 'content-encoding': 'gzip' }
-    await replays(first, send(request, key, { headers: { ...request.headers, ...bearer(SECOND_KEY) } }), what)
     await replays(first, send(request, key, { body: gzipSync(bytes), headers: zipped }), what)
     await replays(first, send(request, key, { body: gzipSync(bytes, { level: 0 }), headers: zipped }), what)
     const type = { ...request.headers, 'content-type': 'Application/JSON; charset="utf-8"' }
@@ -118,6 +117,31 @@ test('the request’s other details may differ: API key, encoding, request id, m
   // Whoever sends it again has written nothing.
   assert.equal((await historyOf(vault, 'details/upd'))[1].request_id, 'first')
   assert.equal((await historyOf(vault, 'details/upd'))[1].key_id, 'k1')
+})
+
+test('an Idempotency-Key is of one API key: another key of the owner neither replays nor is refused for it', async () => {
+  for (const [what, request] of Object.entries(await effects('per-key'))) {
+    const key = `per key ${what}`
+    const second = { headers: { ...request.headers, ...bearer(SECOND_KEY) } }
+    const first = await send(request, key)
+    const other = await send(request, key, second)
+    assert.equal(other.headers['idempotency-replayed'], undefined, what)
+    const expected: Record<string, number> = {
+      one: 409,
+      many: 409,
+      none: 201,
+      update: 200,
+      conditional: 412,
+      star: 200,
+    }
+    assert.equal(other.status, expected[what], what)
+    await replays(first, send(request, key), what)
+    if (other.status < 300) await replays(other, send(request, key, second), what)
+  }
+  const third = { method: 'POST', path: '/secrets', body: { name: 'per-key/third', value: 'x' } }
+  const created = await send(third, 'per key one', { headers: bearer(SECOND_KEY) })
+  assert.equal(created.status, 201, created.text)
+  await refused(send(third, 'per key one'), 422, 'idempotency-key-reused')
 })
 
 test('quotes around the key are not part of it', async () => {

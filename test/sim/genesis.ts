@@ -2,8 +2,9 @@
 import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
-import { encodeEntry, LEDGER_FORMAT } from '../../src/state/entries.ts'
+import { encodeEntry } from '../../src/state/entries.ts'
 import { ledgerKey } from '../../src/state/ledger-keys.ts'
+import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 
 export const IDENTITY = 'e'.repeat(32)
 

@@ -234,10 +234,10 @@ export const anyVersion = (): boolean => true
 /** Works under an Idempotency-Key, as the HTTP side does. */
 export async function once(
   { receipts }: SimNode,
-  { owner, key, asked }: { owner: string; key: string; asked: AskedRequest },
+  { owner, keyId = 'k1', key, asked }: { owner: string; keyId?: string; key: string; asked: AskedRequest },
   work: (claim: Claim) => Promise<WriteResult>,
 ): Promise<WriteResult> {
-  const begun = receipts.begin(owner, key, asked)
+  const begun = receipts.begin({ owner, keyId, idempotencyKey: key }, asked)
   if (begun.kind === 'answered') return begun.written
   try {
     return await work(begun.claim)

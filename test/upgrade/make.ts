@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { LEDGER_FORMAT } from '../../src/state/entries.ts'
+import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 import { Folder, fine, init, NodeProcess, until } from '../cli/cli.ts'
 import { CLUSTER_PORT, type Expected, type FixtureValue, fixtureFile, type Kept } from './fixture.ts'
 
