@@ -18,6 +18,8 @@ import { Tables } from './tables.ts'
 const PAGES_A_TURN = 5000
 /** Records read in a turn of the event loop. */
 const RECORDS_A_TURN = 500
+/** Tables whose part of the digest is computed in a turn of the event loop. */
+const TABLES_A_TURN = 5000
 /** Mappings inserted in a turn of the event loop: where tables grow, an insert costs 2 µs and more. */
 const MAPPINGS_A_TURN = 8000
 
@@ -76,6 +78,7 @@ export class Applier {
     const before = tables.mappings
     await loadPages(store, state, tables, loaded?.covered ?? 0)
     checkpointer.added(tables.mappings - before)
+    while (state.settleDigest(TABLES_A_TURN)) await nextTurn()
     return new Applier(store, state, tables, checkpointer)
   }
 

@@ -13,6 +13,9 @@ import { ledgerMismatch, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
+/** Receipts looked at in a turn of the event loop, and removed in a step. */
+const RECEIPTS_A_TURN = 20_000
+const RECEIPTS_A_STEP = 2000
 
 type FollowEvents = {
   lost(reason: string): void
@@ -231,9 +234,32 @@ export class Follower {
       await nextTurn()
     }
     assert(revision >= applied, 'a snapshot is not older than the cursor')
-    this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'whole' })
+    this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'part' })
+    await this.#removeUnseen(revision)
+    this.#queue.push({ revision, decoded: [], removed: [], snapshot: 'whole' })
     this.#read = revision
     await this.#queue.room()
+  }
+
+  /** Removes the receipts that the snapshot has not brought, in turns, since receipts may be many. */
+  async #removeUnseen(revision: number): Promise<void> {
+    await this.#queue.idle()
+    const { state } = this.#applier
+    if (this.#stopped || state.hasSeenAll(revision)) return
+    let gone: { readonly owner: string; readonly id: string }[] = []
+    const push = async (): Promise<void> => {
+      this.#queue.push({ revision, decoded: [], removed: [], gone, snapshot: 'part' })
+      gone = []
+      await this.#queue.idle()
+    }
+    let looked = 0
+    for (const receipt of state.unseenReceipts(revision)) {
+      if (receipt) gone.push(receipt)
+      if (gone.length === RECEIPTS_A_STEP) await push()
+      if (++looked % RECEIPTS_A_TURN === 0) await nextTurn()
+      if (this.#stopped) return
+    }
+    if (gone.length > 0) await push()
   }
 
   // ---- applying

@@ -74,17 +74,25 @@ export class Digest {
 
   /** A single SHA-256 in hex: the sums themselves would show an owner the tokens of another owner. */
   value(): string {
-    for (const id of this.#changed) {
-      const mappings = this.#mappings.get(id)
-      assert(mappings, 'a dropped table has not changed')
-      mappings.accounted = hash('sha256', mappingText(mappings), 'buffer')
-      addWide(this.#sum, mappings.accounted, 1)
-    }
-    this.#changed.clear()
+    this.settle(this.#changed.size)
     return createHash('sha256')
       .update('coffer/2/digest\0')
       .update(Buffer.from(this.#sum.buffer))
       .digest('hex')
+  }
+
+  /** Hashes up to `count` tables that have changed. Returns false where none is left. */
+  settle(count: number): boolean {
+    let left = count
+    for (const id of this.#changed) {
+      if (left-- === 0) return true
+      const mappings = this.#mappings.get(id)
+      assert(mappings, 'a dropped table has not changed')
+      mappings.accounted = hash('sha256', mappingText(mappings), 'buffer')
+      addWide(this.#sum, mappings.accounted, 1)
+      this.#changed.delete(id)
+    }
+    return false
   }
 }
 

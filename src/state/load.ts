@@ -15,11 +15,14 @@ import {
   type StoredEntry,
   type StoredTable,
 } from './stored.ts'
+import type { SecretVersion } from './version.ts'
 
 /** Everything but the pages, which belong to the token tables. */
 export class Loader {
   readonly state = new State()
   readonly #tables: TokenTables
+  /** Versions read, and versions up to the latest of each secret: equal where no version is missing. */
+  readonly #versions = { read: 0, wanted: 0 }
   readonly #counts = { entries: 0, records: 0, tables: 0, ranges: 0, owners: 0 }
 
   /** Throws DamagedReplica for another format. */
@@ -65,11 +68,18 @@ export class Loader {
       const { receipts } = this.state.owner(entry.owner)
       const id = receiptId(entry.hash)
       if (receipts.get(id) !== undefined) throw new DamagedReplica(`two records hold ${stored.key}`)
-      receipts.set(id, number)
+      this.state.apply({ kind: 'receipt', owner: entry.owner, id, record: number }, this.#tables)
     } else if (entry?.kind === 'version') {
       if (this.state.versionOf(entry)) throw new DamagedReplica(`two records hold ${stored.key}`)
+      const before = this.#latest(entry)
       this.state.applyEntry({ ...stored, entry, created: 0 }, number)
+      this.#versions.read++
+      this.#versions.wanted += this.#latest(entry) - before
     } else throw new DamagedReplica(`${stored.key} is stored in the wrong place`)
+  }
+
+  #latest({ owner, name }: SecretVersion): number {
+    return this.state.owners.get(owner)?.secrets.get(name)?.length ?? 0
   }
 
   /** The state, once everything was read. Throws DamagedReplica where numbers do not match. */
@@ -79,11 +89,8 @@ export class Loader {
       const [wanted, found] = [stored[kind], this.#counts[kind]]
       if (wanted !== found) throw new DamagedReplica(`the replica has ${found} ${kind} instead of ${wanted}`)
     }
-    for (const { secrets } of this.state.owners.values()) {
-      for (const versions of secrets.values())
-        if (versions.includes(undefined as never))
-          throw new DamagedReplica('a version of a secret is missing')
-    }
+    const { read, wanted: versions } = this.#versions
+    if (read !== versions) throw new DamagedReplica('a version of a secret is missing')
     assert(this.state.applied === this.state.meta.cursor, 'a loaded state is as of the cursor')
     return this.state
   }

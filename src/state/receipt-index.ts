@@ -18,6 +18,10 @@ export class ReceiptIndex {
     this.#numbers.delete(id)
   }
 
+  get size(): number {
+    return this.#numbers.size
+  }
+
   /** Ids and record numbers. Receipts may be added or deleted during the iteration. */
   entries(): Iterable<[string, number]> {
     return this.#numbers.entries()

@@ -72,7 +72,8 @@ export class State {
   /** Bytes of each `epoch/` and `key/` entry, by key. */
   readonly sizes = new Map<string, number>()
   /** Records of the receipts that the snapshot at the revision has brought, as bits. */
-  #seen = { revision: 0, bits: new Uint8Array(0) }
+  #seen = { revision: 0, count: 0, bits: new Uint8Array(0) }
+  #receipts = 0
   readonly #nodeRevisions = new Map<string, number>()
   /** Numbers of the tables for which a tombstone stands. */
   readonly #dropped = new Set<number>()
@@ -111,6 +112,11 @@ export class State {
     return this.#digest.value()
   }
 
+  /** Prepares the digest of up to `count` tables that have changed. Returns false where none is left. */
+  settleDigest(count: number): boolean {
+    return this.#digest.settle(count)
+  }
+
   // ---- effects
 
   apply(effect: Effect, tables: TokenTables): void {
@@ -131,8 +137,10 @@ export class State {
         return
       case 'receipt': {
         const { receipts } = this.owner(effect.owner)
+        const before = receipts.size
         if (effect.record === undefined) receipts.delete(effect.id)
         else receipts.set(effect.id, effect.record)
+        this.#receipts += receipts.size - before
         return
       }
       case 'seen':
@@ -186,14 +194,29 @@ export class State {
   }
 
   #see(revision: number, record: number): void {
-    if (this.#seen.revision !== revision) this.#seen = { revision, bits: new Uint8Array(1024) }
+    if (this.#seen.revision !== revision) this.#seen = { revision, count: 0, bits: new Uint8Array(1024) }
     const byte = record >>> 3
     if (byte >= this.#seen.bits.length) {
       const bits = new Uint8Array(byte * 2)
       bits.set(this.#seen.bits)
-      this.#seen = { revision, bits }
+      this.#seen.bits = bits
     }
+    if (!this.hasSeen(revision, record)) this.#seen.count++
     this.#seen.bits[byte] |= 1 << (record & 7)
+  }
+
+  /** Whether the snapshot at the revision has brought all receipts. */
+  hasSeenAll(revision: number): boolean {
+    const seen = this.#seen.revision === revision ? this.#seen.count : 0
+    return seen === this.#receipts
+  }
+
+  /** Receipts that the snapshot at the revision has not brought. Receipts may be removed meanwhile. */
+  *unseenReceipts(revision: number): Iterable<{ readonly owner: string; readonly id: string } | undefined> {
+    for (const [owner, { receipts }] of this.owners) {
+      for (const [id, number] of receipts.entries())
+        yield this.hasSeen(revision, number) ? undefined : { owner, id }
+    }
   }
 
   /** Whether the snapshot at the revision has brought the record. */

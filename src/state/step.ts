@@ -19,16 +19,20 @@ import { type Witnesses, witnessesAfter } from './witness.ts'
 /** Page numbers are stored as u32. */
 const LAST_PAGE = 0xffff_ffff
 
+/** A receipt by the part of its hash that the index has. */
+type ReceiptPlace = { readonly owner: string; readonly id: string }
+
 /**
  * The entries of a revision, or of a snapshot at a revision. The parts of a snapshot leave the cursor where
  * the cursor is, until the last part, which is `whole`. All receipts of a snapshot are in its parts: receipts
- * that are not are gone.
+ * that are not are gone, and may be named before in `gone`.
  */
 export type DecodedRevision = {
   readonly revision: number
   readonly decoded: readonly Decoded[]
   readonly removed: readonly RemovedReceipt[]
   readonly snapshot?: 'part' | 'whole'
+  readonly gone?: readonly ReceiptPlace[]
 }
 
 type StepInput = {
@@ -89,6 +93,10 @@ class Work {
       assert(revision.revision === this.#cursor + 1, 'revisions are dense: each is the cursor + 1')
     assert(revision.revision >= this.#cursor, 'the cursor never goes back')
     for (const receipt of revision.removed) this.#removeReceipt(receipt)
+    for (const { owner, id } of revision.gone ?? []) {
+      const number = this.#state.owners.get(owner)?.receipts.get(id)
+      if (number !== undefined) this.#dropReceipt(owner, id, number)
+    }
     const applied = revision.decoded.filter((put) =>
       this.#put(put, snapshot === undefined ? undefined : revision.revision),
     )
@@ -228,6 +236,7 @@ class Work {
 
   /** Receipts that a snapshot has not brought are gone. */
   #removeUnseen(revision: number): void {
+    if (this.#effects.length === 0 && this.#state.hasSeenAll(revision)) return
     const put = new Set([...this.#own.values()].map((each) => each?.number))
     for (const effect of this.#effects) if (effect.kind === 'seen') put.add(effect.record)
     for (const [owner, { receipts }] of this.#state.owners) {
