@@ -9,8 +9,8 @@ const QUEUE_BYTES = 8 * 1024 * 1024
  * transactions.
  */
 export const STEP_BYTES = 2 * 1024 * 1024
-/** What an entry costs beside its bytes. */
-const ENTRY_BYTES = 512
+/** What an entry costs beside its bytes: reading and applying a small one takes as long as some kilobytes. */
+const ENTRY_BYTES = 1536
 /**
  * Queued revisions smaller than this together wait up to GATHER_MS for more, unless a caller waits for a
  * revision.
