@@ -130,9 +130,8 @@ function rowsOf(starts: readonly Start[]): Row[] {
 function proportions(starts: readonly Start[]): Row[] {
   const [smallest] = starts
   const [before, last] = starts.slice(-2)
-  const slope = (of: 'ready' | 'heap', from: Start): number =>
-    (last[of] - from[of]) / (last.segments - from.segments)
-  const more = CALCULATED - last.segments
+  const calculated = (of: 'ready' | 'heap' | 'rss', from: Start): number =>
+    last[of] + ((CALCULATED - last.segments) * (last[of] - from[of])) / (last.segments - from.segments)
   const what = `${format(CALCULATED)} segments, by calculation`
   return [
     {
@@ -141,16 +140,8 @@ function proportions(starts: readonly Start[]): Row[] {
       unit: 'x',
       aim: { most: 1.2 },
     },
-    {
-      what: `${what}: ready`,
-      value: last.ready + more * slope('ready', before),
-      unit: 's',
-      aim: { most: 3600 },
-    },
-    {
-      what: `${what}: heap`,
-      value: (last.heap + more * Math.max(0, slope('heap', smallest))) / MIB,
-      unit: 'MiB',
-    },
+    { what: `${what}: ready`, value: calculated('ready', before), unit: 's', aim: { most: 3600 } },
+    { what: `${what}: heap`, value: calculated('heap', smallest) / MIB, unit: 'MiB' },
+    { what: `${what}: memory (RSS)`, value: calculated('rss', before) / MIB, unit: 'MiB' },
   ]
 }
