@@ -69,8 +69,8 @@ export class EtcdLedger implements Ledger {
   #termEnd = new AbortController()
   /** The highest revision in any answer. */
   #seen = 0
-  /** The revision of the last snapshot. */
-  #snapshotAt = Number.POSITIVE_INFINITY
+  /** The revision of a snapshot that no watch has followed yet. */
+  #snapshotAt: number | undefined
 
   constructor(urls: readonly string[], tls?: Tls) {
     this.#members = new EtcdMembers(urls, tls)
@@ -174,8 +174,10 @@ export class EtcdLedger implements Ledger {
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     const endpoint = await this.#members.choose()
     const behind = this.#seen - after
-    if (behind > (after < this.#snapshotAt ? WATCH_REVISIONS.most : WATCH_REVISIONS.afterSnapshot))
-      throw new Compacted(`${behind} revisions are too many to watch`)
+    const { most, afterSnapshot } = WATCH_REVISIONS
+    const limit = after === this.#snapshotAt ? afterSnapshot : most
+    this.#snapshotAt = undefined
+    if (behind > limit) throw new Compacted(`${behind} revisions are too many to watch`)
     const stream = endpoint.watch()
     stream.on('error', () => undefined) // the loop below gets the error, too
     const stopped = AbortSignal.any([this.#members.closing, ...(signal ? [signal] : [])])
