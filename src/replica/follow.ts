@@ -9,13 +9,15 @@ import type { DecodedRevision } from '../state/step.ts'
 import { nextTurn, sleep } from '../waiting.ts'
 import type { Applier } from './apply.ts'
 import { entriesCost, RevisionQueue, STEP_BYTES } from './queue.ts'
-import { ledgerMismatch, readGenesis } from './recognition.ts'
+import { ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
 /** Receipts looked at in a turn of the event loop, and removed in a step. */
 const RECEIPTS_A_TURN = 20_000
 const RECEIPTS_A_STEP = 2000
+
+const NOT_REACHED = 'the ledger has not been reached yet'
 
 type FollowEvents = {
   lost(reason: string): void
@@ -40,13 +42,17 @@ export class Follower {
    * Why no reachable part of the ledger is the followed ledger; undefined where the ledger is. Until then
    * nothing is applied or deleted.
    */
-  mismatch: string | undefined = 'the ledger has not been reached yet'
+  mismatch: string | undefined = NOT_REACHED
   readonly #ledger: Ledger
   readonly #applier: Applier
   readonly #events: FollowEvents
   /** Milliseconds. */
   readonly #now: () => number
   readonly #stop = new AbortController()
+  /** Ends the stream of revisions, and another begins. */
+  #stream = new AbortController()
+  /** Keys that were found otherwise than applied here: read again over every new connection. */
+  readonly #doubted = new Set<string>()
   readonly #queue = new RevisionQueue()
   /** Identity of the followed ledger; undefined before the first contact. */
   #identity: string | undefined
@@ -69,12 +75,16 @@ export class Follower {
 
   /** Runs until `stop`. `fatal` is called with a broken invariant. */
   start(fatal: (error: Error) => void): void {
+    this.#checkConnections()
+    this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
+      if (!this.#stopped) fatal(error)
+    })
+  }
+
+  #checkConnections(): void {
     this.#ledger.checkConnections(async (reader) => {
       const mismatch = await this.#mismatchOf(reader)
       if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
-    })
-    this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
-      if (!this.#stopped) fatal(error)
     })
   }
 
@@ -96,11 +106,28 @@ export class Follower {
     return this.#catchUp !== undefined
   }
 
+  /** Why the ledger is another one than the followed ledger, where the ledger has been reached. */
+  get changed(): string | undefined {
+    return this.mismatch === NOT_REACHED ? undefined : this.mismatch
+  }
+
   /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed. */
   async checkLedger(): Promise<void> {
     if (this.mismatch === undefined) return
     await this.recognized
     if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
+  }
+
+  /**
+   * An answer contradicts the entries applied here, at `key`: every connection is checked anew, and the key
+   * with it, before another answer is believed. Returns the error of whoever has got the answer.
+   */
+  contradicted(reason: string, key?: string): LedgerUnavailable {
+    if (key !== undefined) this.#doubted.add(key)
+    this.mismatch = reason
+    this.#checkConnections()
+    this.#stream.abort()
+    return new LedgerUnavailable('ledger-changed', reason)
   }
 
   sawHead(revision: number): void {
@@ -170,15 +197,22 @@ export class Follower {
     const genesis = await readGenesis(reader)
     if (!genesis) return 'the ledger is empty'
     this.#identity ??= genesis.identity
-    const { cursor, witnesses } = this.#applier.state.meta
+    const { state } = this.#applier
+    const { cursor, witnesses } = state.meta
+    for (const key of this.#doubted) {
+      const reason = otherwiseApplied(state, await reader.read(key), cursor)
+      if (reason !== undefined) return reason
+    }
     return ledgerMismatch(reader, genesis, { ledger: this.#identity, cursor, witnesses })
   }
 
   async #readStream(): Promise<void> {
     assert(this.mismatch === undefined, 'only a recognized ledger is followed')
     this.#expectCatchUp(this.#read, this.head)
-    for await (const { revision, puts } of this.#ledger.follow(this.#read, this.#stop.signal)) {
-      if (this.#stopped) return
+    this.#stream = new AbortController()
+    const signal = AbortSignal.any([this.#stop.signal, this.#stream.signal])
+    for await (const { revision, puts } of this.#ledger.follow(this.#read, signal)) {
+      if (signal.aborted) break
       assert(revision === this.#read + 1, 'revisions are dense: each is the cursor + 1')
       this.sawHead(revision)
       const { decoded, removed, foreign } = decodePuts(revision, puts)
@@ -187,7 +221,8 @@ export class Follower {
       this.#queue.push({ revision, decoded, removed })
       await this.#queue.room()
     }
-    if (!this.#stopped) throw new LedgerUnavailable('closed', 'the stream of revisions has ended')
+    if (this.#stopped) return
+    throw new LedgerUnavailable('no-quorum', this.changed ?? 'the stream of revisions has ended')
   }
 
   #expectCatchUp(from: number, to: number): void {

@@ -1,9 +1,10 @@
 // Recognition: whether a ledger is the ledger that the replica has followed. Two empty clusters with the same
 // flags have the same cluster id, so the ledger's own identity counts, its head, and the witnesses.
-import type { Reader } from '../ledger/ledger.ts'
+import type { Found, Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis } from '../state/entries.ts'
-import { ledgerKey } from '../state/ledger-keys.ts'
-import { contradiction, type Witnesses } from '../state/witness.ts'
+import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
+import type { State } from '../state/state.ts'
+import { contradiction, nameOf, type Witnesses } from '../state/witness.ts'
 
 /**
  * Reads the genesis; undefined where the ledger is empty. Throws CorruptEntry, OtherFormat,
@@ -44,6 +45,24 @@ export async function ledgerMismatch(
 }
 
 /** Why a ledger with this head is not the ledger applied up to `applied`. */
-function endsBefore(head: number, applied: number): string {
+export function endsBefore(head: number, applied: number): string {
   return `the ledger ends at revision ${head}, and revision ${applied} has been applied here`
+}
+
+/**
+ * Why a ledger that holds a key as found is not the ledger applied here up to `head` or further; undefined
+ * where the ledger may be the same: the key's last put has been applied, or a put after `head`.
+ */
+export function otherwiseApplied(
+  state: State,
+  { key, revision }: Pick<Found, 'key' | 'revision'>,
+  head: number,
+): string | undefined {
+  const name = parseKey(key)
+  // Segments and boots are guarded by their own writer; a receipt may have been removed since.
+  if (!name || name.kind === 'segment' || name.kind === 'boot' || name.kind === 'receipt') return undefined
+  const applied = state.revisionOf(name)
+  if (applied === revision || Math.max(applied, revision) > head) return undefined
+  if (applied === 0) return `the ledger holds ${nameOf(key)} of revision ${revision}, not applied here`
+  return `the ledger does not hold ${nameOf(key)} of revision ${applied} as it was applied here`
 }

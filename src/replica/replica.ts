@@ -23,6 +23,7 @@ import { SharedBarrier } from './barrier.ts'
 import { Committer, WAIT_MS } from './commit.ts'
 import { Follower } from './follow.ts'
 import { PageReader } from './reader.ts'
+import { endsBefore, otherwiseApplied } from './recognition.ts'
 import type { Store } from './store.ts'
 import type { TokenTable } from './table.ts'
 import { RevisionWaiters } from './waiters.ts'
@@ -88,7 +89,15 @@ export class Replica {
     }
     this.#follower = new Follower(ledger, applier, followEvents, now)
     const waitApplied = this.waitApplied.bind(this)
-    this.#committer = new Committer({ ledger, boot, clock, follower: this.#follower, waitApplied })
+    this.#committer = new Committer({
+      ledger,
+      boot,
+      clock,
+      follower: this.#follower,
+      waitApplied,
+      applied: () => applier.applied,
+      otherwiseApplied: (found, head) => otherwiseApplied(applier.state, found, head),
+    })
   }
 
   /**
@@ -144,7 +153,9 @@ export class Replica {
 
   async #passBarrier(): Promise<void> {
     await this.#inTime(this.#follower.checkLedger())
+    const { applied } = this.#applier
     const head = await this.#inTime(this.#ledger.head())
+    if (head < applied) throw this.#follower.contradicted(endsBefore(head, applied))
     this.#follower.sawHead(head)
     if (this.#applier.applied >= head) return
     this.#follower.hurry(head)
@@ -153,6 +164,15 @@ export class Replica {
 
   #inTime<T>(promise: Promise<T>): Promise<T> {
     return withDeadline(promise, WAIT_MS, () => this.#follower.unavailable())
+  }
+
+  /**
+   * Call before an answer "not found" that passed no barrier: under another ledger nothing is known to be
+   * absent. Throws LedgerUnavailable ledger-changed.
+   */
+  checkAbsence(): void {
+    const { changed } = this.#follower
+    if (changed !== undefined) throw new LedgerUnavailable('ledger-changed', changed)
   }
 
   // ---- committing

@@ -6,6 +6,7 @@ import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { openSecret, sealSecret } from '../crypto/secret.ts'
 import { Problem } from '../errors.ts'
+import { triesOf } from '../replica/commit.ts'
 import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -79,7 +80,7 @@ export class SecretService {
     for (const name of names) (seen.has(name) ? repeated : seen).add(name)
     const exists = (name: string): boolean => this.#heads.of(owner, name) !== undefined
     if (repeated.size > 0 || names.some(exists)) {
-      if (names.length > 1) await this.#replica.barrier()
+      await this.#replica.barrier()
       throw secretsExist(names.filter((name) => repeated.has(name) || exists(name)))
     }
     const validFrom = this.#nextInstant(owner, 0)
@@ -133,7 +134,7 @@ export class SecretService {
   ): Promise<WriteResult> {
     const { owner } = caller
     const { name } = secret
-    for (;;) {
+    for (const again = triesOf(this.#clock); ; again()) {
       const head = await this.#matchingHead(owner, name, matches)
       const version = head.version + 1
       const validFrom = this.#nextInstant(owner, head.validFrom + 1)
@@ -148,7 +149,7 @@ export class SecretService {
       }
       const before = claim?.amongFound(result.found)
       if (before) return before
-      await this.#replica.barrier() // another writer was first: read the latest version again
+      // Another writer was first, and has been applied here: read the latest version again.
     }
   }
 

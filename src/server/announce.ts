@@ -1,26 +1,24 @@
 // The commits of a node at its start and after a reload: the boot entry, the node entry, and epoch 1 of every
 // owner.
-import { DRIVERS } from '../ledger/drivers.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry, type NodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { retry, unlessAborted } from '../waiting.ts'
 import { nodeEntry } from './agreement.ts'
-import { StartError } from './open.ts'
 import type { RunningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 
-const mismatchAdvice =
-  'put that ledger back in its place, or run `coffer replica reset` to follow this ledger'
+const CHANGED_ADVICE =
+  'the replica followed another ledger: put that ledger back, or stop the node and run `coffer replica reset`'
 const RETRY_MS = 500
 /** Owners whose first epoch is opened together. */
 const OWNERS_AT_ONCE = 256
 
 /**
  * Retries `work` until the ledger has accepted its commits; meanwhile known tokens are served, and /ready
- * reports the ledger's error. Throws StartError where a ledger in a file is not the ledger followed by the
- * replica, LedgerUnavailable `closed` when the node stops, and other errors of `work` at once.
+ * reports the ledger's error. Throws LedgerUnavailable `closed` when the node stops, and other errors of
+ * `work` at once.
  */
 export function untilAccepted(node: RunningNode, work: () => Promise<void>): Promise<void> {
   return retry(() => unlessAborted(work(), node.stop.signal), {
@@ -34,11 +32,10 @@ function mayBeAccepted(node: RunningNode, error: unknown): boolean {
   const unavailable = error instanceof LedgerUnavailable
   if (!unavailable && !(error instanceof UnknownOutcome)) return false
   if (unavailable && error.reason === 'closed') return false
-  // A shared ledger may come back by itself. A file comes back only when the operator of the machine puts it
-  // there.
-  if (unavailable && error.reason === 'ledger-changed' && !DRIVERS[node.config.ledger.kind].shared)
-    throw new StartError(`${error.message}: the replica followed another ledger`, { hint: mismatchAdvice })
-  if (node.waitingFor !== '') node.waitingFor = error.message
+  if (node.waitingFor === '' || node.waitingFor === error.message) return true
+  node.waitingFor = error.message
+  if (unavailable && error.reason === 'ledger-changed')
+    node.log.error({ reason: error.message }, CHANGED_ADVICE)
   return true
 }
 
@@ -68,16 +65,16 @@ export function announce(node: RunningNode, services: NodeServices): Promise<voi
 }
 
 /**
- * Retries after a refusal: nodes put no entries of other nodes, so an earlier commit of the node was late.
+ * Nodes put no entries of other nodes: a refusal means that an earlier commit of the node was late, and
+ * another try may help. Throws LedgerUnavailable then.
  */
 async function putNodeEntry(replica: Replica, entry: NodeEntry): Promise<void> {
   const key = ledgerKey.node(entry.node)
-  for (let accepted = false; !accepted; ) {
-    await replica.barrier()
-    const value = encodeEntry(entry, replica.nextWriter())
-    const revision = replica.state.nodeRevision(entry.node)
-    accepted = (await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key)).ok
-  }
+  await replica.barrier()
+  const value = encodeEntry(entry, replica.nextWriter())
+  const revision = replica.state.nodeRevision(entry.node)
+  const { ok } = await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key)
+  if (!ok) throw new LedgerUnavailable('no-quorum', 'an earlier commit of the node entry was late')
 }
 
 /** Opens epoch 1 of all owners without an epoch. */

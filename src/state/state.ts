@@ -6,6 +6,7 @@ import { wrappedBy } from '../crypto/keyring.ts'
 import { Digest, type Inserted } from './digest.ts'
 import type { Effect, TokenTables } from './effects.ts'
 import type { ActiveEpoch, Entry, Genesis, NodeEntry, Tombstone, WrappedEpochKey } from './entries.ts'
+import type { LedgerKey } from './ledger-keys.ts'
 import type { Decoded } from './puts.ts'
 import { ReceiptIndex } from './receipt-index.ts'
 import type { Segment } from './segment.ts'
@@ -103,7 +104,11 @@ export class State {
     return this.#nodeRevisions.get(node) ?? 0
   }
 
-  versionOf({ owner, name, version }: SecretVersion): VersionState | undefined {
+  versionOf({
+    owner,
+    name,
+    version,
+  }: Pick<SecretVersion, 'owner' | 'name' | 'version'>): VersionState | undefined {
     return this.owners.get(owner)?.secrets.get(name)?.[version - 1]
   }
 
@@ -314,7 +319,7 @@ export class State {
   }
 
   /** The revision of the entry under a key, as applied; 0 where there is none, and for receipts. */
-  revisionOf(entry: Exclude<Entry, Segment>): number {
+  revisionOf(entry: Exclude<Entry, Segment> | Exclude<LedgerKey, { kind: 'segment' }>): number {
     switch (entry.kind) {
       case 'genesis':
         return this.genesisRevision

@@ -127,6 +127,14 @@ const steps: { readonly [name: string]: (ledger: History, random: Random) => Ste
     const chosen = random.chance(0.3) ? all : [random.pick(all)]
     return { creates: false, change: chosen.map((put) => rewrapped(put, ledger, random)) }
   },
+  tombstone(ledger, random) {
+    const all = ledger.of('key')
+    if (all.length === 0) return steps.node(ledger, random)
+    const { key, entry } = random.pick(all)
+    const { owner, epoch, openedAt } = entry
+    const value = encodeEntry({ kind: 'tombstone', owner, epoch, openedAt }, ledger.writer())
+    return { creates: false, change: [[key, value]] }
+  },
   node(ledger) {
     const entry = { kind: 'node' as const, node: 'n1', fields: 'f', rootKeys: ['rk-1'], active: 'rk-1' }
     return { creates: false, change: [[ledgerKey.node('n1'), encodeEntry(entry, ledger.writer())]] }
@@ -194,7 +202,7 @@ function rebuilt(ledger: History, random: Random): Witnesses {
   return witnessesAfter(witnessesAfter({}, puts.slice(0, cut)), puts.slice(cut))
 }
 
-function isRewrap({ entry, created, revision }: Put): boolean {
+function isPutAgain({ entry, created, revision }: Put): boolean {
   return created < revision && entry.kind !== 'epoch' && entry.kind !== 'node'
 }
 
@@ -231,7 +239,7 @@ test('a ledger put back and written on is refused by each replica that applied w
     while (back.head < cursor) back.commit(steps.rewrap(back, random).change)
     const applied = done.slice(0, cursor - fork)
     const creates = applied.some((name) => ['segment', 'boot', 'rotation', 'version'].includes(name))
-    const hidden = back.log.slice(cursor).flat().some(isRewrap)
+    const hidden = back.log.slice(cursor).flat().some(isPutAgain)
     const why = back.refusals(followed(lost, cursor, random), cursor)
     if (creates || (applied.includes('rewrap') && !hidden))
       assert.notDeepEqual(why, [], `round ${round}: ${done}, applied up to ${cursor - fork}`)

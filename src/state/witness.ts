@@ -17,7 +17,7 @@ import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import { decodeEntry, type Entry } from './entries.ts'
 import { parseKey } from './ledger-keys.ts'
-import { CorruptEntry, WRITER_BYTES } from './writer.ts'
+import { CorruptEntry, OtherFormat, WRITER_BYTES } from './writer.ts'
 
 /** Plain data, stored as JSON with the replica's cursor. */
 export type Witness = {
@@ -76,7 +76,7 @@ const NAMES: { readonly [kind in Entry['kind']]: string } = {
 }
 
 /** The kind of a key, for messages: neither an owner nor a secret is named. */
-function nameOf(key: string): string {
+export function nameOf(key: string): string {
   const name = parseKey(key)
   assert(name, 'a key that is compared is a key of ours')
   return NAMES[name.kind]
@@ -113,6 +113,7 @@ function isLater(
 
 function witnessOf({ key, revision, created, value, entry }: WitnessedPut): Witness {
   assert(created >= 1 && created <= revision, 'a key is created by its first put')
+  // Nothing follows a tombstone.
   const immutable = entry.kind === 'tombstone' ? '' : immutablePart(entry, value)
   return { key, revision, created, crc: crc32(value), immutable }
 }
@@ -161,7 +162,7 @@ function isContinued({ key, immutable }: Witness, value: Uint8Array): boolean {
     if (entry.kind === 'epoch') return entry.active > Number(immutable)
     return immutablePart(entry, value) === immutable
   } catch (error) {
-    if (error instanceof CorruptEntry) return false
+    if (error instanceof CorruptEntry || error instanceof OtherFormat) return false
     throw error
   }
 }

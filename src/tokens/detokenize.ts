@@ -80,6 +80,7 @@ export class Detokenizer {
     let missing = 0
     for (let i = 0; i < index.length; i++) if (index[i] < 0) missing++
     assert(values.count + missing === tokens.count, 'a token has one value or is missing')
+    if (missing > 0) this.#replica.checkAbsence()
     return { values, index, missing }
   }
 

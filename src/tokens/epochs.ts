@@ -5,6 +5,7 @@ import { EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
+import { triesOf } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -42,7 +43,7 @@ export class Epochs {
    * epoch-conflict, LedgerUnavailable, UnknownOutcome.
    */
   async rotate(owner: string, to: number): Promise<Rotation> {
-    for (;;) {
+    for (const again = triesOf(this.#clock); ; again()) {
       await this.#replica.barrier()
       const state = this.#replica.owner(owner)
       const active = state?.active ?? 0

@@ -5,7 +5,7 @@ import { TYPE, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import { readTokenText } from '../crypto/token.ts'
-import { asReached } from '../replica/commit.ts'
+import { asReached, triesOf } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Detokenizer, type NamedTokens, type ResolvedTokens } from './detokenize.ts'
 import { type EpochList, Epochs, type Rotation } from './epochs.ts'
@@ -32,6 +32,7 @@ export class AlreadyToken extends Error {
 
 export class TokenService {
   readonly #replica: Replica
+  readonly #clock: Clock
   readonly #epochs: Epochs
   readonly #issuer: Issuer
   readonly #detokenizer: Detokenizer
@@ -39,6 +40,7 @@ export class TokenService {
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
+    this.#clock = clock
     this.#epochs = new Epochs(replica, keyring, clock)
     this.#issuer = new Issuer(replica)
     this.#detokenizer = new Detokenizer(replica, this.#epochs, this.#turns)
@@ -57,7 +59,8 @@ export class TokenService {
     if (!allowTokens) await this.#refuseTokens(owner, values)
     /** Whether some mappings may be in the ledger, under an epoch that was closed meanwhile. */
     let reached = false
-    for (let least = 1; ; ) {
+    const again = triesOf(this.#clock)
+    for (let least = 1; ; again()) {
       const { key, revision } = await this.#epochs.active(owner)
       assert(key.epoch >= least, 'the active epoch is never lower than before')
       least = key.epoch
@@ -67,8 +70,9 @@ export class TokenService {
       try {
         const there = await acknowledged.then(() => true, falseIfMoved)
         reached ||= fresh > 0
-        if (!there || !proves) await this.#replica.barrier()
-        if (!there || (!proves && this.#replica.owner(owner)?.revision !== revision)) continue
+        if (!there) continue // the new epoch has been applied here
+        if (!proves) await this.#replica.barrier()
+        if (!proves && this.#replica.owner(owner)?.revision !== revision) continue
       } catch (error) {
         throw reached ? asReached(error) : error
       }

@@ -112,7 +112,13 @@ export class Vault {
     rmSync(this.dir, { recursive: true, force: true })
   }
 
-  call(path: string, body?: unknown, owner = 'a'): Promise<Answer> {
+  /** POST, or GET without a body. */
+  call(
+    path: string,
+    body?: unknown,
+    owner = 'a',
+    method = body === undefined ? 'GET' : 'POST',
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body))
       const sent = request(
@@ -120,7 +126,7 @@ export class Vault {
           host: this.#url.hostname,
           port: this.#url.port,
           path,
-          method: bytes ? 'POST' : 'GET',
+          method,
           agent: this.#agent,
           headers: {
             authorization: `Bearer cof_${owner}`,
