@@ -60,13 +60,18 @@ export function rangeOf(n: number): number {
   return Math.floor(n / RANGE_NUMBERS)
 }
 
+/** Whether the count may be right: the last number is in the range, and no segment counts twice. */
+export function isPossible({ range, last, count }: SegmentRange): boolean {
+  return rangeOf(last) === range && count >= 1 && count <= last - range * RANGE_NUMBERS + 1
+}
+
 /** The range after a segment has been applied that the range did not count before. */
 export function counted(before: SegmentRange | undefined, { boot, n }: SegmentId): SegmentRange {
   const range = rangeOf(n)
   const last = Math.max(before?.last ?? 0, n)
-  const count = (before?.count ?? 0) + 1
-  assert(count <= last - range * RANGE_NUMBERS + 1, 'a segment is counted once')
-  return { boot, range, last, count }
+  const after = { boot, range, last, count: (before?.count ?? 0) + 1 }
+  assert(isPossible(after), 'a segment is counted once')
+  return after
 }
 
 /**

@@ -65,8 +65,10 @@ class Work {
   readonly #dropped = new Set<number>()
   readonly #ranges = new Map<string, SegmentRange>()
   readonly #bytes = new Map<string, number>()
-  /** Numbers and bytes of records put in the step, by key; undefined for a removed record. */
-  readonly #own = new Map<string, { readonly number: number; readonly bytes: number } | undefined>()
+  /** Numbers and bytes of records put in the step, by key. */
+  readonly #own = new Map<string, { readonly number: number; readonly bytes: number }>()
+  /** Numbers of records removed in the step. */
+  readonly #gone = new Set<number>()
   #cursor: number
   #nextPage: number
   #nextRecord: number
@@ -215,19 +217,19 @@ class Work {
   }
 
   #receiptRecord(key: string, owner: string, id: string): number | undefined {
-    if (this.#own.has(key)) return this.#own.get(key)?.number
-    return this.#state.owners.get(owner)?.receipts.get(id)
+    const number = this.#own.get(key)?.number ?? this.#state.owners.get(owner)?.receipts.get(id)
+    return number === undefined || this.#gone.has(number) ? undefined : number
   }
 
   #removeReceipt({ key, owner, hash }: RemovedReceipt): void {
     const id = receiptId(hash)
     const number = this.#receiptRecord(key, owner, id)
-    if (number === undefined) return
-    this.#own.set(key, undefined)
-    this.#dropReceipt(owner, id, number)
+    if (number !== undefined) this.#dropReceipt(owner, id, number)
   }
 
   #dropReceipt(owner: string, id: string, number: number): void {
+    assert(!this.#gone.has(number), 'a record is removed once')
+    this.#gone.add(number)
     this.#records.push({ number, entry: undefined })
     this.#count('records', -1)
     this.#addBytes(owner, -receiptBytes(owner))
@@ -237,11 +239,12 @@ class Work {
   /** Receipts that a snapshot has not brought are gone. */
   #removeUnseen(revision: number): void {
     if (this.#effects.length === 0 && this.#state.hasSeenAll(revision)) return
-    const put = new Set([...this.#own.values()].map((each) => each?.number))
-    for (const effect of this.#effects) if (effect.kind === 'seen') put.add(effect.record)
+    const known = new Set(this.#gone)
+    for (const { number } of this.#own.values()) known.add(number)
+    for (const effect of this.#effects) if (effect.kind === 'seen') known.add(effect.record)
     for (const [owner, { receipts }] of this.#state.owners) {
       for (const [id, number] of receipts.entries())
-        if (!this.#state.hasSeen(revision, number) && !put.has(number)) this.#dropReceipt(owner, id, number)
+        if (!this.#state.hasSeen(revision, number) && !known.has(number)) this.#dropReceipt(owner, id, number)
     }
   }
 
@@ -271,6 +274,8 @@ class Work {
     assert(entry.kind !== 'segment', 'segments are stored as pages')
     const known = this.#state.revisionOf(entry)
     if (revision <= known) return false
+    if (entry.kind === 'key')
+      assert(!this.#state.owners.get(entry.owner)?.tombstones.has(entry.epoch), 'nothing follows a tombstone')
     const before = this.#entries.get(key)
     if (known === 0 && !before) this.#count('entries', 1)
     if (entry.kind === 'epoch' || entry.kind === 'key' || entry.kind === 'tombstone') {
