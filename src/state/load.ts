@@ -2,10 +2,10 @@
 // are those of the records.
 import { assert } from '../assert.ts'
 import type { TokenTables } from './effects.ts'
-import { decodeEntry } from './entries.ts'
+import { decodeEntry, type Entry } from './entries.ts'
 import { receiptId } from './receipt-index.ts'
-import { rangeOf, type SegmentRange } from './segment-ranges.ts'
-import { State } from './state.ts'
+import { isPossible, type SegmentRange } from './segment-ranges.ts'
+import { State, tableName } from './state.ts'
 import {
   DamagedReplica,
   type Meta,
@@ -16,6 +16,7 @@ import {
   type StoredTable,
 } from './stored.ts'
 import type { SecretVersion } from './version.ts'
+import { CorruptEntry } from './writer.ts'
 
 /** Everything but the pages, which belong to the token tables. */
 export class Loader {
@@ -36,14 +37,15 @@ export class Loader {
 
   /** In order of their numbers. */
   table(table: StoredTable): void {
-    if (table.id !== this.#counts.tables++) throw new DamagedReplica(`table ${table.id} is out of order`)
+    const { id, owner, epoch } = table
+    if (id !== this.#counts.tables++) throw new DamagedReplica(`table ${id} is out of order`)
+    if (this.state.tables.has(tableName(owner, epoch))) throw new DamagedReplica(`table ${id} is there twice`)
     this.state.applyTable(table, this.#tables)
   }
 
   range(range: SegmentRange): void {
     this.#counts.ranges++
-    if (rangeOf(range.last) !== range.range)
-      throw new DamagedReplica('a range of segments has a wrong number')
+    if (!isPossible(range)) throw new DamagedReplica('a range of segments has wrong numbers')
     this.state.ranges.set(range)
   }
 
@@ -54,7 +56,7 @@ export class Loader {
 
   entry(stored: StoredEntry): void {
     this.#counts.entries++
-    const entry = decodeEntry(stored.key, stored.value)
+    const entry = this.#decode(stored)
     if (!entry || entry.kind === 'segment' || entry.kind === 'version' || entry.kind === 'receipt')
       throw new DamagedReplica(`${stored.key} is stored in the wrong place`)
     this.state.applyEntry({ ...stored, entry, created: 0 }, 0)
@@ -63,7 +65,7 @@ export class Loader {
   record(number: number, stored: StoredEntry): void {
     this.#counts.records++
     if (number >= this.state.meta.records) throw new DamagedReplica(`record ${number} is not in meta`)
-    const entry = decodeEntry(stored.key, stored.value)
+    const entry = this.#decode(stored)
     if (entry?.kind === 'receipt') {
       const { receipts } = this.state.owner(entry.owner)
       const id = receiptId(entry.hash)
@@ -82,15 +84,35 @@ export class Loader {
     return this.state.owners.get(owner)?.secrets.get(name)?.length ?? 0
   }
 
+  /** Only parts of a snapshot are stored with revisions after the cursor. */
+  #checkRevision({ key, revision }: Pick<StoredEntry, 'key' | 'revision'>): void {
+    const { cursor, partial } = this.state.meta
+    if (revision > Math.max(cursor, partial))
+      throw new DamagedReplica(`${key} is stored, and its revision is not applied`)
+  }
+
+  #decode(stored: StoredEntry): Entry | undefined {
+    this.#checkRevision(stored)
+    const { key, value } = stored
+    try {
+      return decodeEntry(key, value)
+    } catch (error) {
+      if (error instanceof CorruptEntry) throw new DamagedReplica(error.message)
+      throw error
+    }
+  }
+
   /** The state, once everything was read. Throws DamagedReplica where numbers do not match. */
   end(): State {
-    const { stored } = this.state.meta
+    const { stored, witnesses } = this.state.meta
+    for (const witness of Object.values(witnesses)) this.#checkRevision(witness)
     for (const kind of Object.keys(this.#counts) as (keyof StoredCounts)[]) {
       const [wanted, found] = [stored[kind], this.#counts[kind]]
       if (wanted !== found) throw new DamagedReplica(`the replica has ${found} ${kind} instead of ${wanted}`)
     }
     const { read, wanted: versions } = this.#versions
     if (read !== versions) throw new DamagedReplica('a version of a secret is missing')
+    if (this.state.owners.size !== stored.owners) throw new DamagedReplica('an owner has no stored bytes')
     assert(this.state.applied === this.state.meta.cursor, 'a loaded state is as of the cursor')
     return this.state
   }
