@@ -121,9 +121,11 @@ export class Applier {
 
   /**
    * Begins a checkpoint in the background where enough mappings are new. `durable` is called when the next
-   * step can record the checkpoint.
+   * step can record the checkpoint. Until then no other checkpoint begins: the step that records a checkpoint
+   * removes the files of all others.
    */
   beginCheckpointIfDue(durable: () => void, failed: (error: Error) => void): void {
+    if (this.#handed !== undefined) return
     this.#checkpointer.beginIfDue((checkpoint) => {
       this.#handed = checkpoint
       durable()

@@ -41,7 +41,10 @@ type CheckpointerOptions = {
 
 export class Checkpointer {
   readonly #options: CheckpointerOptions
+  /** New mappings since the last checkpoint was begun. */
   #mappings = 0
+  /** Whether the last checkpoint lacks mappings, or failed. */
+  #behind = false
   #writing: Promise<void> | undefined
 
   constructor(options: CheckpointerOptions) {
@@ -51,6 +54,7 @@ export class Checkpointer {
   /** Counts mappings that the last checkpoint does not have. */
   added(mappings: number): void {
     this.#mappings += mappings
+    if (mappings > 0) this.#behind = true
   }
 
   /**
@@ -91,18 +95,22 @@ export class Checkpointer {
    * where no mapping is new since the last checkpoint.
    */
   async write(): Promise<string | undefined> {
-    if (this.#mappings === 0) return undefined
-    this.#mappings = 0
+    if (!this.#behind) return undefined
     const { clock, files, flushed, pages, tables } = this.#options
+    this.#mappings = 0
+    this.#behind = false
     const covered = pages()
     assert(covered > 0, 'mappings are on pages')
-    await flushed()
     const name = randomHex(clock, 8)
-    await writeCheckpoint(
-      files,
-      name,
-      tables.all().map(({ id, tokens }) => ({ id, table: tokens })),
-    )
+    try {
+      await flushed()
+      const numbered = tables.all().map(({ id, tokens }) => ({ id, table: tokens }))
+      await writeCheckpoint(files, name, numbered)
+    } catch (error) {
+      // Due again after as many new mappings, or at the stop: a full disk is not filled by every step.
+      this.#behind = true
+      throw error
+    }
     assert(covered <= pages(), 'page numbers ascend')
     assert(name.length === 16, 'the name of a checkpoint is 8 bytes in hex')
     return `${name} ${covered}`
