@@ -35,7 +35,7 @@ import {
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { ledgerKey } from '../state/ledger-keys.ts'
+import { compareKeys, ledgerKey } from '../state/ledger-keys.ts'
 import { LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
 import { verifyBackup } from './backup.ts'
 import { EntryDigest } from './entry-digest.ts'
@@ -236,7 +236,7 @@ test('a part that is missing, twice or elsewhere is refused, though its checksum
     const chunks: Uint8Array[] = []
     const out = new BackupWriter(async (chunk) => chunks.push(chunk))
     await out.head({ ...written, ...change }, keyring, systemClock)
-    for (const entry of list) await out.entry(entry)
+    for (const entry of list.toSorted((a, b) => compareKeys(a.key, b.key))) await out.entry(entry)
     await out.end({ ...written, ...change })
     return Buffer.concat(chunks)
   }

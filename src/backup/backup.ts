@@ -2,7 +2,7 @@
 // backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
-import { Compacted, type Ledger } from '../ledger/ledger.ts'
+import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { CorruptEntry, LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
@@ -56,6 +56,7 @@ async function write(options: BackupOptions): Promise<WrittenBackup> {
   const genesis = await readGenesis(ledger)
   checkKeyring(keyring, genesis)
   const { identity, format } = genesis
+  ledger.checkConnections((reader) => checkSource(reader, identity))
   const { revision, entries } = await ledger.snapshot(snapshotRanges([]))
   const head = { revision, identity, format, madeAt: new Date(clock.now()).toISOString() }
   const writer = new BackupWriter(sink)
@@ -74,6 +75,24 @@ async function write(options: BackupOptions): Promise<WrittenBackup> {
 /** Node entries describe the nodes of a ledger, and the nodes of a restored ledger write their own. */
 function isNodeEntry(key: string): boolean {
   return parseKey(key)?.kind === 'node'
+}
+
+/** Throws LedgerUnavailable where a connection does not lead to the ledger of the first connection. */
+async function checkSource(reader: Reader, identity: string): Promise<void> {
+  const { value } = await reader.read(ledgerKey.genesis)
+  if (value !== null && identityOf(value) === identity) return
+  throw new LedgerUnavailable('ledger-changed', 'an endpoint leads to another ledger than the others')
+}
+
+/** The identity in a genesis; undefined where the bytes are no genesis of this format. */
+export function identityOf(value: Uint8Array): string | undefined {
+  try {
+    const genesis = decodeEntry(ledgerKey.genesis, value)
+    return genesis?.kind === 'genesis' ? genesis.identity : undefined
+  } catch (error) {
+    if (error instanceof CorruptEntry || error instanceof OtherFormat) return undefined
+    throw error
+  }
 }
 
 async function readGenesis(ledger: Ledger): Promise<Genesis> {
@@ -143,7 +162,7 @@ function addEntry(digest: EntryDigest, { key, value }: BackupEntry): void {
     if (isNodeEntry(key) || !digest.add(key, value))
       throw new DamagedBackup(`the backup has an entry that no backup holds: ${JSON.stringify(key)}`)
   } catch (error) {
-    if (!(error instanceof CorruptEntry)) throw error
+    if (!(error instanceof CorruptEntry || error instanceof OtherFormat)) throw error
     throw new DamagedBackup(`the backup is damaged: ${error.message}`)
   }
 }

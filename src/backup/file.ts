@@ -14,6 +14,7 @@ import { BACKUP_MAC_BYTES, backupMac, newBackupKey, openBackupKey } from '../cry
 import { type Keyring, UnwrapError, wrappedBy } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { COMMIT_BYTES, KEY_BYTES } from '../ledger/ledger.ts'
+import { compareKeys } from '../state/ledger-keys.ts'
 import { LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
 import { isId } from '../wire.ts'
 
@@ -90,6 +91,7 @@ export class BackupWriter {
   readonly #sink: Sink
   #mac: Hmac | undefined
   #frames = 0
+  #lastKey = ''
   #ended = false
   #pending: Uint8Array[] = [MAGIC]
   #pendingBytes = MAGIC.length
@@ -110,6 +112,8 @@ export class BackupWriter {
 
   async entry({ key, value }: BackupEntry): Promise<void> {
     assert(this.#frames > 0, 'the entries of a backup follow its head')
+    assert(follows(key, this.#lastKey), 'the entries of a backup stand in the order of a snapshot')
+    this.#lastKey = key
     const body = Buffer.allocUnsafe(2 + key.length + value.length)
     body.writeUInt16BE(key.length)
     body.write(key, 2, 'latin1')
@@ -154,6 +158,11 @@ export class BackupWriter {
   }
 }
 
+/** `last`: the key before; '' for the first key. */
+function follows(key: string, last: string): boolean {
+  return last === '' || compareKeys(last, key) < 0
+}
+
 function checksum(head: Buffer, body: Buffer, number: number): number {
   return crc32(body, crc32(head.subarray(0, 5), number % 2 ** 32))
 }
@@ -170,15 +179,19 @@ export async function* readBackup(
   const bytes = new ByteReader(source)
   try {
     checkMagic(await bytes.take(MAGIC.length))
-    for (let number = 0; ; number++) {
+    for (let number = 0, last = ''; ; number++) {
       const { kind, body } = await readFrame(bytes, number)
       if ((kind === HEAD) !== (number === 0)) throw misplaced(number)
       if (kind === HEAD) {
         const head = decodeHead(body)
         bytes.authenticate(keyOf(head, keyring))
         yield { kind: 'head', head }
-      } else if (kind === ENTRY) yield { kind: 'entry', entry: decodeEntryBody(body, number) }
-      else {
+      } else if (kind === ENTRY) {
+        const entry = decodeEntryBody(body, number)
+        if (!follows(entry.key, last)) throw misplaced(number)
+        last = entry.key
+        yield { kind: 'entry', entry }
+      } else {
         yield { kind: 'end', end: await readEnd(bytes, body, number) }
         return
       }

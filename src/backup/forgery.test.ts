@@ -21,6 +21,7 @@ import {
   MAGIC_BYTES,
   put,
   restored,
+  sealed,
   verified,
   version,
 } from '../../test/backup/backups.ts'
@@ -30,7 +31,7 @@ import { Keyring, newRootKey, UnknownRootKey } from '../crypto/keyring.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
-import { ledgerKey } from '../state/ledger-keys.ts'
+import { compareKeys, ledgerKey } from '../state/ledger-keys.ts'
 import { decodeWriter } from '../state/writer.ts'
 import { type BackupEntry, BackupError, BackupWriter, DamagedBackup } from './file.ts'
 
@@ -106,7 +107,9 @@ test('without the newest version of a secret, with other times: refused', async 
 test('with an entry more, an older epoch, entries in another order: refused', async () => {
   const { bytes } = await backupOf(await withSecret())
   const [addedKey, added] = epoch('p', 9)
-  const more = withEntries(bytes, (entries) => [...entries, { key: addedKey, value: added }])
+  const more = withEntries(bytes, (entries) =>
+    [...entries, { key: addedKey, value: added }].toSorted((a, b) => compareKeys(a.key, b.key)),
+  )
   await refused(more, bytes, /not the authentication code/)
   const [epochKey, older] = epoch('o', 3)
   const changed = withEntries(bytes, (entries) =>
@@ -114,8 +117,26 @@ test('with an entry more, an older epoch, entries in another order: refused', as
   )
   await refused(changed, bytes, /not the authentication code/)
   const frames = framesOf(bytes)
-  const swapped = [...frames.slice(0, -3), frames.at(-2), frames.at(-3), frames.at(-1)]
-  await refused(swapped as Parts, bytes, /not the authentication code/)
+  const swapped = frames.toSpliced(-3, 2, frames[frames.length - 2], frames[frames.length - 3])
+  await refused(swapped, bytes, /part \d+ is malformed or misplaced/)
+})
+
+test('entries out of order or twice are damage, whoever has written them', async () => {
+  const { bytes } = await backupOf(await withSecret())
+  const frames = framesOf(bytes)
+  assert.deepEqual(sealed(frames), bytes)
+  const last = frames.length - 2
+  for (const [first, second] of [
+    [last, last - 1],
+    [2, 1],
+    [last, 1],
+  ]) {
+    const parts = frames.with(first, frames[second]).with(second, frames[first])
+    const part = Math.min(first, second) + 1
+    await assert.rejects(verified(sealed(parts)), new RegExp(`part ${part} is malformed or misplaced`))
+  }
+  const twice = frames.toSpliced(last, 0, frames[last])
+  await assert.rejects(verified(sealed(twice)), new RegExp(`part ${last + 1} is malformed or misplaced`))
 })
 
 test('an end or a head of another backup, and parts of two backups: refused', async () => {
@@ -220,7 +241,7 @@ test('cut at every boundary of frames, with an end that fits or without, and con
   }
   const last = frames[frames.length - 1]
   await refused([...frames, last], bytes, /not the authentication code/)
-  await refused([...frames.slice(0, -1), frames[1], last], bytes, /not the authentication code/)
+  await refused([...frames.slice(0, -1), frames[1], last], bytes, /malformed or misplaced/)
   await refused([...frames, frames[1]], bytes, /not the authentication code/)
   const whole = Buffer.concat([bytes, bytesOf([last]).subarray(MAGIC_BYTES)])
   await assert.rejects(verified(whole), /bytes follow its end/)

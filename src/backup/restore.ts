@@ -14,13 +14,13 @@ import {
   commitBytes,
   type Ledger,
   LedgerUnavailable,
+  type Reader,
   UnknownOutcome,
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
-import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
+import { compareKeys, ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { retry } from '../waiting.ts'
-import type { VerifiedBackup } from './backup.ts'
-import { EntryDigest } from './entry-digest.ts'
+import { identityOf, type VerifiedBackup } from './backup.ts'
 import { type BackupEntry, BackupError, DamagedBackup, readBackup } from './file.ts'
 
 /** A guard and a put per entry: an etcd with default flags takes 128 operations. */
@@ -48,57 +48,65 @@ type RestoreOptions = {
   readonly keyring: Keyring
   readonly backup: VerifiedBackup
   readonly clock: Clock
-  /** Called with the number of entries put so far. */
-  readonly progress?: (entries: number) => void
+  /** Called with the number of entries put so far, then with the number of entries read back. */
+  readonly progress?: (entries: number, step: 'restoring' | 'comparing') => void
 }
 
-/** Returns the ledger's new identity. Throws BackupError, CorruptEntry, LedgerUnavailable. */
+/** Returns the ledger's new identity. Throws BackupError, LedgerUnavailable. */
 export async function restore(options: RestoreOptions): Promise<string> {
-  const { ledger, backup, clock } = options
-  await refuseUnlessEmpty(options)
-  await putEntries(options)
-  const digest = await retried(clock, () => digestOf(ledger))
-  if (digest.entries !== backup.entries - 1 || digest.digest() !== backup.digest) {
+  const { backup, clock } = options
+  const identity = randomHex(clock, 16)
+  assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
+  // Entries of an interrupted restore of the same backup may be there, and nothing else.
+  const before = await compare(options, () => undefined)
+  if (before.other !== undefined) throw new NotEmpty(before.other)
+  await putEntries(options, identity)
+  const after = await compare(options, (entries) => options.progress?.(entries, 'comparing'))
+  if (after.other !== undefined || after.equal !== backup.entries - 1) {
+    const what = after.other ?? 'entries are gone'
     throw new BackupError(
-      'the ledger does not match the backup: another program has written to it',
+      `the ledger does not match the backup (${what}): another program has written to it`,
       'empty the ledger, and restore again',
     )
   }
-  const identity = randomHex(clock, 16)
-  assert(identity !== backup.genesis.identity, 'an identity of a ledger is never reused')
   const writer = { boot: randomHex(clock, 16), commit: 0 }
   const value = encodeEntry({ ...backup.genesis, identity }, writer)
   await putAbsent(options, [{ key: ledgerKey.genesis, value }])
-  options.progress?.(backup.entries)
+  options.progress?.(backup.entries, 'comparing')
   return identity
 }
 
 /**
- * A ledger counts as empty without keys of Coffer, and also when all of its keys are keys of this backup and
- * the genesis is absent: an earlier restore of the backup was interrupted. Throws NotEmpty.
+ * `equal`: number of Coffer's entries in the ledger that are entries of the backup. `other`: the key of an
+ * entry that is not.
  */
-async function refuseUnlessEmpty(options: RestoreOptions): Promise<void> {
+type Comparison = { readonly equal: number; readonly other: string | undefined }
+
+/**
+ * Compares the entries of the ledger with the entries of the backup. Both come in the same order, so memory
+ * grows with neither. A genesis is never equal.
+ */
+function compare(options: RestoreOptions, progress: (entries: number) => void): Promise<Comparison> {
   const { ledger, clock } = options
-  const genesis = await retried(clock, () => ledger.read(ledgerKey.genesis))
-  if (genesis.value !== null) throw new NotEmpty(ledgerKey.genesis)
-  const unknown = await retried(clock, () => keysOf(ledger))
-  if (unknown.size === 0) return
-  for await (const { key } of entriesOf(options)) unknown.delete(key)
-  for (const key of unknown) throw new NotEmpty(key)
-}
-
-async function keysOf(ledger: Ledger): Promise<Set<string>> {
-  const keys = new Set<string>()
-  for await (const { key } of (await ledger.snapshot(snapshotRanges([]))).entries)
-    if (parseKey(key)) keys.add(key)
-  return keys
-}
-
-async function digestOf(ledger: Ledger): Promise<EntryDigest> {
-  const digest = new EntryDigest()
-  for await (const { key, value } of (await ledger.snapshot(snapshotRanges([]))).entries)
-    digest.add(key, value)
-  return digest
+  return retried(clock, async () => {
+    const inBackup = entriesOf(options)
+    try {
+      const { entries } = await ledger.snapshot(snapshotRanges([]))
+      let wanted: IteratorResult<BackupEntry> | undefined
+      let equal = 0
+      for await (const { key, value } of entries) {
+        if (parseKey(key) === undefined) continue
+        while (!wanted || (!wanted.done && compareKeys(wanted.value.key, key) < 0))
+          wanted = await inBackup.next()
+        const same = !wanted.done && wanted.value.key === key && Buffer.from(value).equals(wanted.value.value)
+        if (!same || key === ledgerKey.genesis) return { equal, other: key }
+        progress(++equal)
+      }
+      return { equal, other: undefined }
+    } finally {
+      await inBackup.return(undefined)
+    }
+  })
 }
 
 /**
@@ -122,21 +130,41 @@ async function* entriesOf({ open, keyring, backup }: RestoreOptions): AsyncGener
   }
 }
 
-/** Puts all entries but the genesis. */
-async function putEntries(options: RestoreOptions): Promise<void> {
+/**
+ * Puts all entries but the genesis. The first batch is put alone: after that, every connection must lead to a
+ * ledger with its entries, since one wrong endpoint among the right ones would get entries of its own.
+ */
+async function putEntries(options: RestoreOptions, identity: string): Promise<void> {
+  const { ledger } = options
   const batches = batchesOf(entriesOf(options))
-  let done = 0
+  ledger.checkConnections((reader) => checkTarget(reader, identity))
+  const first = await batches.next()
+  if (first.done) return
+  const witness = await putAbsent(options, first.value)
+  let done = first.value.length
+  ledger.checkConnections((reader) => checkTarget(reader, identity, witness))
   // The putters share one generator: a putter that fails ends the generator, and with it the other putters.
   const putters = Array.from({ length: COMMITS_IN_FLIGHT }, async () => {
     for await (const batch of batches) {
       await putAbsent(options, batch)
       done += batch.length
-      options.progress?.(done)
+      options.progress?.(done, 'restoring')
     }
   })
   for (const result of await Promise.allSettled(putters)) {
     if (result.status === 'rejected') throw result.reason
   }
+}
+
+/** An entry of the backup in the ledger, at its revision. */
+type Witness = { readonly key: string; readonly revision: number }
+
+/** Throws LedgerUnavailable where a connection does not lead to the ledger that the restore fills. */
+async function checkTarget(reader: Reader, identity: string, witness?: Witness): Promise<void> {
+  const { value } = await reader.read(ledgerKey.genesis)
+  const found = witness && (await reader.read(witness.key))
+  if (found?.revision === witness?.revision && (value === null || identityOf(value) === identity)) return
+  throw new LedgerUnavailable('ledger-changed', 'an endpoint leads to another ledger than the others')
 }
 
 /** The entries but the genesis, in batches of at most a commit. */
@@ -167,22 +195,29 @@ function commitOf(entries: readonly BackupEntry[]): Commit {
 }
 
 /** Puts the entries whose keys are absent. Throws NotEmpty where a key holds other bytes. */
-async function putAbsent({ ledger, clock }: RestoreOptions, entries: readonly BackupEntry[]): Promise<void> {
+async function putAbsent(
+  { ledger, clock }: RestoreOptions,
+  entries: readonly BackupEntry[],
+): Promise<Witness> {
   let left = entries
+  let witness: Witness | undefined
   while (left.length > 0) {
     const commit = commitOf(left)
     const result = await retried(clock, (): Promise<CommitResult> => ledger.commit(commit))
-    if (result.ok) return
-    const found = new Map(result.found.map(({ key, value }) => [key, value]))
+    if (result.ok) return { key: left[0].key, revision: result.revision }
+    const found = new Map(result.found.map((each) => [each.key, each]))
     const absent: BackupEntry[] = []
     for (const entry of left) {
-      const value = found.get(entry.key) ?? null
+      const { value = null, revision = 0 } = found.get(entry.key) ?? {}
       if (value === null) absent.push(entry)
       else if (!Buffer.from(entry.value).equals(value)) throw new NotEmpty(entry.key)
+      else witness = { key: entry.key, revision }
     }
     assert(absent.length < left.length, 'a refused commit has found a guarded key')
     left = absent
   }
+  assert(witness, 'an entry is put or found')
+  return witness
 }
 
 /**
@@ -199,7 +234,9 @@ async function retried<T>(clock: Clock, work: () => Promise<T>): Promise<T> {
     })
   } catch (error) {
     if (!isTransient(error)) throw error
-    throw new BackupError(error.message, 'run the same restore again to continue')
+    const elsewhere = error instanceof LedgerUnavailable && error.reason === 'ledger-changed'
+    const again = 'run the same restore again to continue'
+    throw new BackupError(error.message, elsewhere ? `correct the endpoints, and ${again}` : again)
   }
 }
 

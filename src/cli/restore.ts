@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import type { VerifiedBackup } from '../backup/backup.ts'
 import { systemClock } from '../clock.ts'
 import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
-import { OperatorError, UsageError } from '../errors.ts'
+import { FatalError, OperatorError, UsageError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { type Config, readConfig } from '../node/config.ts'
@@ -133,6 +133,7 @@ async function verify(file: string, nodes: readonly Config[]): Promise<Verified>
       })
     if (error instanceof BackupError)
       throw new OperatorError(`${file}: ${error.message}`, { hint: error.hint })
+    if (error instanceof FatalError) throw new OperatorError(`${file}: ${error.message}`)
     throw error
   } finally {
     progress.end()
@@ -160,7 +161,7 @@ async function restoreInto(nodes: readonly Config[], verified: Verified): Promis
         ...verified,
         ledger,
         clock: systemClock,
-        progress: (done) => progress.show(done),
+        progress: (done, label) => progress.show(done, label),
       })
     } finally {
       await ledger.close()

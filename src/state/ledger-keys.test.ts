@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ledgerKey, parseKey, snapshotRanges } from './ledger-keys.ts'
+import { compareKeys, ledgerKey, parseKey, snapshotRanges } from './ledger-keys.ts'
 
 const HASH = '0123456789abcdef'.repeat(4)
 const LONGEST = 'n'.repeat(256)
@@ -116,4 +116,23 @@ test('the ranges of a snapshot hold every key in one range, foreign keys after a
   assert.ok(ranges.every(({ known: parts }, i) => i === 7 || parts === undefined))
   for (const foreign of ['a', 'genesis/', 'genesi', 'boot', 'boot00', 'kez', 'version1', 'seg', '~'])
     assert.ok(rangeOf(foreign) > 7, foreign)
+})
+
+test('keys compare as a snapshot gives them', () => {
+  const boot = '0'.repeat(32)
+  const keys = [
+    ...['genesis', ledgerKey.boot(boot), ledgerKey.boot('1'.repeat(32)), ledgerKey.node('n1')],
+    ...[ledgerKey.wrappedKey('a', 1), ledgerKey.wrappedKey('a', 10), ledgerKey.wrappedKey('b', 2)],
+    ...[ledgerKey.epoch('a'), ledgerKey.epoch('b'), ledgerKey.receipt('a', HASH)],
+    ...[ledgerKey.version('a', 'a/1', 1), ledgerKey.version('a', 'a', 1), ledgerKey.version('b', 'a', 1)],
+    ...[ledgerKey.segment(boot, 1), ledgerKey.segment(boot, 2), ledgerKey.segment('1'.repeat(32), 1)],
+    ...['a', 'boot', 'genesis/', 'key0', 'z'],
+  ]
+  const within = (key: string): number =>
+    snapshotRanges([]).findIndex(({ from, to }) => key >= from && (to === '' || key < to))
+  for (const [i, a] of keys.entries()) {
+    assert.ok(within(a) >= within(keys[Math.max(0, i - 1)]))
+    for (const [j, b] of keys.entries())
+      assert.equal(Math.sign(compareKeys(a, b)), Math.sign(i - j), `${a} ${b}`)
+  }
 })

@@ -127,3 +127,15 @@ export function snapshotRanges(known: readonly Known[]): KeyRange[] {
   foreign.push({ from, to: '', largest: LARGEST_FOREIGN })
   return [...own, ...foreign]
 }
+
+/** The order of entries in a snapshot of `snapshotRanges`, and in a backup. Negative: `a` stands before `b`. */
+export function compareKeys(a: string, b: string): number {
+  if (a === b) return 0
+  return rangeOf(a) - rangeOf(b) || (a < b ? -1 : 1)
+}
+
+/** Index in RANGES; foreign keys come last. */
+function rangeOf(key: string): number {
+  const index = RANGES.findIndex(([, from, to]) => key >= from && key < to)
+  return index === -1 ? RANGES.length : index
+}

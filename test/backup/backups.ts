@@ -6,6 +6,7 @@ import { EntryDigest } from '../../src/backup/entry-digest.ts'
 import type { BackupEntry } from '../../src/backup/file.ts'
 import { restore } from '../../src/backup/restore.ts'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { backupMac, openBackupKey } from '../../src/crypto/backup-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
@@ -152,6 +153,15 @@ export function bytesOf(frames: readonly Pick<Frame, 'kind' | 'body'>[]): Buffer
     return [head, body]
   })
   return Buffer.concat([Buffer.from('coffer backup 2\n'), ...parts])
+}
+
+/** The file that a holder of the keyring makes of the frames, under the key in their head. */
+export function sealed(frames: readonly Pick<Frame, 'kind' | 'body'>[]): Buffer {
+  const { revision, identity, format, made_at: madeAt, key } = JSON.parse(frames[0].body.toString('latin1'))
+  const bound = ['2', String(revision), identity, String(format), madeAt]
+  const mac = backupMac(openBackupKey(Buffer.from(key, 'base64'), bound, keyring))
+  const file = bytesOf(frames)
+  return Buffer.concat([file, mac.update(file).digest()])
 }
 
 export function entryOf({ body }: Pick<Frame, 'body'>): BackupEntry {
