@@ -1,5 +1,8 @@
 // The members of an etcd cluster: choosing the member to ask, checking each connection before its answers are
-// believed, and the cluster's health.
+// believed, and the cluster's health. The verdict of a check belongs to the connection: a member of another
+// cluster, or of another ledger, is not used and says nothing about the cluster.
+import { FatalError } from '../errors.ts'
+import { withDeadline } from '../waiting.ts'
 import {
   EtcdEndpoint,
   EtcdError,
@@ -19,6 +22,11 @@ const STATUS_MS = 1000
 const LED_MS = 300
 /** For so long a member that failed is asked after all others. */
 const AVOID_MS = 10_000
+/** For so long a failed check counts for its connection. */
+const VERDICT_MS = 2000
+/** Bounds of `health`. */
+const OPEN_MS = 1500
+const HEAD_MS = 2500
 /** etcd's own default. Releases 3.5 do not report the quota. */
 const DEFAULT_QUOTA = 2 * 1024 ** 3
 
@@ -26,9 +34,14 @@ type Member = {
   readonly endpoint: EtcdEndpoint
   /** The number of the last connection that passed the check; -1: none. */
   checked: number
+  /** A connection that has not passed the check, and until when the verdict counts. */
+  refused: { readonly connection: number; readonly until: number; readonly error: unknown } | undefined
   checking: Promise<void> | undefined
   avoidUntil: number
 }
+
+/** Whether the member's current connection has passed the check. */
+const isRight = ({ checked, endpoint }: Member): boolean => checked === endpoint.connections
 
 export class EtcdMembers {
   readonly #members: readonly Member[]
@@ -40,6 +53,7 @@ export class EtcdMembers {
     this.#members = urls.map((url) => ({
       endpoint: new EtcdEndpoint(url, tls),
       checked: -1,
+      refused: undefined,
       checking: undefined,
       avoidUntil: 0,
     }))
@@ -55,33 +69,39 @@ export class EtcdMembers {
 
   set check(check: (reader: Reader) => Promise<void>) {
     this.#check = check
-    for (const member of this.#members) member.checked = -1
+    for (const member of this.#members) {
+      member.checked = -1
+      member.refused = undefined
+    }
   }
 
   /**
    * The member to ask: the first in the list that has not failed lately, is connected, has a right version,
-   * and holds the followed ledger. Throws LedgerUnavailable.
+   * and passes the check. Throws LedgerUnavailable, or the error of a check, where no member is right.
    */
   async choose(): Promise<EtcdEndpoint> {
-    let failure: LedgerUnavailable | undefined
+    let failure: unknown
     for (const member of this.#byPreference()) {
       if (this.closing.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
       try {
         await this.#open(member)
         return member.endpoint
       } catch (error) {
-        if (!(error instanceof EtcdError) && !(error instanceof LedgerUnavailable)) throw error
+        if (weight(error) === 0 && !(error instanceof EtcdError)) throw error
         this.avoid(member.endpoint)
-        // `ledger-changed` says more than a member out of reach.
-        if (error instanceof LedgerUnavailable && failure?.reason !== 'ledger-changed') failure = error
+        if (weight(error) > weight(failure)) failure = error
       }
     }
     throw failure ?? new LedgerUnavailable('no-quorum', 'no member of the ledger can be reached')
   }
 
   #byPreference(now = performance.now()): Member[] {
-    const from = ({ avoidUntil }: Member): number => (avoidUntil <= now ? 0 : avoidUntil)
-    return [...this.#members].sort((a, b) => from(a) - from(b))
+    // A member that is right is not kept waiting by the check of another; `health` checks all of them.
+    const rank = (member: Member): number => {
+      if (member.avoidUntil > now) return member.avoidUntil
+      return isRight(member) ? -2 : -1
+    }
+    return this.#members.toSorted((a, b) => rank(a) - rank(b))
   }
 
   /** For a while the other members are asked first. */
@@ -91,45 +111,72 @@ export class EtcdMembers {
   }
 
   async #open(member: Member): Promise<void> {
-    await member.endpoint.ready(READY_MS)
-    if (member.checked === member.endpoint.connections) return
-    member.checking ??= this.#checkConnection(member).finally(() => {
-      member.checking = undefined
-    })
-    await member.checking
+    const { endpoint } = member
+    await endpoint.ready(READY_MS)
+    while (!isRight(member)) {
+      const { refused } = member
+      if (refused?.connection === endpoint.connections && performance.now() < refused.until)
+        throw refused.error
+      member.checking ??= this.#checkConnection(member).finally(() => {
+        member.checking = undefined
+      })
+      await member.checking // of an earlier connection, or by an earlier check, perhaps
+    }
   }
 
   async #checkConnection(member: Member): Promise<void> {
     const { endpoint } = member
     const connection = endpoint.connections
-    const { version } = await endpoint.status(CHECK_MS)
-    if (!versionIsRight(version))
-      throw new LedgerUnavailable(
-        'no-quorum',
-        `etcd ${version} can answer stale reads: use ${RIGHT_VERSIONS}`,
-      )
-    await this.#check?.(readerOf(endpoint))
-    member.checked = connection
+    const check = this.#check
+    try {
+      const { version } = await endpoint.status(CHECK_MS)
+      if (!versionIsRight(version))
+        throw new LedgerUnavailable(
+          'no-quorum',
+          `etcd ${version} can answer stale reads: use ${RIGHT_VERSIONS}`,
+        )
+      await check?.(readerOf(endpoint))
+      if (check === this.#check) member.checked = connection
+    } catch (error) {
+      if (weight(error) > 1) member.refused = { connection, until: performance.now() + VERDICT_MS, error }
+      throw error
+    }
   }
 
-  /** Headers of the members that have a leader now. */
+  /** Headers of the right members that have a leader now. */
   async ledHeaders(): Promise<readonly Header[]> {
-    const asked = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.status(LED_MS), LED_MS))
-    const statuses = await Promise.all(asked)
-    return statuses.flatMap((each) => (each && each.leader !== '0' ? [each.header] : []))
+    const statuses = await this.#askRight(({ endpoint }) => endpoint.status(LED_MS))
+    return statuses.flatMap(({ leader, header }) => (leader !== '0' ? [header] : []))
   }
 
-  /** Asks all members at once. `head`: a linearizable read under way. */
+  /** The answers of the members that are right, before and after the call; without those that fail. */
+  async #askRight<T>(call: (member: Member) => Promise<T>): Promise<readonly T[]> {
+    const answers = this.#members.filter(isRight).map(async (member) => {
+      try {
+        const answer = await call(member)
+        return isRight(member) ? [answer] : []
+      } catch (error) {
+        if (error instanceof EtcdError) return []
+        throw error
+      }
+    })
+    return (await Promise.all(answers)).flat()
+  }
+
+  /** Checks the connections, and asks all right members at once. `head`: a linearizable read under way. */
   async health(head: Promise<unknown>): Promise<Health> {
-    const failure = head.then(
+    const late = (): Error => new LedgerUnavailable('no-quorum', 'no member of the ledger answers')
+    const failure = withDeadline(head, HEAD_MS, late).then(
       () => undefined,
       (error: unknown) => error,
     )
-    const asked = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.status(STATUS_MS)))
-    const listed = this.#members.map(({ endpoint }) => ask(endpoint, () => endpoint.members(STATUS_MS)))
-    const statuses = (await Promise.all(asked)).filter((each) => each !== undefined)
-    const entries = (await Promise.all(listed)).find((each) => each !== undefined)
-    if (entries) this.#entries = entries.members
+    const opened = this.#members.map((member) => withDeadline(this.#open(member), OPEN_MS, late))
+    await Promise.allSettled(opened)
+    const [statuses, lists] = await Promise.all([
+      this.#askRight(({ endpoint }) => endpoint.status(STATUS_MS)),
+      this.#askRight(({ endpoint }) => endpoint.members(STATUS_MS)),
+    ])
+    if (lists.length > 0) this.#entries = lists[0].members
     return this.#healthOf(statuses, await failure)
   }
 
@@ -164,18 +211,14 @@ export class EtcdMembers {
   }
 }
 
-async function ask<T>(
-  endpoint: EtcdEndpoint,
-  call: () => Promise<T>,
-  ms = STATUS_MS,
-): Promise<T | undefined> {
-  try {
-    await endpoint.ready(ms)
-    return await call()
-  } catch (error) {
-    if (error instanceof EtcdError) return undefined
-    throw error
-  }
+/**
+ * Of the errors of several members the heaviest is told: another ledger says more than a member out of reach.
+ * Above 1 the error is a verdict on the ledger behind the connection. 0: an error of neither kind.
+ */
+function weight(error: unknown): number {
+  if (error instanceof FatalError) return 2
+  if (error instanceof LedgerUnavailable) return error.reason === 'ledger-changed' ? 3 : 1
+  return 0
 }
 
 function usedOf({ dbSize, dbSizeQuota }: StatusResponse): number {

@@ -1,7 +1,7 @@
 // Reading all entries at one revision from etcd, by pages. Two costs decide how.
 //
-// Bytes: etcd bounds a page by a number of keys only, and gRPC refuses a message above its bound, for ever. So
-// a page has at most as many keys as fit where every entry is the largest of its range.
+// Bytes: etcd bounds a page by a number of keys only, and gRPC refuses a message above its bound, for ever.
+// So a page has at most as many keys as fit where every entry is the largest of its range.
 //
 // Keys: etcd counts all keys from a page's first key to its `range_end`, also beyond the limit. With the end
 // of the whole range, reading would cost the square of the number of keys. So a page ends at the end of a
@@ -125,7 +125,7 @@ function bounds({ from, to }: Stretch): object {
  * Goes through a stretch of keys block by block; `from` and `to` bound the next page. A block ends where the
  * keys with its prefix end, and begins where the block before has ended.
  */
-export class Blocks implements Stretch {
+class Blocks implements Stretch {
   from: string
   done = false
   readonly #stretch: Stretch

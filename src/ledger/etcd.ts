@@ -115,8 +115,10 @@ export class EtcdLedger implements Ledger {
     sent: Promise<T>,
     givenUp?: AbortSignal,
   ): Promise<T> {
+    const { connections } = endpoint
     try {
       const answer = await sent
+      checkConnection(endpoint, connections)
       this.#learnTerm(answer.header)
       this.#seen = Math.max(this.#seen, fromEtcd(answer.header.revision))
       return answer
@@ -163,6 +165,7 @@ export class EtcdLedger implements Ledger {
       try {
         return await this.#answer(endpoint, endpoint.range(query, ms, this.#members.closing))
       } catch (error) {
+        if (this.#members.closing.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
         if (isCompacted(error)) throw new Compacted('the revision is gone')
         if (isTooLarge(error)) throw error
         last = error
@@ -178,6 +181,7 @@ export class EtcdLedger implements Ledger {
     const limit = after === this.#snapshotAt ? afterSnapshot : most
     this.#snapshotAt = undefined
     if (behind > limit) throw new Compacted(`${behind} revisions are too many to watch`)
+    const { connections } = endpoint
     const stream = endpoint.watch()
     stream.on('error', () => undefined) // the loop below gets the error, too
     const stopped = AbortSignal.any([this.#members.closing, ...(signal ? [signal] : [])])
@@ -190,6 +194,7 @@ export class EtcdLedger implements Ledger {
       stream.write({ create_request: { ...ALL, start_revision: toEtcd(after + 1), fragment: true } })
       for await (const response of stream as AsyncIterable<WatchResponse>) {
         watchdog.pause()
+        checkConnection(endpoint, connections)
         this.#seen = Math.max(this.#seen, fromEtcd(response.header.revision))
         yield* revisions.add(response)
         watchdog.resume()
@@ -264,6 +269,15 @@ class Watchdog {
   end(): void {
     clearInterval(this.#timer)
   }
+}
+
+/**
+ * Throws EtcdError where the answer may have come over a later connection than the call was meant for: that
+ * connection may lead to another ledger.
+ */
+function checkConnection(endpoint: EtcdEndpoint, connections: number): void {
+  if (endpoint.connections !== connections)
+    throw new EtcdError('the member has connected again, and has not been checked since', 'unknown')
 }
 
 /** The ledger's error for the failure of a write. */

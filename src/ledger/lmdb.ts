@@ -5,7 +5,6 @@
 // overlappingSync is off: with overlappingSync lmdb shows a write before the write is durable. Without, a
 // transaction is flushed before it becomes visible, at the same throughput for batches (measured): a visible
 // revision is durable.
-import { statfs } from 'node:fs/promises'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { assert } from '../assert.ts'
 import { FatalError } from '../errors.ts'
@@ -39,19 +38,13 @@ import {
   putIn,
   type Stored,
 } from './lmdb-records.ts'
+import { DiskRoom } from './lmdb-room.ts'
 import { committed } from './lmdb-transaction.ts'
 
 /** Bytes of commits in one transaction. */
 const BATCH_BYTES = 8 * 1024 * 1024
 /** The newest revisions stay in memory: a follower at the head reads nothing back from the file. */
 const RECENT_BYTES = 16 * 1024 * 1024
-/**
- * Free disk kept for the replica and the event log: below the reserve, new commits are refused as
- * `disk-full`.
- */
-const RESERVE_BYTES = 32 * 1024 * 1024
-/** How long a check of the free disk is valid while the disk has plenty. */
-const ROOM_MS = 500
 const READERS_MS = 60_000
 const SNAPSHOT_PAGE = 1000
 const READ_ONLY = 'the ledger was opened for reading only'
@@ -67,7 +60,7 @@ type WaitingCommit = {
 
 export class LmdbLedger implements Ledger {
   readonly full = false
-  readonly #path: string
+  readonly #room: DiskRoom
   readonly #readOnly: boolean
   readonly #env: RootDatabase
   readonly #log: Database<Uint8Array, number>
@@ -77,8 +70,6 @@ export class LmdbLedger implements Ledger {
   #writing: Promise<void> | undefined
   readonly #recent: Revision[] = []
   #recentBytes = 0
-  /** The disk has room until then, by `performance.now()`. */
-  #roomUntil = 0
   /** When to check for dead readers again, by `performance.now()`. */
   #readersAt = 0
   #wake = Promise.withResolvers<void>()
@@ -89,7 +80,7 @@ export class LmdbLedger implements Ledger {
    * Within one process a file is opened once. Throws OperatorError for a file of another format.
    */
   constructor(path: string, { readOnly = false } = {}) {
-    this.#path = path
+    this.#room = new DiskRoom(path)
     this.#readOnly = readOnly
     this.#env = open({
       path,
@@ -137,7 +128,7 @@ export class LmdbLedger implements Ledger {
     while (this.#waiting.length > 0) {
       const batch = this.#takeBatch()
       try {
-        await this.#checkRoom()
+        await this.#room.check()
         await this.#writeBatch(batch)
       } catch (error) {
         const failure = await this.#writeFailure(error)
@@ -158,26 +149,12 @@ export class LmdbLedger implements Ledger {
   }
 
   /**
-   * Throws LedgerUnavailable `disk-full` below the reserve. `statfs` costs a trip to another thread: not
-   * every time.
-   */
-  async #checkRoom(now = performance.now()): Promise<void> {
-    if (now < this.#roomUntil) return
-    const disk = await statfs(this.#path)
-    const free = disk.bavail * disk.bsize
-    const reserve = Math.min(RESERVE_BYTES, disk.blocks * disk.bsize * 0.05)
-    if (free < reserve) throw new LedgerUnavailable('disk-full', 'the disk is full')
-    this.#roomUntil = free > 16 * RESERVE_BYTES ? now + ROOM_MS : 0
-  }
-
-  /**
    * LMDB reports a full disk as an I/O error. An I/O error with room on the disk is real, and ends the node.
    */
   async #writeFailure(error: unknown): Promise<Error> {
     if (error instanceof LedgerUnavailable || error instanceof FatalError) return error
-    this.#roomUntil = 0
     try {
-      await this.#checkRoom()
+      await this.#room.checkAnew()
     } catch {
       return new LedgerUnavailable('disk-full', 'the disk is full')
     }
@@ -361,7 +338,7 @@ export class LmdbLedger implements Ledger {
     const well = { quorum: true, leader: undefined, members: [], used: 0 }
     try {
       this.#forgetDeadReaders()
-      await this.#checkRoom()
+      await this.#room.check()
       return { ...well, problems: [] }
     } catch (error) {
       return {

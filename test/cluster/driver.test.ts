@@ -5,9 +5,16 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { FatalError } from '../../src/errors.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
-import { COMMIT_BYTES, Compacted, LedgerUnavailable } from '../../src/ledger/ledger.ts'
+import {
+  COMMIT_BYTES,
+  Compacted,
+  LedgerUnavailable,
+  type Reader,
+  UnknownOutcome,
+} from '../../src/ledger/ledger.ts'
 import { until } from '../cli/cli.ts'
 import { Vault } from '../node/child.ts'
 import { Etcd } from './etcd.ts'
@@ -136,6 +143,99 @@ describe('the etcd driver', () => {
       relay.close()
     }
   })
+})
+
+/** A check for `checkConnections`: the ledger is the one with this value under `id`. */
+const identity =
+  (value: string, wrong: () => Error) =>
+  async (reader: Reader): Promise<void> => {
+    const found = await reader.read('id')
+    if (Buffer.from(found.value ?? []).toString() !== value) throw wrong()
+  }
+
+const named = (value: string): Parameters<EtcdLedger['commit']>[0] => ({
+  if: [],
+  put: [{ key: 'id', value: Buffer.from(value) }],
+})
+
+/** An etcd of another ledger: later revisions, a later term of another election, full, and with an alarm. */
+async function fullOf(value: string): Promise<Etcd> {
+  const etcd = await Etcd.start({ 'quota-backend-bytes': String(4 * 1024 * 1024) })
+  await etcd.kill()
+  await etcd.start()
+  const ledger = new EtcdLedger([etcd.url])
+  await ledger.commit(named(value))
+  for (let i = 0; i < 600; i++) await ledger.commit(named(value))
+  await assert.rejects(async () => {
+    for (let i = 0; ; i++) await ledger.commit(put(`filler/${i}`, 500_000))
+  }, UnknownOutcome)
+  await until('the alarm is raised', async () => (await ledger.health()).problems.length > 1)
+  await ledger.close()
+  return etcd
+}
+
+test('one wrong member of three: it is not used, and nothing that it says counts', async () => {
+  const right = await Etcd.start()
+  const wrong = await fullOf('another')
+  const relay = await Relay.before(right.url)
+  const ledger = new EtcdLedger([relay.url, wrong.url, right.url])
+  const changed = (): Error => new LedgerUnavailable('ledger-changed', 'the ledger is another')
+  try {
+    const direct = new EtcdLedger([right.url])
+    await direct.commit(named('right'))
+    await direct.close()
+    for (const error of [() => new FatalError('an entry does not decode'), changed]) {
+      ledger.checkConnections(identity('right', error))
+      assert.equal(await ledger.head(), 1)
+      relay.silent = true
+      assert.equal(await ledger.head(), 1, 'the third member is asked')
+      relay.silent = false
+    }
+    const told = await ledger.health()
+    assert.deepEqual([told.problems, told.quorum, ledger.full], [[], true, false])
+    assert.ok(told.used < 0.1)
+    assert.equal(told.members.length, 1)
+    const { revision } = await ledger.commit(put('more'))
+    assert.equal(revision, 2)
+    for await (const { revision: followed } of ledger.follow(0)) if (followed === 2) break
+    await right.kill()
+    await until('only the wrong member is left', async () => {
+      const error = await ledger.head().catch((failed: unknown) => failed)
+      return error instanceof LedgerUnavailable && error.reason === 'ledger-changed'
+    })
+    assert.equal((await ledger.health()).quorum, false)
+    await right.start()
+    await until('the right one is back', async () => (await ledger.head().catch(() => 0)) === 2)
+    assert.deepEqual((await ledger.health()).problems, [])
+  } finally {
+    await ledger.close()
+    relay.close()
+    for (const etcd of [right, wrong]) await etcd.remove()
+  }
+})
+
+test('closing ends a page that hangs', { timeout: 9_000 }, async () => {
+  const etcd = await Etcd.start()
+  const relay = await Relay.before(etcd.url)
+  const ledger = new EtcdLedger([relay.url])
+  try {
+    for (let i = 0; i < 60; i++) await ledger.commit(put(`small/${i}`))
+    let seen = 0
+    await assert.rejects(
+      async () => {
+        for await (const _ of (await ledger.snapshot([ALL])).entries) {
+          relay.silent = true // the next pages never come
+          if (++seen === 16) setImmediate(() => void ledger.close())
+        }
+      },
+      (error) => error instanceof LedgerUnavailable && error.reason === 'closed',
+    )
+    assert.ok(seen < 60, `${seen} entries`)
+  } finally {
+    await ledger.close()
+    relay.close()
+    await etcd.remove()
+  }
 })
 
 test('a ledger that fills: new tokens are refused, known ones, epochs and all else go on', async () => {
