@@ -17,7 +17,7 @@ export type Status = {
 
 const LONG_MS = 40_000
 
-async function isFree(port: number): Promise<boolean> {
+export async function isFree(port: number): Promise<boolean> {
   const server = createServer()
   const free = await new Promise<boolean>((resolve) => {
     server.once('error', () => resolve(false))
