@@ -5,7 +5,7 @@ import { createCipheriv, createHmac, createSecretKey } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { Keyring } from '../src/crypto/keyring.ts'
+import { Keyring, UnwrapError } from '../src/crypto/keyring.ts'
 import { type AskedRequest, receiptHash, requestMac } from '../src/crypto/receipt.ts'
 import { openSecret, sealSecret } from '../src/crypto/secret.ts'
 import { decodeEntry, encodeEntry } from '../src/state/entries.ts'
@@ -225,6 +225,19 @@ test('versions of secrets and receipts are those of the vectors', () => {
   assert.deepEqual(made(), all, 'COFFER_UPDATE=1 writes them anew')
   for (const vector of all.versions) checkVersion(all, vector)
   for (const vector of all.receipts) checkReceipt(all, vector)
+})
+
+test('a wrapped key is bound to the format, its root key and its place, and to nothing else', () => {
+  const clock = { now: () => 0, monotonic: () => 0, random: (length: number) => range(0, length) }
+  const [nonce, key] = [hex(range(0, 12)), range(100, 32)]
+  for (const place of [['epoch', OWNER, '3'], ['receipts'], ['secret', OWNER, 'a', '1', '17', 'k1', 'r']]) {
+    const context = associated(['coffer/2', ROOT.id, ...place])
+    const wanted = `02${short(ROOT.id)}${nonce}${gcm(hex(ROOT.key), nonce, context, key)}`
+    assert.equal(hex(RING.wrap(key, place, clock)), wanted, place.join(' '))
+    assert.deepEqual(RING.unwrap(unhex(wanted), place), key)
+    for (const other of [place.with(-1, 'x'), [...place, ''], place.slice(0, -1)])
+      assert.throws(() => RING.unwrap(unhex(wanted), other), UnwrapError, other.join(' '))
+  }
 })
 
 test('the vectors of secrets are read back, and open at their own place only', () => {
