@@ -46,8 +46,8 @@ const READ_MS = 1000
 /** A page or a count of a snapshot. The keepalive ends a call sooner where the member is halted. */
 const PAGE_MS = 30_000
 /**
- * The member reads all revisions of a watch at once into memory, under its store's lock: 500 revisions have at
- * most 500 MiB. What was written while a snapshot was read is watched up to a higher limit: else a ledger
+ * The member reads all revisions of a watch at once into memory, under its store's lock: 500 revisions have
+ * at most 500 MiB. What was written while a snapshot was read is watched up to a higher limit: else a ledger
  * under load would be read by snapshots for ever.
  */
 const WATCH_REVISIONS = { most: 500, afterSnapshot: 5000 }

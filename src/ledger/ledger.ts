@@ -98,8 +98,8 @@ export type Ledger = {
   follow(after: number, signal?: AbortSignal): AsyncIterable<Revision>
   /**
    * All live entries at one revision: range after range in the order given, within a range in ascending order
-   * of keys. Ranges do not overlap. A `known` part may be left out where the ledger has as many entries in the
-   * part as the caller. Throws LedgerUnavailable; `entries` throws LedgerUnavailable, and Compacted where
+   * of keys. Ranges do not overlap. A `known` part may be left out where the ledger has as many entries in
+   * the part as the caller. Throws LedgerUnavailable; `entries` throws LedgerUnavailable, and Compacted where
    * reading takes so long that history was compacted meanwhile.
    */
   snapshot(ranges: readonly KeyRange[]): Promise<Snapshot>

@@ -77,8 +77,8 @@ export class Committer {
   /**
    * Commits, and resolves an unknown outcome: `immutable` is a key that the commit guards and puts; the same
    * bytes are sent again until the answer is definite. After a refusal the entries that refused the commit
-   * have been applied here. Throws LedgerUnavailable where nothing happened, UnknownOutcome where the deadline
-   * passes first.
+   * have been applied here. Throws LedgerUnavailable where nothing happened, UnknownOutcome where the
+   * deadline passes first.
    */
   async commit(commit: Commit, immutable: string): Promise<CommitResult> {
     const value = commit.put.find((put) => put.key === immutable)?.value

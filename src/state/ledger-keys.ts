@@ -128,7 +128,7 @@ export function snapshotRanges(known: readonly Known[]): KeyRange[] {
   return [...own, ...foreign]
 }
 
-/** The order of entries in a snapshot of `snapshotRanges`, and in a backup. Negative: `a` stands before `b`. */
+/** The order of entries in a snapshot of `snapshotRanges`, and in a backup. Negative: `a` is before `b`. */
 export function compareKeys(a: string, b: string): number {
   if (a === b) return 0
   return rangeOf(a) - rangeOf(b) || (a < b ? -1 : 1)

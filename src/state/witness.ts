@@ -8,8 +8,8 @@
 // rewrap the same old key, and the last put alone would then hide every key and version created before it.
 //
 // A ledger that passes has all that was created here, and every rotation. Not noticed is a copy without the
-// last rewraps, in which the same keys were rewrapped again after the cursor, and a copy without the last puts
-// of `node/` and `receipt/`: nothing that a caller was told is lost then. But the entries that the other
+// last rewraps, in which the same keys were rewrapped again after the cursor, and a copy without the last
+// puts of `node/` and `receipt/`: nothing that a caller was told is lost then. But the entries that the other
 // history has at revisions up to the cursor are missing here. A commit shows that: its guard is refused by an
 // entry which is not here (replica/commit.ts).
 import { hash } from 'node:crypto'
