@@ -17,10 +17,12 @@ import {
   IDENTITY,
   keyring,
   MAC_BYTES,
+  mixed,
   put,
   restored,
   segment,
   verified,
+  version,
   writer,
 } from '../../test/backup/backups.ts'
 import { type Clock, systemClock } from '../clock.ts'
@@ -419,6 +421,33 @@ test('a ledger without genesis, or of a newer format, is not backed up', async (
   const corrupt = await filled(1)
   await put(corrupt, [ledgerKey.epoch('p'), Buffer.from('x')])
   await assert.rejects(backupOf(corrupt), /shorter than its header/)
+})
+
+test('entries of every size are of one revision, whatever is written while they are read', async () => {
+  const ledger = await mixed(new MemoryLedger())
+  let writes = 0
+  // Keys that are read already and keys still to be read, old and new.
+  const meanwhile = async (): Promise<void> => {
+    writes++
+    await put(
+      ledger,
+      epoch('owner-0', 2 + writes),
+      [ledgerKey.segment(BOOT, 5000 + writes), segment('o', writes, 10)],
+      version('small-0', 1 + writes),
+      version(`a-new-one-${writes}`, 1),
+      version(`z-new-one-${writes}`, 1, 64 * 1024 + 28),
+    )
+  }
+  const before = await entriesOf(ledger)
+  const { bytes, written } = await backupOf(ledger, { meanwhile })
+  assert.ok(writes >= 8, 'the file is written in parts')
+  assert.equal(written.entries, before.size)
+  assert.equal(written.digest, await digestAt(ledger, written.revision))
+  const target = new MemoryLedger()
+  await restored(bytes, target)
+  const after = await entriesOf(target)
+  for (const entries of [before, after]) entries.delete(ledgerKey.genesis)
+  assert.deepEqual(after, before)
 })
 
 // ---- while another process writes

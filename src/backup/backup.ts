@@ -79,8 +79,7 @@ function isNodeEntry(key: string): boolean {
 
 /** Throws LedgerUnavailable where a connection does not lead to the ledger of the first connection. */
 async function checkSource(reader: Reader, identity: string): Promise<void> {
-  const { value } = await reader.read(ledgerKey.genesis)
-  if (value !== null && identityOf(value) === identity) return
+  if ((await readIdentity(reader)) === identity) return
   throw new LedgerUnavailable('ledger-changed', 'an endpoint leads to another ledger than the others')
 }
 
@@ -93,6 +92,12 @@ export function identityOf(value: Uint8Array): string | undefined {
     if (error instanceof CorruptEntry || error instanceof OtherFormat) return undefined
     throw error
   }
+}
+
+/** The identity of a ledger; undefined without a genesis of this format. Throws LedgerUnavailable. */
+export async function readIdentity(reader: Reader): Promise<string | undefined> {
+  const { value } = await reader.read(ledgerKey.genesis)
+  return value === null ? undefined : identityOf(value)
 }
 
 async function readGenesis(ledger: Ledger): Promise<Genesis> {

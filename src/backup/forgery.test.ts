@@ -208,7 +208,7 @@ test('another root key, activated later, still opens an older backup; its remova
   const added = newRootKey(systemClock)
   const both = keyring.add(added).activate(added.id)
   await verified(bytes, both)
-  const { bytes: later } = await backupOf(ledger, both)
+  const { bytes: later } = await backupOf(ledger, { ring: both })
   await assert.rejects(verified(later), UnknownRootKey)
   await assert.rejects(verified(bytes, both.remove(keyring.active)), UnknownRootKey)
 })

@@ -6,6 +6,7 @@ import { EntryDigest } from '../../src/backup/entry-digest.ts'
 import type { BackupEntry } from '../../src/backup/file.ts'
 import { restore } from '../../src/backup/restore.ts'
 import { type Clock, systemClock } from '../../src/clock.ts'
+import { SEAL_BYTES } from '../../src/crypto/aead.ts'
 import { backupMac, openBackupKey } from '../../src/crypto/backup-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
@@ -13,6 +14,7 @@ import type { Ledger } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { encodeEntry } from '../../src/state/entries.ts'
 import { ledgerKey, snapshotRanges } from '../../src/state/ledger-keys.ts'
+import type { Receipt } from '../../src/state/receipt.ts'
 import { encodeSegment } from '../../src/state/segment.ts'
 import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 
@@ -83,17 +85,47 @@ export async function filled(segments = 3, ledger: Ledger = new MemoryLedger()):
   return ledger
 }
 
+/** Small entries of every kind, a tombstone among them, then full segments, then secrets of 64 KiB. */
+export async function mixed(ledger: Ledger, { small = 300, large = 40 } = {}): Promise<Ledger> {
+  await filled(0, ledger)
+  const openedAt = '2026-01-01T00:00:00.000Z'
+  for (let i = 0; i < small; i++) {
+    const owner = `owner-${i}`
+    const hash = String(i).padStart(64, '0')
+    const receipt = { kind: 'receipt', owner, hash, mac: new Uint8Array(32), at: i, version: 1, validFrom: i }
+    await put(
+      ledger,
+      epoch(owner, 2),
+      [ledgerKey.wrappedKey(owner, 1), encodeEntry({ kind: 'tombstone', owner, epoch: 1, openedAt }, writer)],
+      [
+        ledgerKey.wrappedKey(owner, 2),
+        encodeEntry({ kind: 'key', owner, epoch: 2, wrapped, openedAt }, writer),
+      ],
+      [ledgerKey.receipt(owner, hash), encodeEntry(receipt as Receipt, writer)],
+      version(`small-${i}`, 1),
+      [ledgerKey.segment(BOOT, i + 1), segment(owner, i, 1)],
+    )
+  }
+  for (let i = 0; i < large; i++)
+    await put(ledger, [ledgerKey.segment(BOOT, small + i + 1), segment('o', 1000 * i, 3900)])
+  for (let i = 0; i < large; i++) await put(ledger, version(`large-${i}`, 1, 64 * 1024 + SEAL_BYTES))
+  return ledger
+}
+
 type Made = { readonly bytes: Buffer; readonly written: Awaited<ReturnType<typeof writeBackup>> }
 
-export async function backupOf(ledger: Ledger, ring = keyring): Promise<Made> {
+/** `meanwhile`: called with each part of the file, while the rest of the ledger is still to be read. */
+export async function backupOf(
+  ledger: Ledger,
+  { ring = keyring, meanwhile = async () => undefined as unknown } = {},
+): Promise<Made> {
   const chunks: Uint8Array[] = []
-  const sink = async (chunk: Uint8Array): Promise<void> => void chunks.push(chunk)
-  const written = await writeBackup({
-    ledger: new CheckedLedger(ledger),
-    keyring: ring,
-    sink,
-    clock: systemClock,
-  })
+  const sink = async (chunk: Uint8Array): Promise<void> => {
+    chunks.push(chunk)
+    await meanwhile()
+  }
+  const checked = new CheckedLedger(ledger)
+  const written = await writeBackup({ ledger: checked, keyring: ring, sink, clock: systemClock })
   return { bytes: Buffer.concat(chunks), written }
 }
 

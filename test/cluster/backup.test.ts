@@ -2,12 +2,16 @@
 // of a node beside others that go on writing.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { Coffer } from '../../src/client/index.ts'
+import { SEAL_BYTES } from '../../src/crypto/aead.ts'
+import { EtcdLedger } from '../../src/ledger/etcd.ts'
+import { backupOf, entriesOf, epoch, keyring, mixed, put, restored, version } from '../backup/backups.ts'
 import { coffer, Folder, fine, init, isAlive, NodeProcess, refused, spawnCoffer, until } from '../cli/cli.ts'
 import { Cluster } from './cluster.ts'
+import { Etcd } from './etcd.ts'
 
 const LONG = { ms: 120_000 }
 const VALUES = Array.from({ length: 20_000 }, (_, i) => `value ${i}`)
@@ -154,3 +158,82 @@ describe('a vault moves from one node to three', () => {
     assert.equal((await cluster.digests()).size, 1)
   })
 })
+
+test('entries of every size, read from etcd while more are written; into etcd, interrupted, and again', async () => {
+  const [from, to] = await Promise.all([Etcd.start(), Etcd.start()])
+  const ledgers = [new EtcdLedger([from.url]), new EtcdLedger([to.url]), new EtcdLedger([to.url])]
+  const [source, dying, target] = ledgers
+  try {
+    await mixed(source, { small: 200, large: 60 })
+    const before = await entriesOf(source)
+    let writes = 0
+    const meanwhile = async (): Promise<void> => {
+      const name = `new-${writes++}`
+      await put(source, epoch('owner-0', 2 + writes), version(name, 1, 64 * 1024 + SEAL_BYTES))
+    }
+    const { bytes, written } = await backupOf(source, { meanwhile })
+    assert.ok(writes >= 10, 'the file is written in parts')
+    assert.equal(written.entries, before.size)
+    const { commit } = dying
+    let commits = 0
+    dying.commit = (one) => {
+      if (++commits > 12) throw new Error('the process has ended')
+      return commit.call(dying, one)
+    }
+    await assert.rejects(restored(bytes, dying), /the process has ended/)
+    await restored(bytes, target)
+    const after = await entriesOf(target)
+    assert.notEqual(after.get('genesis'), before.get('genesis'))
+    for (const entries of [before, after]) entries.delete('genesis')
+    assert.deepEqual(after, before)
+    assert.equal((await backupOf(target)).written.digest, written.digest)
+  } finally {
+    for (const ledger of ledgers) await ledger.close()
+    await Promise.all([from.remove(), to.remove()])
+  }
+})
+
+test('one of two endpoints leads to another ledger: nothing of two ledgers gets into a backup, or of a backup into two', async () => {
+  const [one, other] = await Promise.all([Etcd.start(), Etcd.start()])
+  const [left, right] = [new EtcdLedger([one.url]), new EtcdLedger([other.url])]
+  const both = [new EtcdLedger([one.url, other.url]), new EtcdLedger([other.url, one.url])]
+  try {
+    await mixed(left, { small: 10, large: 60 })
+    const { bytes } = await backupOf(left)
+    await restored(bytes, right) // as like as can be, of another identity
+    let parts = 0
+    const meanwhile = async (): Promise<void> => {
+      if (++parts === 2) await one.kill()
+    }
+    await assert.rejects(backupOf(both[0], { meanwhile }), /leads to another ledger than the others/)
+    await one.start()
+    const { written } = await backupOf(both[1])
+    assert.equal(written.identity, (await backupOf(right)).written.identity)
+    await assert.rejects(restored(bytes, both[1]), /the ledger is not empty/)
+    await checkCommand([one.url, other.url])
+  } finally {
+    for (const ledger of [left, right, ...both]) await ledger.close()
+    await Promise.all([one.remove(), other.remove()])
+  }
+})
+
+/** `coffer backup` with the endpoints of two ledgers, then with one endpoint and another that does not answer. */
+async function checkCommand([one, other]: readonly string[]): Promise<void> {
+  using folder = new Folder()
+  const config = folder.file('vault', 'n1.yaml')
+  await init(folder.file('vault'), '--owner', 'a', '--port', '0')
+  writeFileSync(folder.file('vault', 'keyring.json'), keyring.serialize())
+  const text = readFileSync(config, 'utf8')
+  const withEndpoints = (...endpoints: readonly string[]): void =>
+    writeFileSync(config, text.replace('kind: embedded', `kind: etcd\n  endpoints: [${endpoints}]`))
+  const backup = ['backup', '-o', folder.file('vault.backup'), '--config', config]
+  withEndpoints(one, other)
+  const told = await refused(1, backup, LONG)
+  assert.match(
+    told,
+    /n1\.yaml lead to different ledgers \(http:.*: [0-9a-f]{32}, http:.*: [0-9a-f]{32}\): correct/,
+  )
+  assert.ok(!existsSync(folder.file('vault.backup')))
+  withEndpoints('http://127.0.0.1:1', one)
+  await fine(backup, LONG)
+}
