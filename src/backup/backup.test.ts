@@ -87,7 +87,8 @@ test('what was backed up is there again, under another identity', () =>
     assert.equal(written.bytes, bytes.length)
     for (const name of ['digest', 'entries', 'mappings'] as const)
       assert.equal(second.written[name], written[name])
-    const { genesis: _genesis, wrappedKey: _key, ...read } = await verified(bytes)
+    const { genesis: _genesis, wrappedKey: _key, rootKeys, ...read } = await verified(bytes)
+    assert.deepEqual([...rootKeys], [[keyring.active, 1]])
     const { foreign, ...told } = written
     assert.deepEqual([read, foreign], [told, 0])
     await lmdb.close()

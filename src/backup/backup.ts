@@ -1,10 +1,11 @@
 // Writing a backup: the live entries of a ledger at a revision, still sealed, with their digest. Verifying a
 // backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
-import { type Keyring, UnknownRootKey, UnwrapError } from '../crypto/keyring.ts'
+import { type Keyring, UnknownRootKey, UnwrapError, wrappedBy } from '../crypto/keyring.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
+import type { State } from '../state/state.ts'
 import { CorruptEntry, LEDGER_FORMAT, OtherFormat } from '../state/writer.ts'
 import { EntryDigest } from './entry-digest.ts'
 import {
@@ -130,7 +131,12 @@ export function openGenesis(keyring: Keyring, { receiptKey }: Genesis): void {
 }
 
 /** The facts of a backup that was read whole, and is as it was written by a holder of the keyring. */
-export type VerifiedBackup = SealedHead & AuthenticEnd & { readonly genesis: Genesis }
+export type VerifiedBackup = SealedHead &
+  AuthenticEnd & {
+    readonly genesis: Genesis
+    /** Number of wrapped epoch keys and data keys, by the id of the root key that wraps them. */
+    readonly rootKeys: ReadonlyMap<string, number>
+  }
 
 type VerifyOptions = {
   readonly keyring: Keyring
@@ -177,5 +183,16 @@ function verifyEnd(head: SealedHead | undefined, end: AuthenticEnd, digest: Entr
   if (!head || genesis?.identity !== head.identity) throw new DamagedBackup('the backup has no genesis')
   if (digest.mappings !== end.mappings || digest.digest() !== end.digest)
     throw new DamagedBackup('the backup is damaged: its entries do not match its digest')
-  return { ...head, ...end, genesis }
+  return { ...head, ...end, genesis, rootKeys: rootKeysOf(digest.state) }
+}
+
+function rootKeysOf({ owners, dataKeys }: State): ReadonlyMap<string, number> {
+  const counts = new Map(dataKeys)
+  for (const { keys } of owners.values()) {
+    for (const { wrapped } of keys.values()) {
+      const id = wrappedBy(wrapped)
+      counts.set(id, (counts.get(id) ?? 0) + 1)
+    }
+  }
+  return counts
 }

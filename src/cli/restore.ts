@@ -12,7 +12,7 @@ import { type Config, readConfig } from '../node/config.ts'
 import { lockStopped } from './local/node-process.ts'
 import { TemporaryMembers } from './local/temporary-members.ts'
 import { startProgress } from './terminal/progress.ts'
-import { note, print, printJson, table } from './terminal/terminal.ts'
+import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
@@ -123,7 +123,15 @@ async function verify(file: string, nodes: readonly Config[]): Promise<Verified>
     const backup = await verifyBackup(source, { keyring, progress: show })
     for (const node of nodes) {
       path = node.keyring
-      openGenesis(readKeyring(node), backup.genesis)
+      const ring = readKeyring(node)
+      openGenesis(ring, backup.genesis)
+      for (const [id, count] of backup.rootKeys) {
+        if (ring.ids.includes(id)) continue
+        progress.note(
+          `${path} lacks root key ${id}, which wraps ${counted(count, 'key')} of the backup: ` +
+            'owners of these keys are not served until the root key is back',
+        )
+      }
     }
     return { open, keyring, backup }
   } catch (error) {

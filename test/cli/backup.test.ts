@@ -12,9 +12,24 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { readBackup } from '../../src/backup/file.ts'
 import { Coffer } from '../../src/client/index.ts'
-import { Keyring } from '../../src/crypto/keyring.ts'
+import { systemClock } from '../../src/clock.ts'
+import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
-import { bytesOf, endFrame, entryOf, framesOf, MAC_BYTES } from '../backup/backups.ts'
+import { encodeEntry } from '../../src/state/entries.ts'
+import { ledgerKey } from '../../src/state/ledger-keys.ts'
+import {
+  backupOf,
+  bytesOf,
+  endFrame,
+  entryOf,
+  epoch,
+  filled,
+  framesOf,
+  keyring,
+  MAC_BYTES,
+  put,
+  writer,
+} from '../backup/backups.ts'
 import { coffer, Folder, fine, init, NodeProcess, refused, until } from './cli.ts'
 
 const VALUES = Array.from({ length: 500 }, (_, i) => `value ${i}`)
@@ -222,6 +237,28 @@ test('what cannot be restored is told before anything is written', async () => {
   )
   await fine(restore)
   assert.match(await refused(1, restore), /not empty/)
+})
+
+test('a root key that is missing for a part of a backup is told with the number of its keys', async () => {
+  using two = await Two.make()
+  const lost = newRootKey(systemClock)
+  const ledger = await filled(1)
+  const wrapped = keyring
+    .add(lost)
+    .activate(lost.id)
+    .wrap(new Uint8Array(32), ['epoch', 'p', '1'], systemClock)
+  const openedAt = '2026-01-01T00:00:00.000Z'
+  const key = encodeEntry({ kind: 'key', owner: 'p', epoch: 1, wrapped, openedAt }, writer)
+  await put(ledger, epoch('p', 1), [ledgerKey.wrappedKey('p', 1), key])
+  writeFileSync(two.backup, (await backupOf(ledger)).bytes)
+  writeFileSync(two.file('new', 'keyring.json'), keyring.serialize())
+  const { code, stderr } = await coffer(['restore', two.backup, '--config', two.new])
+  assert.equal(code, 0, stderr)
+  assert.match(
+    stderr,
+    new RegExp(`new/keyring.json lacks root key ${lost.id}, which wraps 1 key of the backup`),
+  )
+  assert.equal(stderr.match(/lacks root key/g)?.length, 1)
 })
 
 /** All that can be computed without the keyring is computed again. */
