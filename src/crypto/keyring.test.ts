@@ -60,3 +60,13 @@ test('the file is read back, and its faults are told without a key', () => {
     )
   }
 })
+
+test('a keyring has as many root keys as a node can name in the ledger', () => {
+  const keys = Array.from({ length: 1001 }, (_, i) => {
+    const key = Buffer.alloc(32)
+    key.writeUInt32BE(i)
+    return { id: `rk-${i}`, key, createdAt: '2026-01-01T00:00:00.000Z' }
+  })
+  assert.equal(new Keyring(keys.slice(1), 'rk-1').ids.length, 1000)
+  assert.throws(() => new Keyring(keys, 'rk-1'), /more than 1000 root keys: rewrap, and remove old ones/)
+})
