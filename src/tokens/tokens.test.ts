@@ -169,6 +169,29 @@ test('a rotation on one node is obeyed by the next request on another', () =>
     assert.deepEqual(await open(two, 'o', ...texts(old)), ['x'])
   }))
 
+test('a request that meets a rotation at each try ends', () =>
+  withVaults(2, async (one, two) => {
+    let ahead = 0
+    const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + ahead }
+    const tokens = new TokenService(one.replica, () => one.keyring.now, clock)
+    const commit = one.ledger.commit.bind(one.ledger)
+    let rotations = 0
+    one.ledger.commit = async (each) => {
+      if (each.put.some(({ key }) => key.startsWith('seg/'))) {
+        one.ledger.commit = commit
+        await two.tokens.rotate('o', 2 + rotations++)
+        one.ledger.commit = rotating
+        ahead += 400
+      }
+      return commit(each)
+    }
+    const rotating = one.ledger.commit
+    await assert.rejects(tokens.tokenize('o', valuesOf('x'), false), UnknownOutcome)
+    assert.equal(rotations, 3)
+    one.ledger.commit = commit
+    assert.equal((await tokens.tokenize('o', valuesOf('x'), false)).epoch, 4)
+  }))
+
 test('of nodes that rotate at once one does; to the active epoch is the safe retry', () =>
   withVaults(2, async (one, two) => {
     const both = await Promise.all([

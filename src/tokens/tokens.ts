@@ -60,7 +60,7 @@ export class TokenService {
     /** Whether some mappings may be in the ledger, under an epoch that was closed meanwhile. */
     let reached = false
     const again = triesOf(this.#clock)
-    for (let least = 1; ; again()) {
+    for (let least = 1; ; ) {
       const { key, revision } = await this.#epochs.active(owner)
       assert(key.epoch >= least, 'the active epoch is never lower than before')
       least = key.epoch
@@ -70,13 +70,13 @@ export class TokenService {
       try {
         const there = await acknowledged.then(() => true, falseIfMoved)
         reached ||= fresh > 0
-        if (!there) continue // the new epoch has been applied here
-        if (!proves) await this.#replica.barrier()
-        if (!proves && this.#replica.owner(owner)?.revision !== revision) continue
+        if (there && !proves) await this.#replica.barrier()
+        if (there && (proves || this.#replica.owner(owner)?.revision === revision))
+          return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
+        again() // the new epoch has been applied here
       } catch (error) {
         throw reached ? asReached(error) : error
       }
-      return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
     }
   }
 
