@@ -53,6 +53,10 @@ export class Follower {
   #stream = new AbortController()
   /** Keys that were found otherwise than applied here: read again over every new connection. */
   readonly #doubted = new Set<string>()
+  /** Whether a stream of the followed ledger is open. */
+  #following = false
+  /** Why the connection checked last leads to another ledger, while no stream is open. */
+  #refused: string | undefined
   readonly #queue = new RevisionQueue()
   /** Identity of the followed ledger; undefined before the first contact. */
   #identity: string | undefined
@@ -84,6 +88,7 @@ export class Follower {
   #checkConnections(): void {
     this.#ledger.checkConnections(async (reader) => {
       const mismatch = await this.#mismatchOf(reader)
+      this.#refused = this.#following ? undefined : mismatch
       if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
     })
   }
@@ -108,7 +113,7 @@ export class Follower {
 
   /** Why the ledger is another one than the followed ledger, where the ledger has been reached. */
   get changed(): string | undefined {
-    return this.mismatch === NOT_REACHED ? undefined : this.mismatch
+    return this.mismatch === NOT_REACHED ? this.#refused : (this.mismatch ?? this.#refused)
   }
 
   /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed. */
@@ -165,8 +170,11 @@ export class Follower {
         this.sawHead(await this.#ledger.head())
         if (lost) this.#events.recovered()
         lost = false
+        this.#following = true
+        this.#refused = undefined
         await this.#readStream()
       } catch (error) {
+        this.#following = false
         const failure = error instanceof Compacted ? await this.#tryResync() : error
         if (failure === undefined) continue
         if (!(failure instanceof LedgerUnavailable)) throw failure
