@@ -66,10 +66,10 @@ export class CheckedLedger implements Ledger {
     }
   }
 
-  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
+  async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
     this.#open()
     for (const range of ranges) checkRange(range)
-    const { revision, entries } = await this.#driver.snapshot(ranges)
+    const { revision, entries } = await this.#driver.snapshot(ranges, signal)
     return { revision, entries: checkEntries(entries, revision, ranges) }
   }
 

@@ -284,6 +284,84 @@ function snapshots(open: () => Promise<Opened>): void {
     const all = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
     for (const key of ['a', 's/1', 's/2', 's/3', 's/4', 'z']) assert.ok(all.includes(key), key)
   })
+
+  test('known parts with gaps: all that is not known comes, and the rest where its count differs', async () => {
+    const { ledger } = await open()
+    const key = (n: number): string => `s/${String(n).padStart(10, '0')}`
+    const all = Array.from({ length: 500 }, (_, i) => key(i + 1)).filter((_, i) => i % 50 !== 17)
+    await putAll(ledger, ['a', ...all, 's0', 'z'], 10)
+    const part = (from: number, to: number): Known => {
+      const count = all.filter((each) => each >= key(from) && each <= key(to)).length
+      return { from: key(from), to: key(to), count }
+    }
+    const parts = [part(1, 100), part(101, 150), part(160, 300), part(302, 302), part(400, 500)]
+    const range = { from: 's/', to: 's0', largest: 1024 }
+    const asked = async (known: readonly Known[]): Promise<string[]> => {
+      const keys = await keysOf(ledger, [{ ...range, known }])
+      const unknown = all.filter((each) => !known.some(({ from, to }) => each >= from && each <= to))
+      for (const each of unknown) assert.ok(keys.includes(each), each)
+      for (const each of keys) assert.ok(all.includes(each), each)
+      return keys
+    }
+    await asked(parts)
+    await asked(parts.slice(1, 3))
+    const [first, ...others] = parts
+    const keys = await asked([{ ...first, count: first.count - 1 }, ...others])
+    for (const each of all.slice(0, first.count)) assert.ok(keys.includes(each), each)
+  })
+
+  test('entries of all sizes, beyond what one message holds, also above the largest that was told', async () => {
+    const { ledger } = await open()
+    const sizes: Record<string, [count: number, bytes: number]> = {
+      a: [3000, 100],
+      'b-small': [200, 60],
+      'c-segments': [320, 128 * 1024],
+      'd-large': [20, COMMIT_BYTES - 64],
+      // Others than Coffer have put these.
+      'e-few': [300, 10],
+      'f-foreign': [70, COMMIT_BYTES - 64],
+      'g-many': [3000, 10],
+    }
+    const keys: string[] = []
+    for (const [name, [count, bytes]] of Object.entries(sizes)) {
+      const group = Array.from({ length: count }, (_, i) => `${name}/${String(i).padStart(5, '0')}`)
+      await putAll(ledger, group, bytes)
+      keys.push(...group)
+    }
+    const ranges = [
+      { from: 'b', to: 'e', largest: COMMIT_BYTES },
+      { from: '', to: 'b', largest: 200 },
+      { from: 'e', to: '', largest: 200 },
+    ]
+    const found: string[] = []
+    for await (const { key, value, revision, created } of (await ledger.snapshot(ranges)).entries) {
+      assert.equal(value.length, sizes[key.slice(0, -6)][1], key)
+      assert.equal(created, revision)
+      found.push(key)
+    }
+    const inRange = ({ from, to }: KeyRange): string[] =>
+      keys.filter((key) => key >= from && (to === '' || key < to))
+    assert.deepEqual(found, ranges.flatMap(inRange))
+  })
+
+  test('a ledger that closes while a snapshot is read: the rest comes whole, or LedgerUnavailable', async () => {
+    const { ledger } = await open()
+    const keys = Array.from({ length: 2500 }, (_, i) => `k${i}`)
+    await putAll(ledger, keys, 10)
+    let seen = 0
+    const error = await (async () => {
+      for await (const _ of (await ledger.snapshot([ALL])).entries) if (seen++ === 0) await ledger.close()
+    })().catch((failed: unknown) => failed)
+    assert.ok(error === undefined ? seen === keys.length : error instanceof LedgerUnavailable, String(error))
+  })
+}
+
+/** Puts the keys with values of so many bytes, in commits as large as they may be. */
+async function putAll(ledger: Ledger, keys: readonly string[], bytes: number): Promise<void> {
+  const value = new Uint8Array(bytes)
+  const each = Math.max(1, Math.min(500, Math.floor(COMMIT_BYTES / (bytes + 64))))
+  for (let i = 0; i < keys.length; i += each)
+    await ledger.commit({ if: [], put: keys.slice(i, i + each).map((key) => ({ key, value })) })
 }
 
 function lasting(open: () => Promise<Opened>): void {

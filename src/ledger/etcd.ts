@@ -158,14 +158,16 @@ export class EtcdLedger implements Ledger {
    * Asks one member after the other: a read changes nothing. Throws Compacted, LedgerUnavailable, and
    * EtcdError where the answer is too large: from every member.
    */
-  async #range(query: object, ms = READ_MS): Promise<RangeResponse> {
+  async #range(query: object, ms = READ_MS, signal?: AbortSignal): Promise<RangeResponse> {
+    const { closing } = this.#members
+    const givenUp = signal ? AbortSignal.any([closing, signal]) : closing
     let last: unknown
     for (let tries = 0; tries < this.#members.count; tries++) {
       const endpoint = await this.#members.choose()
       try {
-        return await this.#answer(endpoint, endpoint.range(query, ms, this.#members.closing))
+        return await this.#answer(endpoint, endpoint.range(query, ms, givenUp), givenUp)
       } catch (error) {
-        if (this.#members.closing.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed')
+        if (givenUp.aborted) throw new LedgerUnavailable('closed', 'the ledger is closed, or no longer read')
         if (isCompacted(error)) throw new Compacted('the revision is gone')
         if (isTooLarge(error)) throw error
         last = error
@@ -215,10 +217,11 @@ export class EtcdLedger implements Ledger {
     }
   }
 
-  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
+  async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
     const revision = await this.head()
     this.#snapshotAt = revision
-    return { revision, entries: entriesAt(revision, ranges, (query) => this.#range(query, PAGE_MS)) }
+    const ask = (query: object): Promise<RangeResponse> => this.#range(query, PAGE_MS, signal)
+    return { revision, entries: entriesAt(revision, ranges, ask) }
   }
 
   // ---- health

@@ -8,7 +8,10 @@ import { Compacted, LedgerUnavailable, UnknownOutcome } from './ledger.ts'
 import { LmdbLedger, verifyLedger } from './lmdb.ts'
 import { MemoryLedger } from './memory.ts'
 
-ledgerContract('memory', async () => ({ ledger: new MemoryLedger(), remove: async () => undefined }))
+ledgerContract('memory', async () => {
+  const ledger = new MemoryLedger()
+  return { ledger, reopen: async () => ledger.reopen(), remove: async () => undefined }
+})
 ledgerContract('lmdb', async () => {
   const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
   return {
@@ -66,6 +69,28 @@ test('memory: every legal misbehaviour can be had', async () => {
     assert.equal(revision, 2)
     break
   }
-  ledger.reachable = false
+  const taken = async (meanwhile: () => unknown): Promise<void> => {
+    const { entries } = await ledger.snapshot([{ from: '', to: '', largest: 1024 }])
+    for await (const _ of entries) await meanwhile()
+  }
+  await assert.rejects(
+    taken(async () => {
+      await ledger.commit({ if: [], put: [{ key: 'c', value }] })
+      ledger.compact(await ledger.head())
+    }),
+    Compacted,
+  )
+  await taken(() => undefined)
+  const unreachable = taken(() => {
+    ledger.reachable = false
+  })
+  await assert.rejects(unreachable, LedgerUnavailable)
   await assert.rejects(ledger.head(), LedgerUnavailable)
+  ledger.reconnect()
+  const head = await ledger.head()
+  const broken = assert.rejects(async () => {
+    for await (const _ of ledger.follow(head)) assert.fail('nothing comes')
+  }, LedgerUnavailable)
+  ledger.disconnect()
+  await broken
 })

@@ -99,10 +99,11 @@ export type Ledger = {
   /**
    * All live entries at one revision: range after range in the order given, within a range in ascending order
    * of keys. Ranges do not overlap. A `known` part may be left out where the ledger has as many entries in
-   * the part as the caller. Throws LedgerUnavailable; `entries` throws LedgerUnavailable, and Compacted where
-   * reading takes so long that history was compacted meanwhile.
+   * the part as the caller. Throws LedgerUnavailable; `entries` throws LedgerUnavailable, also where `signal`
+   * aborts while entries are waited for, and Compacted where reading takes so long that history was compacted
+   * meanwhile.
    */
-  snapshot(ranges: readonly KeyRange[]): Promise<Snapshot>
+  snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot>
   /**
    * From now on `check` judges every new connection, by reads over the connection, before any other answer is
    * believed and anything is sent. Callers get the error of `check`. A driver without connections never calls

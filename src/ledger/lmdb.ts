@@ -46,7 +46,9 @@ const BATCH_BYTES = 8 * 1024 * 1024
 /** The newest revisions stay in memory: a follower at the head reads nothing back from the file. */
 const RECENT_BYTES = 16 * 1024 * 1024
 const READERS_MS = 60_000
+/** Entries of a snapshot in a read transaction, and bytes of values in a turn of the event loop. */
 const SNAPSHOT_PAGE = 1000
+const TURN_BYTES = 1024 * 1024
 const READ_ONLY = 'the ledger was opened for reading only'
 
 /** The puts of a transaction that is being put together, by key. */
@@ -116,7 +118,7 @@ export class LmdbLedger implements Ledger {
 
   commit(commit: Commit): Promise<CommitResult> {
     return new Promise((resolve, reject) => {
-      if (this.#closed) throw new LedgerUnavailable('closed', 'the ledger is closed')
+      this.#checkOpen()
       if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
       this.#waiting.push({ commit, resolve, reject })
       this.#writing ??= this.#write()
@@ -254,6 +256,10 @@ export class LmdbLedger implements Ledger {
     return bytes ? decodeRecord(revision, bytes) : undefined
   }
 
+  #checkOpen(): void {
+    if (this.#closed) throw new LedgerUnavailable('closed', 'the ledger is closed')
+  }
+
   async read(key: string): Promise<Found> {
     if (this.#readOnly) this.#refresh()
     return this.#find(key)
@@ -309,7 +315,8 @@ export class LmdbLedger implements Ledger {
       if (record?.revision !== revision) record = this.#record(revision)
       return record
     }
-    for (;;) {
+    for (let bytes = 0; ; ) {
+      this.#checkOpen()
       const page: { key: string; value: Uint8Array }[] = []
       const start = after === undefined ? { start: from } : { start: after, exclusiveStart: true }
       const range = { ...start, ...(to !== '' && { end: to }), limit: SNAPSHOT_PAGE }
@@ -319,6 +326,7 @@ export class LmdbLedger implements Ledger {
       if (page.length === 0) return
       for (const { key, value } of page) {
         after = key
+        this.#checkOpen()
         let { revision } = decodeLatest(key, value)
         while (revision > at) {
           const { puts, before } = recordOf(revision)
@@ -326,7 +334,12 @@ export class LmdbLedger implements Ledger {
         }
         if (revision === 0) continue
         const { value: live, created } = putIn(recordOf(revision), key)
-        if (live !== null) yield { key, value: live, revision, created }
+        if (live === null) continue
+        yield { key, value: live, revision, created }
+        bytes += live.length
+        if (bytes < TURN_BYTES) continue
+        bytes = 0
+        await nextTurn()
       }
       await nextTurn()
     }

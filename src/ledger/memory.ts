@@ -112,23 +112,25 @@ export class MemoryLedger implements Ledger {
     }
   }
 
-  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
+  async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
     await Promise.resolve()
     this.#check()
     const live = [...this.#live].map(([key, each]) => ({ key, ...each }))
     live.sort((a, b) => (a.key < b.key ? -1 : 1))
+    const entries = ranges.flatMap((range) => inRange(live, range))
     const revision = this.#head()
-    return {
-      revision,
-      entries: this.#unlessCompacted(
-        ranges.flatMap((range) => inRange(live, range)),
-        revision,
-      ),
-    }
+    return { revision, entries: this.#entriesAt(revision, entries, signal) }
   }
 
-  async *#unlessCompacted(entries: readonly SnapshotEntry[], revision: number): AsyncIterable<SnapshotEntry> {
+  /** What can happen to the reader of a real ledger while the reader reads can happen here, too. */
+  async *#entriesAt(
+    revision: number,
+    entries: readonly SnapshotEntry[],
+    signal: AbortSignal | undefined,
+  ): AsyncIterable<SnapshotEntry> {
     for (const entry of entries) {
+      if (signal?.aborted) throw new LedgerUnavailable('closed', 'the ledger is no longer read')
+      this.#check()
       if (revision < this.#compacted) throw new Compacted(`revision ${revision} is gone`)
       yield entry
     }
@@ -162,6 +164,13 @@ export class MemoryLedger implements Ledger {
   async close(): Promise<void> {
     this.#closed = true
     this.#signal()
+  }
+
+  /** The same ledger after a restart: streams are broken, late commits are still on their way. */
+  reopen(): this {
+    this.#closed = false
+    this.disconnect()
+    return this
   }
 
   #head(): number {

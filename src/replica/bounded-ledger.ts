@@ -48,8 +48,8 @@ export class BoundedLedger implements Ledger {
     }
   }
 
-  async snapshot(ranges: readonly KeyRange[]): Promise<Snapshot> {
-    const taken = await this.#ledger.snapshot(ranges)
+  async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
+    const taken = await this.#ledger.snapshot(ranges, signal)
     this.end = Math.max(this.end, taken.revision)
     this.#moved.resolve()
     this.#moved = Promise.withResolvers()

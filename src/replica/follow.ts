@@ -257,7 +257,8 @@ export class Follower {
   async #resync(): Promise<void> {
     await this.#queue.idle()
     const { applied, ranges } = this.#applier.state
-    const { revision, entries } = await this.#ledger.snapshot(snapshotRanges(ranges.known()))
+    const wanted = snapshotRanges(ranges.known())
+    const { revision, entries } = await this.#ledger.snapshot(wanted, this.#stop.signal)
     this.#expectCatchUp(applied, revision)
     let part: Decoded[] = []
     let cost = 0

@@ -214,29 +214,33 @@ test('one wrong member of three: it is not used, and nothing that it says counts
   }
 })
 
-test('closing ends a page that hangs', { timeout: 9_000 }, async () => {
-  const etcd = await Etcd.start()
-  const relay = await Relay.before(etcd.url)
-  const ledger = new EtcdLedger([relay.url])
-  try {
-    for (let i = 0; i < 60; i++) await ledger.commit(put(`small/${i}`))
-    let seen = 0
-    await assert.rejects(
-      async () => {
-        for await (const _ of (await ledger.snapshot([ALL])).entries) {
-          relay.silent = true // the next pages never come
-          if (++seen === 16) setImmediate(() => void ledger.close())
-        }
-      },
-      (error) => error instanceof LedgerUnavailable && error.reason === 'closed',
-    )
-    assert.ok(seen < 60, `${seen} entries`)
-  } finally {
-    await ledger.close()
-    relay.close()
-    await etcd.remove()
-  }
-})
+for (const how of ['close', 'abort'] as const) {
+  test(`a page that hangs is ended by ${how}`, { timeout: 9_000 }, async () => {
+    const etcd = await Etcd.start()
+    const relay = await Relay.before(etcd.url)
+    const ledger = new EtcdLedger([relay.url])
+    const stop = new AbortController()
+    const end = { close: () => ledger.close(), abort: async () => stop.abort() }
+    try {
+      for (let i = 0; i < 60; i++) await ledger.commit(put(`small/${i}`))
+      let seen = 0
+      await assert.rejects(
+        async () => {
+          for await (const _ of (await ledger.snapshot([ALL], stop.signal)).entries) {
+            relay.silent = true // the next pages never come
+            if (++seen === 16) setImmediate(() => void end[how]())
+          }
+        },
+        (error) => error instanceof LedgerUnavailable && error.reason === 'closed',
+      )
+      assert.ok(seen < 60, `${seen} entries`)
+    } finally {
+      await ledger.close()
+      relay.close()
+      await etcd.remove()
+    }
+  })
+}
 
 test('a ledger that fills: new tokens are refused, known ones, epochs and all else go on', async () => {
   const etcd = await Etcd.start({ 'quota-backend-bytes': String(24 * 1024 * 1024) })
