@@ -32,9 +32,13 @@ type ApplierOptions = {
   readonly checkpointEvery?: number | undefined
 }
 
+type Start = { readonly checkpointer: Checkpointer; readonly pagesRead: number }
+
 export class Applier {
   readonly state: State
   readonly tables: Tables
+  /** Pages read at the start: the pages that no checkpoint covered. */
+  readonly pagesRead: number
   readonly #store: Store
   readonly #checkpointer: Checkpointer
   /** A durable checkpoint that no step has recorded yet. */
@@ -45,11 +49,12 @@ export class Applier {
    */
   #settled: RevisionDigest | undefined
 
-  private constructor(store: Store, state: State, tables: Tables, checkpointer: Checkpointer) {
+  private constructor(store: Store, state: State, tables: Tables, start: Start) {
     this.#store = store
     this.state = state
     this.tables = tables
-    this.#checkpointer = checkpointer
+    this.#checkpointer = start.checkpointer
+    this.pagesRead = start.pagesRead
     if (state.meta.partial > state.applied) this.#settled = { revision: state.applied, digest: '' }
   }
 
@@ -76,10 +81,10 @@ export class Applier {
       state.addMappings(id, inserted)
     }
     const before = tables.mappings
-    await loadPages(store, state, tables, loaded?.covered ?? 0)
+    const pagesRead = await loadPages(store, state, tables, loaded?.covered ?? 0)
     checkpointer.added(tables.mappings - before)
     while (state.settleDigest(TABLES_A_TURN)) await nextTurn()
-    return new Applier(store, state, tables, checkpointer)
+    return new Applier(store, state, tables, { checkpointer, pagesRead })
   }
 
   /** The last revision whose effects can be read. */
@@ -163,11 +168,12 @@ async function loadRecords(store: Store, tables: Tables): Promise<State> {
   return loader.end()
 }
 
-/** Inserts the mappings of all pages from `from` on. */
-async function loadPages(store: Store, state: State, tables: Tables, from: number): Promise<void> {
+/** Inserts the mappings of all pages from `from` on. Returns the number of pages. */
+async function loadPages(store: Store, state: State, tables: Tables, from: number): Promise<number> {
   const { pages } = state.meta
   const bodies = Buffer.alloc(PAGE_MAPPINGS * 16)
   let expected = from
+  let read = 0
   for (let start = from; start < pages; start += PAGES_A_TURN) {
     for (const { number, page } of store.pages(start, Math.min(start + PAGES_A_TURN, pages))) {
       if (!pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
@@ -176,6 +182,7 @@ async function loadPages(store: Store, state: State, tables: Tables, from: numbe
         throw new DamagedReplica(`page ${number} belongs to no table`)
       if (number !== expected && !state.hasDropped) throw new DamagedReplica(`page ${expected} is missing`)
       expected = number + 1
+      read++
       const count = page[8]
       page.copy(bodies, 0, bodiesAt(count), bodiesAt(count) + 16 * count)
       state.addMappings(table, tables.insert(table, bodies.subarray(0, 16 * count), count, number))
@@ -185,4 +192,5 @@ async function loadPages(store: Store, state: State, tables: Tables, from: numbe
   if (expected !== pages && !state.hasDropped) throw new DamagedReplica(`page ${expected} is missing`)
   for (const { number } of store.pages(pages, 0xffff_ffff))
     throw new DamagedReplica(`page ${number} is not in meta`)
+  return read
 }

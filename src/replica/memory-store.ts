@@ -31,18 +31,28 @@ export class MemoryStore implements Store {
   readonly checkpoints: MemoryCheckpoints
   /** How many of the next writes fail, as on a full disk. */
   failures = 0
+  /** Takes the time of a disk: before a write can be read, and before its promise resolves. */
+  pause = (): Promise<void> => Promise.resolve()
   readonly #content: Content
   #dead = false
 
   constructor(content: Content = EMPTY) {
     this.#content = structuredCopy(content)
-    this.checkpoints = new MemoryCheckpoints(this.#content.checkpoints, () => this.#dead)
+    this.checkpoints = new MemoryCheckpoints(this.#content.checkpoints, () => this.#alive())
   }
 
   /** The store that a killed process leaves: writes under way are lost, and so are writes that come after. */
   afterKill(): MemoryStore {
     this.#dead = true
-    return new MemoryStore(this.#content)
+    const left = new MemoryStore(this.#content)
+    left.pause = this.pause
+    return left
+  }
+
+  /** Never resolves after a kill. */
+  async #alive(): Promise<void> {
+    await this.pause()
+    if (this.#dead) await new Promise(() => undefined)
   }
 
   meta(): Meta | undefined {
@@ -50,8 +60,7 @@ export class MemoryStore implements Store {
   }
 
   async write(batch: Batch): Promise<void> {
-    await Promise.resolve()
-    if (this.#dead) return new Promise(() => undefined)
+    await this.#alive()
     if (this.failures > 0) {
       this.failures--
       throw new WriteFailed('the disk is full')
@@ -70,10 +79,11 @@ export class MemoryStore implements Store {
     for (const range of batch.ranges) ranges.set(`${range.boot}/${range.range}`, range)
     for (const owner of batch.owners) owners.set(owner.owner, owner)
     this.#content.meta = batch.meta
+    await this.#alive()
   }
 
-  async flushed(): Promise<void> {
-    await Promise.resolve()
+  flushed(): Promise<void> {
+    return this.#alive()
   }
 
   page(number: number): Buffer | undefined {
@@ -121,17 +131,20 @@ export class MemoryStore implements Store {
 
 class MemoryCheckpoints implements CheckpointFiles {
   readonly #files: Map<string, Buffer>
-  readonly #dead: () => boolean
+  readonly #alive: () => Promise<void>
 
-  constructor(files: Map<string, Buffer>, dead: () => boolean) {
+  constructor(files: Map<string, Buffer>, alive: () => Promise<void>) {
     this.#files = files
-    this.#dead = dead
+    this.#alive = alive
   }
 
   async write(name: string, blocks: AsyncIterable<Buffer>): Promise<void> {
     const parts: Buffer[] = []
-    for await (const block of blocks) parts.push(block)
-    if (this.#dead()) return new Promise(() => undefined)
+    for await (const block of blocks) {
+      parts.push(block)
+      await this.#alive()
+    }
+    await this.#alive()
     this.#files.set(name, Buffer.concat(parts))
   }
 
@@ -141,7 +154,7 @@ class MemoryCheckpoints implements CheckpointFiles {
   }
 
   async removeOthers(name: string): Promise<void> {
-    if (this.#dead()) return
+    await this.#alive()
     for (const other of this.#files.keys()) if (other !== name) this.#files.delete(other)
   }
 }

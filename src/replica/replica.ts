@@ -45,7 +45,7 @@ export type ReplicaOptions = {
   /** Closed with the replica. */
   readonly store: Store
   /** New mappings that are worth a checkpoint; a million where undefined. */
-  readonly checkpointEvery?: number
+  readonly checkpointEvery?: number | undefined
   readonly ledger: Ledger
   /** This run of the node: the writer of its commits. */
   readonly boot: string
@@ -293,6 +293,11 @@ export class Replica {
   get counts(): { segments: number; ignoredDuplicates: number; foreignKeys: number } {
     const { segments, ignoredDuplicates } = this.state
     return { segments, ignoredDuplicates, foreignKeys: this.#follower.foreignKeys }
+  }
+
+  /** Pages read at the start: the pages that no checkpoint covered. */
+  get pagesRead(): number {
+    return this.#applier.pagesRead
   }
 
   /** Ends following, writes a checkpoint where mappings are new, and closes the file. */

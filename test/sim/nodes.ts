@@ -11,6 +11,7 @@ import type { Commit, CommitResult, KeyRange, Ledger, Revision } from '../../src
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
+import type { Store } from '../../src/replica/store.ts'
 import { type Claim, Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
 import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
 import { found } from './genesis.ts'
@@ -44,6 +45,7 @@ export class Way implements Ledger {
   sent = 0
   readonly #ledger: MemoryLedger
   #held: PromiseWithResolvers<void> | undefined
+  #cut = false
 
   constructor(ledger: MemoryLedger) {
     this.#ledger = ledger
@@ -59,13 +61,21 @@ export class Way implements Ledger {
     this.#held = undefined
   }
 
+  /** The node is dead: nothing that it asks from now on is sent, or answered. */
+  cut(): void {
+    this.#cut = true
+    this.hold()
+  }
+
   commit(commit: Commit): Promise<CommitResult> {
+    if (this.#cut) return new Promise(() => undefined)
     this.sent++
     const send = (): Promise<CommitResult> => this.#ledger.commit(commit)
     return this.through ? this.through(commit, send) : send()
   }
 
   head(): Promise<number> {
+    if (this.#cut) return new Promise(() => undefined)
     return this.asking ? this.asking() : this.#ledger.head()
   }
 
@@ -107,10 +117,17 @@ export class World {
   readonly nodes: SimNode[] = []
   readonly fatal: Error[] = []
   keyring = Keyring.create(systemClock)
+  /** Options of the replicas that are opened from now on. */
+  checkpointEvery: number | undefined
+  /** Takes the place of opening a store. */
+  opening = (store: MemoryStore): Store => store
   readonly #stores = new Map<string, MemoryStore>()
 
-  static async open(count: number): Promise<World> {
-    const world = new World()
+  static async open(
+    count: number,
+    options: Partial<Pick<World, 'checkpointEvery' | 'opening'>> = {},
+  ): Promise<World> {
+    const world = Object.assign(new World(), options)
     await found(world.ledger, world.keyring)
     for (let i = 1; i <= count; i++) await world.add(`n${i}`)
     return world
@@ -125,7 +142,8 @@ export class World {
     const clock = new ShiftedClock()
     const way = new Way(ledger)
     const replica = await Replica.open({
-      store: this.#storeOf(name),
+      store: this.opening(this.storeOf(name)),
+      checkpointEvery: this.checkpointEvery,
       ledger: new CheckedLedger(way),
       boot: randomHex(systemClock, 16),
       clock,
@@ -141,7 +159,7 @@ export class World {
   }
 
   /** The store of a name lasts over restarts. */
-  #storeOf(name: string): MemoryStore {
+  storeOf(name: string): MemoryStore {
     const store = this.#stores.get(name) ?? new MemoryStore()
     this.#stores.set(name, store)
     return store
@@ -150,6 +168,16 @@ export class World {
   async remove(node: SimNode): Promise<void> {
     await node.replica.close()
     this.nodes.splice(this.nodes.indexOf(node), 1)
+  }
+
+  /** kill -9: what the node does from now on reaches neither its store nor the ledger. Returns what is left. */
+  kill(node: SimNode): MemoryStore {
+    const left = this.storeOf(node.name).afterKill()
+    this.#stores.set(node.name, left)
+    node.way.cut()
+    void node.replica.close() // to end its reading of the ledger; never resolves
+    this.nodes.splice(this.nodes.indexOf(node), 1)
+    return left
   }
 
   async restart(node: SimNode): Promise<SimNode> {
