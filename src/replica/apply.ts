@@ -41,6 +41,8 @@ export class Applier {
   readonly pagesRead: number
   readonly #store: Store
   readonly #checkpointer: Checkpointer
+  /** Whether a batch is written, or about to be, whose effects are not applied yet. */
+  stepping = false
   /** A durable checkpoint that no step has recorded yet. */
   #handed: string | undefined
   /**
@@ -103,7 +105,11 @@ export class Applier {
     const checkpoint = this.#handed
     const { batch, effects } = step(state, { revisions, ledger, checkpoint })
     checkBatch(batch, state.meta)
-    await this.#store.write(batch)
+    this.stepping = true
+    await this.#store.write(batch).catch((error: unknown) => {
+      this.stepping = false
+      throw error
+    })
     assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
     const before = tables.mappings
     this.#settled ??= { revision: state.applied, digest: state.digest() }
@@ -116,6 +122,7 @@ export class Applier {
       }
       state.apply(effect, tables)
     }
+    this.stepping = false
     assert(state.meta === batch.meta, 'the last effect of a step is its meta record')
     if (state.meta.partial <= state.applied) this.#settled = undefined
     this.#checkpointer.added(Math.max(0, tables.mappings - before))
