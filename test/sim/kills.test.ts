@@ -80,10 +80,10 @@ class Kills {
       const until = node === victim ? killed.signal : undefined
       return Array.from({ length: CLIENTS }, () => this.#client(node, end.signal, until))
     })
-    const moment = this.#writes + 5 + random.below(60)
+    const moment = this.#writes + 3 + random.below(36)
     while (this.#writes < moment) await nextTurn()
     for (let turns = random.below(6); turns > 0; turns--) await nextTurn()
-    const quiet = random.chance(0.2)
+    const quiet = random.chance(0.15)
     if (quiet) await this.#quiet(victim, end, clients)
     const left = world.kill(victim)
     killed.abort()
