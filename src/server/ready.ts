@@ -74,8 +74,9 @@ async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
   await replica.waitApplied(head)
 }
 
-function replicaOptions({ ledger, boot, clock, fail, events }: RunningNode): Omit<ReplicaOptions, 'store'> {
-  return { ledger, boot, clock, fatal: fail, events: replicaEvents(events) }
+function replicaOptions(node: RunningNode): Omit<ReplicaOptions, 'store'> {
+  const { ledger, boot, clock, checkpointEvery, fail, events } = node
+  return { ledger, boot, clock, checkpointEvery, fatal: fail, events: replicaEvents(events) }
 }
 
 /** Writes the replica's events to the event log. */

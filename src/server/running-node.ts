@@ -24,6 +24,8 @@ export type RunningNode = {
   readonly member: Member | undefined
   /** Id of the node's run: 16 random bytes in hex. */
   readonly boot: string
+  /** As `ReplicaOptions.checkpointEvery`. */
+  readonly checkpointEvery: number | undefined
   /** API keys of the owners in force. */
   readonly apiKeys: ApiKeys
   /** A closer per open part, in the order of opening. */
@@ -56,7 +58,16 @@ const UNKNOWN_HEALTH: Health = {
 
 type OpenParts = Pick<
   RunningNode,
-  'config' | 'clock' | 'log' | 'events' | 'ledger' | 'member' | 'closers' | 'fail' | 'keyring'
+  | 'config'
+  | 'clock'
+  | 'log'
+  | 'events'
+  | 'ledger'
+  | 'member'
+  | 'closers'
+  | 'fail'
+  | 'keyring'
+  | 'checkpointEvery'
 >
 
 /** A node with its parts open, before its replica is open. */

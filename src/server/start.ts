@@ -61,6 +61,8 @@ type StartOptions = {
    */
   readonly member?: (pid: number | undefined) => void
   readonly log?: Logger
+  /** As `ReplicaOptions.checkpointEvery`. */
+  readonly checkpointEvery?: number
 }
 
 /**
@@ -68,7 +70,7 @@ type StartOptions = {
  * PrivateFileError, KeyringError, errors of the system; then every part is closed again.
  */
 export async function startNode(config: Config, options: StartOptions = {}): Promise<Node> {
-  const { clock = systemClock, log = stderrLog(config) } = options
+  const { clock = systemClock, log = stderrLog(config), checkpointEvery } = options
   const closers: RunningNode['closers'] = []
   try {
     // First, because a keyring readable by others ends the start before anything is opened.
@@ -95,7 +97,18 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
 
     const failed = Promise.withResolvers<Error>()
     const fail = failed.resolve
-    const node = runningNode({ config, clock, log, events, ledger, member, closers, keyring, fail })
+    const node = runningNode({
+      config,
+      clock,
+      log,
+      events,
+      ledger,
+      member,
+      closers,
+      keyring,
+      fail,
+      checkpointEvery,
+    })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.

@@ -20,6 +20,8 @@ export type Answer = { readonly status: number; readonly json: Record<string, un
 export class Vault {
   readonly dir: string
   readonly data: string
+  /** New mappings that are worth a checkpoint; the node's own number where undefined. */
+  checkpointEvery: number | undefined
   log = ''
   #child: ChildProcess | undefined
   #agent = new Agent({ keepAlive: true })
@@ -56,9 +58,9 @@ export class Vault {
 
   /** Resolves when the node is ready; rejects with what it printed where it ends before. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [join(import.meta.dirname, 'main.ts'), join(this.dir, 'n1.yaml')], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
+    const program = [join(import.meta.dirname, 'main.ts'), join(this.dir, 'n1.yaml')]
+    if (this.checkpointEvery !== undefined) program.push(String(this.checkpointEvery))
+    const child = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
     const ready = Promise.withResolvers<string>()
     child.stdout.setEncoding('utf8').on('data', (text: string) => ready.resolve(text.trim()))

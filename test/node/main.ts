@@ -1,9 +1,11 @@
-// A node as a process of its own: `node main.ts CONFIG` prints its URL when it is ready.
+// A node as a process of its own: `node main.ts CONFIG [CHECKPOINT_EVERY]` prints its URL when it is ready.
 import { readConfig } from '../../src/node/config.ts'
 import { ignoreStrayRejections, startNode } from '../../src/server/start.ts'
 
 ignoreStrayRejections()
-const node = await startNode(readConfig(process.argv[2]))
+const [, , config, checkpointEvery] = process.argv
+const options = checkpointEvery === undefined ? {} : { checkpointEvery: Number(checkpointEvery) }
+const node = await startNode(readConfig(config), options)
 process.once('SIGTERM', () => {
   node.stop().then(
     () => process.exit(0),
