@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { ledgerContract } from './contract.ts'
 import { Compacted, LedgerUnavailable, UnknownOutcome } from './ledger.ts'
-import { LmdbLedger, verifyLedger } from './lmdb.ts'
+import { LmdbLedger } from './lmdb.ts'
+import { verifyLedger } from './lmdb-verify.ts'
 import { MemoryLedger } from './memory.ts'
 
 ledgerContract('memory', async () => {

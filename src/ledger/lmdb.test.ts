@@ -9,7 +9,8 @@ import { test } from 'node:test'
 import { open } from 'lmdb'
 import { OperatorError } from '../errors.ts'
 import { LedgerUnavailable } from './ledger.ts'
-import { LmdbLedger, verifyLedger } from './lmdb.ts'
+import { LmdbLedger } from './lmdb.ts'
+import { verifyLedger } from './lmdb-verify.ts'
 
 async function withLedger(run: (ledger: LmdbLedger, path: string) => Promise<void>): Promise<void> {
   const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { verifyLedger } from '../ledger/lmdb.ts'
+import { verifyLedger } from '../ledger/lmdb-verify.ts'
 import { LmdbStore } from './lmdb-store.ts'
 
 const DAMAGED = 3
