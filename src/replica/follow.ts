@@ -9,7 +9,7 @@ import type { DecodedRevision } from '../state/step.ts'
 import { nextTurn, sleep } from '../waiting.ts'
 import type { Applier } from './apply.ts'
 import { entriesCost, RevisionQueue, STEP_BYTES } from './queue.ts'
-import { ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
+import { endsBefore, ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
@@ -256,14 +256,18 @@ export class Follower {
   /** Reads all live entries at a single revision, without the segments that are here already. */
   async #resync(): Promise<void> {
     await this.#queue.idle()
-    const { applied, ranges } = this.#applier.state
-    const wanted = snapshotRanges(ranges.known())
+    const { state } = this.#applier
+    const { applied } = state
+    const wanted = snapshotRanges(state.ranges.known())
     const { revision, entries } = await this.#ledger.snapshot(wanted, this.#stop.signal)
+    if (revision < applied) throw this.contradicted(endsBefore(revision, applied))
     this.#expectCatchUp(applied, revision)
     let part: Decoded[] = []
     let cost = 0
     for await (const entry of entries) {
       if (this.#stopped) return
+      const reason = entry.revision <= applied ? otherwiseApplied(state, entry, applied) : undefined
+      if (reason !== undefined) throw this.contradicted(reason, entry.key)
       const { decoded, foreign } = decodePuts(entry.revision, [entry])
       this.foreignKeys += foreign
       // A receipt that the snapshot does not bring is gone, so all receipts are a part of the snapshot.
@@ -277,7 +281,6 @@ export class Follower {
       await this.#queue.room()
       await nextTurn()
     }
-    assert(revision >= applied, 'a snapshot is not older than the cursor')
     this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'part' })
     await this.#removeUnseen(revision)
     this.#queue.push({ revision, decoded: [], removed: [], snapshot: 'whole' })

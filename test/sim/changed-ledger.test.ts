@@ -248,6 +248,20 @@ for (const [what, commit] of Object.entries(COMMITS)) {
     }))
 }
 
+test('a snapshot with an entry up to the cursor that was not applied here shows it too', () =>
+  withWorld(async (world, ledger, n1) => {
+    const known = await tokenize(n1, 'known')
+    const back = await rewrappedTwice(world, ledger, n1)
+    back.compact(await back.head())
+    n1.way.exchange(back)
+    await settles(() => n1.replica.problems.some((each) => each.includes('not applied here')))
+    await refuses(n1, known)
+    assert.ok(n1.replica.applied < (await back.head()))
+    n1.way.exchange(ledger)
+    await settles(() => n1.replica.problems.length === 0)
+    assert.equal(await tokenize(n1, 'known'), known)
+  }))
+
 /** What only the lost history has. The ledger put back goes on otherwise, and further. */
 const LOST: { readonly [what: string]: (node: Node, world: World) => Promise<unknown> } = {
   secrets: ({ secrets }) => secrets.create(CALLER, [secret('lost', 'x'), secret('lost/2', 'y')]),
