@@ -1,4 +1,5 @@
-// What a start refuses: a store whose numbers are not those of its records, whatever the number and the record.
+// What a start refuses: a store whose numbers are not those of its records, whatever the number and the record;
+// and what a running replica refuses.
 // The stores here have right checksums, as an error of ours would leave them; wrong checksums are in
 // store.test.ts.
 import assert from 'node:assert/strict'
@@ -21,11 +22,14 @@ import {
   versionPut,
 } from '../../test/sim/puts.ts'
 import { systemClock } from '../clock.ts'
+import { MemoryLedger } from '../ledger/memory.ts'
 import { decodePuts } from '../state/puts.ts'
 import { type Batch, DamagedReplica, type Meta, type StoredCounts } from '../state/stored.ts'
+import { until } from '../waiting.ts'
 import { Applier } from './apply.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { MemoryStore } from './memory-store.ts'
+import { Replica } from './replica.ts'
 import type { Store } from './store.ts'
 
 const LEDGER = 'e'.repeat(32)
@@ -264,3 +268,60 @@ for (const [kind, open] of Object.entries(STORES)) {
     })
   })
 }
+
+async function openReplica(store: Store, ledger = new MemoryLedger()): Promise<Replica> {
+  const quiet = (): void => undefined
+  const events = { lost: quiet, recovered: quiet, caughtUp: quiet, epoch: quiet, applied: quiet }
+  const fatal = (error: Error): never => assert.fail(error)
+  return Replica.open({ store, ledger, boot: '0'.repeat(32), clock: systemClock, events, fatal })
+}
+
+test('a record that holds another key than the key asked for is damage, and so is a missing record', async () => {
+  const store = new MemoryStore()
+  await applied(store, HISTORY)
+  const receipt = receiptPut('o', 'r1').key
+  const shift = { by: 0 }
+  const shifted = new Proxy(store, {
+    get(target, name) {
+      if (name === 'record') return (number: number) => target.record(number + shift.by)
+      const member: unknown = Reflect.get(target, name, target)
+      return typeof member === 'function' ? member.bind(target) : member
+    },
+  })
+  const replica = await openReplica(shifted)
+  assert.equal(replica.version('o', 'a', 1)?.key, version('a', 1).key)
+  assert.equal(replica.receipt(receipt)?.key, receipt)
+  assert.equal(replica.version('o', 'a', 3), undefined)
+  for (const by of [1, 3, 100]) {
+    shift.by = by
+    assert.throws(() => replica.version('o', 'a', 1), DamagedReplica)
+    assert.throws(() => replica.receipt(receipt), DamagedReplica)
+  }
+  shift.by = 0
+  await replica.close()
+})
+
+test('a receipt that the step under way has removed is absent, before its effects as well', async () => {
+  const store = new MemoryStore()
+  const ledger = new MemoryLedger()
+  const [genesis, receipt] = [genesisPut(LEDGER, 'rk1'), receiptPut('o', 'r1')]
+  await ledger.commit({ if: [], put: [genesis, receipt] })
+  const replica = await openReplica(store, ledger)
+  replica.follow()
+  await replica.barrier()
+  assert.ok(replica.receipt(receipt.key))
+  const written = Promise.withResolvers<void>()
+  let pauses = 0
+  store.pause = async () => {
+    if (++pauses === 2) await written.promise // the batch can be read, and its promise waits
+  }
+  await ledger.commit({ if: [], put: [receiptRemoval('o', 'r1')] })
+  const caughtUp = replica.barrier()
+  assert.ok(await until(() => pauses === 2, { every: 1, within: 5000 }))
+  assert.equal(store.record(0), undefined)
+  assert.equal(replica.receipt(receipt.key), undefined)
+  written.resolve()
+  await caughtUp
+  assert.equal(replica.receipt(receipt.key), undefined)
+  await replica.close()
+})

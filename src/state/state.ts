@@ -143,7 +143,7 @@ export class State {
       case 'receipt': {
         const { receipts } = this.owner(effect.owner)
         const before = receipts.size
-        if (effect.record === undefined) receipts.delete(effect.id)
+        if (effect.record === undefined) this.#forget(receipts, effect.id)
         else receipts.set(effect.id, effect.record)
         this.#receipts += receipts.size - before
         return
@@ -208,6 +208,15 @@ export class State {
     }
     if (!this.hasSeen(revision, record)) this.#seen.count++
     this.#seen.bits[byte] |= 1 << (record & 7)
+  }
+
+  /** A receipt that is gone counts as brought no more. */
+  #forget(receipts: ReceiptIndex, id: string): void {
+    const record = receipts.get(id)
+    receipts.delete(id)
+    if (record === undefined || !this.hasSeen(this.#seen.revision, record)) return
+    this.#seen.count--
+    this.#seen.bits[record >>> 3] &= ~(1 << (record & 7))
   }
 
   /** Whether the snapshot at the revision has brought all receipts. */
