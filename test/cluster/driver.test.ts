@@ -214,6 +214,41 @@ test('one wrong member of three: it is not used, and nothing that it says counts
   }
 })
 
+test('a node with one wrong endpoint of three: ready, and right, whichever of the others answers', async () => {
+  const right = await Etcd.start()
+  const wrong = await Etcd.start()
+  const relay = await Relay.before(right.url)
+  const endpoints = (...urls: string[]): string =>
+    `{ kind: etcd, endpoints: [${urls.map((url) => `'${url}'`).join(', ')}] }`
+  const other = new Vault(undefined, { node: 'n9', ledger: endpoints(wrong.url) })
+  const node = new Vault(undefined, { node: 'n1', ledger: endpoints(relay.url, wrong.url, right.url) })
+  const ready = async (): Promise<boolean> => (await node.call('/ready')).status === 200
+  try {
+    await other.start()
+    for (let i = 0; i < 30; i++) await other.tokenize([`another ${i}`])
+    await node.start()
+    const { tokens } = await node.tokenize(['one'])
+    for (let round = 0; round < 3; round++) {
+      relay.silent = true
+      await until('the third member is used', ready, 5000)
+      assert.deepEqual((await node.detokenize(tokens)).values, ['one'])
+      const { tokens: more } = await node.tokenize(['one', `round ${round}`])
+      assert.equal(more[0], tokens[0])
+      relay.silent = false
+      await until('the first member is connected again', ready, 5000)
+    }
+    const { quorum, members } = (await node.call('/status')).json
+    assert.equal(quorum, true)
+    assert.equal(Array.isArray(members) ? members.length : 1, 1)
+    const events = readFileSync(join(node.data, 'events.ndjson'), 'utf8')
+    assert.ok(!/follows|ledger-changed/.test(events), events)
+  } finally {
+    for (const each of [node, other]) await each.remove()
+    relay.close()
+    for (const etcd of [right, wrong]) await etcd.remove()
+  }
+})
+
 for (const how of ['close', 'abort'] as const) {
   test(`a page that hangs is ended by ${how}`, { timeout: 9_000 }, async () => {
     const etcd = await Etcd.start()
