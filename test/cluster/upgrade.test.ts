@@ -21,6 +21,7 @@ function portsAreFree(): Promise<true> {
 test('three nodes that were stopped with the present format go on, and hold the same', async () => {
   using folder = new Folder()
   unpack(LEDGER_FORMAT, 'cluster', folder.path)
+  await fine(['init', folder.path, '--renew']) // certificates end, fixtures do not
   await portsAreFree()
   try {
     const { nodes } = JSON.parse(await fine(['cluster', 'start', folder.path, '--json'], { ms: LONG_MS }))
@@ -37,6 +38,7 @@ test('three nodes that were stopped with the present format go on, and hold the 
 test('three nodes of format 1 are refused, each with the reason', async () => {
   using folder = new Folder()
   unpack(1, 'cluster', folder.path)
+  await fine(['init', folder.path, '--renew'])
   await portsAreFree()
   try {
     const told = await refused(1, ['cluster', 'start', folder.path], { ms: LONG_MS })
