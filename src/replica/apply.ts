@@ -7,10 +7,11 @@ import type { Clock } from '../clock.ts'
 import { Loader } from '../state/load.ts'
 import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
 import type { State } from '../state/state.ts'
-import { type DecodedRevision, step } from '../state/step.ts'
+import { type DecodedRevision, OpenStep } from '../state/step.ts'
 import { DamagedReplica, EMPTY_META } from '../state/stored.ts'
 import { nextTurn } from '../waiting.ts'
 import { CHECKPOINT_MAPPINGS, Checkpointer } from './checkpoint.ts'
+import { entriesCost } from './queue.ts'
 import { checkBatch, type Store } from './store.ts'
 import { Tables } from './tables.ts'
 
@@ -22,6 +23,10 @@ const RECORDS_A_TURN = 500
 const TABLES_A_TURN = 5000
 /** Mappings inserted in a turn of the event loop: where tables grow, an insert costs 2 µs and more. */
 const MAPPINGS_A_TURN = 8000
+/** What an effect costs, in inserted mappings. */
+const EFFECT_MAPPINGS = 8
+/** Bytes laid out in a turn of the event loop. */
+const BYTES_A_TURN = 1024 * 1024
 
 export type RevisionDigest = { readonly revision: number; readonly digest: string }
 
@@ -103,7 +108,7 @@ export class Applier {
   async apply(revisions: readonly DecodedRevision[], ledger: string): Promise<void> {
     const { state, tables } = this
     const checkpoint = this.#handed
-    const { batch, effects } = step(state, { revisions, ledger, checkpoint })
+    const { batch, effects } = (await stepInTurns(state, revisions)).end({ ledger, checkpoint })
     checkBatch(batch, state.meta)
     this.stepping = true
     await this.#store.write(batch).catch((error: unknown) => {
@@ -113,11 +118,13 @@ export class Applier {
     assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
     const before = tables.mappings
     this.#settled ??= { revision: state.applied, digest: state.digest() }
-    let mappings = 0
+    let cost = 0
     for (const effect of effects) {
-      // Between two segments others may run: a commit puts a segment alone.
-      if (effect.kind === 'insert' && (mappings += effect.segment.count) > MAPPINGS_A_TURN) {
-        mappings = effect.segment.count
+      cost += effect.kind === 'insert' ? EFFECT_MAPPINGS + effect.segment.count : EFFECT_MAPPINGS
+      // Others may run between two revisions, and before a segment: a commit puts a segment alone.
+      const apart = effect.kind === 'insert' || effect.kind === 'applied'
+      if (apart && cost > MAPPINGS_A_TURN) {
+        cost = 0
         await nextTurn()
       }
       state.apply(effect, tables)
@@ -156,6 +163,23 @@ export class Applier {
       await this.#store.close()
     }
   }
+}
+
+/** Lays out the revisions, some of them in each turn of the event loop. */
+async function stepInTurns(state: State, revisions: readonly DecodedRevision[]): Promise<OpenStep> {
+  const open = new OpenStep(state)
+  let cost = 0
+  for (const revision of revisions) {
+    const next = entriesCost(revision.decoded)
+    if (cost > 0 && cost + next > BYTES_A_TURN) {
+      cost = 0
+      await nextTurn()
+    }
+    cost += next
+    open.add(revision)
+  }
+  if (cost > BYTES_A_TURN / 4) await nextTurn() // the writes take as long again
+  return open
 }
 
 async function loadRecords(store: Store, tables: Tables): Promise<State> {

@@ -8,11 +8,13 @@ import { type Decoded, decodePuts } from '../state/puts.ts'
 import type { DecodedRevision } from '../state/step.ts'
 import { nextTurn, sleep } from '../waiting.ts'
 import type { Applier } from './apply.ts'
-import { entriesCost, RevisionQueue, STEP_BYTES } from './queue.ts'
+import { entriesCost, RevisionQueue } from './queue.ts'
 import { endsBefore, ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
+/** Bytes of a part of a snapshot. */
+const PART_BYTES = 1024 * 1024
 /** Receipts looked at in a turn of the event loop, and removed in a step. */
 const RECEIPTS_A_TURN = 20_000
 const RECEIPTS_A_STEP = 2000
@@ -274,7 +276,7 @@ export class Follower {
       const needed = decoded.filter(({ entry: { kind } }) => entry.revision > applied || kind === 'receipt')
       part.push(...needed)
       cost += entriesCost(needed)
-      if (cost < STEP_BYTES) continue
+      if (cost < PART_BYTES) continue
       this.#queue.push({ revision, decoded: part, removed: [], snapshot: 'part' })
       part = []
       cost = 0

@@ -4,11 +4,8 @@ import type { DecodedRevision } from '../state/step.ts'
 
 /** Bytes of revisions that may wait to be applied. */
 const QUEUE_BYTES = 8 * 1024 * 1024
-/**
- * Bytes applied together. A step blocks the event loop for as long as its bytes take; smaller steps cost more
- * transactions.
- */
-export const STEP_BYTES = 2 * 1024 * 1024
+/** Bytes applied together: smaller steps cost more transactions. */
+const STEP_BYTES = 8 * 1024 * 1024
 /** What an entry costs beside its bytes: reading and applying a small one takes as long as some kilobytes. */
 const ENTRY_BYTES = 1536
 /**

@@ -35,28 +35,32 @@ export type DecodedRevision = {
   readonly gone?: readonly ReceiptPlace[]
 }
 
-type StepInput = {
-  /** In order, dense. */
-  readonly revisions: readonly DecodedRevision[]
+type Followed = {
   /** Identity of the followed ledger. */
   readonly ledger: string
   /** A checkpoint that is durable now: the new value of `Meta.checkpoint`. */
   readonly checkpoint?: string | undefined
 }
 
+/** Revisions in order, dense. */
+type StepInput = Followed & { readonly revisions: readonly DecodedRevision[] }
+
 type Step = { readonly batch: Batch; readonly effects: readonly Effect[] }
 
 /** Throws AssertionError where the revisions are not dense. */
-export function step(state: State, { revisions, ledger, checkpoint }: StepInput): Step {
-  assert(state.meta.ledger === '' || state.meta.ledger === ledger, 'a replica follows a single ledger')
-  const work = new Work(state)
-  for (const revision of revisions) work.add(revision)
-  return work.end({ ledger, checkpoint: checkpoint ?? state.meta.checkpoint })
+export function step(state: State, { revisions, ...followed }: StepInput): Step {
+  const open = new OpenStep(state)
+  for (const revision of revisions) open.add(revision)
+  return open.end(followed)
 }
 
-/** A step under way: the batch and the effects so far, and the numbers that follow from these. */
-class Work {
+/**
+ * A step under way: the batch and the effects so far, and the numbers that follow from these. Revisions may
+ * be added in several turns of the event loop; the state must not change meanwhile.
+ */
+export class OpenStep {
   readonly #state: State
+  readonly #before: Meta
   readonly #effects: Effect[] = []
   readonly #pages: Batch['pages'][number][] = []
   readonly #entries = new Map<string, StoredEntry>()
@@ -80,6 +84,7 @@ class Work {
   constructor(state: State) {
     const { meta } = state
     this.#state = state
+    this.#before = meta
     this.#cursor = meta.cursor
     this.#nextPage = meta.pages
     this.#nextRecord = meta.records
@@ -108,13 +113,15 @@ class Work {
   }
 
   /** Ends the step: the batch has the meta record that belongs to its data. */
-  end({ ledger, checkpoint }: Pick<Meta, 'ledger' | 'checkpoint'>): Step {
-    assert(this.#nextPage <= LAST_PAGE, 'a page number has 32 bits')
+  end({ ledger, checkpoint }: Followed): Step {
     const state = this.#state
+    assert(this.#nextPage <= LAST_PAGE, 'a page number has 32 bits')
+    assert(state.meta === this.#before, 'the state is as at the beginning of the step')
+    assert(state.meta.ledger === '' || state.meta.ledger === ledger, 'a replica follows a single ledger')
     const meta: Meta = {
       ...state.meta,
       ledger,
-      checkpoint,
+      checkpoint: checkpoint ?? state.meta.checkpoint,
       cursor: this.#cursor,
       pages: this.#nextPage,
       records: this.#nextRecord,
