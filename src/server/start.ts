@@ -97,18 +97,8 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
 
     const failed = Promise.withResolvers<Error>()
     const fail = failed.resolve
-    const node = runningNode({
-      config,
-      clock,
-      log,
-      events,
-      ledger,
-      member,
-      closers,
-      keyring,
-      fail,
-      checkpointEvery,
-    })
+    const opened = { config, clock, log, events, ledger, member, keyring }
+    const node = runningNode({ ...opened, closers, fail, checkpointEvery })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.
