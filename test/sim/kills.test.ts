@@ -8,11 +8,10 @@ import { systemClock } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
 import { newRootKey } from '../../src/crypto/keyring.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
-import { Problem } from '../../src/errors.ts'
+import { FatalError, Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { MemoryStore } from '../../src/replica/memory-store.ts'
 import type { Store } from '../../src/replica/store.ts'
-import { DamagedReplica } from '../../src/state/stored.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { nextTurn, until } from '../../src/waiting.ts'
 import { createOnce, OWNER, type SimNode, secret, textOf, updateOnce, World } from './nodes.ts'
@@ -286,7 +285,7 @@ test('the fault of two writers of meta is found within ten rounds', async (t) =>
     async () => {
       for (let round = 0; round < 10; round++) await kills.round()
     },
-    (error) => error instanceof DamagedReplica || error instanceof assert.AssertionError,
+    (error) => error instanceof FatalError || error instanceof assert.AssertionError,
   )
   await kills.world.close()
 })
