@@ -139,6 +139,7 @@ const DAMAGES: readonly (readonly [string, Change])[] = [
     [`range ${i} removed`, without('ranges', i)] as const,
     [`owner ${i} removed`, without('owners', i)] as const,
   ]),
+  ['a version before another is gone, and counted so', both(without('records', 0), stored('records', -1))],
   ['a version doubled', changed('records', 0, (record) => ({ ...record, number: 2 }), true)],
   [
     'a version doubled and counted',
