@@ -78,7 +78,8 @@ async function schemathesis(): Promise<string | undefined> {
   const venv = join(CACHE, VERSION)
   const program = join(venv, 'bin/schemathesis')
   const done = join(venv, 'installed')
-  if (existsSync(done)) return program
+  // The directory may have been copied: a venv runs only at the path where the venv was made.
+  if (existsSync(done) && (await run(program, ['--version'])).code === 0) return program
   mkdirSync(CACHE, { recursive: true })
   const python = await run('python3', ['-c', 'import sys; sys.exit(sys.version_info < (3, 10))'])
   if (python.code !== 0) return undefined
