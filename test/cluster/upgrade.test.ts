@@ -35,7 +35,7 @@ test('three nodes that were stopped with the present format go on, and hold the 
   }
 })
 
-test('three nodes of format 1 are refused, each with the reason', async () => {
+test('three nodes of format 1 are refused with the reason', async () => {
   using folder = new Folder()
   unpack(1, 'cluster', folder.path)
   await fine(['init', folder.path, '--renew'])
@@ -46,8 +46,9 @@ test('three nodes of format 1 are refused, each with the reason', async () => {
       told,
       /the ledger has format 1, written by an earlier version; this version reads format 2 only: go on/,
     )
-    const log = readFileSync(folder.file('run', 'n1.log'), 'utf8')
-    assert.match(log, /coffer: the ledger has format 1/)
+    // The first node that ends takes its member along: the others may then lack a quorum to read the genesis.
+    const logs = ['n1', 'n2', 'n3'].map((node) => readFileSync(folder.file('run', `${node}.log`), 'utf8'))
+    assert.match(logs.join(''), /coffer: the ledger has format 1/)
   } finally {
     await fine(['cluster', 'stop', folder.path], { ms: LONG_MS })
   }
