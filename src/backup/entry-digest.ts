@@ -22,7 +22,10 @@ export class EntryDigest {
   /** Number of foreign keys. */
   foreign = 0
 
-  /** Adds each key at most once, in any order. Returns false for a foreign key. Throws CorruptEntry. */
+  /**
+   * Adds each key at most once, in the order of a snapshot. Returns false for a foreign key. Throws
+   * CorruptEntry.
+   */
   add(key: string, value: Uint8Array): boolean {
     const { decoded, foreign } = decodePuts(REVISION, [{ key, value, created: REVISION }])
     this.foreign += foreign
