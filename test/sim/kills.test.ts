@@ -8,7 +8,7 @@ import { systemClock } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
 import { newRootKey } from '../../src/crypto/keyring.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
-import { FatalError, Problem } from '../../src/errors.ts'
+import { Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { MemoryStore } from '../../src/replica/memory-store.ts'
 import type { Store } from '../../src/replica/store.ts'
@@ -239,29 +239,6 @@ function isAllowed(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('other nodes keep wrapping')
 }
 
-/**
- * The fault of old: a checkpoint is recorded by a writer of its own, whose copy of meta is as of before the step
- * under way, and which comes after the step.
- */
-function withTwoWriters(store: Store): Store {
-  return new Proxy(store, {
-    get(target, name) {
-      if (name !== 'write') {
-        const member: unknown = Reflect.get(target, name, target)
-        return typeof member === 'function' ? member.bind(target) : member
-      }
-      return async (batch: Parameters<Store['write']>[0]): Promise<void> => {
-        const before = target.meta()
-        const { checkpoint } = batch.meta
-        await target.write(batch)
-        if (!before || before.checkpoint === checkpoint) return
-        const empty = { pages: [], entries: [], records: [], tables: [], ranges: [], owners: [] }
-        void target.write({ ...empty, meta: { ...before, checkpoint } })
-      }
-    },
-  })
-}
-
 for (let history = 0; history < HISTORIES; history++) {
   test(`kill -9 at ${ROUNDS} random moments: nothing acknowledged is lost (${history + 1} of ${HISTORIES})`, async (t) => {
     const random = seeded(seedOf(history))
@@ -276,19 +253,6 @@ for (let history = 0; history < HISTORIES; history++) {
     }
   })
 }
-
-test('the fault of two writers of meta is found within ten rounds', async (t) => {
-  const random = seeded()
-  t.diagnostic(`COFFER_SEED=${random.seed}`)
-  const kills = await Kills.begin(random, withTwoWriters)
-  await assert.rejects(
-    async () => {
-      for (let round = 0; round < 10; round++) await kills.round()
-    },
-    (error) => error instanceof FatalError || error instanceof assert.AssertionError,
-  )
-  await kills.world.close()
-})
 
 /** COFFER_SEED is the seed of the first history. */
 function seedOf(history: number): number | undefined {
