@@ -43,11 +43,11 @@ class Kills {
     this.random = random
   }
 
-  static async begin(random: Random, opening = (store: Store): Store => store): Promise<Kills> {
+  static async begin(random: Random): Promise<Kills> {
     const world = await World.open(0, { checkpointEvery: CHECKPOINT_EVERY })
     world.keyring = world.keyring.add(newRootKey(systemClock))
     const kills = new Kills(world, random)
-    world.opening = (store) => opening(kills.#slow(store))
+    world.opening = (store) => kills.#slow(store)
     for (const name of ['n1', 'n2']) await world.add(name)
     for (const owner of OWNERS) await kills.#tokensOf(world.nodes[0]).openFirst(owner)
     return kills
