@@ -35,9 +35,15 @@ type ApplierOptions = {
   readonly clock: Clock
   /** New mappings that are worth a checkpoint. */
   readonly checkpointEvery?: number | undefined
+  /** Called where a checkpoint could not be written, or the files of others not removed: all goes on. */
+  readonly checkpointFailed: (error: Error) => void
 }
 
-type Start = { readonly checkpointer: Checkpointer; readonly pagesRead: number }
+type Start = {
+  readonly checkpointer: Checkpointer
+  readonly pagesRead: number
+  readonly checkpointFailed: (error: Error) => void
+}
 
 export class Applier {
   readonly state: State
@@ -46,8 +52,8 @@ export class Applier {
   readonly pagesRead: number
   readonly #store: Store
   readonly #checkpointer: Checkpointer
-  /** Whether a batch is written, or about to be, whose effects are not applied yet. */
-  stepping = false
+  readonly #checkpointFailed: (error: Error) => void
+  #stepping = false
   /** A durable checkpoint that no step has recorded yet. */
   #handed: string | undefined
   /**
@@ -61,6 +67,7 @@ export class Applier {
     this.state = state
     this.tables = tables
     this.#checkpointer = start.checkpointer
+    this.#checkpointFailed = start.checkpointFailed
     this.pagesRead = start.pagesRead
     if (state.meta.partial > state.applied) this.#settled = { revision: state.applied, digest: '' }
   }
@@ -69,7 +76,7 @@ export class Applier {
    * Reads the store into memory. Throws DamagedReplica where a record does not match its checksum, where
    * numbers do not match, or where the store has another format.
    */
-  static async open({ store, clock, checkpointEvery }: ApplierOptions): Promise<Applier> {
+  static async open({ store, clock, checkpointEvery, checkpointFailed }: ApplierOptions): Promise<Applier> {
     const tables = new Tables()
     const state = await loadRecords(store, tables)
     const checkpointer = new Checkpointer({
@@ -87,16 +94,20 @@ export class Applier {
       tables.add(id, table.owner, table.epoch, tokens)
       state.addMappings(id, inserted)
     }
-    const before = tables.mappings
-    const pagesRead = await loadPages(store, state, tables, loaded?.covered ?? 0)
-    checkpointer.added(tables.mappings - before)
+    const read = await loadPages(store, state, tables, loaded?.covered ?? 0)
+    checkpointer.added(read.mappings)
     while (state.settleDigest(TABLES_A_TURN)) await nextTurn()
-    return new Applier(store, state, tables, { checkpointer, pagesRead })
+    return new Applier(store, state, tables, { checkpointer, pagesRead: read.pages, checkpointFailed })
   }
 
   /** The last revision whose effects can be read. */
   get applied(): number {
     return this.state.applied
+  }
+
+  /** Whether a batch is written, or about to be, whose effects are not applied yet. */
+  get stepping(): boolean {
+    return this.#stepping
   }
 
   /** The digest and its revision, read together. */
@@ -110,17 +121,19 @@ export class Applier {
     const checkpoint = this.#handed
     const { batch, effects } = (await stepInTurns(state, revisions)).end({ ledger, checkpoint })
     checkBatch(batch, state.meta)
-    this.stepping = true
+    this.#stepping = true
     await this.#store.write(batch).catch((error: unknown) => {
-      this.stepping = false
+      this.#stepping = false
       throw error
     })
     assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
-    const before = tables.mappings
     this.#settled ??= { revision: state.applied, digest: state.digest() }
     let cost = 0
+    let mappings = 0
     for (const effect of effects) {
-      cost += effect.kind === 'insert' ? EFFECT_MAPPINGS + effect.segment.count : EFFECT_MAPPINGS
+      const count = effect.kind === 'insert' ? effect.segment.count : 0
+      mappings += count
+      cost += EFFECT_MAPPINGS + count
       // Others may run between two revisions, and before a segment: a commit puts a segment alone.
       const apart = effect.kind === 'insert' || effect.kind === 'applied'
       if (apart && cost > MAPPINGS_A_TURN) {
@@ -129,13 +142,13 @@ export class Applier {
       }
       state.apply(effect, tables)
     }
-    this.stepping = false
+    this.#stepping = false
     assert(state.meta === batch.meta, 'the last effect of a step is its meta record')
     if (state.meta.partial <= state.applied) this.#settled = undefined
-    this.#checkpointer.added(Math.max(0, tables.mappings - before))
+    this.#checkpointer.added(mappings)
     if (checkpoint === undefined) return
     this.#handed = undefined
-    await this.#checkpointer.removeOthers(checkpoint)
+    await this.#checkpointer.removeOthers(checkpoint).catch(this.#checkpointFailed)
   }
 
   /**
@@ -143,22 +156,22 @@ export class Applier {
    * step can record the checkpoint. Until then no other checkpoint begins: the step that records a checkpoint
    * removes the files of all others.
    */
-  beginCheckpointIfDue(durable: () => void, failed: (error: Error) => void): void {
+  beginCheckpointIfDue(durable: () => void): void {
     if (this.#handed !== undefined) return
     this.#checkpointer.beginIfDue((checkpoint) => {
       this.#handed = checkpoint
       durable()
-    }, failed)
+    }, this.#checkpointFailed)
   }
 
   /** Writes a last checkpoint and closes the store: nothing may be applied any more. */
-  async close(failed: (error: Error) => void): Promise<void> {
+  async close(): Promise<void> {
     try {
       await this.#checkpointer.idle()
       this.#handed = (await this.#checkpointer.write()) ?? this.#handed
       if (this.#handed !== undefined) await this.apply([], this.state.meta.ledger)
     } catch (error) {
-      failed(error instanceof Error ? error : new Error(String(error)))
+      this.#checkpointFailed(error instanceof Error ? error : new Error(String(error)))
     } finally {
       await this.#store.close()
     }
@@ -199,12 +212,17 @@ async function loadRecords(store: Store, tables: Tables): Promise<State> {
   return loader.end()
 }
 
-/** Inserts the mappings of all pages from `from` on. Returns the number of pages. */
-async function loadPages(store: Store, state: State, tables: Tables, from: number): Promise<number> {
+/** Inserts the mappings of all pages from `from` on. Returns how many pages and mappings were read. */
+async function loadPages(
+  store: Store,
+  state: State,
+  tables: Tables,
+  from: number,
+): Promise<{ readonly pages: number; readonly mappings: number }> {
   const { pages } = state.meta
   const bodies = Buffer.alloc(PAGE_MAPPINGS * 16)
   let expected = from
-  let read = 0
+  const read = { pages: 0, mappings: 0 }
   for (let start = from; start < pages; start += PAGES_A_TURN) {
     for (const { number, page } of store.pages(start, Math.min(start + PAGES_A_TURN, pages))) {
       if (!pageIsWhole(page, page.length, number)) throw new DamagedReplica(`page ${number} is damaged`)
@@ -213,8 +231,9 @@ async function loadPages(store: Store, state: State, tables: Tables, from: numbe
         throw new DamagedReplica(`page ${number} belongs to no table`)
       if (number !== expected && !state.hasDropped) throw new DamagedReplica(`page ${expected} is missing`)
       expected = number + 1
-      read++
       const count = page[8]
+      read.pages++
+      read.mappings += count
       page.copy(bodies, 0, bodiesAt(count), bodiesAt(count) + 16 * count)
       state.addMappings(table, tables.insert(table, bodies.subarray(0, 16 * count), count, number))
     }

@@ -51,7 +51,7 @@ export class Checkpointer {
     this.#options = options
   }
 
-  /** Counts mappings that the last checkpoint does not have. */
+  /** Counts mappings on pages that the last checkpoint does not cover, also duplicates: a start reads all. */
   added(mappings: number): void {
     this.#mappings += mappings
     if (mappings > 0) this.#behind = true

@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { openApplier } from '../../test/sim/applier.ts'
 import { contentOf } from '../../test/sim/content.ts'
 import {
   bootPut,
@@ -26,7 +27,7 @@ import { MemoryLedger } from '../ledger/memory.ts'
 import { decodePuts } from '../state/puts.ts'
 import { type Batch, DamagedReplica, type Meta, type StoredCounts } from '../state/stored.ts'
 import { until } from '../waiting.ts'
-import { Applier } from './apply.ts'
+import type { Applier } from './apply.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { MemoryStore } from './memory-store.ts'
 import { Replica } from './replica.ts'
@@ -56,7 +57,7 @@ const HISTORY: readonly (readonly TestPut[])[] = [
 ]
 
 async function applied(store: Store, history: readonly (readonly TestPut[])[]): Promise<Applier> {
-  const applier = await Applier.open({ store, clock: systemClock })
+  const applier = await openApplier(store)
   for (const puts of history) {
     const revision = applier.applied + 1
     const created = puts.map((put) => ({ ...put, created: put.value === null ? 0 : revision }))
@@ -236,7 +237,7 @@ function opens(open: (path: string) => Store, whole: Batch): Promise<unknown> {
   let content: unknown
   return withStore(open, async (store) => {
     await store.write(whole)
-    const { state, tables } = await Applier.open({ store, clock: systemClock })
+    const { state, tables } = await openApplier(store)
     content = contentOf(state, tables, { places: true })
   }).then(() => content)
 }

@@ -105,9 +105,11 @@ export class Replica {
    * Throws DamagedReplica where a record is damaged.
    */
   static async open(options: ReplicaOptions): Promise<Replica> {
-    const { store, clock, checkpointEvery } = options
+    const { store, clock, checkpointEvery, events } = options
+    const checkpointFailed = ({ message }: Error): void => events.lost(`no checkpoint: ${message}`)
     try {
-      return new Replica(options, await Applier.open({ store, clock, checkpointEvery }))
+      const applier = await Applier.open({ store, clock, checkpointEvery, checkpointFailed })
+      return new Replica(options, applier)
     } catch (error) {
       await store.close()
       throw error
@@ -310,6 +312,6 @@ export class Replica {
     this.#waiters.rejectAll(new LedgerUnavailable('closed', 'the replica is closed'))
     this.#barriers.close()
     await this.#follower.stop()
-    await this.#applier.close((error) => this.#events.lost(`no checkpoint: ${error.message}`))
+    await this.#applier.close()
   }
 }

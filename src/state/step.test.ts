@@ -22,6 +22,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { openApplier } from '../../test/sim/applier.ts'
 import { contentOf, placeOf } from '../../test/sim/content.ts'
 import {
   bootPut,
@@ -38,8 +39,6 @@ import {
   versionPut,
 } from '../../test/sim/puts.ts'
 import { AssertionError } from '../assert.ts'
-import { systemClock } from '../clock.ts'
-import { Applier } from '../replica/apply.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
 import { MemoryStore } from '../replica/memory-store.ts'
 import type { Store } from '../replica/store.ts'
@@ -151,7 +150,7 @@ class Scenario {
   async #load(): Promise<string> {
     const before = contentOf(this.#state, this.#tables, { places: true })
     this.#store = await this.#reopened.open()
-    const loaded = await Applier.open({ store: this.#store, clock: systemClock })
+    const loaded = await openApplier(this.#store)
     this.#state = loaded.state
     this.#tables = loaded.tables
     assert.deepEqual(

@@ -5,10 +5,9 @@ import assert from 'node:assert/strict'
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemClock } from '../../src/clock.ts'
-import { Applier } from '../../src/replica/apply.ts'
 import { LmdbStore } from '../../src/replica/lmdb-store.ts'
 import { sleep } from '../../src/waiting.ts'
+import { openApplier } from '../sim/applier.ts'
 import { type Random, seeded } from '../sim/seed.ts'
 import { Vault } from './child.ts'
 
@@ -60,7 +59,7 @@ async function assertThere(vault: Vault, { tokens, secrets }: Acknowledged): Pro
 async function assertWhole(vault: Vault): Promise<boolean> {
   const store = new LmdbStore(join(vault.data, 'replica'))
   try {
-    const { state, pagesRead } = await Applier.open({ store, clock: systemClock })
+    const { state, pagesRead } = await openApplier(store)
     const covered = Number(state.meta.checkpoint.split(' ')[1] ?? 0)
     assert.equal(pagesRead, state.meta.pages - covered, 'the recorded checkpoint is used')
     return covered > 0

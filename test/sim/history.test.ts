@@ -3,9 +3,8 @@
 // of a model which is slow and obvious: the live entries of the ledger.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { systemClock } from '../../src/clock.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
-import { Applier } from '../../src/replica/apply.ts'
+import type { Applier } from '../../src/replica/apply.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { PageReader } from '../../src/replica/reader.ts'
 import { decodeEntry, type Entry } from '../../src/state/entries.ts'
@@ -16,6 +15,7 @@ import type { VersionState } from '../../src/state/state.ts'
 import type { DecodedRevision } from '../../src/state/step.ts'
 import type { Witness } from '../../src/state/witness.ts'
 import { nextTurn } from '../../src/waiting.ts'
+import { openApplier } from './applier.ts'
 import { contentOf, placeOf } from './content.ts'
 import {
   bootOf,
@@ -205,15 +205,12 @@ class Learner {
     store.pause = async () => {
       for (let turns = this.#random.below(3); turns > 0; turns--) await nextTurn()
     }
-    this.applier = await Applier.open({ store, clock: systemClock, checkpointEvery: CHECKPOINT_EVERY })
+    this.applier = await openApplier(store, CHECKPOINT_EVERY)
   }
 
   async #apply(revisions: readonly DecodedRevision[]): Promise<void> {
     await this.applier.apply(revisions, LEDGER)
-    this.applier.beginCheckpointIfDue(
-      () => undefined,
-      (error) => assert.fail(error),
-    )
+    this.applier.beginCheckpointIfDue(() => undefined)
   }
 
   /** Up to `count` revisions, in steps of any size. */
