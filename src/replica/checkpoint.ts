@@ -8,7 +8,7 @@
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
-import type { Inserted } from '../state/digest.ts'
+import { addSum, type Inserted } from '../state/digest.ts'
 import { nextTurn } from '../waiting.ts'
 import type { CheckpointFiles } from './store.ts'
 import { PART_SLOTS, Part, SLOT_WORDS, TokenTable } from './table.ts'
@@ -177,7 +177,7 @@ function head(table: number, depth: number, slots: number, checksum: number): Bu
   return bytes
 }
 
-/** The tables of a checkpoint by number, each with the sum of its mappings. */
+/** The tables of a checkpoint by number, each with the sum of its mappings, modulo 2^128. */
 type CheckpointTables = Map<number, { readonly tokens: TokenTable; readonly inserted: Inserted }>
 
 /**
@@ -202,7 +202,7 @@ export async function readCheckpoint(
     for (const [i, part] of list.entries()) {
       const { count, sum } = part.settle(limit)
       inserted.count += count
-      for (let word = 0; word < 4; word++) inserted.sum[word] += sum[word]
+      addSum(inserted.sum, sum)
       if (i % PARTS_A_TURN === 0) await nextTurn()
     }
     const tokens = TokenTable.fromParts(list)

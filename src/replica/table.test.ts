@@ -4,9 +4,10 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { addSum, Digest } from '../state/digest.ts'
 import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { CheckpointDirectory } from './checkpoint-directory.ts'
-import { lastFound, TokenTable } from './table.ts'
+import { lastFound, Part, TokenTable } from './table.ts'
 
 function bodies(count: number): Uint32Array {
   return new Uint32Array(new Uint8Array(randomBytes(count * 16)).buffer)
@@ -28,7 +29,7 @@ function assertHolds(table: TokenTable, words: Uint32Array, count: number): void
 
 function sumOf(words: Uint32Array, count: number): Float64Array {
   const sum = new Float64Array(4)
-  for (let i = 0; i < count * 4; i++) sum[i % 4] += words[i]
+  for (let i = 0; i < count; i++) addSum(sum, Float64Array.from(words.subarray(i * 4, i * 4 + 4)))
   return sum
 }
 
@@ -88,6 +89,27 @@ test('a checkpoint gives the tables back, less what came after its page', () =>
     // The loaded table grows on.
     for (let i = 16_000; i < 30_000; i++) assert.ok(cut.insert(words, i * 4, i >> 4, i & 15))
     assertHolds(cut, words, 30_000)
+  }))
+
+test('sums of millions of mappings are exact: words of bodies add up to more than 2^53', () =>
+  inFolder(async (_, files) => {
+    const full = new Uint32Array(4096 * 6)
+    for (let slot = 0; slot < 3328; slot++)
+      full.set([0xffff_ffff, 0xffff_ffff, 0xffff_fffe, 1, 7, 1], slot * 6)
+    // Parts of a table of 3.4 million mappings; all parts share their slots.
+    const parts = Array.from({ length: 1024 }, () => new Part(4096, 10, full))
+    await writeCheckpoint(files, 'one', [{ id: 0, table: TokenTable.fromParts(parts) }])
+    const loaded = (await readCheckpoint(files, 'one', 1e9))?.get(0)
+    assert.ok(loaded)
+    const { count, sum } = loaded.inserted
+    assert.equal(count, 1024 * 3328)
+    const body = 0xffff_ffffn | (0xffff_ffffn << 32n) | (0xffff_fffen << 64n) | (1n << 96n)
+    const found = sum.reduceRight((all, word) => (all << 32n) | BigInt(word), 0n)
+    assert.equal(found, (body * BigInt(count)) % (1n << 128n))
+    const digest = new Digest()
+    digest.addTable(0, 'a', 1)
+    digest.addMappings(0, loaded.inserted)
+    digest.addMappings(0, loaded.inserted)
   }))
 
 test('a checkpoint that is damaged anywhere, cut, or another one is not used', () =>

@@ -51,13 +51,7 @@ export class Digest {
     this.#forget(mappings)
     this.#changed.add(id)
     mappings.count += count
-    let carry = 0
-    for (let i = 0; i < 4; i++) {
-      const total = mappings.sum[i] + sum[i] + carry
-      assert(Number.isSafeInteger(total), 'sums are exact below 2^53')
-      mappings.sum[i] = total % 0x1_0000_0000
-      carry = Math.floor(total / 0x1_0000_0000)
-    }
+    addSum(mappings.sum, sum)
   }
 
   dropTable(id: number): void {
@@ -99,6 +93,20 @@ export class Digest {
 function mappingText({ owner, epoch, count, sum }: MappingSum): string {
   const words = Array.from(sum, (word) => word.toString(16).padStart(8, '0')).reverse()
   return `mappings\0${owner}\0${epoch}\0${count}\0${words.join('')}`
+}
+
+/**
+ * Adds `part` to `sum`, modulo 2^128, the least word first. Words of `sum` stay below 2^32; words of `part`
+ * may be sums, below 2^52.
+ */
+export function addSum(sum: Float64Array, part: Float64Array): void {
+  let carry = 0
+  for (let i = 0; i < 4; i++) {
+    const total = sum[i] + part[i] + carry
+    assert(Number.isSafeInteger(total), 'sums are exact below 2^53')
+    sum[i] = total % 0x1_0000_0000
+    carry = Math.floor(total / 0x1_0000_0000)
+  }
 }
 
 /** Adds or subtracts `part`: WORDS words of 32 bits, little-endian. */
