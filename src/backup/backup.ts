@@ -2,7 +2,13 @@
 // backup, before any of its entries is used. restore.ts puts a verified backup into an empty ledger.
 import type { Clock } from '../clock.ts'
 import { type Keyring, UnknownRootKey, UnwrapError, wrappedBy } from '../crypto/keyring.ts'
-import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
+import {
+  Compacted,
+  type Ledger,
+  LedgerUnavailable,
+  type Reader,
+  type SnapshotEntry,
+} from '../ledger/ledger.ts'
 import { decodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import type { State } from '../state/state.ts'
@@ -57,14 +63,18 @@ async function write(options: BackupOptions): Promise<WrittenBackup> {
   const genesis = await readGenesis(ledger)
   checkKeyring(keyring, genesis)
   const { identity, format } = genesis
-  ledger.checkConnections((reader) => checkSource(reader, identity))
+  const source: Source = { identity, revision: 0, newest: undefined }
+  ledger.checkConnections((reader) => checkSource(reader, source))
   const { revision, entries } = await ledger.snapshot(snapshotRanges([]))
+  source.revision = revision
   const head = { revision, identity, format, madeAt: new Date(clock.now()).toISOString() }
   const writer = new BackupWriter(sink)
   await writer.head(head, keyring, clock)
   const digest = new EntryDigest()
-  for await (const { key, value } of entries) {
+  for await (const entry of entries) {
+    const { key, value } = entry
     if (isNodeEntry(key) || !digest.add(key, value)) continue
+    if (isKept(key) && entry.created > (source.newest?.created ?? 0)) source.newest = entry
     await writer.entry({ key, value })
     progress?.(digest.entries)
   }
@@ -78,9 +88,31 @@ function isNodeEntry(key: string): boolean {
   return parseKey(key)?.kind === 'node'
 }
 
-/** Throws LedgerUnavailable where a connection does not lead to the ledger of the first connection. */
-async function checkSource(reader: Reader, identity: string): Promise<void> {
-  if ((await readIdentity(reader)) === identity) return
+/** The ledger of a backup, as known so far. */
+type Source = {
+  readonly identity: string
+  /** The revision of the backup. */
+  revision: number
+  /** The entry created last, of those read and never removed. */
+  newest: SnapshotEntry | undefined
+}
+
+/** Receipts are swept; all other entries of a backup stay under their keys. */
+function isKept(key: string): boolean {
+  return parseKey(key)?.kind !== 'receipt'
+}
+
+/**
+ * Throws LedgerUnavailable where a connection does not lead to the ledger of the first connection. An older
+ * copy of the same ledger ends before the revision, or was written on and has not created the newest entry.
+ */
+async function checkSource(reader: Reader, { identity, revision, newest }: Source): Promise<void> {
+  const [found, head, same] = await Promise.all([
+    readIdentity(reader),
+    reader.head(),
+    newest && reader.read(newest.key),
+  ])
+  if (found === identity && head >= revision && same?.created === newest?.created) return
   throw new LedgerUnavailable('ledger-changed', 'an endpoint leads to another ledger than the others')
 }
 

@@ -1,7 +1,17 @@
 // Backups and restores over endpoints of which one leads to another ledger than the others.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { backupOf, entriesOf, epoch, filled, put, restored, version } from '../../test/backup/backups.ts'
+import {
+  backupOf,
+  entriesOf,
+  epoch,
+  filled,
+  type Made,
+  put,
+  restored,
+  segment,
+  version,
+} from '../../test/backup/backups.ts'
 import {
   type Commit,
   type CommitResult,
@@ -130,6 +140,41 @@ test('entries of two ledgers never get into one backup', async () => {
   }
   const { written } = await backupOf(new Endpoints(right, wrong))
   assert.equal(written.entries, 24)
+})
+
+/** Two ledgers of one identity that other nodes have written on, apart, to the same revision. */
+async function forked(): Promise<readonly [Ledger, Ledger]> {
+  const ledgers = [await filled(20), await filled(20)] as const
+  for (const [i, ledger] of ledgers.entries()) {
+    await put(ledger, version(`only-in-${i}`, 1))
+    const boot = String(i).repeat(32)
+    for (let n = 1; n < 20; n++)
+      await put(ledger, [ledgerKey.segment(boot, n), segment('o', n * 1000 + i, 10)])
+  }
+  return ledgers
+}
+
+test('an older copy that was written on is another ledger, though its identity is the same', async () => {
+  const [right, copy] = await forked()
+  assert.equal(await right.head(), await copy.head())
+  const whole = [right, copy].map(async (ledger) => (await backupOf(ledger)).written.digest)
+  const digests = await Promise.all(whole)
+  let refused = 0
+  for (let from = 4; from < 40; from++) {
+    const endpoints = new Endpoints(right, copy)
+    outage(endpoints, right, from, 1000)
+    const end = await backupOf(endpoints).catch((error: unknown) => error)
+    if (end instanceof LedgerUnavailable) refused++
+    else assert.ok(digests.includes((end as Made).written.digest), `a mixture from use ${from} on`)
+  }
+  assert.ok(refused >= 20, `${refused} refused`)
+})
+
+test('a copy of the ledger that ends before the revision of the backup is not read', async () => {
+  const [right, older] = [await filled(20), await filled(19)]
+  const endpoints = new Endpoints(right, older)
+  outage(endpoints, right, 5, 1000)
+  await assert.rejects(backupOf(endpoints), /leads to another ledger than the others/)
 })
 
 test('nothing of a restore gets into another ledger, empty or not', async () => {

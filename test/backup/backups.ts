@@ -112,7 +112,7 @@ export async function mixed(ledger: Ledger, { small = 300, large = 40 } = {}): P
   return ledger
 }
 
-type Made = { readonly bytes: Buffer; readonly written: Awaited<ReturnType<typeof writeBackup>> }
+export type Made = { readonly bytes: Buffer; readonly written: Awaited<ReturnType<typeof writeBackup>> }
 
 /** `meanwhile`: called with each part of the file, while the rest of the ledger is still to be read. */
 export async function backupOf(
