@@ -2,7 +2,7 @@
 import { OperatorError } from '../errors.ts'
 import { type LedgerSettings, readTls } from '../ledger/drivers.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
-import { retry, sleep } from '../waiting.ts'
+import { retry, until } from '../waiting.ts'
 
 const CALL_MS = 3000
 const TRY_AGAIN_MS = 250
@@ -86,20 +86,24 @@ export class Membership {
 
   /**
    * Gives a vote to the member at this peer address, as soon as the member has the data of the others. Waits
-   * at most `ms`. Throws MembershipError.
+   * at most `ms`, also where a promotion is accepted and the member stays a learner. Throws MembershipError.
    */
   async promote(peer: string, ms: number): Promise<void> {
-    for (const until = performance.now() + ms; ; ) {
+    let refused: MembershipError | undefined
+    const hasVote = async (): Promise<boolean> => {
       const entry = (await this.#entries()).find(({ peerURLs }) => peerURLs.includes(peer))
       if (!entry) throw new MembershipError(`the cluster has no member at ${peer} any more`)
-      if (!entry.isLearner) return
+      if (!entry.isLearner) return true
       try {
         await this.#ask('changed', (endpoint) => endpoint.promote(entry.ID, CALL_MS))
       } catch (error) {
-        if (!(error instanceof MembershipError) || performance.now() > until) throw error
-        await sleep(TRY_AGAIN_MS)
+        if (!(error instanceof MembershipError)) throw error
+        refused = error
       }
+      return false
     }
+    if (await until(hasVote, { every: TRY_AGAIN_MS, within: ms })) return
+    throw refused ?? new MembershipError(`the cluster still lists the member at ${peer} as a learner`)
   }
 
   /** Retries while the cluster settles after an earlier change. */
