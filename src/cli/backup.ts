@@ -8,8 +8,8 @@ import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { Replacement } from '../files.ts'
-import { LedgerUnavailable } from '../ledger/ledger.ts'
-import { type Config, readConfig } from '../node/config.ts'
+import { readConfig } from '../node/config.ts'
+import { checkEndpoints } from './local/endpoints.ts'
 import { runningNode } from './local/node-process.ts'
 import { DEFAULT_CONFIG } from './start.ts'
 import { startProgress } from './terminal/progress.ts'
@@ -76,39 +76,6 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
     )
   } finally {
     progress.end()
-    await ledger.close()
-  }
-}
-
-/**
- * Asks each endpoint for the identity of its ledger: nobody could tell which ledger the backup is of. An
- * endpoint without an answer is left out. Throws OperatorError.
- */
-async function checkEndpoints(config: Config): Promise<void> {
-  const { endpoints } = config.ledger
-  const identities = await Promise.all(endpoints.map((endpoint) => identityAt(config, endpoint)))
-  if (new Set(identities.filter((identity) => identity !== undefined)).size <= 1) return
-  const told = endpoints.map((endpoint, i) => `${endpoint}: ${identities[i] ?? 'no answer'}`).join(', ')
-  throw new OperatorError(`the endpoints in ${config.file} lead to different ledgers (${told})`, {
-    hint: 'correct ledger.endpoints',
-  })
-}
-
-/** undefined: the endpoint does not answer. */
-async function identityAt(config: Config, endpoint: string): Promise<string | undefined> {
-  const [{ openLedgerToRead }, { readIdentity }] = await Promise.all([
-    import('../server/open.ts'),
-    import('../backup/backup.ts'),
-  ])
-  const { member: _, ...settings } = config.ledger
-  const only = { ...config, ledger: { ...settings, endpoints: [endpoint] } }
-  const ledger = await openLedgerToRead(only, true)
-  try {
-    return (await readIdentity(ledger)) ?? 'no genesis'
-  } catch (error) {
-    if (error instanceof LedgerUnavailable) return undefined
-    throw error
-  } finally {
     await ledger.close()
   }
 }

@@ -1,5 +1,5 @@
 // coffer restore: puts a backup into an empty ledger of stopped nodes. The ledger gets a new identity.
-import { createReadStream, existsSync, mkdirSync, type ReadStream, statSync } from 'node:fs'
+import { createReadStream, existsSync, type ReadStream, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { VerifiedBackup } from '../backup/backup.ts'
@@ -9,10 +9,16 @@ import { FatalError, OperatorError, UsageError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { lockStopped } from './local/node-process.ts'
+import { until } from '../waiting.ts'
+import { checkEndpoints } from './local/endpoints.ts'
+import { lockStopped, memberRunsAlone } from './local/node-process.ts'
 import { TemporaryMembers } from './local/temporary-members.ts'
 import { startProgress } from './terminal/progress.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
+
+/** How long members may take to found a cluster, or to elect a leader. */
+const QUORUM_MS = 20_000
+const LOOK_MS = 200
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
@@ -32,7 +38,8 @@ must be empty. It gets a new identity; tokens stay the same. After an interrupte
 starts with the ledger: run the same restore again to complete it.
 
 If every node has an etcd member, the configurations of the other nodes (NODE.yaml) are found beside
-the named configuration. The members run within this command, and stop with it.
+the named configuration. The members run within this command, and stop with it. If the nodes are on
+several machines, run \`coffer member run\` on each machine, and then this command on one of them.
 
 Example:
   $ coffer init ./other --owner clinic-a
@@ -48,13 +55,11 @@ async function restore(name: string, { config: names, json }: Options): Promise<
   const nodes = nodesOf(names.map(readConfig))
   const holds: { release(): void }[] = []
   try {
-    for (const node of nodes) {
-      mkdirSync(node.data, { recursive: true, mode: 0o700 })
-      holds.push(lockStopped(node))
-    }
+    const idle = nodes.filter((node) => !memberRunsAlone(node))
+    for (const node of idle) holds.push(lockStopped(node))
     const verified = await verify(file, nodes)
     const { backup } = verified
-    const identity = await restoreInto(nodes, verified)
+    const identity = await restoreInto(nodes, { ...verified, idle })
     const { revision, madeAt, entries, mappings, digest } = backup
     const result = { revision, made_at: madeAt, entries, mappings, digest, identity }
     if (json) printJson({ file, ...result })
@@ -96,6 +101,12 @@ function nodesOf(named: readonly Config[]): Config[] {
 /** Equal for nodes of the same ledger only. */
 function ledgerName(ledger: Config['ledger']): string {
   return [ledger.kind, ...ledger.endpoints, ledger.member?.token ?? ''].sort().join(' ')
+}
+
+/** The members of a cluster that none of the nodes has; none for a ledger without members. */
+function elsewhere(nodes: readonly Config[]): string[] {
+  const all = nodes.flatMap(({ ledger }) => Object.keys(ledger.member?.cluster ?? {}))
+  return [...new Set(all)].filter((name) => !nodes.some(({ node }) => node === name))
 }
 
 type Verified = {
@@ -148,8 +159,13 @@ async function verify(file: string, nodes: readonly Config[]): Promise<Verified>
   }
 }
 
+type Target = Verified & {
+  /** The nodes whose members do not run yet. */
+  readonly idle: readonly Config[]
+}
+
 /** Returns the ledger's new identity. */
-async function restoreInto(nodes: readonly Config[], verified: Verified): Promise<string> {
+async function restoreInto(nodes: readonly Config[], { idle, ...verified }: Target): Promise<string> {
   const [{ openLedger }, { NotEmpty, restore: restoreBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/restore.ts'),
@@ -161,10 +177,13 @@ async function restoreInto(nodes: readonly Config[], verified: Verified): Promis
   opening.promise.catch(() => undefined) // the await below reports the error
   const endWork = (): Promise<void> => opening.promise.then((ledger) => ledger.close())
   try {
-    members = TemporaryMembers.start(nodes, (text) => progress.note(text), endWork)
+    members = TemporaryMembers.start(idle, { report: (text) => progress.note(text), endWork })
     opening.resolve(openLedger(nodes[0]))
     const ledger = await opening.promise
     try {
+      progress.show(0, 'waiting for quorum')
+      await untilQuorum(ledger, nodes)
+      await checkEndpoints(nodes[0])
       return await restoreBackup({
         ...verified,
         ledger,
@@ -183,11 +202,36 @@ async function restoreInto(nodes: readonly Config[], verified: Verified): Promis
   }
 }
 
+/** Throws OperatorError with the commands that are missing. */
+async function untilQuorum(ledger: Ledger, nodes: readonly Config[]): Promise<void> {
+  let problems: readonly string[] = []
+  const hasQuorum = async (): Promise<boolean> => {
+    const health = await ledger.health()
+    problems = health.problems
+    return health.quorum
+  }
+  if (await until(hasQuorum, { every: LOOK_MS, within: QUORUM_MS })) return
+  const [{ ledger: settings, file }] = nodes
+  const others = elsewhere(nodes).map(
+    (node) => `on the machine of node ${node} run \`coffer member run --config ${node}.yaml\``,
+  )
+  const here = settings.member ? 'see the logs of the members in run/' : `start the etcd of ${file}`
+  throw new OperatorError(`the ledger has no quorum (${problems.join('; ')})`, {
+    hint:
+      others.length > 0
+        ? `${others.join(', ')}, with the same ledger.member.token in all files, and restore again`
+        : `${here}, and restore again`,
+  })
+}
+
 function hintFor({ ledger, data }: Config): string {
   const file = DRIVERS[ledger.kind].file(data)
-  return file === undefined
-    ? 'restore into a new cluster, made by `coffer init DIR --nodes 3`'
-    : `if the ledger is no longer needed, move ${dirname(file)} to another place, and restore again`
+  if (file !== undefined)
+    return `if the ledger is no longer needed, move ${dirname(file)} to another place, and restore again`
+  return ledger.member
+    ? 'restore into a new cluster: stop all nodes, move `etcd` in the data directory of each node to ' +
+        'another place, give all nodes another ledger.member.token, and restore again'
+    : 'restore into a new cluster'
 }
 
 function noteNextStep(nodes: readonly Config[]): void {
@@ -195,5 +239,10 @@ function noteNextStep(nodes: readonly Config[]): void {
     if (existsSync(join(data, 'replica')))
       note(`node ${node} has a replica of an earlier ledger: coffer replica reset --config ${file}`)
   }
-  note(nodes.length === 1 ? `Next: coffer start --config ${nodes[0].file}` : 'Next: start the nodes')
+  if (elsewhere(nodes).length > 0 || nodes.some(memberRunsAlone))
+    note(
+      'Next, for every node on its machine: end `coffer member run`, remove a replica of an earlier ledger ' +
+        '(coffer replica reset --config NODE.yaml), and start the node (coffer start --config NODE.yaml)',
+    )
+  else note(nodes.length === 1 ? `Next: coffer start --config ${nodes[0].file}` : 'Next: start the nodes')
 }

@@ -6,7 +6,14 @@ import { type Config, readConfig } from '../node/config.ts'
 import { InUse } from '../node/lock.ts'
 import type { Node } from '../server/start.ts'
 import { initDirectory, printNewVault } from './init.ts'
-import { removeMemberPid, removePid, runningNode, writeMemberPid, writePid } from './local/node-process.ts'
+import {
+  memberRunsAlone,
+  removeMemberPid,
+  removePid,
+  runningNode,
+  writeMemberPid,
+  writePid,
+} from './local/node-process.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -101,6 +108,8 @@ async function start(config: Config): Promise<never> {
 
 function explainInUse(error: unknown, config: Config): string | undefined {
   if (!(error instanceof InUse)) return undefined
+  if (memberRunsAlone(config))
+    return `member ${config.node} runs without its vault: end \`coffer member run\` first`
   const pid = runningNode(config)?.pid
   const who = pid === undefined ? error.message : `${error.message} (${pid})`
   return `${who}: node ${config.node} runs already, or another node has the same data; stop that node first`

@@ -77,6 +77,18 @@ test('with data the member starts, whatever the mark says', () => {
   }
 })
 
+test('data of a member whose mark has another token is of another cluster', () => {
+  using node = new Node()
+  node.write(marked('bootstrapped', 'another-cluster'))
+  assert.equal(node.directory.foreign, undefined)
+  node.makeLog()
+  assert.match(node.directory.foreign ?? '', /n1\/etcd has the data of member n1 in another cluster/)
+  for (const mark of [undefined, marked('joining'), marked('bootstrapped'), ...DAMAGED]) {
+    node.write(mark)
+    assert.equal(node.directory.foreign, undefined, mark)
+  }
+})
+
 test('a mark that cannot be read: a warning that names the file and the way out', () => {
   using node = new Node()
   for (const mark of [undefined, marked('joining'), marked('bootstrapped')]) {

@@ -27,11 +27,12 @@ const STATES = ['bootstrapped', 'joining'] as const
 type State = (typeof STATES)[number]
 
 /**
- * The content of `<node>.member`. A mark of another cluster counts as absent; a mark that cannot be read
- * counts as `bootstrapped`, since the other reading could start an emptied member.
+ * The content of `<node>.member`. A mark of another cluster, `foreign`, counts as absent; a mark that cannot
+ * be read counts as `bootstrapped`, since the other reading could start an emptied member.
  */
 type Mark =
   | { readonly kind: 'absent' }
+  | { readonly kind: 'foreign' }
   | { readonly kind: 'present'; readonly state: State }
   | { readonly kind: 'damaged'; readonly cause: string }
 
@@ -68,7 +69,20 @@ export class MemberDirectory {
     if (this.#hasLog || !isBootstrapped(this.#readMark())) return undefined
     return (
       `the data of member ${this.#node} is gone from ${this.path}: it must not be started empty. ` +
-      `Stop the node and run \`coffer member replace ${this.#node}\``
+      `Stop the node and run \`coffer member replace ${this.#node}\`. Where most members have lost their ` +
+      'data, give all nodes another ledger.member.token, and restore a backup'
+    )
+  }
+
+  /**
+   * Why the member cannot found a new cluster: its data is of the cluster before `ledger.member.token` was
+   * changed. undefined where there is no such data.
+   */
+  get foreign(): string | undefined {
+    if (!this.#hasLog || this.#readMark().kind !== 'foreign') return undefined
+    return (
+      `${this.path} has the data of member ${this.#node} in another cluster, since ledger.member.token was ` +
+      'changed: move the directory to another place'
     )
   }
 
@@ -77,7 +91,9 @@ export class MemberDirectory {
    * it.
    */
   get state(): 'new' | 'existing' {
-    return this.#hasLog || this.#readMark().kind !== 'absent' ? 'existing' : 'new'
+    if (this.#hasLog) return 'existing'
+    const { kind } = this.#readMark()
+    return kind === 'absent' || kind === 'foreign' ? 'new' : 'existing'
   }
 
   /** Records that the cluster has added the member anew: the next start may be empty. Throws FileError. */
@@ -122,7 +138,7 @@ export class MemberDirectory {
     }
     const mark = parseMark(text)
     if (!mark) return { kind: 'damaged', cause: 'not the JSON of a mark' }
-    return mark.token === this.#token ? { kind: 'present', state: mark.state } : { kind: 'absent' }
+    return mark.token === this.#token ? { kind: 'present', state: mark.state } : { kind: 'foreign' }
   }
 
   #writeMark(state: State): void {

@@ -10,7 +10,7 @@ const TRY_AGAIN_MS = 250
 const SETTLE_MS = 15_000
 
 /** No member answers, or the cluster refuses; the message says why. */
-class MembershipError extends OperatorError {
+export class MembershipError extends OperatorError {
   override readonly name = 'MembershipError'
 }
 
@@ -62,6 +62,12 @@ export class Membership {
         leader: statuses.some((each) => each?.leader === entry.ID),
       }
     })
+  }
+
+  /** The cluster's id, hexadecimal. Throws MembershipError where no member answers. */
+  async clusterId(): Promise<string> {
+    const { header } = await this.#ask('asked', (endpoint) => endpoint.members(CALL_MS))
+    return BigInt(header.cluster_id).toString(16)
   }
 
   async #entries(): Promise<readonly MemberEntry[]> {

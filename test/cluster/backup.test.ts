@@ -231,9 +231,31 @@ async function checkCommand([one, other]: readonly string[]): Promise<void> {
   const told = await refused(1, backup, LONG)
   assert.match(
     told,
-    /n1\.yaml lead to different ledgers \(http:.*: [0-9a-f]{32}, http:.*: [0-9a-f]{32}\): correct/,
+    /n1\.yaml lead to different ledgers \((http:\S+: cluster [0-9a-f]+, ledger [0-9a-f]{32}(, )?){2}\): correct/,
   )
   assert.ok(!existsSync(folder.file('vault.backup')))
   withEndpoints('http://127.0.0.1:1', one)
   await fine(backup, LONG)
+  const empty = await Promise.all([Etcd.start(), Etcd.start()])
+  const heads = empty.map(({ url }) => new EtcdLedger([url]))
+  try {
+    const restore = ['restore', folder.file('vault.backup'), '--config', config]
+    const [first, second] = empty.map(({ url }) => url)
+    for (const endpoints of [
+      [first, second],
+      [second, other],
+      [other, first],
+    ]) {
+      withEndpoints(...endpoints)
+      assert.match(await refused(1, restore, LONG), /lead to different ledgers/)
+      assert.deepEqual(await Promise.all(heads.map((ledger) => ledger.head())), [0, 0])
+    }
+    withEndpoints('http://127.0.0.1:1', second)
+    await fine(restore, LONG)
+    assert.equal(await heads[0].head(), 0)
+    assert.ok((await heads[1].head()) > 0)
+  } finally {
+    for (const ledger of heads) await ledger.close()
+    for (const etcd of empty) await etcd.remove()
+  }
 }

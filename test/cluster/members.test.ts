@@ -1,13 +1,13 @@
 // A node and its own member: each can fail alone. And what three nodes must agree on.
 import assert from 'node:assert/strict'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { readTls } from '../../src/ledger/drivers.ts'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
 import { readConfig } from '../../src/node/config.ts'
-import { coffer, fine, isAlive, refused, until } from '../cli/cli.ts'
+import { coffer, Folder, fine, isAlive, refused, until } from '../cli/cli.ts'
 import { Cluster, type ClusterNode } from './cluster.ts'
 
 describe('members and nodes', () => {
@@ -94,6 +94,28 @@ describe('members and nodes', () => {
     assert.ok(Number(caught?.to) > Number(caught?.from))
   })
 
+  test('a copied configuration does not take a member that is ready out of the cluster, but by --force', async () => {
+    const [, node] = nodes
+    using other = new Folder()
+    for (const name of ['n2.yaml', 'keyring.json', 'tls'])
+      cpSync(join(cluster.dir, name), other.file(name), { recursive: true })
+    mkdirSync(other.file('n2'))
+    const replace = ['member', 'replace', 'n2', '--config', other.file('n2.yaml')]
+    const list = ['member', 'list', '--config', node.config, '--json']
+    const before = JSON.parse(await fine(list))
+    const told = await refused(1, replace)
+    assert.match(
+      told,
+      /member n2 answers at https:\S+ and is ready.*stop node n2 on its own machine.*--force/,
+    )
+    assert.deepEqual(JSON.parse(await fine(list)), before)
+    await fine([...replace, '--force'])
+    const ids = (members: { id: string }[]): string[] => members.map(({ id }) => id).sort()
+    const { members } = JSON.parse(await fine(list))
+    assert.equal(members.length, 3)
+    assert.notDeepEqual(ids(members), ids(before.members))
+  })
+
   test('a member whose data is gone is not started empty, but replaced', async () => {
     const [, node] = nodes
     const { tokens } = await node.tokenize(['kept by the others'])
@@ -104,6 +126,7 @@ describe('members and nodes', () => {
     assert.match(node.process?.log.join('\n') ?? '', /data of member n2 is gone.*must not be started empty/)
     assert.deepEqual((await node.detokenize(tokens)).values, ['kept by the others'])
     await node.process?.stop()
+    rmSync(join(cluster.dir, 'n2'), { recursive: true }) // as on a new disk
     await fine(['member', 'replace', 'n2', '--config', nodes[0].config])
     await node.start()
     await until('it is a member again', async () => {

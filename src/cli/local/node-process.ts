@@ -84,6 +84,15 @@ export function runningNode(files: NodeFiles): RunningNode | undefined {
   }
 }
 
+/**
+ * Whether `coffer member run` or another command runs the node's member. Only a vault has its process id in a
+ * file, and has it there before its member starts.
+ */
+export function memberRunsAlone(files: NodeFiles): boolean {
+  const running = runningNode(files)
+  return running !== undefined && running.pid === undefined && runningMember(files) !== undefined
+}
+
 /** Another command may hold the lock, while an unrelated process has got the id of a dead node. */
 function hasOpen(pid: number, file: string): boolean {
   const path = realpathSync(file)
@@ -143,12 +152,20 @@ export function sendHangUp(files: NodeFiles, { pid }: RunningNode): void {
   }
 }
 
-/** Locks the data directory of a stopped node. Throws OperatorError if the node runs. */
+/**
+ * Locks the data directory of a stopped node, and makes a directory that is not there, as on a new disk.
+ * Throws OperatorError if the node runs.
+ */
 export function lockStopped(files: NodeFiles): { release(): void } {
+  mkdirSync(files.data, { recursive: true, mode: 0o700 })
   try {
     return lockDirectory(files.data)
   } catch (error) {
     if (!(error instanceof InUse)) throw error
+    if (memberRunsAlone(files))
+      throw new OperatorError(`member ${files.node} runs without its vault, and has ${files.data} in use`, {
+        hint: `end \`coffer member run\` of node ${files.node} first`,
+      })
     const pid = readPid(files)
     const by = pid === undefined ? '' : ` by process ${pid}`
     throw new OperatorError(`${files.data} is in use${by}`, { hint: `stop node ${files.node} first` })

@@ -1,12 +1,23 @@
 // The etcd members of stopped nodes, run in the process of a command while the command needs their ledger.
 import { constants } from 'node:os'
+import { OperatorError } from '../../errors.ts'
 import { type Logger, SILENT } from '../../log.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { type Member, startMember } from '../../node/member.ts'
+import { MemberDirectory } from '../../node/member-directory.ts'
 import { removeMemberPid, writeMemberPid } from './node-process.ts'
 
 type NodeMember = { readonly node: string; readonly member: Member }
+
+type MembersOptions = {
+  /** Gets lines for a person. */
+  readonly report: (text: string) => void
+  /** Called before the members stop after a signal. */
+  readonly endWork?: () => Promise<void>
+  /** Whether SIGINT and SIGTERM end the process, after the work and the members; true by default. */
+  readonly exits?: boolean
+}
 
 export class TemporaryMembers {
   readonly #members: readonly NodeMember[]
@@ -14,24 +25,24 @@ export class TemporaryMembers {
   #exiting = false
   readonly #interrupted = (signal: NodeJS.Signals): void => void this.#exit(signal)
 
-  private constructor(members: readonly NodeMember[], endWork: () => Promise<void>) {
+  private constructor(members: readonly NodeMember[], { endWork, exits = true }: MembersOptions) {
     this.#members = members
-    this.#endWork = endWork
-    if (members.length > 0) process.on('SIGINT', this.#interrupted).on('SIGTERM', this.#interrupted)
+    this.#endWork = endWork ?? (async () => undefined)
+    if (exits && members.length > 0) process.on('SIGINT', this.#interrupted).on('SIGTERM', this.#interrupted)
   }
 
   /**
-   * Starts the members of the nodes, if any; `report` gets lines for a person. SIGINT and SIGTERM call
-   * `endWork`, stop the members and end the process. Throws NoEtcd.
+   * Starts the members of the nodes, if any. Throws NoEtcd, and OperatorError where a member must not start,
+   * or its directory is of another cluster.
    */
-  static start(
-    nodes: readonly Config[],
-    report: (text: string) => void,
-    endWork: () => Promise<void> = async () => undefined,
-  ): TemporaryMembers {
+  static start(nodes: readonly Config[], options: MembersOptions): TemporaryMembers {
+    const { report } = options
     const found = nodes.flatMap((config) => {
       const { ledger } = config
       if (!ledger.member) return []
+      const directory = new MemberDirectory(config)
+      const problem = directory.lost ?? directory.foreign
+      if (problem !== undefined) throw new OperatorError(problem)
       return [{ config, etcd: findEtcd(ledger.member.etcd, (text) => report(`coffer: ${text}`)) }]
     })
     const log: Logger = { ...SILENT, warn: (_, message) => report(message) }
@@ -45,7 +56,7 @@ export class TemporaryMembers {
           changed: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
         }),
       })),
-      endWork,
+      options,
     )
   }
 
