@@ -1,7 +1,9 @@
 // Floors of the disk and of JSON: the embedded ledger alone, and parsing alone.
+
 import { randomBytes } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { Deadline } from '../src/clock.ts'
 import { Paths } from '../src/json/paths.ts'
 import { scan } from '../src/json/scan.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
@@ -26,7 +28,10 @@ export async function ledgerCommits(
     const worker = async (): Promise<void> => {
       while (performance.now() - started < seconds * 1000) {
         const key = `seg/${'0'.repeat(32)}/${String(++next).padStart(10, '0')}`
-        const result = await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] })
+        const result = await ledger.commit(
+          { if: [{ key, revision: 0 }], put: [{ key, value }] },
+          Deadline.never,
+        )
         if (!result.ok) throw new Error('a commit of the floor was refused')
       }
     }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { nextTurn, retry, sleep, unlessAborted, until, withDeadline } from './waiting.ts'
+import { Deadline, systemClock } from './clock.ts'
+import { nextTurn, retry, sleep, unlessAborted, until, Waiters, withDeadline } from './waiting.ts'
 
 const LONG_MS = 60_000
 
@@ -64,4 +65,19 @@ test('a promise with a deadline, or with a signal, settles as what comes first',
   assert.equal(await unlessAborted(Promise.resolve(7), soon()), 7)
   await assert.rejects(unlessAborted(never, soon(reason)), reason)
   await assert.rejects(unlessAborted(never, AbortSignal.abort(reason)), reason)
+})
+
+test('callers that wait for an event leave with their deadline; the event wakes the others', async () => {
+  const waiters = new Waiters()
+  const told: string[] = []
+  const late = (): Error => new Error('late')
+  const left = waiters.wait(new Deadline(systemClock, 5), late)
+  const stay = [waiters.wait(new Deadline(systemClock, 4000), late), waiters.wait(Deadline.never, late)]
+  for (const each of stay) void each.then(() => told.push('woken'))
+  await assert.rejects(left, { message: 'late' })
+  assert.deepEqual([waiters.count, told], [2, []])
+  waiters.wake()
+  await Promise.all(stay)
+  assert.deepEqual([waiters.count, told], [0, ['woken', 'woken']])
+  waiters.wake()
 })

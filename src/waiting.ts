@@ -1,5 +1,6 @@
 // Waits: sleeping, polling, retrying, and promises with a deadline. Milliseconds everywhere.
 import { setTimeout as afterMs, setImmediate as afterTurn } from 'node:timers/promises'
+import type { Deadline } from './clock.ts'
 
 /** Resolves after `ms`, or as soon as the signal aborts. Never rejects. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -71,6 +72,39 @@ export async function withDeadline<T>(promise: Promise<T>, ms: number, late: () 
     return await Promise.race([promise, passed.promise])
   } finally {
     clearTimeout(timer)
+  }
+}
+
+/**
+ * Callers that wait for an event, each up to its deadline. A promise for the event would keep every caller
+ * that has given up until the event comes.
+ */
+export class Waiters {
+  readonly #callers = new Set<() => void>()
+
+  /** Resolves with the next `wake`. Throws the error of `late` when the deadline passes. */
+  wait(deadline: Deadline, late: () => Error): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const endWatch = deadline.onPass(() => {
+        this.#callers.delete(wake)
+        reject(late())
+      })
+      const wake = (): void => {
+        endWatch()
+        resolve()
+      }
+      this.#callers.add(wake)
+    })
+  }
+
+  wake(): void {
+    const callers = [...this.#callers]
+    this.#callers.clear()
+    for (const wake of callers) wake()
+  }
+
+  get count(): number {
+    return this.#callers.size
   }
 }
 

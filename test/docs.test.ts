@@ -12,7 +12,7 @@ import { open } from 'lmdb'
 import { verifyBackup } from '../src/backup/backup.ts'
 import { EntryDigest } from '../src/backup/entry-digest.ts'
 import { BackupWriter } from '../src/backup/file.ts'
-import type { Clock } from '../src/clock.ts'
+import { type Clock, Deadline } from '../src/clock.ts'
 import { Values } from '../src/crypto/canonical.ts'
 import { deriveKey, EpochKey } from '../src/crypto/epoch-key.ts'
 import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
@@ -518,12 +518,12 @@ function secretParts(): Record<string, string> {
 async function recordParts(dir: string): Promise<Record<string, string>> {
   const parts: Record<string, string> = {}
   const ledger = new LmdbLedger(join(dir, 'ledger'))
-  await ledger.commit({ if: [], put: [{ key: 'a', value: Buffer.from('xyz') }] })
+  await ledger.commit({ if: [], put: [{ key: 'a', value: Buffer.from('xyz') }] }, Deadline.never)
   const second = [
     { key: 'a', value: null },
     { key: 'b', value: Buffer.from('1') },
   ]
-  await ledger.commit({ if: [], put: second })
+  await ledger.commit({ if: [], put: second }, Deadline.never)
   await ledger.close()
   const store = new LmdbStore(join(dir, 'replica'))
   const tables = [{ id: 2, owner: 'clinic-a', epoch: 3, dropped: false }]

@@ -25,7 +25,7 @@ import {
   version,
   writer,
 } from '../../test/backup/backups.ts'
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, Deadline, systemClock } from '../clock.ts'
 import {
   COMMIT_BYTES,
   type Commit,
@@ -99,9 +99,9 @@ test('the genesis is put last, in commits of bounded size', async () => {
   const ledger = new MemoryLedger()
   const commits: Commit[] = []
   const commit = ledger.commit.bind(ledger)
-  ledger.commit = (one) => {
+  ledger.commit = (one, deadline) => {
     commits.push(one)
-    return commit(one)
+    return commit(one, deadline)
   }
   await restored(bytes, ledger)
   assert.deepEqual(
@@ -113,9 +113,9 @@ test('the genesis is put last, in commits of bounded size', async () => {
   for (let n = 1; n <= 40; n++) await put(large, [ledgerKey.segment(BOOT, n), segment('o', n * 4000, 3900)])
   commits.length = 0
   const second = new MemoryLedger()
-  second.commit = (one) => {
+  second.commit = (one, deadline) => {
     commits.push(one)
-    return MemoryLedger.prototype.commit.call(second, one)
+    return MemoryLedger.prototype.commit.call(second, one, deadline)
   }
   await restored((await backupOf(large)).bytes, second)
   assert.ok(commits.length < 12)
@@ -301,14 +301,14 @@ class Dying implements Pick<Ledger, 'commit'> {
 
   constructor() {
     const commit = this.ledger.commit.bind(this.ledger)
-    this.ledger.commit = async (one): Promise<CommitResult> => {
+    this.ledger.commit = async (one, deadline): Promise<CommitResult> => {
       if (this.left-- <= 0) throw new Error('the process has ended')
-      return commit(one)
+      return commit(one, deadline)
     }
   }
 
   commit(one: Commit): Promise<CommitResult> {
-    return this.ledger.commit(one)
+    return this.ledger.commit(one, Deadline.never)
   }
 }
 
@@ -404,9 +404,9 @@ test('what somebody else writes meanwhile is found before the genesis is put', a
   ]) {
     const target = new MemoryLedger()
     const commit = target.commit.bind(target)
-    target.commit = async (one) => {
-      const result = await commit(one)
-      await commit({ if: [], put: [{ key: intruder[0], value: intruder[1] }] })
+    target.commit = async (one, deadline) => {
+      const result = await commit(one, deadline)
+      await commit({ if: [], put: [{ key: intruder[0], value: intruder[1] }] }, deadline)
       return result
     }
     await assert.rejects(restored(bytes, target), /the ledger does not match the backup/)
@@ -458,19 +458,20 @@ test('entries of every size are of one revision, whatever is written while they 
  * owners between the two that a snapshot does not read them together.
  */
 const WRITER = `
+import { Deadline } from ${JSON.stringify(new URL('../clock.ts', import.meta.url).href)}
 import { LmdbLedger } from ${JSON.stringify(new URL('../ledger/lmdb.ts', import.meta.url).href)}
 const [path, entries] = process.argv.slice(1)
 const { genesis, epoch, segments } = JSON.parse(entries)
 const ledger = new LmdbLedger(path)
 const puts = [{ key: 'genesis', value: Buffer.from(genesis, 'hex') }]
 for (let i = 0; i < ${BETWEEN}; i++) puts.push({ key: 'epoch/m' + i, value: Buffer.from(epoch, 'hex') })
-await ledger.commit({ if: [], put: puts })
+await ledger.commit({ if: [], put: puts }, Deadline.never)
 for (let n = 1; ; n++) {
   const active = Buffer.from(epoch, 'hex').toString('latin1').replace('"active":1', '"active":' + n)
   const pair = ['a', 'z'].map((owner) => ({ key: 'epoch/' + owner, value: Buffer.from(active, 'latin1') }))
   const key = 'seg/${BOOT}/' + String(n).padStart(10, '0')
   const value = Buffer.from(segments[n % segments.length], 'hex')
-  await ledger.commit({ if: [], put: [...pair, { key, value }] })
+  await ledger.commit({ if: [], put: [...pair, { key, value }] }, Deadline.never)
   if (n === 200) console.log('writing')
 }`
 
@@ -500,7 +501,7 @@ test('a backup made while another process writes is one revision of its ledger',
     const made: Awaited<ReturnType<typeof backupOf>>[] = []
     try {
       await assert.rejects(
-        reading.commit({ if: [], put: [{ key: 'a', value: genesisOf() }] }),
+        reading.commit({ if: [], put: [{ key: 'a', value: genesisOf() }] }, Deadline.never),
         /reading only/,
       )
       for (let i = 0; i < 5; i++) {

@@ -12,6 +12,7 @@ import {
   segment,
   version,
 } from '../../test/backup/backups.ts'
+import type { Deadline } from '../clock.ts'
 import {
   type Commit,
   type CommitResult,
@@ -65,8 +66,8 @@ class Endpoints implements Ledger {
     this.#checked.clear()
   }
 
-  async commit(commit: Commit): Promise<CommitResult> {
-    return (await this.#choose()).commit(commit)
+  async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    return (await this.#choose()).commit(commit, deadline)
   }
 
   async read(key: string): Promise<Found> {

@@ -3,7 +3,7 @@
 // ledger: every entry is put under a guard on the absence of its key, and an equal entry found under the key
 // counts as put.
 import { assert } from '../assert.ts'
-import { type Clock, randomHex } from '../clock.ts'
+import { type Clock, Deadline, randomHex } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import {
@@ -203,7 +203,7 @@ async function putAbsent(
   let witness: Witness | undefined
   while (left.length > 0) {
     const commit = commitOf(left)
-    const result = await retried(clock, (): Promise<CommitResult> => ledger.commit(commit))
+    const result = await retried(clock, (): Promise<CommitResult> => ledger.commit(commit, Deadline.never))
     if (result.ok) return { key: left[0].key, revision: result.revision }
     const found = new Map(result.found.map((each) => [each.key, each]))
     const absent: BackupEntry[] = []

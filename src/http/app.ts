@@ -4,11 +4,12 @@ import { once } from 'node:events'
 import fastifySwagger from '@fastify/swagger'
 import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Clock, Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
 import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
-import { BodyReader } from './body.ts'
+import { BodyReader, requestDeadline } from './body.ts'
 import { newListener, type TlsFiles } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
@@ -34,6 +35,7 @@ declare module 'fastify' {
 }
 
 type AppOptions = {
+  readonly clock: Clock
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -59,9 +61,9 @@ const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
-  const { metrics } = options
+  const { clock, metrics } = options
   const app = newServer(options)
-  const body = new BodyReader(options.limits)
+  const body = new BodyReader(options.limits, clock)
   metrics.watchBodies(() => body.inWork)
   app.decorateRequest('identity', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
@@ -94,7 +96,9 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     uiConfig: { url: '/openapi.json' },
   })
   const { tokens, secrets, node } = options
-  const context: Context = { tokens, secrets, node, metrics, body, openApi: JSON.stringify(document) }
+  const deadline = (): Deadline => requestDeadline(clock)
+  const openApi = JSON.stringify(document)
+  const context: Context = { tokens, secrets, node, metrics, body, deadline, openApi }
   for (const route of ROUTES) register(app, route, context, options.events)
   return app
 }

@@ -5,20 +5,33 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { gunzip as gunzipCallback } from 'node:zlib'
+import { type Clock, Deadline } from '../clock.ts'
 import { Problem } from '../errors.ts'
 
 const gunzip = promisify(gunzipCallback)
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 const DRAIN_BYTES = 64 * 1024 * 1024
+/** A request without quorum is answered 5 s after its last byte: the rest is for the way of the answer. */
+const REQUEST_MS = 4500
+
+/** The deadline of a request whose last byte has arrived. */
+export function requestDeadline(clock: Clock): Deadline {
+  return new Deadline(clock, REQUEST_MS)
+}
+
+/** The work on a body, by the deadline of its request. */
+type BodyWork<T> = (body: Uint8Array, deadline: Deadline) => Promise<T>
 
 export class BodyReader {
+  readonly #clock: Clock
   readonly #bodyBytes: number
   readonly #inWorkBytes: number
   /** Bytes of bodies being received or worked on. */
   inWork = 0
 
-  constructor(limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }) {
+  constructor(limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }, clock: Clock) {
+    this.#clock = clock
     this.#bodyBytes = limits.body_bytes
     this.#inWorkBytes = limits.bodies_in_work_bytes
   }
@@ -27,8 +40,11 @@ export class BodyReader {
    * Hands the body to `work` and counts its bytes as in work until the promise settles. Throws Problem:
    * unsupported-media-type, too-large, overloaded, invalid-json.
    */
-  async with<T>(request: IncomingMessage, work: (body: Uint8Array) => Promise<T>): Promise<T> {
-    return this.#share(async (share) => work(await this.#read(request, share)))
+  async with<T>(request: IncomingMessage, work: BodyWork<T>): Promise<T> {
+    return this.#share(async (share) => {
+      const bytes = await this.#read(request, share)
+      return work(bytes, share.deadline)
+    })
   }
 
   /**
@@ -37,7 +53,7 @@ export class BodyReader {
    */
   async withFault<T>(
     request: IncomingMessage,
-    work: (body: Uint8Array, fault: Problem | undefined) => Promise<T>,
+    work: (body: Uint8Array, deadline: Deadline, fault: Problem | undefined) => Promise<T>,
   ): Promise<T> {
     return this.#share(async (share) => {
       const { headers } = request
@@ -52,12 +68,12 @@ export class BodyReader {
         if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
         fault ??= error
       }
-      return work(bytes, fault)
+      return work(bytes, share.deadline, fault)
     })
   }
 
   async #share<T>(work: (share: Share) => Promise<T>): Promise<T> {
-    const share = new Share(this)
+    const share = new Share(this, requestDeadline(this.#clock))
     try {
       return await work(share)
     } finally {
@@ -105,6 +121,7 @@ export class BodyReader {
     }
     const onEnd = (): void => {
       leave()
+      share.deadline = requestDeadline(this.#clock)
       resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size))
     }
     const onBroken = (): void => {
@@ -138,13 +155,16 @@ export class BodyReader {
   }
 }
 
-/** The part of the room for bodies that a request has taken. */
+/** The part of the room for bodies that a request has taken, and the deadline of the request. */
 class Share {
+  /** From the judgement of the head, until the last byte has arrived. */
+  deadline: Deadline
   readonly #reader: BodyReader
   #bytes = 0
 
-  constructor(reader: BodyReader) {
+  constructor(reader: BodyReader, deadline: Deadline) {
     this.#reader = reader
+    this.deadline = deadline
   }
 
   take(bytes: number): void {

@@ -1,5 +1,6 @@
 // A row of the table of routes: a route, the arguments of its handler, and the result.
 import type { FastifyRequest } from 'fastify'
+import type { Deadline } from '../clock.ts'
 import type { EventFields, EventName } from '../events/log.ts'
 import type { Identity, Right } from './auth.ts'
 import type { BodyReader } from './body.ts'
@@ -22,6 +23,8 @@ export type Context = {
   readonly node: NodeStatus
   readonly metrics: Metrics
   readonly body: BodyReader
+  /** The deadline of a request whose body is not read: call when the head has been judged. */
+  readonly deadline: () => Deadline
   /** The OpenAPI document as JSON. */
   readonly openApi: string
 }

@@ -1,11 +1,12 @@
 // The calls of secrets: bodies in, names and values to the service, JSON out.
+import type { Deadline } from '../clock.ts'
 import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
 import { memberPath, Paths } from '../json/paths.ts'
 import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
 import type { Begun, Claim, WriteResult } from '../secrets/receipts.ts'
-import type { Caller, NewSecret, VersionSelector } from '../secrets/secrets.ts'
+import type { Caller, NewSecret, SecretRequest, VersionSelector } from '../secrets/secrets.ts'
 import {
   isSecretName,
   parseInstant,
@@ -68,7 +69,7 @@ export class SecretCalls {
       const parsed = await this.#newSecrets(write)
       return created(parsed, await this.#services().secrets.create(write.caller, parsed.secrets, claim))
     } catch (error) {
-      const written = await this.#successInstead(claim, error)
+      const written = await this.#successInstead(write, claim, error)
       return created(await this.#newSecrets(write), written)
     } finally {
       this.#settle(claim)
@@ -85,7 +86,7 @@ export class SecretCalls {
       readQuery(write.url)
       checkName(name, 'name')
       if (write.fault) throw write.fault
-      const json = await this.#json(write.asked.body)
+      const json = await this.#json(write.asked.body, write.caller.deadline)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')
       // If-Match is read where there is a version to compare: an absent secret is 404 whatever If-Match says.
@@ -95,7 +96,7 @@ export class SecretCalls {
         await this.#services().secrets.update(write.caller, { name, value }, matches, claim),
       )
     } catch (error) {
-      return updated(name, await this.#successInstead(claim, error))
+      return updated(name, await this.#successInstead(write, claim, error))
     } finally {
       this.#settle(claim)
     }
@@ -106,23 +107,23 @@ export class SecretCalls {
     return this.#services().receipts.begin({ ...caller, idempotencyKey }, asked)
   }
 
-  #successInstead(claim: Claim | undefined, error: unknown): Promise<WriteResult> {
+  #successInstead({ caller }: SecretWrite, claim: Claim | undefined, error: unknown): Promise<WriteResult> {
     if (claim === undefined) throw error
-    return this.#services().receipts.successInstead(claim, error)
+    return this.#services().receipts.successInstead(claim, error, caller.deadline)
   }
 
   #settle(claim: Claim | undefined): void {
     if (claim !== undefined) this.#services().receipts.settle(claim)
   }
 
-  async #newSecrets({ asked }: SecretWrite): Promise<NewSecrets> {
-    return newSecrets(await this.#json(asked.body))
+  async #newSecrets({ asked, caller }: SecretWrite): Promise<NewSecrets> {
+    return newSecrets(await this.#json(asked.body, caller.deadline))
   }
 
-  async read(owner: string, name: string, query: Json): Promise<{ body: string; etag: string }> {
+  async read(request: SecretRequest, name: string, query: Json): Promise<{ body: string; etag: string }> {
     const which = whichOf(query)
     checkName(name, 'name')
-    const { value, ...interval } = await this.#services().secrets.read(owner, name, which)
+    const { value, ...interval } = await this.#services().secrets.read(request, name, which)
     const { version } = interval
     const times = { valid_from: text(interval.validFrom), valid_to: text(interval.validTo) }
     return {
@@ -131,9 +132,9 @@ export class SecretCalls {
     }
   }
 
-  async history(owner: string, name: string): Promise<string> {
+  async history(request: SecretRequest, name: string): Promise<string> {
     checkName(name, 'name')
-    const lines = await this.#services().secrets.history(owner, name)
+    const lines = await this.#services().secrets.history(request, name)
     const versions = lines.map(({ version, validFrom, validTo, keyId, requestId }) => ({
       version,
       valid_from: text(validFrom),
@@ -145,18 +146,18 @@ export class SecretCalls {
   }
 
   async list(
-    owner: string,
+    request: SecretRequest,
     { prefix = '', after = '', limit = '100' }: Record<string, string>,
   ): Promise<string> {
     const most = Number(limit)
-    const names = await this.#services().secrets.names(owner, prefix, after, most + 1)
+    const names = await this.#services().secrets.names(request, { prefix, after, limit: most + 1 })
     const next = names.length > most ? names[most - 1] : null
     return JSON.stringify({ names: names.slice(0, most), next })
   }
 
   /** Throws Problem refs-not-found with all missing references. */
-  async resolve(owner: string, body: Uint8Array): Promise<{ body: string; count: number }> {
-    const json = await this.#json(body)
+  async resolve(request: SecretRequest, body: Uint8Array): Promise<{ body: string; count: number }> {
+    const json = await this.#json(body, request.deadline)
     checkMembers(json, '', ['refs'], ['at'])
     const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
     const refs = texts.map((ref, i): Reference => {
@@ -171,7 +172,7 @@ export class SecretCalls {
     })
     const at = json.at === undefined ? undefined : instantOf(json.at)
     const { secrets } = this.#services()
-    const { values, missing } = await secrets.resolve(owner, refs, at, this.#answerBytes)
+    const { values, missing } = await secrets.resolve(request, refs, at, this.#answerBytes)
     if (missing.length > 0) {
       const names = [...new Set(missing.map((i) => texts[i]))]
       throw new Problem('refs-not-found', `${names.length} of the references are not found`, {
@@ -183,8 +184,8 @@ export class SecretCalls {
   }
 
   /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
-  async #json(body: Uint8Array): Promise<Json> {
-    await this.#scanner.scan(body, NO_PATHS, UNLIMITED)
+  async #json(body: Uint8Array, deadline: Deadline): Promise<Json> {
+    await this.#scanner.scan(body, NO_PATHS, { ...UNLIMITED, deadline })
     const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
     return objectOf(json, '')
   }

@@ -1,5 +1,6 @@
 // Handlers of the routes of secrets: the parts of a request for the calls, and their results.
 import type { FastifyRequest } from 'fastify'
+import type { Deadline } from '../clock.ts'
 import type { Problem } from '../errors.ts'
 import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'
 import type { Identity } from './auth.ts'
@@ -28,7 +29,7 @@ export async function createSecrets(
   caller: Identity,
 ): Promise<Result> {
   const write = writeOf(request, caller, '')
-  const answer = await body.withFault(request.raw, (bytes, fault) => secrets.create(write(bytes, fault)))
+  const answer = await body.withFault(request.raw, (...read) => secrets.create(write(...read)))
   if (!answer.written.replayed) metrics.secrets('created', answer.count)
   return written(answer, 201)
 }
@@ -39,7 +40,7 @@ export async function updateSecret(
   caller: Identity,
 ): Promise<Result> {
   const write = writeOf(request, caller, nameOf(request))
-  const answer = await body.withFault(request.raw, (bytes, fault) => secrets.update(write(bytes, fault)))
+  const answer = await body.withFault(request.raw, (...read) => secrets.update(write(...read)))
   if (!answer.written.replayed) metrics.secrets('updated', answer.count)
   return written(answer, 200)
 }
@@ -49,12 +50,11 @@ function writeOf(
   request: FastifyRequest,
   { owner, keyId }: Identity,
   name: string,
-): (body: Uint8Array, fault: Problem | undefined) => SecretWrite {
+): (body: Uint8Array, deadline: Deadline, fault: Problem | undefined) => SecretWrite {
   const { method, url, headers } = request
   const key = idempotencyKey(request.raw)
-  const caller = { owner, keyId, request: String(request.id) }
-  return (body, fault) => ({
-    caller,
+  return (body, deadline, fault) => ({
+    caller: { owner, keyId, request: String(request.id), deadline },
     idempotencyKey: key,
     asked: { method, name, ifMatch: headers['if-match'], body },
     url,
@@ -74,30 +74,31 @@ function written(
 }
 
 export async function readSecret(
-  { secrets, metrics }: Context,
+  { secrets, metrics, deadline }: Context,
   request: FastifyRequest,
   { owner }: Identity,
 ): Promise<Result> {
-  const { body, etag } = await secrets.read(owner, nameOf(request), readQuery(request.url, READ))
+  const query = readQuery(request.url, READ)
+  const { body, etag } = await secrets.read({ owner, deadline: deadline() }, nameOf(request), query)
   metrics.secrets('read', 1)
   return { body, headers: { etag }, event: { count: 1 } }
 }
 
 export async function secretHistory(
-  { secrets }: Context,
+  { secrets, deadline }: Context,
   request: FastifyRequest,
   { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  return { body: await secrets.history(owner, nameOf(request)) }
+  return { body: await secrets.history({ owner, deadline: deadline() }, nameOf(request)) }
 }
 
 export async function listSecrets(
-  { secrets }: Context,
+  { secrets, deadline }: Context,
   request: FastifyRequest,
   { owner }: Identity,
 ): Promise<Result> {
-  return { body: await secrets.list(owner, readQuery(request.url, LIST)) }
+  return { body: await secrets.list({ owner, deadline: deadline() }, readQuery(request.url, LIST)) }
 }
 
 export async function resolveReferences(
@@ -106,7 +107,9 @@ export async function resolveReferences(
   { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  const answer = await body.with(request.raw, (bytes) => secrets.resolve(owner, bytes))
+  const answer = await body.with(request.raw, (bytes, deadline) =>
+    secrets.resolve({ owner, deadline }, bytes),
+  )
   metrics.secrets('read', answer.count)
   return { body: answer.body, event: { count: answer.count } }
 }

@@ -1,10 +1,11 @@
 // The token calls: bodies in, values to the service, bytes out.
+import { Deadline } from '../clock.ts'
 import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { ScanThread } from '../json/scan-thread.ts'
-import { AlreadyToken, type Tokens } from '../tokens/tokens.ts'
+import { AlreadyToken, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Form, type Limits, readTokens, readValues } from './form.ts'
 import { badRequest } from './problems.ts'
@@ -30,9 +31,15 @@ type RotateAnswer = {
   readonly revision: number
 }
 
+/** The paths and members of a body, and the first leaf whose matches are limited. */
+type FormShape = { readonly paths: Paths; readonly known: readonly string[]; readonly leaf: number }
+
 // Leaf numbers: the order of the paths below.
 const RECORD = 0
 const VALUE = 1
+
+const RETOKENIZE: FormShape = { paths: new Paths(['tokens[]']), known: ['tokens'], leaf: 0 }
+const ROTATE: FormShape = { paths: new Paths(['to']), known: ['to'], leaf: 0 }
 
 export class TokenCalls {
   readonly #services: () => Services
@@ -40,10 +47,8 @@ export class TokenCalls {
   readonly #fields: readonly string[]
   readonly #turns = new Turns()
   readonly #scanner = new ScanThread()
-  readonly #tokenizePaths: Paths
-  readonly #detokenizePaths: Paths
-  readonly #tokensPaths = new Paths(['tokens[]'])
-  readonly #rotatePaths = new Paths(['to'])
+  readonly #tokenizeShape: FormShape
+  readonly #detokenizeShape: FormShape
   /** Matches of each configured field, and records seen: a field without matches is probably a mistake. */
   readonly fieldMatches: Float64Array
   records = 0
@@ -54,23 +59,32 @@ export class TokenCalls {
     this.#fields = fields
     this.fieldMatches = new Float64Array(fields.length)
     const inRecords = fields.map((field) => `records[].${field}`)
-    this.#tokenizePaths = new Paths(['records[]', 'values[]', ...inRecords])
-    this.#detokenizePaths = new Paths(['records[]', 'tokens[]', ...inRecords, 'token'])
+    this.#tokenizeShape = {
+      paths: new Paths(['records[]', 'values[]', ...inRecords]),
+      known: ['records', 'values', 'allow_tokens'],
+      leaf: VALUE,
+    }
+    this.#detokenizeShape = {
+      paths: new Paths(['records[]', 'tokens[]', ...inRecords, 'token']),
+      known: ['records', 'tokens', 'token'],
+      leaf: VALUE,
+    }
   }
 
-  async tokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, this.#tokenizePaths, ['records', 'values', 'allow_tokens'], VALUE)
+  async tokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
+    const { deadline } = request
+    const form = await this.#form(body, deadline, this.#tokenizeShape)
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
     const allow = form.flag('allow_tokens')
-    if (main.name === 'records') await this.#checkRecords(form)
-    const { places, values, index } = await this.#turns.take(body.length, () =>
+    if (main.name === 'records') await this.#checkRecords(form, deadline)
+    const { places, values, index } = await this.#turns.take(body.length, deadline, () =>
       readValues(form, this.#limits, VALUE),
     )
     if (main.name === 'records') this.#count(form)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#services().tokens.tokenize(owner, values, allow)
+      tokens = await this.#services().tokens.tokenize(request, values, allow)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
       throw new Problem('already-a-token', 'a value is a valid token already', {
@@ -78,7 +92,7 @@ export class TokenCalls {
         reason: 'tokens are not tokenized again, unless allow_tokens is true',
       })
     }
-    const answer = await this.#turns.take(body.length, () =>
+    const answer = await this.#turns.take(body.length, Deadline.never, () =>
       main.name === 'values' ? this.#columns(tokens, index) : this.#records(form, places, tokens, index),
     )
     return { answer, epoch: tokens.epoch, count: values.count, fresh: tokens.fresh }
@@ -112,31 +126,32 @@ export class TokenCalls {
     return answer.end()
   }
 
-  async detokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, this.#detokenizePaths, ['records', 'tokens', 'token'], VALUE)
+  async detokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
+    const form = await this.#form(body, Deadline.never, this.#detokenizeShape)
     const main = form.oneOf(['records', 'tokens', 'token'])
-    if (main.name === 'token') return this.#detokenizeOne(owner, form)
+    if (main.name === 'token') return this.#detokenizeOne(request, form)
     form.list(main.name)
-    if (main.name === 'records') await this.#checkRecords(form)
+    if (main.name === 'records') await this.#checkRecords(form, Deadline.never)
     const places = placesFrom(form, VALUE)
     const strict = main.name === 'tokens'
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
+    // Tokens held here are answered whatever time has passed.
+    const named = await this.#turns.take(body.length, Deadline.never, () => readTokens(form, places, strict))
     const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(owner, named, this.#limits.answer_bytes)
+    const { values, index } = await tokens.detokenize(request, named, this.#limits.answer_bytes)
     const lost = notFound(form, places, index, strict ? undefined : named.epochs)
-    const answer = await this.#turns.take(body.length, () =>
+    const answer = await this.#turns.take(body.length, Deadline.never, () =>
       strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
     )
     return { answer, count: values.count + lost.length, missing: lost.length }
   }
 
-  async #detokenizeOne(owner: string, form: Form): Promise<TokenAnswer> {
+  async #detokenizeOne(request: TokenRequest, form: Form): Promise<TokenAnswer> {
     const kind = form.member('token')?.kind
     if (kind !== KIND.string && kind !== KIND.escaped)
       throw badRequest('token', 'a token as a string', 'a token is a string')
     const named = readTokens(form, [form.scan.count - 1], true)
     const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(owner, named, this.#limits.answer_bytes)
+    const { values, index } = await tokens.detokenize(request, named, this.#limits.answer_bytes)
     if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
     const answer = this.#answer(64)
     answer.text('{"value":')
@@ -180,13 +195,14 @@ export class TokenCalls {
     return answer.end()
   }
 
-  async retokenize(owner: string, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, this.#tokensPaths, ['tokens'], 0)
+  async retokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
+    const { deadline } = request
+    const form = await this.#form(body, deadline, RETOKENIZE)
     form.list('tokens')
     const places = placesFrom(form, 0)
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, true))
+    const named = await this.#turns.take(body.length, deadline, () => readTokens(form, places, true))
     const service = this.#services().tokens
-    const { index, ...tokens } = await service.retokenize(owner, named, this.#limits.answer_bytes)
+    const { index, ...tokens } = await service.retokenize(request, named, this.#limits.answer_bytes)
     const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
     answer.text(`{"epoch":${tokens.epoch},"tokens":`)
     writeTokens(answer, tokens, index)
@@ -202,30 +218,30 @@ export class TokenCalls {
     }
   }
 
-  async rotate(owner: string, body: Uint8Array): Promise<RotateAnswer> {
-    const form = await this.#form(body, this.#rotatePaths, ['to'], 0)
+  async rotate(request: TokenRequest, body: Uint8Array): Promise<RotateAnswer> {
+    const form = await this.#form(body, request.deadline, ROTATE)
     const expected = 'the number of the epoch to open: a positive integer'
     if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is not a number')
     const { start, end } = form.scan
     const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
     if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is not a positive integer')
-    const { epoch, rotated, revision } = await this.#services().tokens.rotate(owner, to)
+    const { epoch, rotated, revision } = await this.#services().tokens.rotate(request, to)
     return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
   }
 
-  async epochs(owner: string): Promise<Buffer> {
-    return Buffer.from(JSON.stringify(await this.#services().tokens.epochs(owner)))
+  async epochs(request: TokenRequest): Promise<Buffer> {
+    return Buffer.from(JSON.stringify(await this.#services().tokens.epochs(request)))
   }
 
-  async #form(body: Uint8Array, paths: Paths, known: readonly string[], leaf: number): Promise<Form> {
-    const limit = { leaf, matches: this.#limits.values }
-    return new Form(body, paths, await this.#scanner.scan(body, paths, limit), known)
+  async #form(body: Uint8Array, deadline: Deadline, { paths, known, leaf }: FormShape): Promise<Form> {
+    const options = { leaf, matches: this.#limits.values, deadline }
+    return new Form(body, paths, await this.#scanner.scan(body, paths, options), known)
   }
 
   /** Every record is an object. */
-  #checkRecords(form: Form): Promise<void> {
+  #checkRecords(form: Form, deadline: Deadline): Promise<void> {
     const { count, kinds, leaf } = form.scan
-    return this.#turns.take(form.body.length, () => {
+    return this.#turns.take(form.body.length, deadline, () => {
       for (let i = 0; i < count; i++) {
         if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
           throw badRequest(form.pathOf(i), 'an object', 'a record is an object')

@@ -1,18 +1,19 @@
 // Handlers of the routes of tokens and epochs.
 import type { FastifyRequest } from 'fastify'
+import type { TokenRequest } from '../tokens/tokens.ts'
 import type { Identity } from './auth.ts'
 import { readQuery } from './query.ts'
 import type { Context, Result } from './route.ts'
 import type { TokenAnswer } from './token-calls.ts'
 
-type Call = (owner: string, body: Uint8Array) => Promise<TokenAnswer>
+type Call = (request: TokenRequest, body: Uint8Array) => Promise<TokenAnswer>
 
 export function tokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
-  return issued(context, request, caller, (owner, body) => context.tokens.tokenize(owner, body))
+  return issued(context, request, caller, (asked, body) => context.tokens.tokenize(asked, body))
 }
 
 export function retokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
-  return issued(context, request, caller, (owner, body) => context.tokens.retokenize(owner, body))
+  return issued(context, request, caller, (asked, body) => context.tokens.retokenize(asked, body))
 }
 
 async function issued(
@@ -22,7 +23,9 @@ async function issued(
   call: Call,
 ): Promise<Result> {
   readQuery(request.url)
-  const { answer, count, epoch, missing, fresh } = await body.with(request.raw, (bytes) => call(owner, bytes))
+  const { answer, count, epoch, missing, fresh } = await body.with(request.raw, (bytes, deadline) =>
+    call({ owner, deadline }, bytes),
+  )
   metrics.tokens('issued', count, missing ?? 0, fresh ?? 0)
   const event = {
     ...(epoch === undefined ? {} : { epoch }),
@@ -42,7 +45,7 @@ export async function detokenize(
     answer,
     count,
     missing = 0,
-  } = await body.with(request.raw, (bytes) => tokens.detokenize(owner, bytes))
+  } = await body.with(request.raw, (bytes, deadline) => tokens.detokenize({ owner, deadline }, bytes))
   metrics.tokens('resolved', count, missing, 0)
   return { body: answer, event: { count, missing } }
 }
@@ -53,18 +56,18 @@ export async function rotateEpoch(
   { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  const { answer, epoch, rotated, revision } = await body.with(request.raw, (bytes) =>
-    tokens.rotate(owner, bytes),
+  const { answer, epoch, rotated, revision } = await body.with(request.raw, (bytes, deadline) =>
+    tokens.rotate({ owner, deadline }, bytes),
   )
   if (!rotated) return { body: answer }
   return { body: answer, event: { epoch, revision, from: epoch - 1, to: epoch } }
 }
 
 export async function epochs(
-  { tokens }: Context,
+  { tokens, deadline }: Context,
   request: FastifyRequest,
   { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  return { body: await tokens.epochs(owner) }
+  return { body: await tokens.epochs({ owner, deadline: deadline() }) }
 }

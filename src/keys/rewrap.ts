@@ -2,7 +2,7 @@
 // the old root key can be removed. The wrapped keys themselves stay the same, and so do tokens, sealed values
 // and the digest.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, Deadline } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
 import { dataKeyContext } from '../crypto/secret.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -17,6 +17,8 @@ const COMMITS_IN_FLIGHT = 128
  * A second pass finds keys only where other nodes have written keys under another root key since the first.
  */
 const PASSES = 8
+/** For each barrier and each commit. */
+const STEP_MS = 4000
 
 type RewrapResult = {
   /** Number of keys newly wrapped by the active root key. */
@@ -101,7 +103,7 @@ export async function rewrapKeys(
 ): Promise<RewrapResult> {
   let rewrapped = 0
   for (let pass = 0; pass < PASSES; pass++) {
-    await replica.barrier()
+    await replica.barrier(new Deadline(clock, STEP_MS))
     const ring = keyring()
     const { known, left } = keysToRewrap(replica.state, ring)
     if (known.length === 0) return { rewrapped, left }
@@ -140,8 +142,8 @@ async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: Wra
   )
   if (!entry) return false
   const { key, value } = entry
-  const result = await replica.commit({ if: [{ key, revision: old.revision }], put: [{ key, value }] }, key)
-  return result.ok
+  const commit = { if: [{ key, revision: old.revision }], put: [{ key, value }] }
+  return (await replica.commit(commit, key, new Deadline(clock, STEP_MS))).ok
 }
 
 /**

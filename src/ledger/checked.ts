@@ -1,5 +1,6 @@
 // Wraps any driver: the duties of every driver, checked in one place, so that the drivers stay simple.
 import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import {
   COMMIT_BYTES,
   type Commit,
@@ -16,6 +17,7 @@ import {
   type Snapshot,
   type SnapshotEntry,
 } from './ledger.ts'
+import { overdue } from './pending-commit.ts'
 
 const KEY = /^[\x21-\x7e]+$/
 
@@ -27,10 +29,11 @@ export class CheckedLedger implements Ledger {
     this.#driver = driver
   }
 
-  async commit(commit: Commit): Promise<CommitResult> {
+  async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
     this.#open()
     checkCommit(commit)
-    const result = await this.#driver.commit(commit)
+    if (deadline.passed) throw overdue()
+    const result = await this.#driver.commit(commit, deadline)
     assert(Number.isSafeInteger(result.revision) && result.revision >= 0, 'a revision is a whole number')
     if (result.ok) assert(result.revision > 0, 'an accepted commit has a revision')
     else checkRefusal(commit, result.found)

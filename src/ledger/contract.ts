@@ -1,7 +1,9 @@
 // The duties of every driver, as one suite, for a way to open an empty ledger, and to open the same ledger
 // again.
+
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
+import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from './checked.ts'
 import {
   COMMIT_BYTES,
@@ -17,6 +19,8 @@ export type Opened = {
   readonly ledger: Ledger
   /** Opens the same ledger again, as another process would; absent where a driver keeps nothing. */
   readonly reopen?: () => Promise<Ledger>
+  /** From now on commits wait to be sent. Returns the end of that. */
+  readonly hold: () => Promise<() => Promise<void>>
   readonly remove: () => Promise<void>
 }
 
@@ -76,6 +80,7 @@ export function ledgerContract(name: string, openEmpty: () => Promise<Opened>): 
     following(open)
     snapshots(open)
     lasting(open)
+    deadlines(open)
   })
 }
 
@@ -83,15 +88,15 @@ function guards(open: () => Promise<Opened>): void {
   test('an empty ledger has revision 0; each commit is the next revision', async () => {
     const { ledger } = await open()
     assert.equal(await ledger.head(), 0)
-    assert.deepEqual(await ledger.commit(put('a', '1')), { ok: true, revision: 1 })
-    assert.deepEqual(await ledger.commit(put('b', '2')), { ok: true, revision: 2 })
+    assert.deepEqual(await ledger.commit(put('a', '1'), Deadline.never), { ok: true, revision: 1 })
+    assert.deepEqual(await ledger.commit(put('b', '2'), Deadline.never), { ok: true, revision: 2 })
     assert.equal(await ledger.head(), 2)
   })
 
   test('a guard of revision 0 means absent, and a refusal returns the keys as found', async () => {
     const { ledger } = await open()
-    assert.equal((await ledger.commit(put('a', 'first', 0))).ok, true)
-    const refused = await ledger.commit(put('a', 'second', 0))
+    assert.equal((await ledger.commit(put('a', 'first', 0), Deadline.never)).ok, true)
+    const refused = await ledger.commit(put('a', 'second', 0), Deadline.never)
     assert.ok(!refused.ok)
     assert.equal(refused.found[0].revision, 1)
     assert.equal(Buffer.from(refused.found[0].value ?? []).toString(), 'first')
@@ -100,17 +105,17 @@ function guards(open: () => Promise<Opened>): void {
 
   test('a guard holds against the last put of its key, also through a removal', async () => {
     const { ledger } = await open()
-    await ledger.commit(put('a', '1'))
-    assert.equal((await ledger.commit(put('a', '2', 1))).ok, true)
-    assert.equal((await ledger.commit(put('a', '3', 1))).ok, false)
-    assert.equal((await ledger.commit(put('a', null, 2))).ok, true)
-    assert.equal((await ledger.commit(put('a', '4', 2))).ok, false)
-    assert.deepEqual(await ledger.commit(put('a', '5', 0)), { ok: true, revision: 4 })
+    await ledger.commit(put('a', '1'), Deadline.never)
+    assert.equal((await ledger.commit(put('a', '2', 1), Deadline.never)).ok, true)
+    assert.equal((await ledger.commit(put('a', '3', 1), Deadline.never)).ok, false)
+    assert.equal((await ledger.commit(put('a', null, 2), Deadline.never)).ok, true)
+    assert.equal((await ledger.commit(put('a', '4', 2), Deadline.never)).ok, false)
+    assert.deepEqual(await ledger.commit(put('a', '5', 0), Deadline.never), { ok: true, revision: 4 })
   })
 
   test('all guards hold or nothing is put', async () => {
     const { ledger } = await open()
-    await ledger.commit(put('a', '1'))
+    await ledger.commit(put('a', '1'), Deadline.never)
     const commit: Commit = {
       if: [
         { key: 'a', revision: 1 },
@@ -121,7 +126,7 @@ function guards(open: () => Promise<Opened>): void {
         { key: 'b', value: bytes('y') },
       ],
     }
-    const refused = await ledger.commit(commit)
+    const refused = await ledger.commit(commit, Deadline.never)
     assert.ok(!refused.ok)
     assert.deepEqual(
       refused.found.map((each) => [each.key, each.revision]),
@@ -136,7 +141,7 @@ function guards(open: () => Promise<Opened>): void {
   test('of concurrent commits under one guard exactly one is accepted', async () => {
     const { ledger } = await open()
     const results = await Promise.all(
-      Array.from({ length: 50 }, (_, i) => ledger.commit(put('a', String(i), 0))),
+      Array.from({ length: 50 }, (_, i) => ledger.commit(put('a', String(i), 0), Deadline.never)),
     )
     assert.equal(results.filter((result) => result.ok).length, 1)
     for (const result of results) if (!result.ok) assert.equal(result.found[0].revision, 1)
@@ -144,27 +149,29 @@ function guards(open: () => Promise<Opened>): void {
 
   test('a commit beyond the limit is refused before anything is sent', async () => {
     const { ledger } = await open()
-    await assert.rejects(ledger.commit({ if: [], put: [{ key: 'a', value: new Uint8Array(COMMIT_BYTES) }] }))
+    await assert.rejects(
+      ledger.commit({ if: [], put: [{ key: 'a', value: new Uint8Array(COMMIT_BYTES) }] }, Deadline.never),
+    )
     assert.equal(await ledger.head(), 0)
     const most: Commit = { if: [], put: [{ key: 'a', value: new Uint8Array(COMMIT_BYTES - 64) }] }
-    assert.equal((await ledger.commit(most)).ok, true)
+    assert.equal((await ledger.commit(most, Deadline.never)).ok, true)
   })
 
   test('a key can be read as it is now', async () => {
     const { ledger } = await open()
-    await ledger.commit(put('a', '1'))
-    await ledger.commit(put('a', '2'))
+    await ledger.commit(put('a', '1'), Deadline.never)
+    await ledger.commit(put('a', '2'), Deadline.never)
     const { revision, created, value } = await ledger.read('a')
     assert.deepEqual([revision, created, Buffer.from(value ?? []).toString()], [2, 1, '2'])
     assert.deepEqual(await ledger.read('b'), { key: 'b', revision: 0, created: 0, value: null })
-    await ledger.commit(put('a', null))
+    await ledger.commit(put('a', null), Deadline.never)
     assert.deepEqual(await ledger.read('a'), { key: 'a', revision: 0, created: 0, value: null })
   })
 
   test('a key keeps the revision that created it, until it is removed and put again', async () => {
     const { ledger } = await open()
-    for (const value of ['1', '2', null, '4', '5']) await ledger.commit(put('a', value))
-    const refused = await ledger.commit(put('a', 'x', 1))
+    for (const value of ['1', '2', null, '4', '5']) await ledger.commit(put('a', value), Deadline.never)
+    const refused = await ledger.commit(put('a', 'x', 1), Deadline.never)
     assert.ok(!refused.ok)
     const { revision, created } = refused.found[0]
     assert.deepEqual([revision, created], [5, 4])
@@ -178,8 +185,8 @@ function guards(open: () => Promise<Opened>): void {
 
   test('removing an absent key changes nothing', async () => {
     const { ledger } = await open()
-    await ledger.commit(put('a', '1'))
-    assert.deepEqual(await ledger.commit(put('b', null)), { ok: true, revision: 1 })
+    await ledger.commit(put('a', '1'), Deadline.never)
+    assert.deepEqual(await ledger.commit(put('b', null), Deadline.never), { ok: true, revision: 1 })
     assert.equal(await ledger.head(), 1)
   })
 }
@@ -187,16 +194,19 @@ function guards(open: () => Promise<Opened>): void {
 function following(open: () => Promise<Opened>): void {
   test('follow yields every revision after the cursor, in order, gapless, and waits for more', async () => {
     const { ledger } = await open()
-    for (let i = 1; i <= 20; i++) await ledger.commit(put(`k${i % 3}`, String(i)))
+    for (let i = 1; i <= 20; i++) await ledger.commit(put(`k${i % 3}`, String(i)), Deadline.never)
     const later = take(ledger, 17, 5)
-    await ledger.commit({
-      if: [],
-      put: [
-        { key: 'x', value: bytes('1') },
-        { key: 'k0', value: null },
-      ],
-    })
-    await ledger.commit(put('y', '2'))
+    await ledger.commit(
+      {
+        if: [],
+        put: [
+          { key: 'x', value: bytes('1') },
+          { key: 'k0', value: null },
+        ],
+      },
+      Deadline.never,
+    )
+    await ledger.commit(put('y', '2'), Deadline.never)
     const seen = await later
     assert.deepEqual(
       seen.map((each) => each.revision),
@@ -214,7 +224,7 @@ function following(open: () => Promise<Opened>): void {
 
   test('a follower ends when its signal aborts, and when the ledger closes', async () => {
     const { ledger } = await open()
-    await ledger.commit(put('a', '1'))
+    await ledger.commit(put('a', '1'), Deadline.never)
     const stop = new AbortController()
     const aborted = (async () => {
       for await (const _ of ledger.follow(1, stop.signal)) assert.fail('nothing comes')
@@ -232,7 +242,7 @@ function following(open: () => Promise<Opened>): void {
   test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {
     const { ledger } = await open()
     const keys = ['secret/o/a', 'secret/o/a/1', 'secret/o/a/0000000001', 'version/o/a@0000000001']
-    for (const key of keys) assert.equal((await ledger.commit(put(key, key, 0))).ok, true)
+    for (const key of keys) assert.equal((await ledger.commit(put(key, key, 0), Deadline.never)).ok, true)
     const { entries } = await live(ledger)
     assert.deepEqual(Object.keys(entries).sort(), [...keys].sort())
     for (const key of keys) assert.equal(entries[key][0], key)
@@ -242,15 +252,16 @@ function following(open: () => Promise<Opened>): void {
 function snapshots(open: () => Promise<Opened>): void {
   test('a snapshot has every live key once, at one revision, though writing goes on', async () => {
     const { ledger } = await open()
-    for (let i = 0; i < 300; i++) await ledger.commit(put(`k${String(i).padStart(3, '0')}`, 'old'))
-    await ledger.commit(put('k000', null))
+    for (let i = 0; i < 300; i++)
+      await ledger.commit(put(`k${String(i).padStart(3, '0')}`, 'old'), Deadline.never)
+    await ledger.commit(put('k000', null), Deadline.never)
     const { revision, entries } = await ledger.snapshot([ALL])
     const seen = new Map<string, string>()
     for await (const entry of entries) {
       if (seen.size === 0) {
-        await ledger.commit(put('k200', 'new'))
-        await ledger.commit(put('k201', null))
-        await ledger.commit(put('zzz', 'new'))
+        await ledger.commit(put('k200', 'new'), Deadline.never)
+        await ledger.commit(put('k201', null), Deadline.never)
+        await ledger.commit(put('zzz', 'new'), Deadline.never)
       }
       seen.set(entry.key, Buffer.from(entry.value).toString())
     }
@@ -263,7 +274,8 @@ function snapshots(open: () => Promise<Opened>): void {
 
   test('a snapshot goes range after range in the order given, in ascending order of keys', async () => {
     const { ledger } = await open()
-    for (const key of ['b/2', 'a/1', 'c', 'a/3', 'b/1', 'a/2', 'b0', 'b']) await ledger.commit(put(key, key))
+    for (const key of ['b/2', 'a/1', 'c', 'a/3', 'b/1', 'a/2', 'b0', 'b'])
+      await ledger.commit(put(key, key), Deadline.never)
     const range = (from: string, to: string): KeyRange => ({ from, to, largest: 1024 })
     assert.deepEqual(await keysOf(ledger, [ALL]), ['a/1', 'a/2', 'a/3', 'b', 'b/1', 'b/2', 'b0', 'c'])
     const ranges = [range('b/', 'b0'), range('', 'a/3'), range('b0', ''), range('b', 'b/')]
@@ -274,13 +286,14 @@ function snapshots(open: () => Promise<Opened>): void {
 
   test('a snapshot leaves out known parts only, and only where the count is the same', async () => {
     const { ledger } = await open()
-    for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z']) await ledger.commit(put(key, key))
+    for (const key of ['a', 's/1', 's/2', 's/4', 't/1', 'z'])
+      await ledger.commit(put(key, key), Deadline.never)
     const keys = (...known: Known[]): Promise<string[]> => keysOf(ledger, [{ ...ALL, known }])
     const t = { from: 't/1', to: 't/1', count: 1 }
     const some = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
     for (const key of ['a', 'z']) assert.ok(some.includes(key))
     assert.ok((await keys({ from: 's/1', to: 's/2', count: 2 })).includes('s/4'))
-    await ledger.commit(put('s/3', 'late'))
+    await ledger.commit(put('s/3', 'late'), Deadline.never)
     const all = await keys({ from: 's/1', to: 's/4', count: 3 }, t)
     for (const key of ['a', 's/1', 's/2', 's/3', 's/4', 'z']) assert.ok(all.includes(key), key)
   })
@@ -361,23 +374,74 @@ async function putAll(ledger: Ledger, keys: readonly string[], bytes: number): P
   const value = new Uint8Array(bytes)
   const each = Math.max(1, Math.min(500, Math.floor(COMMIT_BYTES / (bytes + 64))))
   for (let i = 0; i < keys.length; i += each)
-    await ledger.commit({ if: [], put: keys.slice(i, i + each).map((key) => ({ key, value })) })
+    await ledger.commit(
+      { if: [], put: keys.slice(i, i + each).map((key) => ({ key, value })) },
+      Deadline.never,
+    )
 }
 
 function lasting(open: () => Promise<Opened>): void {
   test('acknowledged commits are there after a restart, with their revisions', async (t) => {
     const { ledger, reopen } = await open()
     if (!reopen) return t.skip('this driver keeps nothing')
-    for (let i = 1; i <= 50; i++) await ledger.commit(put(`k${i}`, String(i)))
-    await ledger.commit(put('k7', 'again', 7))
-    await ledger.commit(put('k8', null))
+    for (let i = 1; i <= 50; i++) await ledger.commit(put(`k${i}`, String(i)), Deadline.never)
+    await ledger.commit(put('k7', 'again', 7), Deadline.never)
+    await ledger.commit(put('k8', null), Deadline.never)
     const before = await live(ledger)
     await ledger.close()
     const again = new CheckedLedger(await reopen())
     assert.deepEqual(await live(again), before)
     assert.equal((await take(again, 40, 12)).length, 12)
-    assert.equal((await again.commit(put('k7', 'x', 7))).ok, false)
-    assert.deepEqual(await again.commit(put('k8', 'y', 0)), { ok: true, revision: 53 })
+    assert.equal((await again.commit(put('k7', 'x', 7), Deadline.never)).ok, false)
+    assert.deepEqual(await again.commit(put('k8', 'y', 0), Deadline.never), { ok: true, revision: 53 })
     await again.close()
+  })
+}
+
+const notSent = (error: unknown): boolean =>
+  error instanceof LedgerUnavailable && error.reason === 'no-quorum'
+
+function deadlines(open: () => Promise<Opened>): void {
+  test('a commit after its deadline is refused at once, and never happens', async () => {
+    const { ledger } = await open()
+    const deadline = new Deadline(systemClock, 0)
+    const first = ledger.commit(put('late', '1'), deadline).catch((error: unknown) => error)
+    const turn = new Promise((resolve) => setImmediate(resolve))
+    assert.ok(notSent(await Promise.race([first, turn])), 'refused before the next turn of the event loop')
+    assert.deepEqual(await ledger.commit(put('a', '2'), Deadline.never), { ok: true, revision: 1 })
+    assert.deepEqual((await live(ledger)).entries, { a: ['2', 1, 1] })
+  })
+
+  test('a process that stood still sends nothing that is overdue, though no timer has run', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'), Deadline.never)
+    let now = 0
+    const late = new Deadline({ monotonic: () => now }, 60_000)
+    const overdue = ['b', 'c'].map((key) => ledger.commit(put(key, key), late))
+    const other = ledger.commit(put('d', '2'), Deadline.never)
+    now = 60_000
+    await Promise.all(overdue.map((each) => assert.rejects(each, notSent)))
+    assert.deepEqual(await other, { ok: true, revision: 2 })
+    assert.deepEqual(Object.keys((await live(ledger)).entries), ['a', 'd'])
+  })
+
+  test('a commit that waits leaves at its deadline, and never happens', async () => {
+    const { ledger, hold } = await open()
+    await ledger.commit(put('a', '1'), Deadline.never)
+    const end = await hold()
+    const kept = ledger.commit(put('kept', '2'), Deadline.never)
+    const left = Array.from({ length: 20 }, (_, i) =>
+      ledger.commit(put(`left/${i}`, 'x'), new Deadline(systemClock, 20 + (i % 5) * 10)),
+    )
+    await Promise.all(left.map((each) => assert.rejects(each, notSent)))
+    await end()
+    assert.ok((await kept).ok)
+    await ledger.commit(put('z', '3'), Deadline.never)
+    const keys = Object.keys((await live(ledger)).entries)
+    assert.deepEqual(
+      keys.filter((key) => key.startsWith('left')),
+      [],
+    )
+    for (const key of ['a', 'kept', 'z']) assert.ok(keys.includes(key), key)
   })
 }

@@ -1,8 +1,10 @@
 // The batching writer of the etcd driver: waiting commits travel together, and each gets its own outcome.
-// Knows the ledger's commits only; sending is handed in.
+// Knows the ledger's commits only; choosing a member and sending are handed in.
 import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import { CommitDelay } from '../commit-delay.ts'
 import { type Commit, type CommitResult, commitBytes, LedgerUnavailable } from './ledger.ts'
+import { PendingCommit } from './pending-commit.ts'
 
 /** Bytes and commits of one write; etcd refuses requests above 1.5 MiB. */
 const WRITE_BYTES = 1024 * 1024
@@ -18,12 +20,10 @@ const SLOW_MS = 300
 const SLOW_POLL_MS = 200
 
 type WaitingCommit = {
-  readonly commit: Commit
+  readonly pending: PendingCommit
   /** Guarded and put. */
   readonly keys: ReadonlySet<string>
   readonly bytes: number
-  readonly resolve: (result: CommitResult) => void
-  readonly reject: (error: unknown) => void
 }
 
 /** A write in flight. */
@@ -33,41 +33,55 @@ type Write = {
   readonly small: boolean
 }
 
-type EtcdWritesOptions = {
-  /** Sends independent commits as one write. Returns a result for each; rejects where all failed. */
-  readonly send: (commits: readonly Commit[]) => Promise<readonly CommitResult[]>
+type EtcdWritesOptions<Member> = {
+  /** Chooses the member for a write, which takes seconds where members hang. */
+  readonly choose: () => Promise<Member>
+  /**
+   * Sends independent commits as one write, at once; `ms`: up to the last of their deadlines. Returns a
+   * result for each; rejects where all failed.
+   */
+  readonly send: (member: Member, commits: readonly Commit[], ms: number) => Promise<readonly CommitResult[]>
   /** Called every 200 ms while a write is slow. */
   readonly slow: () => void
 }
 
-export class EtcdWrites {
-  readonly #options: EtcdWritesOptions
+export class EtcdWrites<Member> {
+  readonly #options: EtcdWritesOptions<Member>
   readonly #waiting: WaitingCommit[] = []
   #waitingBytes = 0
   readonly #inFlight = new Set<Write>()
   readonly #delay = new CommitDelay(() => this.#sendWaiting())
   #slowTimer: NodeJS.Timeout | undefined
 
-  constructor(options: EtcdWritesOptions) {
+  constructor(options: EtcdWritesOptions<Member>) {
     this.#options = options
   }
 
-  commit(commit: Commit): Promise<CommitResult> {
-    return new Promise((resolve, reject) => {
-      const keys = new Set([...commit.put.map((put) => put.key), ...commit.if.map((guard) => guard.key)])
-      const bytes = commitBytes(commit)
-      this.#waiting.push({ commit, keys, bytes, resolve, reject })
-      this.#waitingBytes += bytes
-      queueMicrotask(() => this.#sendWaiting())
-    })
+  /** As `Ledger.commit`. */
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    const pending = new PendingCommit(commit, deadline, () => this.#leave(waiting))
+    const keys = new Set([...commit.put.map((put) => put.key), ...commit.if.map((guard) => guard.key)])
+    const waiting: WaitingCommit = { pending, keys, bytes: commitBytes(commit) }
+    this.#waiting.push(waiting)
+    this.#waitingBytes += waiting.bytes
+    queueMicrotask(() => this.#sendWaiting())
+    return pending.outcome
+  }
+
+  /** A commit taken out for a write whose member is being chosen is in no queue, and is left out later. */
+  #leave(waiting: WaitingCommit): void {
+    const at = this.#waiting.indexOf(waiting)
+    if (at < 0) return
+    this.#waiting.splice(at, 1)
+    this.#waitingBytes -= waiting.bytes
   }
 
   /** Rejects the waiting commits. Writes in flight still get their answers. */
   close(): void {
     this.#delay.end()
     this.#waitingBytes = 0
-    for (const { reject } of this.#waiting.splice(0))
-      reject(new LedgerUnavailable('closed', 'the ledger is closed'))
+    for (const { pending } of this.#waiting.splice(0))
+      pending.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
   }
 
   #sendWaiting(): void {
@@ -101,9 +115,10 @@ export class EtcdWrites {
       const next = this.#waiting[0]
       if (batch.length > 0 && bytes + next.bytes > WRITE_BYTES) break
       const dependent =
-        [...next.keys].some((key) => put.has(key)) || next.commit.put.some(({ key }) => touched.has(key))
+        [...next.keys].some((key) => put.has(key)) ||
+        next.pending.commit.put.some(({ key }) => touched.has(key))
       if (dependent) break
-      for (const { key } of next.commit.put) put.add(key)
+      for (const { key } of next.pending.commit.put) put.add(key)
       for (const key of next.keys) touched.add(key)
       bytes += next.bytes
       batch.push(next)
@@ -117,12 +132,22 @@ export class EtcdWrites {
 
   /** Resolves when every commit of the batch has its outcome. */
   async #write(batch: readonly WaitingCommit[]): Promise<void> {
+    let sent = batch.map(({ pending }) => pending)
     try {
-      const results = await this.#options.send(batch.map(({ commit }) => commit))
-      assert(results.length === batch.length, 'each commit of a write gets its own outcome')
-      for (const [i, { resolve }] of batch.entries()) resolve(results[i])
+      const member = await this.#options.choose()
+      let ms = 0
+      sent = sent.filter((pending) => {
+        const left = pending.depart()
+        ms = Math.max(ms, left)
+        return left > 0
+      })
+      if (sent.length === 0) return
+      const commits = sent.map(({ commit }) => commit)
+      const results = await this.#options.send(member, commits, ms)
+      assert(results.length === sent.length, 'each commit of a write gets its own outcome')
+      for (const [i, pending] of sent.entries()) pending.resolve(results[i])
     } catch (error) {
-      for (const { reject } of batch) reject(error)
+      for (const pending of sent) pending.reject(error)
     }
   }
 

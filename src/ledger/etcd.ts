@@ -2,6 +2,8 @@
 //
 // etcd-client.ts has the calls · etcd-members.ts chooses the member to ask · etcd-messages.ts translates ·
 // etcd-writes.ts batches independent commits, each with its own guards and its own outcome.
+import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import {
   type EtcdEndpoint,
   EtcdError,
@@ -59,8 +61,9 @@ type Answer = { readonly header: Header }
 export class EtcdLedger implements Ledger {
   full = false
   readonly #members: EtcdMembers
-  readonly #writes = new EtcdWrites({
-    send: (commits) => this.#send(commits),
+  readonly #writes = new EtcdWrites<EtcdEndpoint>({
+    choose: () => this.#chooseForWrite(),
+    send: (endpoint, commits, ms) => this.#send(endpoint, commits, ms),
     slow: () => void this.#askTerm(),
   })
   #cluster = ''
@@ -82,15 +85,27 @@ export class EtcdLedger implements Ledger {
 
   // ---- writing
 
-  commit(commit: Commit): Promise<CommitResult> {
-    return this.#writes.commit(commit)
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    return this.#writes.commit(commit, deadline)
   }
 
-  async #send(commits: readonly Commit[]): Promise<readonly CommitResult[]> {
+  async #chooseForWrite(): Promise<EtcdEndpoint> {
     try {
-      const endpoint = await this.#members.choose()
+      return await this.#members.choose()
+    } catch (error) {
+      throw asOutcome(error)
+    }
+  }
+
+  async #send(
+    endpoint: EtcdEndpoint,
+    commits: readonly Commit[],
+    ms: number,
+  ): Promise<readonly CommitResult[]> {
+    assert(ms > 0, 'nothing is sent after its deadline')
+    try {
       const { signal } = this.#termEnd
-      const sent = endpoint.txn(txnRequest(commits), WRITE_MS, signal)
+      const sent = endpoint.txn(txnRequest(commits), Math.min(WRITE_MS, ms), signal)
       return txnResults(await this.#answer(endpoint, sent, signal), commits)
     } catch (error) {
       throw asOutcome(error)

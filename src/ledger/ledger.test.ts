@@ -3,20 +3,42 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Deadline } from '../clock.ts'
 import { ledgerContract } from './contract.ts'
 import { Compacted, LedgerUnavailable, UnknownOutcome } from './ledger.ts'
 import { LmdbLedger } from './lmdb.ts'
+import { DiskRoom } from './lmdb-room.ts'
 import { verifyLedger } from './lmdb-verify.ts'
 import { MemoryLedger } from './memory.ts'
 
 ledgerContract('memory', async () => {
   const ledger = new MemoryLedger()
-  return { ledger, reopen: async () => ledger.reopen(), remove: async () => undefined }
+  return {
+    ledger,
+    reopen: async () => ledger.reopen(),
+    hold: async () => {
+      ledger.held = true
+      return async () => ledger.release()
+    },
+    remove: async () => undefined,
+  }
 })
 ledgerContract('lmdb', async () => {
   const path = mkdtempSync(join(tmpdir(), 'coffer-ledger-'))
+  let held: Promise<void> | undefined
+  const room = new DiskRoom(path)
   return {
-    ledger: new LmdbLedger(path),
+    ledger: new LmdbLedger(path, {
+      room: {
+        check: () => (held ?? Promise.resolve()).then(() => room.check()),
+        checkAnew: () => room.checkAnew(),
+      },
+    }),
+    hold: async () => {
+      const end = Promise.withResolvers<void>()
+      held = end.promise
+      return async () => end.resolve()
+    },
     reopen: async () => new LmdbLedger(path),
     remove: async () => rmSync(path, { recursive: true }),
   }
@@ -35,11 +57,11 @@ test('lmdb: an acknowledged commit is in a copy of the files made at that moment
   const ledger = new LmdbLedger(path)
   try {
     for (let i = 1; i <= 20; i++) {
-      const result = await ledger.commit(commit(`k${i}`))
+      const result = await ledger.commit(commit(`k${i}`), Deadline.never)
       cpSync(join(path, 'data.mdb'), join(copy, 'data.mdb'))
       const other = new LmdbLedger(copy)
       assert.ok(result.ok && (await other.head()) >= result.revision)
-      assert.equal((await other.commit(commit(`k${i}`))).ok, false)
+      assert.equal((await other.commit(commit(`k${i}`), Deadline.never)).ok, false)
       await other.close()
     }
     assert.equal(verifyLedger(path), 20)
@@ -53,12 +75,12 @@ test('lmdb: an acknowledged commit is in a copy of the files made at that moment
 test('memory: every legal misbehaviour can be had', async () => {
   const ledger = new MemoryLedger()
   ledger.faults.push('refuse', 'lost', 'answer-lost', 'late')
-  await assert.rejects(ledger.commit(commit('a')), LedgerUnavailable)
-  await assert.rejects(ledger.commit(commit('a')), UnknownOutcome)
+  await assert.rejects(ledger.commit(commit('a'), Deadline.never), LedgerUnavailable)
+  await assert.rejects(ledger.commit(commit('a'), Deadline.never), UnknownOutcome)
   assert.equal(await ledger.head(), 0)
-  await assert.rejects(ledger.commit(commit('a')), UnknownOutcome)
+  await assert.rejects(ledger.commit(commit('a'), Deadline.never), UnknownOutcome)
   assert.equal(await ledger.head(), 1)
-  await assert.rejects(ledger.commit(commit('b')), UnknownOutcome)
+  await assert.rejects(ledger.commit(commit('b'), Deadline.never), UnknownOutcome)
   assert.equal(await ledger.head(), 1)
   ledger.settle()
   assert.equal(await ledger.head(), 2)
@@ -76,7 +98,7 @@ test('memory: every legal misbehaviour can be had', async () => {
   }
   await assert.rejects(
     taken(async () => {
-      await ledger.commit({ if: [], put: [{ key: 'c', value }] })
+      await ledger.commit({ if: [], put: [{ key: 'c', value }] }, Deadline.never)
       ledger.compact(await ledger.head())
     }),
     Compacted,

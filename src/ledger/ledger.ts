@@ -1,6 +1,7 @@
 // The ledger is the only authority: a totally ordered list of guarded commits of opaque bytes. Drivers:
 // memory (tests), LMDB (one node), etcd (a cluster). checked.ts wraps every driver; contract.ts is the suite
 // all drivers pass.
+import type { Deadline } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 
 /** `revision`: of the key's last put; 0: the key is absent. */
@@ -85,8 +86,12 @@ export type Ledger = {
    * One guarded, atomic write. The answer, `head` and `follow` show a commit only once no crash can take the
    * commit back. A driver never repeats a commit by itself. Throws UnknownOutcome where the commit may or may
    * not have happened, LedgerUnavailable where nothing has happened.
+   *
+   * Settles by the deadline. A commit that has not been sent by then leaves the driver's queue, never
+   * happens, and is LedgerUnavailable; a commit sent and not answered is UnknownOutcome. Nothing is sent
+   * after its deadline.
    */
-  commit(commit: Commit): Promise<CommitResult>
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult>
   /** The key's last put, linearizable. Throws LedgerUnavailable. */
   read(key: string): Promise<Found>
   /** The latest revision, linearizable. Throws LedgerUnavailable. */

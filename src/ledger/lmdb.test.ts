@@ -1,4 +1,5 @@
 // The embedded ledger beside other processes that read it.
+
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -7,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { open } from 'lmdb'
+import { Deadline } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { LedgerUnavailable } from './ledger.ts'
 import { LmdbLedger } from './lmdb.ts'
@@ -44,7 +46,7 @@ const put = (key: string, text: string): Parameters<LmdbLedger['commit']>[0] => 
 
 test('a reader in another process sees every commit that was acknowledged before it asked', () =>
   withLedger(async (ledger, path) => {
-    await ledger.commit(put('a', '0'))
+    await ledger.commit(put('a', '0'), Deadline.never)
     const child = await reader(
       path,
       `process.stdin.on('data', async (asked) => {
@@ -62,8 +64,8 @@ test('a reader in another process sees every commit that was acknowledged before
     try {
       for (let i = 1; i <= 20; i++) {
         // Also when the file has become larger than the reader has mapped.
-        await ledger.commit(put('b', 'x'.repeat(i * 10_000)))
-        const { revision } = await ledger.commit(put('a', String(i)))
+        await ledger.commit(put('b', 'x'.repeat(i * 10_000)), Deadline.never)
+        const { revision } = await ledger.commit(put('a', String(i)), Deadline.never)
         assert.deepEqual(await ask(i % 2 === 0 ? 'h' : 'r'), [revision, i % 2 === 0 ? null : String(i)])
       }
     } finally {
@@ -74,7 +76,7 @@ test('a reader in another process sees every commit that was acknowledged before
 
 test('it sees them within one turn of its event loop, too', () =>
   withLedger(async (ledger, path) => {
-    await ledger.commit(put('a', '0'))
+    await ledger.commit(put('a', '0'), Deadline.never)
     const signal = join(path, 'committed')
     const child = await reader(
       path,
@@ -86,7 +88,7 @@ test('it sees them within one turn of its event loop, too', () =>
       console.log(JSON.stringify([before, revision, await ledger.head()]))
       process.exit()`,
     )
-    const { revision } = await ledger.commit(put('a', '1'))
+    const { revision } = await ledger.commit(put('a', '1'), Deadline.never)
     writeFileSync(signal, '')
     const [answer] = await once(child.stdout ?? assert.fail(), 'data')
     assert.deepEqual(JSON.parse(String(answer)), [revision - 1, revision, revision])
@@ -98,7 +100,7 @@ test('who opened it for reading only neither commits nor follows', async () => {
   await new LmdbLedger(path).close()
   const ledger = new LmdbLedger(path, { readOnly: true })
   try {
-    await assert.rejects(ledger.commit(put('a', '1')), LedgerUnavailable)
+    await assert.rejects(ledger.commit(put('a', '1'), Deadline.never), LedgerUnavailable)
     await assert.rejects(async () => {
       for await (const _ of ledger.follow(0)) assert.fail('nothing is there')
     }, LedgerUnavailable)
@@ -111,7 +113,7 @@ test('who opened it for reading only neither commits nor follows', async () => {
 
 test('a reader that was killed while it read does not keep pages from being used again', () =>
   withLedger(async (ledger, path) => {
-    await ledger.commit(put('a', '1'))
+    await ledger.commit(put('a', '1'), Deadline.never)
     const readers = open({ path, encoding: 'binary', maxDbs: 4, overlappingSync: false })
     const child = await reader(path, `await ledger.head(); console.log('reads'); for (;;);`)
     const ended = once(child, 'exit')
@@ -134,7 +136,7 @@ test('a file of another format is refused, for reading too, and left as it is', 
   }
   try {
     const ledger = new LmdbLedger(path)
-    await ledger.commit(put('a', '1'))
+    await ledger.commit(put('a', '1'), Deadline.never)
     await ledger.close()
     for (const [format, told] of [
       [

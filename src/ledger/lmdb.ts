@@ -7,6 +7,7 @@
 // revision is durable.
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import { FatalError } from '../errors.ts'
 import { nextTurn } from '../waiting.ts'
 import {
@@ -40,6 +41,7 @@ import {
 } from './lmdb-records.ts'
 import { DiskRoom } from './lmdb-room.ts'
 import { committed } from './lmdb-transaction.ts'
+import { PendingCommit } from './pending-commit.ts'
 
 /** Bytes of commits in one transaction. */
 const BATCH_BYTES = 8 * 1024 * 1024
@@ -54,21 +56,17 @@ const READ_ONLY = 'the ledger was opened for reading only'
 /** The puts of a transaction that is being put together, by key. */
 type Overlay = Map<string, Latest & RevisionPut>
 
-type WaitingCommit = {
-  readonly commit: Commit
-  readonly resolve: (result: CommitResult) => void
-  readonly reject: (error: Error) => void
-}
+type LmdbOptions = { readonly readOnly?: boolean; readonly room?: Pick<DiskRoom, 'check' | 'checkAnew'> }
 
 export class LmdbLedger implements Ledger {
   readonly full = false
-  readonly #room: DiskRoom
+  readonly #room: Pick<DiskRoom, 'check' | 'checkAnew'>
   readonly #readOnly: boolean
   readonly #env: RootDatabase
   readonly #log: Database<Uint8Array, number>
   readonly #keys: Database<Uint8Array, string>
   #head: number
-  readonly #waiting: WaitingCommit[] = []
+  readonly #waiting: PendingCommit[] = []
   #writing: Promise<void> | undefined
   readonly #recent: Revision[] = []
   #recentBytes = 0
@@ -79,10 +77,11 @@ export class LmdbLedger implements Ledger {
 
   /**
    * `readOnly`: for `read`, `head` and `snapshot`, while another process may have the file open and write.
-   * Within one process a file is opened once. Throws OperatorError for a file of another format.
+   * Within one process a file is opened once. Tests hand in the free disk. Throws OperatorError for a file of
+   * another format.
    */
-  constructor(path: string, { readOnly = false } = {}) {
-    this.#room = new DiskRoom(path)
+  constructor(path: string, { readOnly = false, room = new DiskRoom(path) }: LmdbOptions = {}) {
+    this.#room = room
     this.#readOnly = readOnly
     this.#env = open({
       path,
@@ -116,21 +115,27 @@ export class LmdbLedger implements Ledger {
     return last ?? FORMAT_AT
   }
 
-  commit(commit: Commit): Promise<CommitResult> {
-    return new Promise((resolve, reject) => {
-      this.#checkOpen()
-      if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
-      this.#waiting.push({ commit, resolve, reject })
-      this.#writing ??= this.#write()
-    })
+  async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    this.#checkOpen()
+    if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
+    const pending = new PendingCommit(commit, deadline, (each) => this.#leave(each))
+    this.#waiting.push(pending)
+    this.#writing ??= this.#write()
+    return pending.outcome
+  }
+
+  #leave(pending: PendingCommit): void {
+    const at = this.#waiting.indexOf(pending)
+    if (at >= 0) this.#waiting.splice(at, 1)
   }
 
   async #write(): Promise<void> {
     await Promise.resolve() // commits of the same turn join the batch
     while (this.#waiting.length > 0) {
-      const batch = this.#takeBatch()
+      let batch = this.#takeBatch()
       try {
         await this.#room.check()
+        batch = batch.filter((each) => each.depart() > 0)
         await this.#writeBatch(batch)
       } catch (error) {
         const failure = await this.#writeFailure(error)
@@ -140,7 +145,7 @@ export class LmdbLedger implements Ledger {
     this.#writing = undefined
   }
 
-  #takeBatch(): WaitingCommit[] {
+  #takeBatch(): PendingCommit[] {
     let bytes = 0
     let count = 0
     while (count < this.#waiting.length && (count === 0 || bytes < BATCH_BYTES)) {
@@ -166,7 +171,7 @@ export class LmdbLedger implements Ledger {
   /**
    * Judges the commits in order, writes the accepted commits in one transaction, then resolves all commits.
    */
-  async #writeBatch(batch: readonly WaitingCommit[]): Promise<void> {
+  async #writeBatch(batch: readonly PendingCommit[]): Promise<void> {
     const overlay: Overlay = new Map()
     const results: CommitResult[] = []
     const revisions: Revision[] = []

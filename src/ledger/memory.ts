@@ -1,4 +1,5 @@
 // The memory driver: the ledger's meaning in a page, and every legal misbehaviour of a real one, on demand.
+import type { Deadline } from '../clock.ts'
 import {
   type Commit,
   type CommitResult,
@@ -13,13 +14,14 @@ import {
   type SnapshotEntry,
   UnknownOutcome,
 } from './ledger.ts'
+import { PendingCommit } from './pending-commit.ts'
 
 /**
  * The fault of a commit. `refuse` and `lost`: nothing happens. `late`: the commit happens when `settle()` is
- * called, and the caller never learns. `answer-lost`: the commit happens at once, and the caller does not
- * learn.
+ * called, and the caller never learns. `silent`: as `late`, and the caller waits until its deadline.
+ * `answer-lost`: the commit happens at once, and the caller does not learn.
  */
-export type CommitFault = 'none' | 'refuse' | 'lost' | 'late' | 'answer-lost'
+export type CommitFault = 'none' | 'refuse' | 'lost' | 'late' | 'silent' | 'answer-lost'
 
 type Live = { readonly value: Uint8Array; readonly revision: number; readonly created: number }
 
@@ -28,28 +30,62 @@ export class MemoryLedger implements Ledger {
   readonly faults: CommitFault[] = []
   /** False: nothing can be reached, followers hang. */
   reachable = true
+  /** True: commits wait to be sent, as behind a disk that hangs; `release` ends that. */
+  held = false
   full = false
   #log: Revision[] = []
   #compacted = 0
   readonly #live = new Map<string, Live>()
   readonly #late: Commit[] = []
+  readonly #waiting: PendingCommit[] = []
   #wake = Promise.withResolvers<void>()
   #generation = 0
   #closed = false
 
-  async commit(commit: Commit): Promise<CommitResult> {
-    await Promise.resolve()
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    const pending = new PendingCommit(commit, deadline, (each) => {
+      this.#waiting.splice(this.#waiting.indexOf(each), 1)
+    })
+    this.#waiting.push(pending)
+    queueMicrotask(() => this.#sendWaiting())
+    return pending.outcome
+  }
+
+  /** Commits that wait to be sent. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
+  release(): void {
+    this.held = false
+    this.#sendWaiting()
+  }
+
+  #sendWaiting(): void {
+    while (!this.held && this.#waiting.length > 0) {
+      const [pending] = this.#waiting.splice(0, 1)
+      if (pending.depart() === 0) continue
+      try {
+        this.#send(pending)
+      } catch (error) {
+        pending.reject(error)
+      }
+    }
+  }
+
+  #send(pending: PendingCommit): void {
     this.#check()
     const fault = this.faults.shift()
     if (fault === 'refuse') throw new LedgerUnavailable('no-quorum', 'refused before it was sent')
     if (fault === 'lost') throw new UnknownOutcome('lost on the way')
-    if (fault === 'late') {
-      this.#late.push(commit)
+    if (fault === 'late' || fault === 'silent') {
+      this.#late.push(pending.commit)
+      if (fault === 'silent') return
       throw new UnknownOutcome('no answer; it may come late')
     }
-    const result = this.#apply(commit)
+    const result = this.#apply(pending.commit)
     if (fault === 'answer-lost') throw new UnknownOutcome('the answer was lost')
-    return result
+    pending.resolve(result)
   }
 
   /** Late commits arrive now. */

@@ -2,11 +2,12 @@
 // revisions. When the stream breaks, the reader starts again; when the history after the cursor is gone, or
 // long, a snapshot takes its place, in parts through the same queue.
 import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
 import { snapshotRanges } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/puts.ts'
 import type { DecodedRevision } from '../state/step.ts'
-import { nextTurn, sleep } from '../waiting.ts'
+import { nextTurn, sleep, Waiters } from '../waiting.ts'
 import type { Applier } from './apply.ts'
 import { entriesCost, RevisionQueue } from './queue.ts'
 import { endsBefore, ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
@@ -65,6 +66,8 @@ export class Follower {
   /** The last revision read from the ledger. */
   #read: number
   readonly #recognized = Promise.withResolvers<void>()
+  /** Callers of `checkLedger` before the first look at the ledger. */
+  readonly #recognizing = new Waiters()
   /** Revisions that were in the ledger before the stream began: reported as a single event when applied. */
   #catchUp: CatchUp | undefined
   #running: Promise<unknown> = Promise.resolve()
@@ -118,10 +121,10 @@ export class Follower {
     return this.mismatch === NOT_REACHED ? this.#refused : (this.mismatch ?? this.#refused)
   }
 
-  /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed. */
-  async checkLedger(): Promise<void> {
+  /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed, no-quorum. */
+  async checkLedger(deadline: Deadline): Promise<void> {
     if (this.mismatch === undefined) return
-    await this.recognized
+    if (this.mismatch === NOT_REACHED) await this.#recognizing.wait(deadline, () => this.unavailable())
     if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
   }
 
@@ -199,6 +202,7 @@ export class Follower {
       this.mismatch = error.message
     }
     this.#recognized.resolve()
+    this.#recognizing.wake()
     if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
   }
 

@@ -2,11 +2,13 @@
 // and what a running replica refuses.
 // The stores here have right checksums, as an error of ours would leave them; wrong checksums are in
 // store.test.ts.
+
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { soon } from '../../test/deadlines.ts'
 import { openApplier } from '../../test/sim/applier.ts'
 import { contentOf } from '../../test/sim/content.ts'
 import {
@@ -22,7 +24,7 @@ import {
   tombstonePut,
   versionPut,
 } from '../../test/sim/puts.ts'
-import { systemClock } from '../clock.ts'
+import { Deadline, systemClock } from '../clock.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodePuts } from '../state/puts.ts'
 import { type Batch, DamagedReplica, type Meta, type StoredCounts } from '../state/stored.ts'
@@ -307,18 +309,18 @@ test('a receipt that the step under way has removed is absent, before its effect
   const store = new MemoryStore()
   const ledger = new MemoryLedger()
   const [genesis, receipt] = [genesisPut(LEDGER, 'rk1'), receiptPut('o', 'r1')]
-  await ledger.commit({ if: [], put: [genesis, receipt] })
+  await ledger.commit({ if: [], put: [genesis, receipt] }, Deadline.never)
   const replica = await openReplica(store, ledger)
   replica.follow()
-  await replica.barrier()
+  await replica.barrier(soon())
   assert.ok(replica.receipt(receipt.key))
   const written = Promise.withResolvers<void>()
   let pauses = 0
   store.pause = async () => {
     if (++pauses === 2) await written.promise // the batch can be read, and its promise waits
   }
-  await ledger.commit({ if: [], put: [receiptRemoval('o', 'r1')] })
-  const caughtUp = replica.barrier()
+  await ledger.commit({ if: [], put: [receiptRemoval('o', 'r1')] }, Deadline.never)
+  const caughtUp = replica.barrier(soon())
   assert.ok(await until(() => pauses === 2, { every: 1, within: 5000 }))
   assert.equal(store.record(0), undefined)
   assert.equal(replica.receipt(receipt.key), undefined)

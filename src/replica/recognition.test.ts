@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { found, IDENTITY } from '../../test/sim/genesis.ts'
+import { Deadline } from '../clock.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, encodeEntry, type Genesis } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -15,9 +16,9 @@ type Known = { ledger: MemoryLedger; genesis: Genesis; witnesses: Witnesses }
 async function known(): Promise<Known> {
   const ledger = new MemoryLedger()
   await found(ledger)
-  await ledger.commit({ if: [], put: [epochOf('o', 1)] })
+  await ledger.commit({ if: [], put: [epochOf('o', 1)] }, Deadline.never)
   const boot = encodeEntry({ kind: 'boot', boot: WRITER.boot, node: 'n1' }, WRITER)
-  await ledger.commit({ if: [], put: [{ key: ledgerKey.boot(WRITER.boot), value: boot }] })
+  await ledger.commit({ if: [], put: [{ key: ledgerKey.boot(WRITER.boot), value: boot }] }, Deadline.never)
   const keys = [ledgerKey.genesis, ledgerKey.epoch('o'), ledgerKey.boot(WRITER.boot)]
   const puts = (await Promise.all(keys.map((key) => ledger.read(key)))).map((put) => {
     const entry = put.value && decodeEntry(put.key, put.value)
@@ -37,7 +38,7 @@ test('the followed ledger is known again, however it goes on', async () => {
   const { ledger, genesis, witnesses } = await known()
   const followed = { ledger: IDENTITY, cursor: 3, witnesses }
   assert.equal(await ledgerMismatch(ledger, genesis, followed), undefined)
-  await ledger.commit({ if: [], put: [epochOf('o', 2)] })
+  await ledger.commit({ if: [], put: [epochOf('o', 2)] }, Deadline.never)
   assert.equal(await ledgerMismatch(ledger, genesis, followed), undefined)
   assert.equal(await ledgerMismatch(ledger, genesis, { ...followed, cursor: 1, witnesses: {} }), undefined)
 })

@@ -1,11 +1,13 @@
 // The replica over a memory ledger that misbehaves in every legal way; state, digest and look-ups after each.
+
 import assert from 'node:assert/strict'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { soon } from '../../test/deadlines.ts'
 import { found } from '../../test/sim/genesis.ts'
-import { systemClock } from '../clock.ts'
+import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
@@ -75,7 +77,7 @@ async function putSegment(ledger: MemoryLedger, seed: number, count: number, own
   }
   const key = ledgerKey.segment(BOOT, n)
   const value = encodeSegment({ owner, epoch: 1, writer }, [{ mappings, from: 0, to: count }])
-  await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] })
+  await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, Deadline.never)
 }
 
 function bodiesOf(seed: number, count: number): Uint32Array {
@@ -98,25 +100,28 @@ function assertFinds(replica: Replica, seed: number, count: number, owner = 'o')
 
 async function putEpoch(ledger: MemoryLedger, owner: string, epoch: number): Promise<void> {
   const writer = { boot: BOOT, commit: ++n }
-  await ledger.commit({
-    if: [],
-    put: [
-      { key: ledgerKey.epoch(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
-      {
-        key: ledgerKey.wrappedKey(owner, epoch),
-        value: encodeEntry(
-          {
-            kind: 'key',
-            owner,
-            epoch,
-            wrapped: new Uint8Array(60),
-            openedAt: `2026-01-0${epoch}T00:00:00.000Z`,
-          },
-          writer,
-        ),
-      },
-    ],
-  })
+  await ledger.commit(
+    {
+      if: [],
+      put: [
+        { key: ledgerKey.epoch(owner), value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+        {
+          key: ledgerKey.wrappedKey(owner, epoch),
+          value: encodeEntry(
+            {
+              kind: 'key',
+              owner,
+              epoch,
+              wrapped: new Uint8Array(60),
+              openedAt: `2026-01-0${epoch}T00:00:00.000Z`,
+            },
+            writer,
+          ),
+        },
+      ],
+    },
+    Deadline.never,
+  )
 }
 
 test('after the barrier everything acknowledged before it is there', () =>
@@ -124,7 +129,7 @@ test('after the barrier everything acknowledged before it is there', () =>
     const replica = await open()
     for (let seed = 1; seed <= 20; seed++) {
       await putSegment(ledger, seed, 50)
-      await replica.barrier()
+      await replica.barrier(soon())
       assertFinds(replica, seed, 50)
     }
     assert.equal(replica.contents.mappings, 1000)
@@ -133,16 +138,16 @@ test('after the barrier everything acknowledged before it is there', () =>
 test('a barrier is never joined once it has been sent', () =>
   withReplica(async ({ ledger, open }) => {
     const replica = await open()
-    await replica.barrier()
+    await replica.barrier(soon())
     let asked = 0
     const head = ledger.head.bind(ledger)
     ledger.head = () => {
       asked++
       return head()
     }
-    const first = replica.barrier()
+    const first = replica.barrier(soon())
     await putSegment(ledger, 1, 10)
-    const [second, third] = [replica.barrier(), replica.barrier()]
+    const [second, third] = [replica.barrier(soon()), replica.barrier(soon())]
     await second
     assertFinds(replica, 1, 10)
     await Promise.all([first, third])
@@ -155,7 +160,7 @@ test('equal mappings are ignored and counted; the digest does not know in which 
     const replica = await open()
     await putEpoch(ledger, 'o', 1)
     for (const seed of [1, 2, 2, 3, 1]) await putSegment(ledger, seed, 40)
-    await replica.barrier()
+    await replica.barrier(soon())
     assert.equal(replica.counts.ignoredDuplicates, 80)
     assertFinds(replica, 2, 40)
     const { digest } = replica.digest()
@@ -163,10 +168,10 @@ test('equal mappings are ignored and counted; the digest does not know in which 
       for (const seed of [3, 2, 1]) await putSegment(bench.ledger, seed, 40)
       await putEpoch(bench.ledger, 'o', 1)
       const reordered = await bench.open()
-      await reordered.barrier()
+      await reordered.barrier(soon())
       assert.equal(reordered.digest().digest, digest)
       await putEpoch(bench.ledger, 'o', 2)
-      await reordered.barrier()
+      await reordered.barrier(soon())
       assert.notEqual(reordered.digest().digest, digest)
     })
     await other.close()
@@ -178,7 +183,7 @@ test('a restart goes on at its own cursor, with and without its checkpoint', () 
     await putEpoch(ledger, 'o', 1)
     for (let seed = 1; seed <= 5; seed++) await putSegment(ledger, seed, 333)
     await putSegment(ledger, 6, 70, 'other')
-    await replica.barrier()
+    await replica.barrier(soon())
     const { digest, revision } = replica.digest()
     await replica.close()
     assert.equal(readdirSync(path).filter((file) => file.startsWith('checkpoint-')).length, 1)
@@ -208,13 +213,13 @@ test('an older checkpoint that is put back is not used', () =>
   withReplica(async ({ ledger, open, path }) => {
     let replica = await open()
     await putSegment(ledger, 1, 100)
-    await replica.barrier()
+    await replica.barrier(soon())
     await replica.close()
     const old = readdirSync(path).find((file) => file.startsWith('checkpoint-')) ?? ''
     const bytes = readFileSync(join(path, old))
     replica = await open()
     await putSegment(ledger, 2, 100)
-    await replica.barrier()
+    await replica.barrier(soon())
     await replica.close()
     for (const file of readdirSync(path)) if (file.startsWith('checkpoint-')) rmSync(join(path, file))
     writeFileSync(join(path, old), bytes)
@@ -232,13 +237,13 @@ test('when the history is compacted away, a snapshot takes its place', () =>
     let replica = await open()
     await putEpoch(ledger, 'o', 1)
     await putSegment(ledger, 1, 100)
-    await replica.barrier()
+    await replica.barrier(soon())
     await replica.close()
     for (let seed = 2; seed <= 9; seed++) await putSegment(ledger, seed, 100)
     await putEpoch(ledger, 'o', 2)
     ledger.compact(9)
     replica = await open()
-    await replica.barrier()
+    await replica.barrier(soon())
     for (let seed = 1; seed <= 9; seed++) assertFinds(replica, seed, 100)
     assert.equal(replica.owner('o')?.active, 2)
     assert.ok(told.some((line) => line.startsWith('caught-up')))
@@ -248,7 +253,7 @@ test('when the history is compacted away, a snapshot takes its place', () =>
       await putEpoch(bench.ledger, 'o', 1)
       await putEpoch(bench.ledger, 'o', 2)
       const whole = await bench.open()
-      await whole.barrier()
+      await whole.barrier(soon())
       assert.equal(whole.digest().digest, digest)
     })
   }))
@@ -257,18 +262,18 @@ test('a stream that breaks, and a ledger that goes away, are told and survived',
   withReplica(async ({ ledger, open, told }) => {
     const replica = await open()
     await putSegment(ledger, 1, 10)
-    await replica.barrier()
+    await replica.barrier(soon())
     ledger.disconnect()
     await putSegment(ledger, 2, 10)
-    await replica.barrier()
+    await replica.barrier(soon())
     assertFinds(replica, 2, 10)
     ledger.reachable = false
     ledger.disconnect()
-    await assert.rejects(replica.barrier(), /cannot be reached/)
+    await assert.rejects(replica.barrier(soon()), /cannot be reached/)
     assertFinds(replica, 1, 10)
     ledger.reconnect()
     await putSegment(ledger, 3, 10)
-    await replica.barrier()
+    await replica.barrier(soon())
     assertFinds(replica, 3, 10)
     assert.ok(told.some((line) => line.startsWith('lost')))
   }))
@@ -294,6 +299,7 @@ test('an unknown outcome is resolved by the same bytes: done once, whatever happ
             ],
           },
           key,
+          soon(),
         )
         .catch((error: unknown) => error)
       ledger.settle()
@@ -317,28 +323,32 @@ test('an unknown outcome that another writer took is a refusal', () =>
         put: [{ key, value: encodeEntry({ kind: 'boot', boot: 'b'.repeat(32), node: 'y' }, mine) }],
       },
       key,
+      soon(),
     )
     while (ledger.faults.length > 0) await new Promise((resolve) => setImmediate(resolve)) // until it has been sent
-    await ledger.commit({ if: [], put: [{ key: 'unrelated', value: theirs }] })
-    await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] })
+    await ledger.commit({ if: [], put: [{ key: 'unrelated', value: theirs }] }, Deadline.never)
+    await ledger.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] }, Deadline.never)
     assert.equal((await pending).ok, false)
     ledger.faults.push(...new Array<'lost'>(1000).fill('lost'))
-    const never = replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] }, key)
+    const never = replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value: theirs }] }, key, soon())
     await assert.rejects(never, UnknownOutcome)
   }))
 
 test('foreign keys are skipped and counted; an entry of ours that does not decode ends the node', () =>
   withReplica(async ({ ledger, open, told }) => {
     const replica = await open()
-    await ledger.commit({ if: [], put: [{ key: 'somebody/else', value: Buffer.from('x') }] })
+    await ledger.commit({ if: [], put: [{ key: 'somebody/else', value: Buffer.from('x') }] }, Deadline.never)
     await putSegment(ledger, 1, 5)
-    await replica.barrier()
+    await replica.barrier(soon())
     assert.equal(replica.counts.foreignKeys, 1)
-    await ledger.commit({
-      if: [],
-      put: [{ key: ledgerKey.epoch('o'), value: Buffer.from('not an entry at all, is it') }],
-    })
-    await assert.rejects(replica.waitApplied(4))
+    await ledger.commit(
+      {
+        if: [],
+        put: [{ key: ledgerKey.epoch('o'), value: Buffer.from('not an entry at all, is it') }],
+      },
+      Deadline.never,
+    )
+    await assert.rejects(replica.waitApplied(4, soon()))
     assert.match(told.join('\n'), /fatal an entry has version/)
     assertFinds(replica, 1, 5)
   }))
@@ -347,7 +357,7 @@ test('the check reads a damaged file in a child, and says so', () =>
   withReplica(async ({ ledger, open, path }) => {
     const replica = await open()
     for (let seed = 1; seed <= 30; seed++) await putSegment(ledger, seed, 500)
-    await replica.barrier()
+    await replica.barrier(soon())
     await replica.close()
     assert.deepEqual(await checkFile('replica', path), { whole: true })
     const file = join(path, 'data.mdb')
@@ -385,9 +395,9 @@ test('a broken invariant while applying ends the node; it is not taken for a ful
         applied() {},
       },
     })
-    await replica.barrier()
+    await replica.barrier(soon())
     await putEpoch(ledger, 'o', 1)
-    await assert.rejects(replica.waitApplied(2), /an invariant broke/)
+    await assert.rejects(replica.waitApplied(2, soon()), /an invariant broke/)
     assert.deepEqual(told, ['fatal an invariant broke'])
   }))
 
@@ -409,7 +419,7 @@ test('a node does not run ahead of its own replica without end: commits wait unt
       const value = encodeSegment({ owner: 'a', epoch: 1, writer }, [{ mappings, from: 0, to: 1 }])
       for (; done < i; ) await new Promise((resolve) => setImmediate(resolve)) // one after the other
       const key = ledgerKey.segment(boot, writer.commit)
-      const result = await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
+      const result = await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key, soon())
       done++
       return result.ok
     })

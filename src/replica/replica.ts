@@ -7,7 +7,7 @@
 // compares ledgers · checkpoint.ts keeps the tables over a restart · commit.ts commits · check.ts reads the
 // file through before it is opened.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock, Deadline } from '../clock.ts'
 import type { Commit, CommitResult, Guard, Ledger } from '../ledger/ledger.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
@@ -17,10 +17,9 @@ import { receiptId } from '../state/receipt-index.ts'
 import type { OwnerState, State } from '../state/state.ts'
 import { DamagedReplica, type StoredEntry } from '../state/stored.ts'
 import { decodeWriter, type Writer } from '../state/writer.ts'
-import { withDeadline } from '../waiting.ts'
 import { Applier, type RevisionDigest } from './apply.ts'
 import { SharedBarrier } from './barrier.ts'
-import { Committer, WAIT_MS } from './commit.ts'
+import { Committer } from './commit.ts'
 import { Follower } from './follow.ts'
 import { PageReader } from './reader.ts'
 import { endsBefore, otherwiseApplied } from './recognition.ts'
@@ -29,6 +28,7 @@ import type { TokenTable } from './table.ts'
 import { RevisionWaiters } from './waiters.ts'
 
 export type { CommitResult, Found, LedgerPut } from '../ledger/ledger.ts'
+export { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 export type { StoredEntry } from '../state/stored.ts'
 
 type ReplicaEvents = {
@@ -79,7 +79,11 @@ export class Replica {
     this.#events = events
     this.#fatal = options.fatal
     const now = (): number => clock.monotonic()
-    this.#barriers = new SharedBarrier(() => this.#passBarrier(), now)
+    this.#barriers = new SharedBarrier({
+      send: (deadline) => this.#passBarrier(deadline),
+      late: () => this.#follower.unavailable(),
+      now,
+    })
     const followEvents = {
       lost: events.lost,
       recovered: events.recovered,
@@ -92,7 +96,6 @@ export class Replica {
     this.#committer = new Committer({
       ledger,
       boot,
-      clock,
       follower: this.#follower,
       waitApplied,
       applied: () => applier.applied,
@@ -136,11 +139,14 @@ export class Replica {
 
   // ---- waiting
 
-  /** Resolves when `revision` has been applied here. Throws LedgerUnavailable when the replica closes. */
-  waitApplied(revision: number): Promise<void> {
+  /**
+   * Resolves when `revision` has been applied here. Throws LedgerUnavailable when the deadline passes and
+   * when the replica closes.
+   */
+  waitApplied(revision: number, deadline: Deadline): Promise<void> {
     if (this.#applier.applied >= revision) return Promise.resolve()
     if (this.#closed) return Promise.reject(new LedgerUnavailable('closed', 'the replica is closed'))
-    return this.#waiters.wait(revision)
+    return this.#waiters.wait(revision, deadline, () => this.#follower.unavailable())
   }
 
   /**
@@ -148,24 +154,19 @@ export class Replica {
    * afterwards does not exist. Callers share a barrier that has not been sent yet, never a sent barrier.
    * Throws LedgerUnavailable.
    */
-  barrier(): Promise<void> {
-    // The deadline begins here: a caller that waits for the barrier before its own must not wait twice.
-    return this.#inTime(this.#barriers.pass())
+  barrier(deadline: Deadline): Promise<void> {
+    return this.#barriers.pass(deadline)
   }
 
-  async #passBarrier(): Promise<void> {
-    await this.#inTime(this.#follower.checkLedger())
+  async #passBarrier(deadline: Deadline): Promise<void> {
+    await this.#follower.checkLedger(deadline)
     const { applied } = this.#applier
-    const head = await this.#inTime(this.#ledger.head())
+    const head = await deadline.race(this.#ledger.head(), () => this.#follower.unavailable())
     if (head < applied) throw this.#follower.contradicted(endsBefore(head, applied))
     this.#follower.sawHead(head)
     if (this.#applier.applied >= head) return
     this.#follower.hurry(head)
-    await this.#inTime(this.waitApplied(head))
-  }
-
-  #inTime<T>(promise: Promise<T>): Promise<T> {
-    return withDeadline(promise, WAIT_MS, () => this.#follower.unavailable())
+    await this.waitApplied(head, deadline)
   }
 
   /**
@@ -185,13 +186,13 @@ export class Replica {
   }
 
   /** As `Committer.commit`. */
-  commit(commit: Commit, immutable: string): Promise<CommitResult> {
-    return this.#committer.commit(commit, immutable)
+  commit(commit: Commit, immutable: string, deadline: Deadline): Promise<CommitResult> {
+    return this.#committer.commit(commit, immutable, deadline)
   }
 
   /** As `Committer.removeReceipts`. */
-  removeReceipts(receipts: readonly Guard[]): Promise<boolean> {
-    return this.#committer.removeReceipts(receipts)
+  removeReceipts(receipts: readonly Guard[], deadline: Deadline): Promise<boolean> {
+    return this.#committer.removeReceipts(receipts, deadline)
   }
 
   // ---- reading

@@ -1,10 +1,12 @@
 // A replica is compared with one that is built anew from a ledger that goes on, and forgets, meanwhile.
+
 import assert from 'node:assert/strict'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { systemClock } from '../clock.ts'
+import { soon } from '../../test/deadlines.ts'
+import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
@@ -38,12 +40,15 @@ class Bench implements AsyncDisposable {
       format: LEDGER_FORMAT,
       receiptKey,
     } as const
-    await ledger.commit({ if: [], put: [{ key: ledgerKey.genesis, value: encodeEntry(genesis, writer) }] })
+    await ledger.commit(
+      { if: [], put: [{ key: ledgerKey.genesis, value: encodeEntry(genesis, writer) }] },
+      Deadline.never,
+    )
   }
 
   async put(owner: string, active: number, ledger = this.ledger): Promise<void> {
     const value = encodeEntry({ kind: 'epoch', owner, active }, writer)
-    await ledger.commit({ if: [], put: [{ key: ledgerKey.epoch(owner), value }] })
+    await ledger.commit({ if: [], put: [{ key: ledgerKey.epoch(owner), value }] }, Deadline.never)
   }
 
   async build(): Promise<void> {
@@ -59,7 +64,7 @@ class Bench implements AsyncDisposable {
       fatal: quiet,
     })
     replica.follow()
-    await replica.waitApplied(await this.ledger.head())
+    await replica.waitApplied(await this.ledger.head(), soon())
     await replica.close()
   }
 

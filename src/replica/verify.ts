@@ -5,7 +5,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
-import { type Clock, randomHex } from '../clock.ts'
+import { type Clock, Deadline, randomHex } from '../clock.ts'
 import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { DamagedLedger } from '../ledger/lmdb-records.ts'
@@ -106,7 +106,7 @@ async function compare(ledger: BoundedLedger, options: ReplicaCheckOptions): Pro
     let end: number
     do {
       end = ledger.end
-      await Promise.all(opened.map((replica) => replica.waitApplied(end)))
+      await Promise.all(opened.map((replica) => replica.waitApplied(end, Deadline.never)))
     } while (ledger.end > end)
     const [digest, rebuilt] = opened.map((replica) => {
       assert(replica.applied === end, 'the ledger ends where both replicas are')

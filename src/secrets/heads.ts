@@ -1,6 +1,7 @@
 // The latest version of a secret as known at the node: applied by the replica, or accepted by the ledger from
 // here and not applied yet. So updates in a row need not wait for the replica.
 import { assert } from '../assert.ts'
+import { Deadline } from '../clock.ts'
 import type { Replica } from '../replica/replica.ts'
 
 export type Head = {
@@ -50,6 +51,6 @@ export class Heads {
         else this.#accepted.delete(key)
       }
     }
-    this.#replica.waitApplied(revision).then(forget, forget)
+    this.#replica.waitApplied(revision, Deadline.never).then(forget, forget)
   }
 }

@@ -1,9 +1,11 @@
 // What secrets outlive: a replica rebuilt from nothing, other root keys, a backup.
+
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { by, soon } from '../../test/deadlines.ts'
 import {
   anyVersion,
   caller,
@@ -19,7 +21,7 @@ import {
 } from '../../test/sim/nodes.ts'
 import { verifyBackup, writeBackup } from '../backup/backup.ts'
 import { restore } from '../backup/restore.ts'
-import { systemClock } from '../clock.ts'
+import { Deadline, systemClock } from '../clock.ts'
 import { type Keyring, newRootKey } from '../crypto/keyring.ts'
 import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
@@ -38,7 +40,11 @@ async function fill(node: SimNode): Promise<void> {
 }
 
 async function checkFilled(node: SimNode): Promise<void> {
-  assert.deepEqual(await node.secrets.names(OWNER, '', '', 10), ['a', 'a/0000000001', 'a/1'])
+  assert.deepEqual(await node.secrets.names(by(OWNER), { prefix: '', after: '', limit: 10 }), [
+    'a',
+    'a/0000000001',
+    'a/1',
+  ])
   for (let i = 2; i <= 30; i++) assert.equal(await textOf(node, 'a', i), `a${i}`)
   assert.equal(await textOf(node, 'a', 1), 'value of a')
   assert.equal(await textOf(node, 'a/1', 1), 'value of a/1')
@@ -61,7 +67,7 @@ function anotherRootKey(world: World): { before: string; after: string } {
 }
 
 async function digestOf({ replica }: SimNode): Promise<string> {
-  await replica.barrier()
+  await replica.barrier(soon())
   return replica.digest().digest
 }
 
@@ -93,12 +99,12 @@ test('rewrapping: everything opens without the old root key, the digest stays, a
     const between = await digestOf(one)
     assert.notEqual(between, digest)
     const keys = new WrappedKeys(two.replica.state)
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     // 34 data keys of versions and the key of receipts.
     assert.deepEqual([keys.counts().get(before), keys.counts().get(after)], [35, 1])
     assert.deepEqual(await world.rewrap(two), { rewrapped: 35, left: 0 })
     assert.deepEqual(await world.rewrap(one), { rewrapped: 0, left: 0 })
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     assert.deepEqual([keys.counts().get(before) ?? 0, keys.counts().get(after)], [0, 36])
     world.keyring = world.keyring.remove(before)
     const histories = await world.settled()
@@ -130,8 +136,8 @@ test('a node that lacks the root key says so, and serves the rest', () =>
     assert.equal(await textOf(two, 'old'), 'value of old')
     await assert.rejects(textOf(two, 'new'), isProblem('unknown-root-key'))
     const refs = ['old', 'new'].map((name) => ({ name, version: undefined }))
-    await assert.rejects(two.secrets.resolve(OWNER, refs, undefined, 100), isProblem('unknown-root-key'))
-    assert.equal((await two.secrets.history(OWNER, 'new')).length, 1)
+    await assert.rejects(two.secrets.resolve(by(OWNER), refs, undefined, 100), isProblem('unknown-root-key'))
+    assert.equal((await two.secrets.history(by(OWNER), 'new')).length, 1)
     assert.equal((await two.secrets.update(caller('x'), secret('new', 'by two'), anyVersion)).version, 2)
     assert.equal(await textOf(two, 'new'), 'by two')
     assert.equal(await textOf(one, 'new'), 'by two')
@@ -244,7 +250,7 @@ test('a backup restored into an empty ledger has all versions, and the receipts'
     const other = await world.add('restored', undefined, memory)
     assert.equal(await digestOf(other), digest)
     assert.equal(await textOf(other, 'by-the-new-key'), 'value of by-the-new-key')
-    const histories = await Promise.all([one, other].map((node) => node.secrets.history(OWNER, 'a')))
+    const histories = await Promise.all([one, other].map((node) => node.secrets.history(by(OWNER), 'a')))
     assert.deepEqual(histories[1], histories[0])
     assert.equal((await updateOnce(other, 'k2', secret('a/1', 'second'))).replayed, true)
     // It goes on: the next versions, and other root keys.
@@ -274,7 +280,8 @@ test('a backup with a version that was changed, moved or left out is refused', (
     const { entries } = await world.ledger.snapshot(snapshotRanges([]))
     const left = new MemoryLedger()
     for await (const { key, value } of entries) {
-      if (key !== 'version/o/a@0000000007') await left.commit({ if: [], put: [{ key, value }] })
+      if (key !== 'version/o/a@0000000007')
+        await left.commit({ if: [], put: [{ key, value }] }, Deadline.never)
     }
     const other = await world.add('with-a-hole', undefined, left)
     assert.notEqual(await digestOf(other), await digestOf(one))

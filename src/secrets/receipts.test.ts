@@ -1,7 +1,9 @@
 // Receipts on several nodes over one ledger: of all requests under one Idempotency-Key one has an effect, and
 // all that are answered get its answer.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { by, soon } from '../../test/deadlines.ts'
 import {
   anyVersion,
   caller,
@@ -134,7 +136,7 @@ for (const request of REQUESTS) {
   test(`${request.what}: again on another node that has not learnt of the first`, () =>
     withWorld(2, async (world, one, two) => {
       await request.before(one)
-      await two.replica.barrier()
+      await two.replica.barrier(soon())
       two.way.hold()
       const first = await request.send(one)
       const asked = request.send(two)
@@ -194,7 +196,7 @@ test('another request under the key is refused on every node, whether it has lea
   withWorld(3, async (world, one, two, three) => {
     await one.secrets.create(caller('x'), [secret('there')])
     await createOnce(one, 'k', [secret('a')])
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     const others = [
       (node: SimNode) => createOnce(node, 'k', [secret('b')]),
       (node: SimNode) => createOnce(node, 'k', [secret('a', 'another value')]),
@@ -230,7 +232,10 @@ test('different requests under one key on three nodes at once: one has an effect
         assert.ok(outcome.status === 'rejected')
         assert.ok(isProblem('idempotency-key-reused')(outcome.reason), String(outcome.reason))
       }
-      assert.deepEqual(await nodes[1].secrets.names(OWNER, `${round}-`, '', 10), [`${round}-${done}`])
+      assert.deepEqual(
+        await nodes[1].secrets.names(by(OWNER), { prefix: `${round}-`, after: '', limit: 10 }),
+        [`${round}-${done}`],
+      )
     }
     await world.settled()
   }))
@@ -258,7 +263,7 @@ test('while the first is running, another at the same node is told so; of anothe
 
 /** The receipts in the ledger, as their readers and those of a backup see them. */
 async function storedReceipts(node: SimNode): Promise<{ hash: string; mac: string; owner: string }[]> {
-  await node.replica.barrier()
+  await node.replica.barrier(soon())
   return [...node.replica.receipts()].map(({ key, value }) => {
     const entry = decodeEntry(key, value)
     assert.ok(entry?.kind === 'receipt')
@@ -275,7 +280,7 @@ test('who reads the ledger cannot find a value out by sending guesses under a ke
       guess: string,
     ): Promise<WriteResult> => {
       const asked = { method: 'POST', name: '', ifMatch: undefined, body: body(guess) }
-      const caller = { owner: who.owner, keyId: who.keyId, request: 'r' }
+      const caller = { ...by(who.owner), keyId: who.keyId, request: 'r' }
       // The receipt of a request without secrets: so that every guess has success, as under names of one's own.
       return once(one, { ...who, asked }, (claim) => one.secrets.create(caller, [], claim))
     }
@@ -300,7 +305,7 @@ test('an Idempotency-Key is of one API key: under another key of the owner it is
   withWorld(2, async (world, one, two) => {
     const under = (node: SimNode, keyId: string, name: string): Promise<WriteResult> => {
       const asked = { method: 'POST', name: '', ifMatch: undefined, body: Buffer.from(name) }
-      const caller = { owner: OWNER, keyId, request: 'r' }
+      const caller = { ...by(OWNER), keyId, request: 'r' }
       return once(node, { owner: OWNER, keyId, key: 'k', asked }, (claim) =>
         node.secrets.create(caller, [secret(name)], claim),
       )
@@ -342,7 +347,7 @@ test('a refusal is believed only where nobody has had success by then', () =>
   withWorld(2, async (world, one, two) => {
     // The node has read the secret's latest version before the other one did the same request.
     await one.secrets.create(caller('x'), [secret('a')])
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     two.way.hold()
     const matches = (version: number): boolean => version === 1
     const first = await updateOnce(one, 'k', secret('a'), matches)
@@ -361,7 +366,7 @@ test('a refusal is believed only where nobody has had success by then', () =>
 async function counts(world: World): Promise<number[]> {
   const found: number[] = []
   for (const { replica } of world.nodes) {
-    await replica.barrier()
+    await replica.barrier(soon())
     found.push([...replica.receipts()].length)
   }
   return found
@@ -399,7 +404,7 @@ test('very many go in several commits', () =>
     await Promise.all(Array.from({ length: 300 }, (_, i) => createOnce(one, `k${i}`, [])))
     one.clock.shift = 0
     await createOnce(one, 'young', [])
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     const before = two.way.sent
     assert.equal(await two.receipts.sweep(), 300)
     assert.equal(two.way.sent - before, 5)
@@ -411,7 +416,7 @@ test('two sweeps at once, and a key that is used anew meanwhile', () =>
     for (const node of [one, two]) node.clock.shift = -3 * KEPT_MS
     for (let i = 0; i < 10; i++) await createOnce(one, `k${i}`, [secret(`a${i}`)])
     for (const node of [one, two]) node.clock.shift = 0
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     // Both remove the same; the second commit is refused, or finds nothing to remove.
     const swept = await Promise.all([one.receipts.sweep(), two.receipts.sweep()])
     assert.ok(swept.includes(10), swept.join())
@@ -425,7 +430,7 @@ test('two sweeps at once, and a key that is used anew meanwhile', () =>
     two.way.through = async (_commit, send) => {
       two.way.through = undefined
       assert.equal(await one.receipts.sweep(), 1)
-      await one.replica.barrier()
+      await one.replica.barrier(soon())
       const anew = await updateOnce(one, 'again', secret('a1', 'anew'))
       assert.deepEqual([anew.version, anew.replayed], [3, false])
       return send()
@@ -441,7 +446,7 @@ test('a sweep without the ledger, or one whose answer is lost, does no harm', ()
     one.clock.shift = -3 * KEPT_MS
     await createOnce(one, 'k', [secret('a')])
     one.clock.shift = 0
-    await one.replica.barrier()
+    await one.replica.barrier(soon())
     world.ledger.reachable = false
     assert.equal(await one.receipts.sweep(), 0)
     world.ledger.reconnect()

@@ -3,7 +3,7 @@
 // nodes, at most a single request has an effect.
 import { createSecretKey, type KeyObject } from 'node:crypto'
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import { type Clock, Deadline } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { type AskedRequest, type AskedUnder, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
@@ -19,6 +19,8 @@ export const KEPT_MS = 48 * 3600_000
 const REMOVED_TOGETHER = 64
 /** Receipts read in a turn of the event loop. */
 const READ_A_TURN = 500
+/** For the removal of some receipts. */
+const REMOVE_MS = 4000
 
 /** The effect of a write. Together with the request, the effect is enough to build the answer again. */
 export type WriteResult = {
@@ -112,13 +114,13 @@ export class Receipts {
   }
 
   /**
-   * Judges the failure of a request with a claim. A refusal below 500 counts only where no request has
-   * succeeded under the key by now; else the success is returned. Throws the error itself; Problem
-   * idempotency-key-reused; LedgerUnavailable.
+   * Judges the failure of a request with a claim, by the deadline of the request. A refusal below 500 counts
+   * only where no request has succeeded under the key by now; else the success is returned. Throws the error
+   * itself; Problem idempotency-key-reused; LedgerUnavailable.
    */
-  async successInstead(claim: Claim, error: unknown): Promise<WriteResult> {
+  async successInstead(claim: Claim, error: unknown, deadline: Deadline): Promise<WriteResult> {
     if (!(error instanceof Problem) || error.status >= 500) throw error
-    await this.#replica.barrier()
+    await this.#replica.barrier(deadline)
     const written = this.#find(claim)
     if (!written) throw error
     return written
@@ -159,7 +161,8 @@ export class Receipts {
     let read = 0
     let old: StoredEntry[] = []
     const remove = async (): Promise<void> => {
-      if (await this.#replica.removeReceipts(old)) gone += old.length
+      const deadline = new Deadline(this.#clock, REMOVE_MS)
+      if (await this.#replica.removeReceipts(old, deadline)) gone += old.length
       old = []
     }
     for (const stored of this.#replica.receipts()) {

@@ -1,6 +1,8 @@
 // The service on several nodes over one ledger: what is accepted is there once, whatever happens on the way.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { by, soon } from '../../test/deadlines.ts'
 import {
   anyVersion,
   caller,
@@ -41,7 +43,7 @@ type Write = {
 
 const create = (node: SimNode, ...names: string[]): Promise<WriteResult> =>
   node.secrets.create(
-    caller('create'),
+    caller('create', OWNER, node.clock),
     names.map((name) => secret(name)),
   )
 const update = (
@@ -49,7 +51,8 @@ const update = (
   name: string,
   value = `value of ${name}`,
   matches: (version: number) => boolean = anyVersion,
-): Promise<WriteResult> => node.secrets.update(caller('update'), secret(name, value), matches)
+): Promise<WriteResult> =>
+  node.secrets.update(caller('update', OWNER, node.clock), secret(name, value), matches)
 const nothing = async (): Promise<void> => undefined
 
 const WRITES: readonly Write[] = [
@@ -240,9 +243,10 @@ test('32 creates of one name on three nodes at once: one of them is done', () =>
         isProblem('secret-exists', { names: [`a-${round}`] })(outcome.reason)
       }
       for (const node of nodes) assert.equal(await textOf(node, `a-${round}`), `of ${done}`)
-      assert.deepEqual(await nodes[0].secrets.names(OWNER, `own-${round}-`, '', 100), [
-        `own-${round}-${done}`,
-      ])
+      assert.deepEqual(
+        await nodes[0].secrets.names(by(OWNER), { prefix: `own-${round}-`, after: '', limit: 100 }),
+        [`own-${round}-${done}`],
+      )
     }
     await world.settled()
   }))
@@ -301,13 +305,13 @@ test('updates on three nodes whose clocks disagree: no version twice, intervals 
       for (const { version, validFrom, validTo } of lines.slice(0, 20)) {
         for (const node of nodes) {
           const at = async (instant: number) =>
-            (await node.secrets.read(OWNER, name, { at: instant })).version
+            (await node.secrets.read(by(OWNER), name, { at: instant })).version
           assert.equal(await at(validFrom), version)
           if (validTo !== null) assert.equal(await at(validTo - 1), version)
         }
       }
       const [{ validFrom: first }] = lines
-      await assert.rejects(two.secrets.read(OWNER, name, { at: first - 1 }), isProblem('not-found'))
+      await assert.rejects(two.secrets.read(by(OWNER), name, { at: first - 1 }), isProblem('not-found'))
     }
   }))
 
@@ -318,7 +322,7 @@ test('what is created after a version was seen begins no earlier, where clocks d
     assert.equal(await textOf(two, 'a'), 'value of a')
     assert.equal((await create(two, 'b')).validFrom, validFrom)
     assert.equal((await update(two, 'a')).validFrom, validFrom + 1)
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     assert.equal((await create(two, 'c')).validFrom, validFrom + 1)
     assert.ok((await two.secrets.create(caller('x', 'other'), [secret('c')])).validFrom < validFrom)
     // When the clock has come as far, time goes on by the clock.
@@ -332,7 +336,7 @@ test('a clock ten years ahead harms the secret that it has written, and no other
     await create(two, 'b')
     one.clock.shift = years
     const { validFrom } = await create(one, 'a')
-    await two.replica.barrier()
+    await two.replica.barrier(soon())
     for (const written of [await create(two, 'c'), await update(two, 'b'), await create(two, 'd', 'e')]) {
       assert.ok(written.validFrom <= two.clock.now() + 60_000, 'at most a minute ahead')
       assert.ok(written.validFrom < validFrom - years / 2)
@@ -345,8 +349,8 @@ test('a clock ten years ahead harms the secret that it has written, and no other
       ['c', 1],
       ['d', 1],
     ] as const)
-      assert.equal((await two.secrets.read(OWNER, name, { at })).version, version)
-    await assert.rejects(two.secrets.read(OWNER, 'a', { at }), isProblem('not-found'))
+      assert.equal((await two.secrets.read(by(OWNER), name, { at })).version, version)
+    await assert.rejects(two.secrets.read(by(OWNER), 'a', { at }), isProblem('not-found'))
     // The versions of that secret are in order all the same.
     assert.equal((await update(two, 'a')).validFrom, validFrom + 1)
     assert.equal((await update(one, 'a')).validFrom > validFrom + 1, true)
@@ -360,17 +364,17 @@ test('`at` may be as late as the last version, where another clock is ahead', ()
   withWorld(2, async (_, one, two) => {
     one.clock.shift = 10 * 60_000
     const { validFrom } = await create(one, 'a')
-    assert.equal((await two.secrets.read(OWNER, 'a', { at: validFrom })).version, 1)
+    assert.equal((await two.secrets.read(by(OWNER), 'a', { at: validFrom })).version, 1)
     const path = { path: 'at', expected: 'an instant in the past' }
     await assert.rejects(
-      two.secrets.read(OWNER, 'a', { at: validFrom + 1 }),
+      two.secrets.read(by(OWNER), 'a', { at: validFrom + 1 }),
       isProblem('invalid-request', path),
     )
-    assert.equal((await one.secrets.read(OWNER, 'a', { at: validFrom + 1 - 1 })).version, 1)
+    assert.equal((await one.secrets.read(by(OWNER), 'a', { at: validFrom + 1 - 1 })).version, 1)
     const refs = [{ name: 'a', version: undefined }]
-    assert.equal((await two.secrets.resolve(OWNER, refs, validFrom, 1000)).values.length, 1)
+    assert.equal((await two.secrets.resolve(by(OWNER), refs, validFrom, 1000)).values.length, 1)
     await assert.rejects(
-      two.secrets.resolve(OWNER, refs, validFrom + 1, 1000),
+      two.secrets.resolve(by(OWNER), refs, validFrom + 1, 1000),
       isProblem('invalid-request', path),
     )
   }))
@@ -378,14 +382,14 @@ test('`at` may be as late as the last version, where another clock is ahead', ()
 test('an update needs no replica that has seen the one before, and a read by number knows of it', () =>
   withWorld(2, async (world, one, two) => {
     await create(one, 'a')
-    await one.replica.barrier()
+    await one.replica.barrier(soon())
     one.way.hold()
     const from: number[] = []
     for (let version = 2; version <= 4; version++) {
       const written = await update(one, 'a', `${version}`)
       assert.equal(written.version, version)
       from.push(written.validFrom)
-      assert.equal((await one.secrets.read(OWNER, 'a', { version: 1 })).validTo, from[0])
+      assert.equal((await one.secrets.read(by(OWNER), 'a', { version: 1 })).validTo, from[0])
     }
     assert.equal(one.replica.owner(OWNER)?.secrets.get('a')?.length, 1, 'the replica is held back')
     assert.deepEqual(
@@ -408,8 +412,11 @@ test('what was acknowledged is found on every other node by the next question', 
       assert.equal(await textOf(reader, `a${i}`), `value of a${i}`)
       await update(reader, `a${i}`, 'second')
       assert.equal(await textOf(writer, `a${i}`, 2), 'second')
-      assert.equal((await writer.secrets.history(OWNER, `a${i}`)).length, 2)
-      assert.equal((await writer.secrets.names(OWNER, '', '', 1000)).length, i + 1)
+      assert.equal((await writer.secrets.history(by(OWNER), `a${i}`)).length, 2)
+      assert.equal(
+        (await writer.secrets.names(by(OWNER), { prefix: '', after: '', limit: 1000 })).length,
+        i + 1,
+      )
       await assert.rejects(create(reader, `a${i}`), isProblem('secret-exists', { names: [`a${i}`] }))
     }
   }))
@@ -424,7 +431,7 @@ test('the largest request there can be fits into a commit, with the longest of i
       bytes = commitBytes(commit)
       return send()
     }
-    const who = { owner: 'o'.repeat(64), keyId: 'k'.repeat(64), request: 'r'.repeat(128) }
+    const who = { ...by('o'.repeat(64)), keyId: 'k'.repeat(64), request: 'r'.repeat(128) }
     const names = Array.from({ length: SECRETS_A_REQUEST }, (_, i) => `${i}-`.padEnd(256, 'n'))
     const room = SECRETS_BYTES_A_REQUEST - names.length * 256
     const each = Math.floor(room / names.length)
@@ -436,6 +443,9 @@ test('the largest request there can be fits into a commit, with the longest of i
       one.secrets.create(who, secrets, claim),
     )
     assert.ok(bytes > SECRETS_BYTES_A_REQUEST && bytes <= COMMIT_BYTES, `${bytes} bytes`)
-    assert.equal((await one.secrets.names(who.owner, '', '', 1000)).length, SECRETS_A_REQUEST)
+    assert.equal(
+      (await one.secrets.names(by(who.owner), { prefix: '', after: '', limit: 1000 })).length,
+      SECRETS_A_REQUEST,
+    )
   })
 })

@@ -2,11 +2,11 @@
 // versions have no gaps, and of several writers of the same version a single writer succeeds. Several secrets
 // of a request are a single commit, with the receipt of the request. A version is never removed.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock, Deadline } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { openSecret, sealSecret } from '../crypto/secret.ts'
 import { Problem } from '../errors.ts'
-import { triesOf } from '../replica/commit.ts'
+import { checkTime } from '../replica/commit.ts'
 import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -17,15 +17,11 @@ import { nextTurn } from '../waiting.ts'
 import type { Reference } from '../wire.ts'
 import { type Head, Heads } from './heads.ts'
 import type { Claim, WriteResult } from './receipts.ts'
-import { SortedNames } from './sorted-names.ts'
+import { type NamesPage, SortedNames } from './sorted-names.ts'
+import { UpdateTurns } from './turns.ts'
 
 /** Versions of a history read in a turn of the event loop. */
 const READ_A_TURN = 500
-/**
- * How long an update may queue behind another that is getting no answer; the rest of its 5 s is for its own
- * commit.
- */
-const TURN_MS = 800
 
 /**
  * How far the owner's latest `valid_from` may lie ahead of the clock to be followed. A clock years ahead then
@@ -33,8 +29,10 @@ const TURN_MS = 800
  */
 const FOLLOWED_AHEAD_MS = 60_000
 
-/** The API key and the request, both stored in the versions written. */
-export type Caller = { readonly owner: string; readonly keyId: string; readonly request: string }
+/** The owner that asks, and the deadline of the request. */
+export type SecretRequest = { readonly owner: string; readonly deadline: Deadline }
+/** With the API key and the id of the request, both stored in the versions written. */
+export type Caller = SecretRequest & { readonly keyId: string; readonly request: string }
 export type NewSecret = { readonly name: string; readonly value: Uint8Array }
 
 type Interval = {
@@ -59,8 +57,7 @@ export class SecretService {
   readonly #clock: Clock
   readonly #heads: Heads
   readonly #names = new SortedNames()
-  /** The last queued update of each secret at the node; false where the ledger gave no answer. */
-  readonly #turns = new Map<string, Promise<boolean>>()
+  readonly #turns = new UpdateTurns()
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -74,19 +71,20 @@ export class SecretService {
    * repeated, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
   async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
-    const { owner } = caller
+    const { owner, deadline } = caller
     const names = secrets.map(({ name }) => name)
     const [seen, repeated] = [new Set<string>(), new Set<string>()]
     for (const name of names) (seen.has(name) ? repeated : seen).add(name)
     const exists = (name: string): boolean => this.#heads.of(owner, name) !== undefined
     if (repeated.size > 0 || names.some(exists)) {
-      await this.#replica.barrier()
+      await this.#replica.barrier(deadline)
       throw secretsExist(names.filter((name) => repeated.has(name) || exists(name)))
     }
     const validFrom = this.#nextInstant(owner, 0)
     const writer = this.#replica.nextWriter()
     const puts = secrets.map((secret) => this.#put(caller, secret, 1, validFrom, writer))
-    const result = await this.#commit(puts, claim?.put(writer, 1, validFrom, this.#clock.now()))
+    const receipt = claim?.put(writer, 1, validFrom, this.#clock.now())
+    const result = await this.#commit(puts, receipt, deadline)
     if (result === undefined) return { version: 1, validFrom, revision: 0, replayed: false }
     if (result.ok) {
       this.#heads.accepted(owner, names, { version: 1, validFrom }, result.revision)
@@ -100,7 +98,7 @@ export class SecretService {
 
   /**
    * Puts the next version where `matches` holds for the latest version. Throws Problem not-found,
-   * version-conflict, idempotency-key-reused, no-quorum; LedgerUnavailable, UnknownOutcome.
+   * version-conflict, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
   async update(
     caller: Caller,
@@ -109,21 +107,7 @@ export class SecretService {
     claim?: Claim,
   ): Promise<WriteResult> {
     const key = `${caller.owner}/${secret.name}`
-    const asked = this.#clock.monotonic()
-    const turn = (this.#turns.get(key) ?? Promise.resolve(true)).then((answered) => {
-      if (!answered && this.#clock.monotonic() - asked > TURN_MS) throw noTurn()
-      return this.#update(caller, secret, matches, claim)
-    })
-    const settled = turn.then(
-      () => true,
-      (error) => error instanceof Problem && error.slug !== 'no-quorum',
-    )
-    this.#turns.set(key, settled)
-    try {
-      return await turn
-    } finally {
-      if (this.#turns.get(key) === settled) this.#turns.delete(key)
-    }
+    return this.#turns.take(key, caller.deadline, () => this.#update(caller, secret, matches, claim))
   }
 
   async #update(
@@ -132,15 +116,16 @@ export class SecretService {
     matches: (version: number) => boolean,
     claim: Claim | undefined,
   ): Promise<WriteResult> {
-    const { owner } = caller
+    const { owner, deadline } = caller
     const { name } = secret
-    for (const again = triesOf(this.#clock); ; again()) {
-      const head = await this.#matchingHead(owner, name, matches)
+    for (;;) {
+      const head = await this.#matchingHead(caller, name, matches)
       const version = head.version + 1
       const validFrom = this.#nextInstant(owner, head.validFrom + 1)
       const writer = this.#replica.nextWriter()
       const put = this.#put(caller, secret, version, validFrom, writer)
-      const result = await this.#commit([put], claim?.put(writer, version, validFrom, this.#clock.now()))
+      const receipt = claim?.put(writer, version, validFrom, this.#clock.now())
+      const result = await this.#commit([put], receipt, deadline)
       assert(result, 'an update puts a version')
       assert(validFrom > head.validFrom, 'valid_from of a secret ascends')
       if (result.ok) {
@@ -150,14 +135,19 @@ export class SecretService {
       const before = claim?.amongFound(result.found)
       if (before) return before
       // Another writer was first, and has been applied here: read the latest version again.
+      checkTime(deadline)
     }
   }
 
   /** The head known here may be old: a refusal needs a barrier before, a commit has its guard. */
-  async #matchingHead(owner: string, name: string, matches: (version: number) => boolean): Promise<Head> {
+  async #matchingHead(
+    { owner, deadline }: SecretRequest,
+    name: string,
+    matches: (version: number) => boolean,
+  ): Promise<Head> {
     const here = this.#heads.of(owner, name)
     if (here && matches(here.version)) return here
-    await this.#replica.barrier()
+    await this.#replica.barrier(deadline)
     const head = this.#heads.of(owner, name)
     if (!head) throw absent()
     if (matches(head.version)) return head
@@ -191,18 +181,20 @@ export class SecretService {
   async #commit(
     versions: readonly LedgerPut[],
     receipt: LedgerPut | undefined,
+    deadline: Deadline,
   ): Promise<CommitResult | undefined> {
     const put = receipt ? [...versions, receipt] : versions
     if (put.length === 0) return undefined
-    return this.#replica.commit({ if: put.map(({ key }) => ({ key, revision: 0 })), put }, put[0].key)
+    const guards = put.map(({ key }) => ({ key, revision: 0 }))
+    return this.#replica.commit({ if: guards, put }, put[0].key, deadline)
   }
 
   // ---- reading
 
   /** Throws Problem not-found, invalid-request (`at` in the future), unknown-root-key; LedgerUnavailable. */
-  async read(owner: string, name: string, which: VersionSelector): Promise<SecretRead> {
+  async read({ owner, deadline }: SecretRequest, name: string, which: VersionSelector): Promise<SecretRead> {
     const here = which.version !== undefined && this.#secret(owner, name)?.[which.version - 1]
-    if (!here) await this.#replica.barrier()
+    if (!here) await this.#replica.barrier(deadline)
     const secret = this.#secret(owner, name)
     if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
     const interval = secret && intervalOf(secret, which)
@@ -214,8 +206,8 @@ export class SecretService {
   }
 
   /** Oldest first. Throws Problem not-found, LedgerUnavailable. */
-  async history(owner: string, name: string): Promise<HistoryLine[]> {
-    await this.#replica.barrier()
+  async history({ owner, deadline }: SecretRequest, name: string): Promise<HistoryLine[]> {
+    await this.#replica.barrier(deadline)
     const secret = this.#secret(owner, name)
     if (!secret) throw absent()
     const lines: HistoryLine[] = []
@@ -231,10 +223,10 @@ export class SecretService {
   }
 
   /** In byte order. Throws LedgerUnavailable. */
-  async names(owner: string, prefix: string, after: string, limit: number): Promise<string[]> {
-    await this.#replica.barrier()
+  async names({ owner, deadline }: SecretRequest, page: NamesPage): Promise<string[]> {
+    await this.#replica.barrier(deadline)
     const state = this.#replica.owner(owner)
-    return state ? this.#names.page(state, { prefix, after, limit }) : []
+    return state ? this.#names.page(state, page) : []
   }
 
   /**
@@ -243,14 +235,14 @@ export class SecretService {
    * more than `mostBytes`, unknown-root-key; LedgerUnavailable.
    */
   async resolve(
-    owner: string,
+    { owner, deadline }: SecretRequest,
     refs: readonly Reference[],
     at: number | undefined,
     mostBytes: number,
   ): Promise<{ readonly values: Buffer[]; readonly missing: number[] }> {
     const here = ({ name, version }: Reference): boolean =>
       version !== undefined && this.#secret(owner, name)?.[version - 1] !== undefined
-    if (!refs.every(here)) await this.#replica.barrier()
+    if (!refs.every(here)) await this.#replica.barrier(deadline)
     const secrets = refs.map(({ name }) => this.#secret(owner, name))
     if (at !== undefined)
       this.#refuseFuture(
@@ -305,10 +297,6 @@ export class SecretService {
       throw new Problem('unknown-root-key', 'the secret is wrapped by a root key that this node lacks')
     }
   }
-}
-
-function noTurn(): Problem {
-  return new Problem('no-quorum', 'earlier updates of the secret get no answer', { outcome: 'not-applied' })
 }
 
 function absent(): Problem {

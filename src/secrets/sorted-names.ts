@@ -2,7 +2,7 @@
 import { assert } from '../assert.ts'
 import type { OwnerState } from '../state/state.ts'
 
-type NamesPage = { readonly prefix: string; readonly after: string; readonly limit: number }
+export type NamesPage = { readonly prefix: string; readonly after: string; readonly limit: number }
 
 export class SortedNames {
   readonly #sorted = new WeakMap<OwnerState, readonly string[]>()

@@ -1,7 +1,9 @@
 // Law 7 for secrets: without the ledger what is certain is answered, and the rest is refused within its
 // deadline.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { by, soon } from '../../test/deadlines.ts'
 import {
   anyVersion,
   caller,
@@ -30,7 +32,7 @@ const ref = (name: string, version?: number): Reference => ({ name, version })
 async function prepare(one: SimNode, two: SimNode): Promise<void> {
   await one.secrets.create(caller('x'), [secret('a', 'a1'), secret('b', 'b1')])
   await updateOnce(one, 'known', secret('a', 'a2'))
-  await two.replica.barrier()
+  await two.replica.barrier(soon())
   two.way.hold()
   await one.secrets.update(caller('x'), secret('a', 'a3'), anyVersion)
   await one.secrets.create(caller('x'), [secret('c', 'c1')])
@@ -47,27 +49,32 @@ const REFUSED: Readonly<Record<string, (node: SimNode) => Promise<unknown>>> = {
   'update where it does not match here': (node) =>
     node.secrets.update(caller('x'), secret('a'), (v) => v === 3),
   'update once': (node) => updateOnce(node, 'fresh too', secret('a')),
-  'the latest': (node) => node.secrets.read(OWNER, 'a', {}),
-  'an instant': (node) => node.secrets.read(OWNER, 'a', { at: 0 }),
-  'a version that is not held': (node) => node.secrets.read(OWNER, 'a', { version: 3 }),
-  'a version of what is not known here': (node) => node.secrets.read(OWNER, 'c', { version: 1 }),
-  'a version of nothing': (node) => node.secrets.read(OWNER, 'no', { version: 1 }),
-  history: (node) => node.secrets.history(OWNER, 'a'),
-  names: (node) => node.secrets.names(OWNER, '', '', 10),
-  'resolve the latest': (node) => node.secrets.resolve(OWNER, [ref('a', 1), ref('a')], undefined, 100),
+  'the latest': (node) => node.secrets.read(by(OWNER), 'a', {}),
+  'an instant': (node) => node.secrets.read(by(OWNER), 'a', { at: 0 }),
+  'a version that is not held': (node) => node.secrets.read(by(OWNER), 'a', { version: 3 }),
+  'a version of what is not known here': (node) => node.secrets.read(by(OWNER), 'c', { version: 1 }),
+  'a version of nothing': (node) => node.secrets.read(by(OWNER), 'no', { version: 1 }),
+  history: (node) => node.secrets.history(by(OWNER), 'a'),
+  names: (node) => node.secrets.names(by(OWNER), { prefix: '', after: '', limit: 10 }),
+  'resolve the latest': (node) => node.secrets.resolve(by(OWNER), [ref('a', 1), ref('a')], undefined, 100),
   'resolve what is not held': (node) =>
-    node.secrets.resolve(OWNER, [ref('a', 1), ref('a', 3)], undefined, 100),
+    node.secrets.resolve(by(OWNER), [ref('a', 1), ref('a', 3)], undefined, 100),
 }
 
 async function answersWhatIsCertain(two: SimNode): Promise<void> {
   assert.equal(await textOf(two, 'a', 1), 'a1')
   assert.equal(await textOf(two, 'a', 2), 'a2')
   assert.equal(await textOf(two, 'b', 1), 'b1')
-  const { values } = await two.secrets.resolve(OWNER, [ref('a', 2), ref('a', 1), ref('b', 1)], undefined, 100)
+  const { values } = await two.secrets.resolve(
+    by(OWNER),
+    [ref('a', 2), ref('a', 1), ref('b', 1)],
+    undefined,
+    100,
+  )
   assert.deepEqual(values.map(String), ['a2', 'a1', 'b1'])
   // null: this node knows of no later one. Once a time, for ever that time.
-  const first = await two.secrets.read(OWNER, 'a', { version: 1 })
-  const second = await two.secrets.read(OWNER, 'a', { version: 2 })
+  const first = await two.secrets.read(by(OWNER), 'a', { version: 1 })
+  const second = await two.secrets.read(by(OWNER), 'a', { version: 2 })
   assert.deepEqual([first.validTo, second.validTo], [second.validFrom, null])
 }
 
@@ -110,7 +117,7 @@ test('a ledger that cannot be reached', () =>
     two.way.release()
     await afterwards(world)
     assert.equal(await textOf(two, 'a'), 'a3')
-    assert.equal((await two.secrets.read(OWNER, 'a', { version: 2 })).version, 2)
+    assert.equal((await two.secrets.read(by(OWNER), 'a', { version: 2 })).version, 2)
   }))
 
 test('a ledger that gives no answer: to nothing, or to commits only', () =>

@@ -1,5 +1,6 @@
 // The commits of a node at its start and after a reload: the boot entry, the node entry, and epoch 1 of every
 // owner.
+import { type Clock, Deadline } from '../clock.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry, type NodeEntry } from '../state/entries.ts'
@@ -12,6 +13,8 @@ import type { NodeServices } from './services.ts'
 const CHANGED_ADVICE =
   'the replica followed another ledger: put that ledger back, or stop the node and run `coffer replica reset`'
 const RETRY_MS = 500
+/** For one commit, until it is tried again. */
+const COMMIT_MS = 4000
 /** Owners whose first epoch is opened together. */
 const OWNERS_AT_ONCE = 256
 
@@ -43,7 +46,10 @@ function mayBeAccepted(node: RunningNode, error: unknown): boolean {
  * Commits the boot entry together with the node entry, and waits until the replica has applied both: only
  * then can the node compare its own entry with the entries of other nodes.
  */
-export async function commitBoot({ boot, config, keyring }: RunningNode, replica: Replica): Promise<void> {
+export async function commitBoot(
+  { boot, config, keyring, clock }: RunningNode,
+  replica: Replica,
+): Promise<void> {
   const key = ledgerKey.boot(boot)
   const writer = replica.nextWriter()
   const put = [
@@ -51,16 +57,17 @@ export async function commitBoot({ boot, config, keyring }: RunningNode, replica
     { key: ledgerKey.node(config.node), value: encodeEntry(nodeEntry(config, keyring), writer) },
   ]
   // The boot is random, so a refusal can only mean the success of an earlier try.
-  const { revision } = await replica.commit({ if: [{ key, revision: 0 }], put }, key)
-  await replica.waitApplied(revision)
+  const commit = { if: [{ key, revision: 0 }], put }
+  const { revision } = await replica.commit(commit, key, new Deadline(clock, COMMIT_MS))
+  await replica.waitApplied(revision, Deadline.never)
 }
 
 /** Announces reloaded owners and a reloaded keyring. */
 export function announce(node: RunningNode, services: NodeServices): Promise<void> {
   const { config, keyring, owners } = node
   return untilAccepted(node, async () => {
-    await putNodeEntry(services.replica, nodeEntry(config, keyring))
-    await openFirstEpochs(services, owners)
+    await putNodeEntry(services.replica, nodeEntry(config, keyring), new Deadline(node.clock, COMMIT_MS))
+    await openFirstEpochs(services, node.clock, owners)
   })
 }
 
@@ -68,21 +75,24 @@ export function announce(node: RunningNode, services: NodeServices): Promise<voi
  * Nodes put no entries of other nodes: a refusal means that an earlier commit of the node was late, and
  * another try may help. Throws LedgerUnavailable then.
  */
-async function putNodeEntry(replica: Replica, entry: NodeEntry): Promise<void> {
+async function putNodeEntry(replica: Replica, entry: NodeEntry, deadline: Deadline): Promise<void> {
   const key = ledgerKey.node(entry.node)
-  await replica.barrier()
+  await replica.barrier(deadline)
   const value = encodeEntry(entry, replica.nextWriter())
   const revision = replica.state.nodeRevision(entry.node)
-  const { ok } = await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key)
+  const { ok } = await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key, deadline)
   if (!ok) throw new LedgerUnavailable('no-quorum', 'an earlier commit of the node entry was late')
 }
 
 /** Opens epoch 1 of all owners without an epoch. */
 export async function openFirstEpochs(
   { tokens }: NodeServices,
+  clock: Clock,
   owners: readonly { readonly id: string }[],
 ): Promise<void> {
   for (let i = 0; i < owners.length; i += OWNERS_AT_ONCE) {
-    await Promise.all(owners.slice(i, i + OWNERS_AT_ONCE).map(({ id }) => tokens.openFirst(id)))
+    const deadline = new Deadline(clock, COMMIT_MS)
+    const some = owners.slice(i, i + OWNERS_AT_ONCE)
+    await Promise.all(some.map(({ id }) => tokens.openFirst({ owner: id, deadline })))
   }
 }

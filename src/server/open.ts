@@ -1,7 +1,7 @@
 // Opening a node's keyring, ledger and replica, with the checks before their content is used.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
-import { randomHex } from '../clock.ts'
+import { Deadline, randomHex } from '../clock.ts'
 import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
@@ -17,6 +17,9 @@ import { ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { DamagedReplica } from '../state/stored.ts'
 import { LEDGER_FORMAT } from '../state/writer.ts'
 import type { RunningNode } from './running-node.ts'
+
+/** For the commit of the genesis, until it is tried again. */
+const GENESIS_MS = 4000
 
 /** The node cannot start; the message says why and what to do. */
 export class StartError extends OperatorError {
@@ -89,10 +92,11 @@ async function makeGenesis({ ledger, keyring, boot, clock }: GenesisOptions): Pr
     { kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey },
     { boot, commit: 0 },
   )
-  const result = await ledger.commit({
+  const commit = {
     if: [{ key: ledgerKey.genesis, revision: 0 }],
     put: [{ key: ledgerKey.genesis, value }],
-  })
+  }
+  const result = await ledger.commit(commit, new Deadline(clock, GENESIS_MS))
   if (result.ok) return value
   const [{ value: other }] = result.found
   if (other === null) throw new LedgerUnavailable('no-quorum', 'the genesis could not be read')

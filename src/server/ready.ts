@@ -1,6 +1,7 @@
 // From listening to ready: the replica is opened, recognizes its ledger and catches up, and the node
 // announces its run. The steps are listed with their reasons in docs/architecture.md, "The start".
 import { assert } from '../assert.ts'
+import { Deadline } from '../clock.ts'
 import type { EventLog } from '../events/log.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Replica, ReplicaOptions } from '../replica/replica.ts'
@@ -43,7 +44,7 @@ export async function becomeReady(
   const { owners, keyring } = node
   await untilAccepted(node, async () => {
     await commitBoot(node, replica)
-    await openFirstEpochs(services, node.owners)
+    await openFirstEpochs(services, node.clock, node.owners)
   })
   await probe.run()
   node.waitingFor = ''
@@ -64,14 +65,14 @@ function serve(node: RunningNode, services: NodeServices): void {
   node.services = services
 }
 
-/** Waits without a barrier, because a barrier gives up after seconds. */
+/** Waits for as long as catching up takes. */
 async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
   await replica.recognized
   const [mismatch] = replica.problems
   if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
   const head = await node.ledger.head()
   node.waitingFor = 'the replica is catching up'
-  await replica.waitApplied(head)
+  await replica.waitApplied(head, Deadline.never)
 }
 
 function replicaOptions(node: RunningNode): Omit<ReplicaOptions, 'store'> {

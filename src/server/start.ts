@@ -153,7 +153,7 @@ function startOwnMember(
 
 /** Opens the calls of the API, the probe and the port. */
 async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstance; readonly probe: Probe }> {
-  const { config, apiKeys, events, log, closers } = node
+  const { config, clock, apiKeys, events, log, closers } = node
   const { fields, limits, listen } = config
   // Calls ask for the services with every request, because the services are opened later.
   const services = (): NodeServices => {
@@ -168,6 +168,7 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   closers.push(() => probe.close())
   const tls = readTls(config)
   const app = await buildApp({
+    clock,
     keys: apiKeys,
     tokens,
     secrets,

@@ -1,6 +1,7 @@
 // Detokenize: checks, look-up in the token table, a barrier where a token is missing, then sealed values are
 // fetched and opened all at once.
 import { assert } from '../assert.ts'
+import type { Deadline } from '../clock.ts'
 import { Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { MAX_EPOCH } from '../crypto/token.ts'
@@ -30,8 +31,16 @@ export type ResolvedTokens = {
   readonly missing: number
 }
 
-/** Values opened so far, and how many more bytes an answer may hold. */
-type OpenedValues = { readonly values: Values; readonly index: Int32Array; room: number }
+/** Values opened so far, how many more bytes an answer may hold, and the deadline of the request. */
+type OpenedValues = {
+  readonly values: Values
+  readonly index: Int32Array
+  room: number
+  readonly deadline: Deadline
+}
+
+/** As `TokenRequest` of tokens.ts. */
+type DetokenizeRequest = { readonly owner: string; readonly deadline: Deadline }
 
 /** The tokens of an epoch: token i stands at `index[i]` of the request. */
 type EpochTokens = {
@@ -68,11 +77,16 @@ export class Detokenizer {
    * answer-too-large as soon as the values alone are more than `mostBytes`: one token a hundred thousand
    * times is a small request.
    */
-  async detokenize(owner: string, tokens: NamedTokens, mostBytes: number): Promise<ResolvedTokens> {
+  async detokenize(
+    request: DetokenizeRequest,
+    tokens: NamedTokens,
+    mostBytes: number,
+  ): Promise<ResolvedTokens> {
+    const { owner, deadline } = request
     const index = new Int32Array(tokens.count).fill(-1)
     const values = new Values(tokens.count, tokens.count * 16)
-    const opened = { values, index, room: mostBytes }
-    const known = this.#epochs.known(owner)
+    const opened = { values, index, room: mostBytes, deadline }
+    const known = this.#epochs.known(request)
     for (const epoch of new Set(tokens.epochs)) {
       if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
       await this.#resolve(this.#epochs.key(owner, epoch), tokens, opened)
@@ -92,7 +106,7 @@ export class Detokenizer {
     const pages = new Uint32Array(mine.count)
     const slots = new Int32Array(mine.count).fill(-1)
     if (this.#find(key, words, valid, pages, slots) > 0) {
-      await this.#replica.barrier()
+      await this.#replica.barrier(opened.deadline)
       this.#find(key, words, valid, pages, slots)
     }
     for (let from = 0; from < mine.count; ) {

@@ -1,16 +1,25 @@
 // Epochs of tokens: opening, rotating and listing epochs, and the unwrapped epoch keys of the node.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock, Deadline } from '../clock.ts'
 import { EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import { triesOf } from '../replica/commit.ts'
+import { checkTime } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 
 const CACHED_KEYS = 4096
+
+/** As `TokenRequest` of tokens.ts. */
+type EpochRequest = { readonly owner: string; readonly deadline: Deadline }
+
+type NewEpoch = EpochRequest & {
+  readonly epoch: number
+  /** Revision of `epoch/<owner>`; 0: the owner has no epoch. */
+  readonly guard: number
+}
 
 /** The key of the active epoch, and the revision of `epoch/<owner>`, the guard of new mappings. */
 type ActiveEpochKey = { readonly key: EpochKey; readonly revision: number }
@@ -42,9 +51,9 @@ export class Epochs {
    * Opens epoch `to` where `to` is the active epoch plus one; `to` = active is the safe retry. Throws Problem
    * epoch-conflict, LedgerUnavailable, UnknownOutcome.
    */
-  async rotate(owner: string, to: number): Promise<Rotation> {
-    for (const again = triesOf(this.#clock); ; again()) {
-      await this.#replica.barrier()
+  async rotate({ owner, deadline }: EpochRequest, to: number): Promise<Rotation> {
+    for (;;) {
+      await this.#replica.barrier(deadline)
       const state = this.#replica.owner(owner)
       const active = state?.active ?? 0
       if (state && to === active) return { epoch: active, rotated: false, revision: state.revision }
@@ -55,19 +64,20 @@ export class Epochs {
           { epoch: active },
         )
       }
-      const revision = await this.#open(owner, to, state?.revision ?? 0)
+      const revision = await this.#open({ owner, deadline, epoch: to, guard: state?.revision ?? 0 })
       if (revision > 0) return { epoch: to, rotated: true, revision }
+      checkTime(deadline) // another node was first: again
     }
   }
 
   /** Opens epoch 1 of the owner unless an epoch is open already. Throws LedgerUnavailable, UnknownOutcome. */
-  async openFirst(owner: string): Promise<void> {
+  async openFirst({ owner, deadline }: EpochRequest): Promise<void> {
     if (this.#replica.owner(owner)?.active) return
-    await this.#open(owner, 1, 0)
+    await this.#open({ owner, deadline, epoch: 1, guard: 0 })
   }
 
   /** Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node was first. */
-  async #open(owner: string, epoch: number, guard: number): Promise<number> {
+  async #open({ owner, deadline, epoch, guard }: NewEpoch): Promise<number> {
     assert(epoch >= 1 && epoch <= MAX_EPOCH, 'epochs are numbered from 1 to MAX_EPOCH')
     const root = this.#clock.random(ROOT_BYTES)
     const before = this.#replica.owner(owner)?.keys.get(epoch - 1)?.openedAt
@@ -89,6 +99,7 @@ export class Epochs {
         ],
       },
       keyAt,
+      deadline,
     )
     if (!result.ok) return 0
     assert(result.revision > guard, 'the revision of an epoch ascends')
@@ -96,8 +107,8 @@ export class Epochs {
   }
 
   /** All epochs of the owner after a barrier, oldest first. Throws LedgerUnavailable. */
-  async list(owner: string): Promise<EpochList> {
-    await this.#replica.barrier()
+  async list({ owner, deadline }: EpochRequest): Promise<EpochList> {
+    await this.#replica.barrier(deadline)
     const state = this.#replica.owner(owner)
     const epochs: EpochInfo[] = []
     for (let epoch = 1; epoch <= (state?.active ?? 0); epoch++) {
@@ -114,19 +125,19 @@ export class Epochs {
   /**
    * For a single request: whether the owner has an epoch. All unknown epochs together cost a single barrier.
    */
-  known(owner: string): (epoch: number) => Promise<boolean> {
+  known({ owner, deadline }: EpochRequest): (epoch: number) => Promise<boolean> {
     let barrier: Promise<void> | undefined
     return async (epoch) => {
       if (this.#replica.owner(owner)?.keys.has(epoch)) return true
-      barrier ??= this.#replica.barrier()
+      barrier ??= this.#replica.barrier(deadline)
       await barrier
       return this.#replica.owner(owner)?.keys.has(epoch) ?? false
     }
   }
 
   /** Throws Problem not-ready, unknown-root-key; LedgerUnavailable. */
-  async active(owner: string): Promise<ActiveEpochKey> {
-    if (!this.#replica.owner(owner)?.active) await this.#replica.barrier()
+  async active({ owner, deadline }: EpochRequest): Promise<ActiveEpochKey> {
+    if (!this.#replica.owner(owner)?.active) await this.#replica.barrier(deadline)
     const state = this.#replica.owner(owner)
     if (!state?.active)
       throw new Problem('not-ready', 'the first epoch of this owner is not open yet', {

@@ -2,11 +2,12 @@
 // single guard. A segment of a single mapping costs some 250 bytes of ledger; a full segment costs 33 bytes a
 // mapping.
 import { assert } from '../assert.ts'
+import { Deadline } from '../clock.ts'
 import { CommitDelay } from '../commit-delay.ts'
 import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { asReached } from '../replica/commit.ts'
-import type { Replica } from '../replica/replica.ts'
+import { LedgerUnavailable, type Replica, UnknownOutcome } from '../replica/replica.ts'
 import type { TokenTable } from '../replica/table.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
@@ -31,11 +32,27 @@ class SegmentCommit {
   requests = 0
   /** Size of the encoded segment so far. */
   bytes: number
+  /** The earliest deadline of the requests that have joined before the segment was sent. */
+  deadline = Deadline.never
+  readonly #leave: () => void
   readonly #done = Promise.withResolvers<void>()
+  #endWatch: () => void = () => undefined
 
-  constructor(owner: string) {
+  /** `leave` is called when the deadline passes before the segment is sent. */
+  constructor(owner: string, leave: (segment: SegmentCommit) => void) {
     this.bytes = segmentHeadBytes(owner)
+    this.#leave = () => leave(this)
     this.#done.promise.catch(() => undefined) // reported to the requests that joined; there may be none
+  }
+
+  /** A request waits for the segment, and the segment for no longer than the request. */
+  join(deadline: Deadline): void {
+    assert(this.stage === 'waiting', 'a request joins a segment before the segment is sent')
+    this.requests++
+    if (!deadline.isBefore(this.deadline)) return
+    this.deadline = deadline
+    this.#endWatch()
+    this.#endWatch = deadline.onPass(this.#leave)
   }
 
   /** Resolves when the commit is acknowledged. */
@@ -46,6 +63,7 @@ class SegmentCommit {
   send(): void {
     assert(this.stage === 'waiting', 'a segment is sent once')
     assert(this.runs.length > 0, 'a segment has at least one mapping')
+    this.#endWatch()
     this.stage = 'sent'
   }
 
@@ -61,9 +79,15 @@ class SegmentCommit {
   }
 }
 
+/** The values of a request, with their token bodies. */
+type AskedValues = { readonly values: Values; readonly bodies: Uint8Array; readonly deadline: Deadline }
+
 /** The commits of a request. */
 type Issued = {
-  /** Resolves when every mapping of the request is acknowledged; throws EpochMoved or LedgerUnavailable. */
+  /**
+   * Resolves when every mapping of the request is acknowledged. Throws EpochMoved, LedgerUnavailable,
+   * UnknownOutcome.
+   */
   readonly acknowledged: Promise<void>
   /** True where a commit leaves after the call: its accepted guard proves the epoch. */
   readonly proves: boolean
@@ -97,7 +121,7 @@ class Group {
   }
 
   /** Adds every value that neither `known` nor a pending commit has. */
-  add(values: Values, bodies: Uint8Array, known: TokenTable | undefined): Issued {
+  add({ values, bodies, deadline }: AskedValues, known: TokenTable | undefined): Issued {
     const words = new Uint32Array(bodies.buffer, bodies.byteOffset, values.count * 4)
     const joined = new Set<SegmentCommit>()
     const fresh: number[] = []
@@ -124,14 +148,14 @@ class Group {
     for (const commit of joined) {
       if (commit.stage !== 'waiting') continue
       proves = true
-      commit.requests++
+      commit.join(deadline)
     }
     if (fresh.length > 0) {
       const mappings = this.key.seal(values, bodies, chosen.subarray(0, fresh.length))
       for (const { commit, from, to } of shares) commit.runs.push({ mappings, from, to })
     }
     this.#send()
-    return { acknowledged: all(joined), proves, fresh: fresh.length }
+    return { acknowledged: acknowledged(joined, deadline), proves, fresh: fresh.length }
   }
 
   #commitFor(bytes: number): SegmentCommit {
@@ -140,10 +164,18 @@ class Group {
       last.bytes += bytes
       return last
     }
-    const commit = new SegmentCommit(this.key.owner)
+    const commit = new SegmentCommit(this.key.owner, (segment) => this.#drop(segment))
     commit.bytes += bytes
     this.#waiting.push(commit)
     return commit
+  }
+
+  /** A segment that has waited for the ledger up to its deadline is not sent any more. */
+  #drop(segment: SegmentCommit): void {
+    const at = this.#waiting.indexOf(segment)
+    assert(at >= 0, 'a segment waits in its group until it is sent')
+    this.#waiting.splice(at, 1)
+    segment.fail(new LedgerUnavailable('no-quorum', 'earlier writes are still waiting for the ledger'))
   }
 
   #send(): void {
@@ -187,10 +219,11 @@ class Group {
         put: [{ key, value }],
       },
       key,
+      segment.deadline,
     )
     if (!result.ok) throw new EpochMoved(`epoch ${epoch} was closed`)
     segment.accept()
-    this.#replica.waitApplied(result.revision).then(
+    this.#replica.waitApplied(result.revision, Deadline.never).then(
       () => {
         segment.stage = 'gone'
       },
@@ -199,7 +232,21 @@ class Group {
   }
 }
 
-/** Waits for every commit. Throws EpochMoved only where no commit failed otherwise. */
+/**
+ * Segments settle by their own deadlines, which are not later than the deadlines of the requests that joined
+ * before the segments were sent. Else as `all`; throws UnknownOutcome at the deadline of the request.
+ */
+function acknowledged(segments: ReadonlySet<SegmentCommit>, deadline: Deadline): Promise<void> {
+  const inTime = [...segments].every((segment) => !deadline.isBefore(segment.deadline))
+  if (inTime) return all(segments)
+  const late = (): Error => new UnknownOutcome('the ledger has not answered a write in time')
+  return deadline.race(all(segments), late)
+}
+
+/**
+ * Waits for every commit. Throws EpochMoved only where no commit failed otherwise, and UnknownOutcome where
+ * one of several may have been accepted.
+ */
 async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
   const results = await Promise.allSettled([...commits].map((commit) => commit.done))
   const failed = results
@@ -208,7 +255,8 @@ async function all(commits: ReadonlySet<SegmentCommit>): Promise<void> {
   if (failed.length === 0) return
   const error = failed.find((reason) => !(reason instanceof EpochMoved))
   if (error === undefined) throw failed[0] // EpochMoved only: the caller starts again
-  throw failed.length < results.length ? asReached(error) : error
+  const reached = failed.length < results.length || failed.some((reason) => reason instanceof UnknownOutcome)
+  throw reached ? asReached(error) : error
 }
 
 export class Issuer {
@@ -223,7 +271,7 @@ export class Issuer {
    * Puts the mapping of every new value on its way to the ledger. Throws LedgerUnavailable when the replica
    * is closed.
    */
-  issue(key: EpochKey, guard: number, values: Values, bodies: Uint8Array): Issued {
+  issue(key: EpochKey, guard: number, asked: AskedValues): Issued {
     const name = `${key.owner}@${key.epoch}`
     let group = this.#groups.get(name)
     if (!group) {
@@ -235,7 +283,7 @@ export class Issuer {
       group = new Group(this.#replica, key, guard)
       this.#groups.set(name, group)
     }
-    return group.add(values, bodies, this.#replica.tokens(key.owner, key.epoch))
+    return group.add(asked, this.#replica.tokens(key.owner, key.epoch))
   }
 
   #sweep(): void {

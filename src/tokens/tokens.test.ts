@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { by, soon } from '../../test/deadlines.ts'
 import { found } from '../../test/sim/genesis.ts'
-import { randomHex, systemClock } from '../clock.ts'
+import { Deadline, randomHex, systemClock } from '../clock.ts'
 import { fromCanonical, type Scalar, Values } from '../crypto/canonical.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { readTokenText, tokenText } from '../crypto/token.ts'
@@ -41,7 +42,7 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
         tokens: new TokenService(replica, () => keyring.now, systemClock),
       })
     }
-    await vaults[0].tokens.openFirst('o')
+    await vaults[0].tokens.openFirst(by('o'))
     await run(...vaults)
   } finally {
     for (const { replica } of vaults) await replica.close()
@@ -72,7 +73,7 @@ function named(...tokens: string[]): NamedTokens {
 }
 
 async function open({ tokens }: Vault, owner: string, ...asked: string[]): Promise<(Scalar | undefined)[]> {
-  const { values, index } = await tokens.detokenize(owner, named(...asked))
+  const { values, index } = await tokens.detokenize(by(owner), named(...asked))
   return Array.from(index, (i) =>
     i < 0 ? undefined : fromCanonical(values.bytes, values.offset[i] * 8, values.length[i]),
   )
@@ -81,24 +82,26 @@ async function open({ tokens }: Vault, owner: string, ...asked: string[]): Promi
 test('what waits leaves together: many requests at once are few segments', () =>
   withVaults(1, async ({ tokens, ledger, replica }) => {
     const before = await ledger.head()
-    await Promise.all(Array.from({ length: 500 }, (_, i) => tokens.tokenize('o', valuesOf(`v${i}`), false)))
+    await Promise.all(
+      Array.from({ length: 500 }, (_, i) => tokens.tokenize(by('o'), valuesOf(`v${i}`), false)),
+    )
     assert.ok((await ledger.head()) - before <= 5, `${(await ledger.head()) - before} segments`)
-    await replica.barrier()
+    await replica.barrier(soon())
     assert.equal(replica.contents.mappings, 500)
   }))
 
 test('where commits are slow, callers that have just been answered share the next one', () =>
   withVaults(1, async ({ tokens, ledger }) => {
     const commit = ledger.commit.bind(ledger)
-    ledger.commit = async (each) => {
+    ledger.commit = async (each, deadline) => {
       await new Promise((resolve) => setTimeout(resolve, 20))
-      return commit(each)
+      return commit(each, deadline)
     }
     const before = await ledger.head()
     const rounds = 8
     const client = async (id: number): Promise<void> => {
       for (let i = 0; i < rounds; i++) {
-        await tokens.tokenize('o', valuesOf(`client ${id}, value ${i}`), false)
+        await tokens.tokenize(by('o'), valuesOf(`client ${id}, value ${i}`), false)
         await new Promise((resolve) => setTimeout(resolve, id)) // they come back one after the other
       }
     }
@@ -111,7 +114,7 @@ test('where commits are slow, callers that have just been answered share the nex
 test('duplicates in one request, and in requests at the same time, are one mapping', () =>
   withVaults(1, async ({ tokens, replica }) => {
     const all = await Promise.all(
-      Array.from({ length: 40 }, () => tokens.tokenize('o', valuesOf('x', 'y', 'x', 'x'), false)),
+      Array.from({ length: 40 }, () => tokens.tokenize(by('o'), valuesOf('x', 'y', 'x', 'x'), false)),
     )
     for (const each of all) {
       const [x, y, ...again] = texts(each)
@@ -119,7 +122,7 @@ test('duplicates in one request, and in requests at the same time, are one mappi
       assert.deepEqual(again, [x, x])
       assert.deepEqual(texts(each), texts(all[0]))
     }
-    await replica.barrier()
+    await replica.barrier(soon())
     assert.equal(replica.contents.mappings, 2)
     assert.equal(replica.counts.ignoredDuplicates, 0)
   }))
@@ -127,24 +130,24 @@ test('duplicates in one request, and in requests at the same time, are one mappi
 test('a request larger than a segment is several commits, answered whole', () =>
   withVaults(1, async (vault) => {
     const scalars = Array.from({ length: 30_000 }, (_, i) => `a longer value that fills segments ${i}`)
-    const issued = await vault.tokens.tokenize('o', valuesOf(...scalars), false)
+    const issued = await vault.tokens.tokenize(by('o'), valuesOf(...scalars), false)
     assert.equal(issued.fresh, 30_000)
     assert.ok((await vault.ledger.head()) > 10)
     const found = await open(vault, 'o', ...texts(issued))
     assert.deepEqual(found, scalars)
-    assert.equal((await vault.tokens.tokenize('o', valuesOf(...scalars), false)).fresh, 0)
+    assert.equal((await vault.tokens.tokenize(by('o'), valuesOf(...scalars), false)).fresh, 0)
   }))
 
 test('whoever joins a commit waits for it, and fails with it', () =>
   withVaults(1, async ({ tokens, ledger }) => {
     ledger.faults.push(...new Array<'lost'>(1000).fill('lost'))
-    const first = tokens.tokenize('o', valuesOf('x'), false)
+    const first = tokens.tokenize(by('o'), valuesOf('x'), false)
     const outcomes = [first]
     await ledger.head() // the first has been sent by now
-    outcomes.push(tokens.tokenize('o', valuesOf('x'), false))
+    outcomes.push(tokens.tokenize(by('o'), valuesOf('x'), false))
     for (const outcome of outcomes) await assert.rejects(outcome, UnknownOutcome)
     ledger.faults.length = 0
-    assert.equal(texts(await tokens.tokenize('o', valuesOf('x'), false)).length, 1)
+    assert.equal(texts(await tokens.tokenize(by('o'), valuesOf('x'), false)).length, 1)
   }))
 
 test('a request that reached the ledger in part does not say that nothing did', () =>
@@ -154,16 +157,16 @@ test('a request that reached the ledger in part does not say that nothing did', 
     )
     // The first of its segments is accepted, the ones behind it find no ledger.
     ledger.faults.push('none', ...new Array<'refuse'>(100).fill('refuse'))
-    const asked = tokens.tokenize('o', many, false)
+    const asked = tokens.tokenize(by('o'), many, false)
     await assert.rejects(asked, UnknownOutcome)
   }))
 
 test('a rotation on one node is obeyed by the next request on another', () =>
   withVaults(2, async (one, two) => {
-    const old = await one.tokens.tokenize('o', valuesOf('x'), false)
+    const old = await one.tokens.tokenize(by('o'), valuesOf('x'), false)
     for (let epoch = 2; epoch <= 20; epoch++) {
-      await (epoch % 2 ? one : two).tokens.rotate('o', epoch)
-      const next = await (epoch % 2 ? two : one).tokens.tokenize('o', valuesOf('x', `${epoch}`), false)
+      await (epoch % 2 ? one : two).tokens.rotate(by('o'), epoch)
+      const next = await (epoch % 2 ? two : one).tokens.tokenize(by('o'), valuesOf('x', `${epoch}`), false)
       assert.equal(next.epoch, epoch)
     }
     assert.deepEqual(await open(two, 'o', ...texts(old)), ['x'])
@@ -173,40 +176,41 @@ test('a request that meets a rotation at each try ends', () =>
   withVaults(2, async (one, two) => {
     let ahead = 0
     const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + ahead }
-    const tokens = new TokenService(one.replica, () => one.keyring.now, clock)
+    const { tokens } = one
+    const request = { owner: 'o', deadline: new Deadline(clock, 1000) }
     const commit = one.ledger.commit.bind(one.ledger)
     let rotations = 0
-    one.ledger.commit = async (each) => {
+    one.ledger.commit = async (each, deadline) => {
       if (each.put.some(({ key }) => key.startsWith('seg/'))) {
         one.ledger.commit = commit
-        await two.tokens.rotate('o', 2 + rotations++)
+        await two.tokens.rotate(by('o'), 2 + rotations++)
         one.ledger.commit = rotating
         ahead += 400
       }
-      return commit(each)
+      return commit(each, deadline)
     }
     const rotating = one.ledger.commit
-    await assert.rejects(tokens.tokenize('o', valuesOf('x'), false), UnknownOutcome)
+    await assert.rejects(tokens.tokenize(request, valuesOf('x'), false), UnknownOutcome)
     assert.equal(rotations, 3)
     one.ledger.commit = commit
-    assert.equal((await tokens.tokenize('o', valuesOf('x'), false)).epoch, 4)
+    assert.equal((await tokens.tokenize(by('o'), valuesOf('x'), false)).epoch, 4)
   }))
 
 test('of nodes that rotate at once one does; to the active epoch is the safe retry', () =>
   withVaults(2, async (one, two) => {
     const both = await Promise.all([
-      one.tokens.rotate('o', 2),
-      two.tokens.rotate('o', 2),
-      one.tokens.rotate('o', 2),
+      one.tokens.rotate(by('o'), 2),
+      two.tokens.rotate(by('o'), 2),
+      one.tokens.rotate(by('o'), 2),
     ])
     assert.equal(both.filter((each) => each.rotated).length, 1)
     for (const each of both) assert.equal(each.epoch, 2)
     await assert.rejects(
-      one.tokens.rotate('o', 4),
+      one.tokens.rotate(by('o'), 4),
       (error: unknown) => error instanceof Problem && error.members.epoch === 2,
     )
-    await assert.rejects(one.tokens.rotate('o', 1), Problem)
-    const { active, epochs } = await two.tokens.epochs('o')
+    await assert.rejects(one.tokens.rotate(by('o'), 1), Problem)
+    const { active, epochs } = await two.tokens.epochs(by('o'))
     assert.equal(active, 2)
     assert.equal(epochs[0].closed_at, epochs[1].opened_at)
     assert.equal(epochs[1].closed_at, null)
@@ -214,10 +218,10 @@ test('of nodes that rotate at once one does; to the active epoch is the safe ret
 
 test('tokens are their owner’s alone; mixed epochs resolve together', () =>
   withVaults(1, async (vault) => {
-    await vault.tokens.openFirst('p')
-    const first = texts(await vault.tokens.tokenize('o', valuesOf('x', 17, '17', true), false))
-    await vault.tokens.rotate('o', 2)
-    const second = texts(await vault.tokens.tokenize('o', valuesOf('x', 17, '17', true), false))
+    await vault.tokens.openFirst(by('p'))
+    const first = texts(await vault.tokens.tokenize(by('o'), valuesOf('x', 17, '17', true), false))
+    await vault.tokens.rotate(by('o'), 2)
+    const second = texts(await vault.tokens.tokenize(by('o'), valuesOf('x', 17, '17', true), false))
     assert.equal(new Set([...first, ...second]).size, 8)
     const mixed = [
       first[0],
@@ -229,7 +233,7 @@ test('tokens are their owner’s alone; mixed epochs resolve together', () =>
     ]
     assert.deepEqual(await open(vault, 'o', ...mixed), ['x', 'x', 17, true, undefined, undefined])
     assert.deepEqual(await open(vault, 'p', ...mixed), new Array(6).fill(undefined))
-    const again = await vault.tokens.retokenize('o', named(...first, 'nothing'))
+    const again = await vault.tokens.retokenize(by('o'), named(...first, 'nothing'))
     assert.deepEqual(
       Array.from(again.index, (i) => texts(again)[i]),
       [...second, undefined],
@@ -238,22 +242,22 @@ test('tokens are their owner’s alone; mixed epochs resolve together', () =>
 
 test('a valid token is not tokenized again, unless allowed', () =>
   withVaults(1, async ({ tokens }) => {
-    const [token] = texts(await tokens.tokenize('o', valuesOf('x'), false))
+    const [token] = texts(await tokens.tokenize(by('o'), valuesOf('x'), false))
     await assert.rejects(
-      tokens.tokenize('o', valuesOf('a', token), false),
+      tokens.tokenize(by('o'), valuesOf('a', token), false),
       (error: unknown) => error instanceof AlreadyToken && error.index === 1,
     )
-    assert.equal(texts(await tokens.tokenize('o', valuesOf(token), true)).length, 1)
+    assert.equal(texts(await tokens.tokenize(by('o'), valuesOf(token), true)).length, 1)
     const forged = `${token.slice(0, -1)}${token.endsWith('0') ? '1' : '0'}`
-    assert.equal(texts(await tokens.tokenize('o', valuesOf(forged), false)).length, 1)
+    assert.equal(texts(await tokens.tokenize(by('o'), valuesOf(forged), false)).length, 1)
   }))
 
 test('without the ledger, what is certain is answered and the rest is refused', () =>
   withVaults(2, async (one, two) => {
-    const known = texts(await one.tokens.tokenize('o', valuesOf('x'), false))
-    await two.replica.barrier()
-    const unknown = texts(await one.tokens.tokenize('o', valuesOf('y'), false))
-    await one.replica.barrier()
+    const known = texts(await one.tokens.tokenize(by('o'), valuesOf('x'), false))
+    await two.replica.barrier(soon())
+    const unknown = texts(await one.tokens.tokenize(by('o'), valuesOf('y'), false))
+    await one.replica.barrier(soon())
     const late = await withUnreachable(two, known, unknown)
     assert.ok(late)
     assert.deepEqual(await open(two, 'o', ...unknown), ['y'])
@@ -265,8 +269,8 @@ async function withUnreachable(vault: Vault, known: string[], unknown: string[])
     assert.deepEqual(await open(vault, 'o', ...known), ['x'])
     const forged = `${unknown[0].slice(0, -1)}${unknown[0].endsWith('0') ? '1' : '0'}`
     assert.deepEqual(await open(vault, 'o', forged, 'nothing'), [undefined, undefined])
-    await assert.rejects(vault.tokens.tokenize('o', valuesOf('x'), false), /cannot be reached/)
-    await assert.rejects(vault.tokens.tokenize('o', valuesOf('z'), false), /cannot be reached/)
+    await assert.rejects(vault.tokens.tokenize(by('o'), valuesOf('x'), false), /cannot be reached/)
+    await assert.rejects(vault.tokens.tokenize(by('o'), valuesOf('z'), false), /cannot be reached/)
     return true
   } finally {
     vault.ledger.reconnect()
@@ -275,14 +279,14 @@ async function withUnreachable(vault: Vault, known: string[], unknown: string[])
 
 test('an owner whose key is wrapped by a root key that is missing gets 503, the others go on', () =>
   withVaults(2, async (one, two) => {
-    await one.tokens.openFirst('p')
+    await one.tokens.openFirst(by('p'))
     const added = one.keyring.now.add(newRootKey(systemClock))
     one.keyring.now = added.activate(added.ids[1])
-    await one.tokens.rotate('o', 2)
+    await one.tokens.rotate(by('o'), 2)
     one.keyring.now = new Keyring([added.rootKeys[0]], added.ids[0])
     await assert.rejects(
-      two.tokens.tokenize('o', valuesOf('x'), false),
+      two.tokens.tokenize(by('o'), valuesOf('x'), false),
       (error: unknown) => error instanceof Problem && error.slug === 'unknown-root-key',
     )
-    assert.equal(texts(await two.tokens.tokenize('p', valuesOf('x'), false)).length, 1)
+    assert.equal(texts(await two.tokens.tokenize(by('p'), valuesOf('x'), false)).length, 1)
   }))

@@ -1,11 +1,11 @@
 // The service of tokens: tokenize, detokenize, retokenize, rotate, epochs.
 import { assert } from '../assert.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock, Deadline } from '../clock.ts'
 import { TYPE, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import type { Keyring } from '../crypto/keyring.ts'
 import { readTokenText } from '../crypto/token.ts'
-import { asReached, triesOf } from '../replica/commit.ts'
+import { asReached, checkTime } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Detokenizer, type NamedTokens, type ResolvedTokens } from './detokenize.ts'
 import { type EpochList, Epochs, type Rotation } from './epochs.ts'
@@ -18,6 +18,9 @@ const MOST_TEXT_BYTES = 47
 
 /** Tokens of one epoch: body i at 16 * i of `bodies`, its check the first 4 bytes at 16 * i of `checks`. */
 export type Tokens = { readonly epoch: number; readonly bodies: Uint8Array; readonly checks: Uint8Array }
+
+/** The owner that asks, and the deadline of the request. */
+export type TokenRequest = { readonly owner: string; readonly deadline: Deadline }
 
 /** A string among the values is a valid token of the caller already. */
 export class AlreadyToken extends Error {
@@ -32,7 +35,6 @@ export class AlreadyToken extends Error {
 
 export class TokenService {
   readonly #replica: Replica
-  readonly #clock: Clock
   readonly #epochs: Epochs
   readonly #issuer: Issuer
   readonly #detokenizer: Detokenizer
@@ -40,7 +42,6 @@ export class TokenService {
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
-    this.#clock = clock
     this.#epochs = new Epochs(replica, keyring, clock)
     this.#issuer = new Issuer(replica)
     this.#detokenizer = new Detokenizer(replica, this.#epochs, this.#turns)
@@ -52,28 +53,29 @@ export class TokenService {
    * UnknownOutcome.
    */
   async tokenize(
-    owner: string,
+    request: TokenRequest,
     values: Values,
     allowTokens: boolean,
   ): Promise<Tokens & { readonly fresh: number }> {
-    if (!allowTokens) await this.#refuseTokens(owner, values)
+    const { owner, deadline } = request
+    if (!allowTokens) await this.#refuseTokens(request, values)
     /** Whether some mappings may be in the ledger, under an epoch that was closed meanwhile. */
     let reached = false
-    const again = triesOf(this.#clock)
     for (let least = 1; ; ) {
-      const { key, revision } = await this.#epochs.active(owner)
-      assert(key.epoch >= least, 'the active epoch is never lower than before')
-      least = key.epoch
-      const bodies = await this.#bodies(key, values)
-      assert(bodies.length === values.count * 16, 'every value has one token body')
-      const { acknowledged, proves, fresh } = this.#issuer.issue(key, revision, values, bodies)
       try {
+        const { key, revision } = await this.#epochs.active(request)
+        assert(key.epoch >= least, 'the active epoch is never lower than before')
+        least = key.epoch
+        const bodies = await this.#bodies(key, values, deadline)
+        assert(bodies.length === values.count * 16, 'every value has one token body')
+        const issued = this.#issuer.issue(key, revision, { values, bodies, deadline })
+        const { acknowledged, proves, fresh } = issued
         const there = await acknowledged.then(() => true, falseIfMoved)
         reached ||= fresh > 0
-        if (there && !proves) await this.#replica.barrier()
+        if (there && !proves) await this.#replica.barrier(deadline)
         if (there && (proves || this.#replica.owner(owner)?.revision === revision))
           return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
-        again() // the new epoch has been applied here
+        checkTime(deadline) // the new epoch has been applied here: again
       } catch (error) {
         throw reached ? asReached(error) : error
       }
@@ -82,44 +84,45 @@ export class TokenService {
 
   /** As `Detokenizer.detokenize`. */
   detokenize(
-    owner: string,
+    request: TokenRequest,
     tokens: NamedTokens,
     mostBytes = Number.POSITIVE_INFINITY,
   ): Promise<ResolvedTokens> {
-    return this.#detokenizer.detokenize(owner, tokens, mostBytes)
+    return this.#detokenizer.detokenize(request, tokens, mostBytes)
   }
 
   /** Tokens of the same values under the active epoch. `index` as in `ResolvedTokens`, into the tokens. */
   async retokenize(
-    owner: string,
+    request: TokenRequest,
     named: NamedTokens,
     mostBytes = Number.POSITIVE_INFINITY,
   ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
-    const { values, index, missing } = await this.detokenize(owner, named, mostBytes)
-    return { ...(await this.tokenize(owner, values, true)), index, missing }
+    const { values, index, missing } = await this.detokenize(request, named, mostBytes)
+    return { ...(await this.tokenize(request, values, true)), index, missing }
   }
 
   /** As `Epochs.rotate`. */
-  rotate(owner: string, to: number): Promise<Rotation> {
-    return this.#epochs.rotate(owner, to)
+  rotate(request: TokenRequest, to: number): Promise<Rotation> {
+    return this.#epochs.rotate(request, to)
   }
 
   /** As `Epochs.openFirst`. */
-  openFirst(owner: string): Promise<void> {
-    return this.#epochs.openFirst(owner)
+  openFirst(request: TokenRequest): Promise<void> {
+    return this.#epochs.openFirst(request)
   }
 
   /** As `Epochs.list`. */
-  epochs(owner: string): Promise<EpochList> {
-    return this.#epochs.list(owner)
+  epochs(request: TokenRequest): Promise<EpochList> {
+    return this.#epochs.list(request)
   }
 
-  async #bodies(key: EpochKey, values: Values): Promise<Uint8Array> {
+  async #bodies(key: EpochKey, values: Values, deadline: Deadline): Promise<Uint8Array> {
     let to = turnEnd(values, 0)
     if (to === values.count) return key.bodies(values)
     const out = new Uint8Array(values.count * 16)
     for (let from = 0; from < values.count; from = to) {
       await this.#turns.next()
+      checkTime(deadline)
       to = turnEnd(values, from)
       key.bodiesOf(values, from, to, out)
     }
@@ -127,9 +130,10 @@ export class TokenService {
   }
 
   /** Throws AlreadyToken for the first string that is a valid token of this owner. */
-  async #refuseTokens(owner: string, values: Values): Promise<void> {
+  async #refuseTokens(request: TokenRequest, values: Values): Promise<void> {
     const { bytes, length } = values
-    const known = this.#epochs.known(owner)
+    const { owner } = request
+    const known = this.#epochs.known(request)
     const body = new Uint8Array(16)
     const check = new Uint8Array(4)
     const valid = new Uint8Array(1)

@@ -5,7 +5,7 @@ import { verifyBackup, writeBackup } from '../../src/backup/backup.ts'
 import { EntryDigest } from '../../src/backup/entry-digest.ts'
 import type { BackupEntry } from '../../src/backup/file.ts'
 import { restore } from '../../src/backup/restore.ts'
-import { type Clock, systemClock } from '../../src/clock.ts'
+import { type Clock, Deadline, systemClock } from '../../src/clock.ts'
 import { SEAL_BYTES } from '../../src/crypto/aead.ts'
 import { backupMac, openBackupKey } from '../../src/crypto/backup-key.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
@@ -69,7 +69,10 @@ export function version(name: string, number: number, sealed = 40): [string, Uin
 }
 
 export async function put(ledger: Ledger, ...puts: (readonly [string, Uint8Array | null])[]): Promise<void> {
-  const result = await ledger.commit({ if: [], put: puts.map(([key, value]) => ({ key, value })) })
+  const result = await ledger.commit(
+    { if: [], put: puts.map(([key, value]) => ({ key, value })) },
+    Deadline.never,
+  )
   assert.ok(result.ok)
 }
 

@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { readBackup } from '../../src/backup/file.ts'
 import { Coffer } from '../../src/client/index.ts'
-import { systemClock } from '../../src/clock.ts'
+import { Deadline, systemClock } from '../../src/clock.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
 import { encodeEntry } from '../../src/state/entries.ts'
@@ -185,7 +185,7 @@ test('what cannot be backed up is told, and no file is left', async () => {
   await fine([...backup, '--force'])
   await refused(1, ['backup', '-o', two.file('nowhere', 'x'), '--config', two.old])
   const spoilt = new LmdbLedger(two.file('old', 'n1', 'ledger'))
-  await spoilt.commit({ if: [], put: [{ key: 'epoch/c', value: Buffer.from('x') }] })
+  await spoilt.commit({ if: [], put: [{ key: 'epoch/c', value: Buffer.from('x') }] }, Deadline.never)
   await spoilt.close()
   assert.match(await refused(1, [...backup, '--force']), /an entry is shorter than its header/)
   const ledger = two.file('old', 'n1', 'ledger', 'data.mdb')
@@ -278,7 +278,7 @@ test('a restore that was not finished: no node starts, and the same restore agai
   const keyring = Keyring.parse(readFileSync(two.file('old', 'keyring.json'), 'utf8'))
   for await (const part of readBackup(pieces(readFileSync(two.backup)), keyring)) {
     if (part.kind === 'entry' && part.entry.key !== 'genesis')
-      await ledger.commit({ if: [], put: [part.entry] })
+      await ledger.commit({ if: [], put: [part.entry] }, Deadline.never)
   }
   await ledger.close()
   assert.match(await refused(1, ['start', '--config', two.new]), /a restore was not finished/)

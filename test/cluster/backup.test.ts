@@ -176,9 +176,9 @@ test('entries of every size, read from etcd while more are written; into etcd, i
     assert.equal(written.entries, before.size)
     const { commit } = dying
     let commits = 0
-    dying.commit = (one) => {
+    dying.commit = (one, deadline) => {
       if (++commits > 12) throw new Error('the process has ended')
-      return commit.call(dying, one)
+      return commit.call(dying, one, deadline)
     }
     await assert.rejects(restored(bytes, dying), /the process has ended/)
     await restored(bytes, target)

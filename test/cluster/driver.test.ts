@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { systemClock } from '../../src/clock.ts'
+import { Deadline, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { FatalError } from '../../src/errors.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
@@ -38,7 +38,7 @@ describe('the etcd driver', () => {
   test('a snapshot leaves out what is known, by one count', async () => {
     const ledger = new EtcdLedger([etcd.url])
     try {
-      for (const key of ['a', 's/1', 's/2', 's/4', 'z']) await ledger.commit(put(key))
+      for (const key of ['a', 's/1', 's/2', 's/4', 'z']) await ledger.commit(put(key), Deadline.never)
       const { entries } = await ledger.snapshot([{ ...ALL, known: [{ from: 's/1', to: 's/2', count: 2 }] }])
       const keys: string[] = []
       for await (const { key } of entries) keys.push(key)
@@ -52,12 +52,12 @@ describe('the etcd driver', () => {
     const ledger = new EtcdLedger([etcd.url])
     const endpoint = new EtcdEndpoint(etcd.url)
     try {
-      for (let i = 0; i < 250; i++) await ledger.commit(put(`large/${i}`, 100_000))
+      for (let i = 0; i < 250; i++) await ledger.commit(put(`large/${i}`, 100_000), Deadline.never)
       const read = async (compact: boolean): Promise<number> => {
         let count = 0
         for await (const _ of (await ledger.snapshot([ALL])).entries) {
           if (count++ > 0 || !compact) continue
-          const { revision } = await ledger.commit(put(`after/${Math.random()}`))
+          const { revision } = await ledger.commit(put(`after/${Math.random()}`), Deadline.never)
           await endpoint.compact(revision + 1, 3000)
         }
         return count
@@ -128,10 +128,10 @@ describe('the etcd driver', () => {
       }
     })()
     try {
-      await other.commit(put('before'))
+      await other.commit(put('before'), Deadline.never)
       await until('the stream runs', () => seen.length === 1)
       relay.silent = true
-      const { revision } = await other.commit(put('behind'))
+      const { revision } = await other.commit(put('behind'), Deadline.never)
       assert.equal(await ledger.head(), revision, 'a read goes to the other member')
       await until('so does the stream', () => seen.includes(revision), 15_000)
       assert.deepEqual(told, ['the stream of revisions hung'])
@@ -164,10 +164,10 @@ async function fullOf(value: string): Promise<Etcd> {
   await etcd.kill()
   await etcd.start()
   const ledger = new EtcdLedger([etcd.url])
-  await ledger.commit(named(value))
-  for (let i = 0; i < 600; i++) await ledger.commit(named(value))
+  await ledger.commit(named(value), Deadline.never)
+  for (let i = 0; i < 600; i++) await ledger.commit(named(value), Deadline.never)
   await assert.rejects(async () => {
-    for (let i = 0; ; i++) await ledger.commit(put(`filler/${i}`, 500_000))
+    for (let i = 0; ; i++) await ledger.commit(put(`filler/${i}`, 500_000), Deadline.never)
   }, UnknownOutcome)
   await until('the alarm is raised', async () => (await ledger.health()).problems.length > 1)
   await ledger.close()
@@ -182,7 +182,7 @@ test('one wrong member of three: it is not used, and nothing that it says counts
   const changed = (): Error => new LedgerUnavailable('ledger-changed', 'the ledger is another')
   try {
     const direct = new EtcdLedger([right.url])
-    await direct.commit(named('right'))
+    await direct.commit(named('right'), Deadline.never)
     await direct.close()
     for (const error of [() => new FatalError('an entry does not decode'), changed]) {
       ledger.checkConnections(identity('right', error))
@@ -195,7 +195,7 @@ test('one wrong member of three: it is not used, and nothing that it says counts
     assert.deepEqual([told.problems, told.quorum, ledger.full], [[], true, false])
     assert.ok(told.used < 0.1)
     assert.equal(told.members.length, 1)
-    const { revision } = await ledger.commit(put('more'))
+    const { revision } = await ledger.commit(put('more'), Deadline.never)
     assert.equal(revision, 2)
     for await (const { revision: followed } of ledger.follow(0)) if (followed === 2) break
     await right.kill()
@@ -257,7 +257,7 @@ for (const how of ['close', 'abort'] as const) {
     const stop = new AbortController()
     const end = { close: () => ledger.close(), abort: async () => stop.abort() }
     try {
-      for (let i = 0; i < 60; i++) await ledger.commit(put(`small/${i}`))
+      for (let i = 0; i < 60; i++) await ledger.commit(put(`small/${i}`), Deadline.never)
       let seen = 0
       await assert.rejects(
         async () => {
@@ -284,7 +284,7 @@ test('a ledger that fills: new tokens are refused, known ones, epochs and all el
   try {
     await vault.start()
     const { tokens } = await vault.tokenize(['before'])
-    for (let i = 0; i < 28; i++) await ledger.commit(put(`filler/${i}`, 700_000))
+    for (let i = 0; i < 28; i++) await ledger.commit(put(`filler/${i}`, 700_000), Deadline.never)
     await until('it is seen', async () =>
       /the ledger is \d+ % full/.test(String((await vault.call('/ready')).json.reasons)),
     )

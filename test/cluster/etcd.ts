@@ -25,11 +25,10 @@ export class Etcd {
   readonly dir = mkdtempSync(join(tmpdir(), 'coffer-etcd-'))
   readonly #peer: string
   #child: ChildProcess | undefined
-
-  readonly #more: Readonly<Record<string, string>>
+  readonly #more: Record<string, string>
 
   private constructor(client: number, peer: number, more: Readonly<Record<string, string>>) {
-    this.#more = more
+    this.#more = { ...more }
     this.url = `http://127.0.0.1:${client}`
     this.#peer = `http://127.0.0.1:${peer}`
   }
@@ -39,6 +38,18 @@ export class Etcd {
     const etcd = new Etcd(await freePort(), await freePort(), more)
     await etcd.start()
     return etcd
+  }
+
+  /** The three members of a cluster. */
+  static async three(): Promise<readonly Etcd[]> {
+    const etcds: Etcd[] = []
+    for (const name of ['m1', 'm2', 'm3']) etcds.push(new Etcd(await freePort(), await freePort(), { name }))
+    const cluster = etcds.map((etcd) => `${etcd.#more.name}=${etcd.#peer}`).join(',')
+    const token = `coffer-${process.pid}-${etcds[0].url}`
+    for (const etcd of etcds)
+      Object.assign(etcd.#more, { 'initial-cluster': cluster, 'initial-cluster-token': token })
+    await Promise.all(etcds.map((etcd) => etcd.start()))
+    return etcds
   }
 
   async start(): Promise<void> {
@@ -65,6 +76,10 @@ export class Etcd {
     } finally {
       endpoint.close()
     }
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal)
   }
 
   async kill(): Promise<void> {

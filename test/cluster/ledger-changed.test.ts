@@ -1,10 +1,11 @@
 // A ledger that is not the one that was followed: wiped, older, older and written on, or another one. Every node refuses,
 // deletes nothing, and goes on as before when the right one is back. A foreign key in the right one does no harm.
+
 import assert from 'node:assert/strict'
 import { cpSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, beforeEach, describe, test } from 'node:test'
-import { randomHex, systemClock } from '../../src/clock.ts'
+import { Deadline, randomHex, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
@@ -18,6 +19,7 @@ import { decodeEntry, encodeEntry } from '../../src/state/entries.ts'
 import { ledgerKey } from '../../src/state/ledger-keys.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { freePort, until } from '../cli/cli.ts'
+import { by, soon } from '../deadlines.ts'
 import { Vault } from '../node/child.ts'
 import { Etcd } from './etcd.ts'
 
@@ -59,7 +61,7 @@ async function rewrap(ledger: Ledger): Promise<void> {
     const context = ['epoch', owner, '1']
     const wrapped = RING.wrap(RING.unwrap(entry.wrapped, context), context, systemClock)
     const put = { key, value: encodeEntry({ ...entry, wrapped }, writer()) }
-    assert.ok((await ledger.commit({ if: [{ key, revision }], put: [put] })).ok)
+    assert.ok((await ledger.commit({ if: [{ key, revision }], put: [put] }, Deadline.never)).ok)
   }
 }
 
@@ -79,13 +81,16 @@ async function writeOn(ledger: Ledger): Promise<void> {
   })
   try {
     replica.follow()
-    await replica.barrier()
+    await replica.barrier(soon())
     const tokens = new TokenService(replica, () => RING, systemClock)
     const secrets = new SecretService(replica, () => RING, systemClock)
-    await tokens.rotate('b', (await tokens.epochs('b')).active + 1)
-    const caller = { owner: 'a', keyId: 'k', request: 'r' }
+    await tokens.rotate(by('b'), (await tokens.epochs(by('b'))).active + 1)
     for (let i = 0; i < 6; i++)
-      await secrets.update(caller, { name: 'db', value: Buffer.from('another') }, () => true)
+      await secrets.update(
+        { ...by('a'), keyId: 'k', request: 'r' },
+        { name: 'db', value: Buffer.from('another') },
+        () => true,
+      )
   } finally {
     await replica.close()
     await ledger.close()
@@ -280,10 +285,13 @@ describe('a ledger that is not the one that was followed', () => {
       version: 1,
       validFrom: 1,
     }
-    await ledger.commit({
-      if: [{ key: receipt, revision: 0 }],
-      put: [{ key: receipt, value: encodeEntry({ kind: 'receipt', ...about }, writer()) }],
-    })
+    await ledger.commit(
+      {
+        if: [{ key: receipt, revision: 0 }],
+        put: [{ key: receipt, value: encodeEntry({ kind: 'receipt', ...about }, writer()) }],
+      },
+      Deadline.never,
+    )
     await until('writes again', async () => (await nodes[0].call('/epochs')).status === 200, 20_000)
     await caughtUp()
     process.kill(nodes[2].pid, 'SIGSTOP')
@@ -294,7 +302,7 @@ describe('a ledger that is not the one that was followed', () => {
         await node.end()
         await node.start()
       }
-      await ledger.commit({ if: [], put: [{ key: receipt, value: null }] })
+      await ledger.commit({ if: [], put: [{ key: receipt, value: null }] }, Deadline.never)
       await ledger.close()
       // Its connection is a new one.
       await etcd.kill()

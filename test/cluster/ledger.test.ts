@@ -1,6 +1,8 @@
 // The etcd driver against a real etcd: the contract of every ledger, and what only this one can run into.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Deadline } from '../../src/clock.ts'
 import { ledgerContract } from '../../src/ledger/contract.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { versionIsRight } from '../../src/ledger/etcd-version.ts'
@@ -9,8 +11,20 @@ import { Etcd } from './etcd.ts'
 
 ledgerContract('etcd', async () => {
   const etcd = await Etcd.start()
+  const ledger = new EtcdLedger([etcd.url])
   return {
-    ledger: new EtcdLedger([etcd.url]),
+    ledger,
+    // A small write in flight holds the others back.
+    hold: async () => {
+      await ledger.head()
+      etcd.signal('SIGSTOP')
+      const filler = ledger.commit(commit('filler'), Deadline.never).catch(() => undefined)
+      await new Promise((resolve) => setImmediate(resolve))
+      return async () => {
+        etcd.signal('SIGCONT')
+        await filler
+      }
+    },
     reopen: async () => {
       await etcd.kill()
       await etcd.start()
@@ -29,11 +43,11 @@ test('independent commits travel together, each with its own outcome', async () 
   const etcd = await Etcd.start()
   const ledger = new EtcdLedger([etcd.url])
   try {
-    await ledger.commit(commit('taken'))
+    await ledger.commit(commit('taken'), Deadline.never)
     const all = await Promise.all([
-      ...Array.from({ length: 200 }, (_, i) => ledger.commit(commit(`k${i}`))),
-      ledger.commit(commit('taken')),
-      ledger.commit(commit('k0')),
+      ...Array.from({ length: 200 }, (_, i) => ledger.commit(commit(`k${i}`), Deadline.never)),
+      ledger.commit(commit('taken'), Deadline.never),
+      ledger.commit(commit('k0'), Deadline.never),
     ])
     assert.equal(all.filter((result) => result.ok).length, 200)
     assert.equal(all[200].ok, false)
@@ -54,9 +68,9 @@ test('a member that is away: refused before it is sent, and found again', async 
   const etcd = await Etcd.start()
   const ledger = new EtcdLedger([etcd.url])
   try {
-    await ledger.commit(commit('a'))
+    await ledger.commit(commit('a'), Deadline.never)
     await etcd.kill()
-    await assert.rejects(ledger.commit(commit('b')))
+    await assert.rejects(ledger.commit(commit('b'), Deadline.never))
     await assert.rejects(ledger.head(), LedgerUnavailable)
     await etcd.start()
     const deadline = Date.now() + 10_000
@@ -76,7 +90,7 @@ test('more operations than the member takes: refused for certain, not of unknown
     const keys = Array.from({ length: 5000 }, (_, i) => `k${i}`)
     const put = keys.map((key) => ({ key, value: Buffer.of(1) }))
     const guards = keys.map((key) => ({ key, revision: 0 }))
-    await assert.rejects(ledger.commit({ if: guards, put }), LedgerUnavailable)
+    await assert.rejects(ledger.commit({ if: guards, put }, Deadline.never), LedgerUnavailable)
     assert.equal(await ledger.head(), 0)
   } finally {
     await ledger.close()

@@ -1,10 +1,12 @@
-// A TCP relay in front of an etcd, that can swallow what comes through without closing anything.
+// A TCP relay in front of an etcd, that can swallow or delay what comes through without closing anything.
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 export class Relay {
   /** True: bytes are read and thrown away, in both directions. */
   silent = false
+  /** Milliseconds by which bytes to the client are late. */
+  delay = 0
   readonly url: string
   readonly #server: Server
   readonly #sockets: Set<Socket>
@@ -25,7 +27,11 @@ export class Relay {
         [far, near],
       ]) {
         sockets.add(from)
-        from.on('data', (bytes: Buffer) => relay.silent || to.write(bytes))
+        from.on('data', (bytes: Buffer) => {
+          if (relay.silent) return
+          if (relay.delay === 0 || from === near) to.write(bytes)
+          else setTimeout(() => to.write(bytes), relay.delay)
+        })
         from.on('error', () => to.destroy())
         from.on('close', () => {
           sockets.delete(from)

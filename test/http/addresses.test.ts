@@ -33,6 +33,7 @@ async function listen({
   const services = (): never => assert.fail('no call reaches a service')
   const log = { error: assert.fail, warn, info: () => undefined }
   const app = await buildApp({
+    clock: systemClock,
     keys: new ApiKeys([]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),

@@ -375,10 +375,10 @@ function holdCommits(t: TestContext): { held: () => number; release: () => void 
   const mock = t.mock.method(
     LmdbLedger.prototype,
     'commit',
-    async function (this: LmdbLedger, each: Parameters<typeof commit>[0]) {
+    async function (this: LmdbLedger, ...asked: Parameters<typeof commit>) {
       held++
       await gate.promise
-      return commit.call(this, each)
+      return commit.apply(this, asked)
     },
   )
   const release = (): void => {
@@ -464,8 +464,8 @@ test('a 503 speaks of that attempt only: the same request afterwards is done onc
   const lost = t.mock.method(
     LmdbLedger.prototype,
     'commit',
-    async function (this: LmdbLedger, each: Parameters<typeof original>[0]) {
-      await original.call(this, each)
+    async function (this: LmdbLedger, ...asked: Parameters<typeof original>) {
+      await original.apply(this, asked)
       throw new UnknownOutcome('no answer')
     },
   )

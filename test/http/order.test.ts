@@ -158,6 +158,7 @@ function servicesOf(state: State): Services {
 async function listen(state: State): Promise<FastifyInstance> {
   const services = (): Services => servicesOf(state)
   const app = await buildApp({
+    clock: systemClock,
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),

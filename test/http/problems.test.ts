@@ -48,6 +48,7 @@ async function over(
   })
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({
+    clock: systemClock,
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),

@@ -27,7 +27,7 @@ export class Vault {
   #agent = new Agent({ keepAlive: true })
   #url: URL
 
-  /** `port`: known before the node is ready; 0 lets the system choose. */
+  /** `port`: known before the node is ready; 0 lets the system choose. `more`: owners beside `a` and `b`; `fields`: configured. */
   constructor(
     dir = mkdtempSync(join(tmpdir(), 'coffer-vault-')),
     {
@@ -35,6 +35,8 @@ export class Vault {
       port = 0,
       node = 'n1',
       ledger = '{ kind: embedded }',
+      more = [] as readonly string[],
+      fields = [] as readonly string[],
     } = {},
   ) {
     this.#url = new URL(`http://127.0.0.1:${port}`)
@@ -42,13 +44,17 @@ export class Vault {
     this.data = join(dir, 'n1')
     mkdirSync(dir, { recursive: true })
     replaceFile(join(dir, 'keyring.json'), keyring)
-    const owners = ['a', 'b'].map(
+    const owners = ['a', 'b', ...more].map(
       (id) => `  - { id: ${id}, keys: [{ id: k1, sha256: ${hashKey(`cof_${id}`)} }] }`,
     )
     writeFileSync(
       join(dir, 'n1.yaml'),
-      `node: ${node}\nlisten: 127.0.0.1:${port}\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\nledger: ${ledger}\n`,
+      `node: ${node}\nlisten: 127.0.0.1:${port}\ndata: ./n1\nkeyring: ./keyring.json\nowners:\n${owners.join('\n')}\ntokenize: { fields: ${JSON.stringify(fields)} }\nledger: ${ledger}\n`,
     )
+  }
+
+  get url(): string {
+    return this.#url.origin
   }
 
   get pid(): number {

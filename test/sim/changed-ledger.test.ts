@@ -1,25 +1,27 @@
 // A ledger that is put back from a copy and written on, under a replica that has applied more than the copy: the replica
 // refuses it at the first contact, or at the first commit, writes nothing, and says "not found" of nothing.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { randomHex, systemClock } from '../../src/clock.ts'
+import { Deadline, randomHex, systemClock } from '../../src/clock.ts'
 import { fromCanonical, type Scalar, Values } from '../../src/crypto/canonical.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
 import { rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
-import { type Commit, type Ledger, LedgerUnavailable, type Revision } from '../../src/ledger/ledger.ts'
+import { type Ledger, LedgerUnavailable, type Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
-import { SecretService } from '../../src/secrets/secrets.ts'
+import { type Caller, SecretService } from '../../src/secrets/secrets.ts'
 import { encodeEntry } from '../../src/state/entries.ts'
 import { ledgerKey } from '../../src/state/ledger-keys.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { until } from '../../src/waiting.ts'
+import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
 
-const CALLER = { owner: 'o', keyId: 'k', request: 'r' }
+const caller = (): Caller => ({ ...by('o'), keyId: 'k', request: 'r' })
 
 /** Passes everything on to a ledger that can be exchanged under a running node. */
 class Exchanged implements Ledger {
@@ -37,7 +39,7 @@ class Exchanged implements Ledger {
     before.disconnect()
   }
 
-  commit = (commit: Commit): ReturnType<Ledger['commit']> => this.now.commit(commit)
+  commit: Ledger['commit'] = (...asked) => this.now.commit(...asked)
   read = (key: string): ReturnType<Ledger['read']> => this.now.read(key)
   head = (): Promise<number> => this.now.head()
   follow = (after: number, signal?: AbortSignal): AsyncIterable<Revision> => this.now.follow(after, signal)
@@ -94,7 +96,7 @@ class World {
 
   async rewrap({ replica }: Node): Promise<void> {
     await rewrapKeys(replica, () => this.keyring, systemClock)
-    await replica.barrier()
+    await replica.barrier(soon())
   }
 
   async close(): Promise<void> {
@@ -111,11 +113,11 @@ async function withWorld(
     await found(ledger, world.ring)
     const n1 = await world.open('n1', ledger)
     await begin(n1)
-    await n1.tokens.openFirst('o')
-    await n1.secrets.create(CALLER, [secret('db', 'v1')])
+    await n1.tokens.openFirst(by('o'))
+    await n1.secrets.create(caller(), [secret('db', 'v1')])
     await tokenize(n1, 'known')
-    await n1.tokens.openFirst('p')
-    await n1.replica.barrier()
+    await n1.tokens.openFirst(by('p'))
+    await n1.replica.barrier(soon())
     await run(world, ledger, n1)
   } finally {
     await world.close()
@@ -127,7 +129,7 @@ async function begin({ replica }: Node): Promise<void> {
   const boot = randomHex(systemClock, 16)
   const key = ledgerKey.boot(boot)
   const value = encodeEntry({ kind: 'boot', boot, node: 'n1' }, replica.nextWriter())
-  await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key)
+  await replica.commit({ if: [{ key, revision: 0 }], put: [{ key, value }] }, key, soon())
 }
 
 function receiptOf({ replica }: Node): Uint8Array {
@@ -146,7 +148,7 @@ async function copyOf(ledger: MemoryLedger): Promise<MemoryLedger> {
   const copy = new MemoryLedger()
   const head = await ledger.head()
   for await (const { revision, puts } of ledger.follow(0)) {
-    await copy.commit({ if: [], put: puts })
+    await copy.commit({ if: [], put: puts }, Deadline.never)
     if (revision === head) break
   }
   return copy
@@ -159,7 +161,7 @@ function secret(name: string, value: string): { name: string; value: Buffer } {
 async function tokenize({ tokens }: Node, value: string): Promise<string> {
   const values = new Values()
   values.push(value, 1 << 16)
-  const { epoch, bodies, checks } = await tokens.tokenize('o', values, true)
+  const { epoch, bodies, checks } = await tokens.tokenize(by('o'), values, true)
   return tokenText(epoch, bodies, checks)
 }
 
@@ -167,7 +169,7 @@ async function detokenize({ tokens }: Node, token: string): Promise<Scalar | und
   const [bodies, checks] = [new Uint8Array(16), new Uint8Array(4)]
   const text = Buffer.from(token)
   const epochs = Float64Array.of(readTokenText(text, 0, text.length, bodies, checks, 0))
-  const { values, index } = await tokens.detokenize('o', { count: 1, epochs, bodies, checks }, 1000)
+  const { values, index } = await tokens.detokenize(by('o'), { count: 1, epochs, bodies, checks }, 1000)
   return index[0] < 0 ? undefined : fromCanonical(values.bytes, 0, values.length[0])
 }
 
@@ -187,22 +189,22 @@ async function refuses(node: Node, known: string): Promise<void> {
   const { tokens, secrets, way, replica } = node
   const before = await way.now.head()
   assert.equal(await detokenize(node, known), 'known')
-  assert.equal((await secrets.read('o', 'db', { version: 1 })).value.toString(), 'v1')
+  assert.equal((await secrets.read(by('o'), 'db', { version: 1 })).value.toString(), 'v1')
   const forged = `${known.slice(0, -1)}${known.endsWith('0') ? '1' : '0'}`
   for (const token of [forged, 'tok_7_00000000000000000000000000000000', 'nothing'])
     await changed(detokenize(node, token))
   for (const value of ['known', 'new']) await changed(tokenize(node, value))
-  await changed(secrets.create(CALLER, [secret('db', 'x')]))
-  await changed(secrets.create(CALLER, [secret('new', 'x')]))
-  await changed(secrets.update(CALLER, secret('db', 'x'), () => true))
-  await changed(secrets.read('o', 'db', {}))
-  await changed(secrets.read('o', 'db', { version: 7 }))
-  await changed(secrets.read('o', 'no', { version: 1 }))
-  await changed(secrets.history('o', 'db'))
-  await changed(secrets.names('o', '', '', 10))
-  await changed(secrets.resolve('o', [{ name: 'db', version: 7 }], undefined, 100))
-  await changed(tokens.rotate('o', 2))
-  await changed(tokens.epochs('o'))
+  await changed(secrets.create(caller(), [secret('db', 'x')]))
+  await changed(secrets.create(caller(), [secret('new', 'x')]))
+  await changed(secrets.update(caller(), secret('db', 'x'), () => true))
+  await changed(secrets.read(by('o'), 'db', {}))
+  await changed(secrets.read(by('o'), 'db', { version: 7 }))
+  await changed(secrets.read(by('o'), 'no', { version: 1 }))
+  await changed(secrets.history(by('o'), 'db'))
+  await changed(secrets.names(by('o'), { prefix: '', after: '', limit: 10 }))
+  await changed(secrets.resolve(by('o'), [{ name: 'db', version: 7 }], undefined, 100))
+  await changed(tokens.rotate(by('o'), 2))
+  await changed(tokens.epochs(by('o')))
   assert.notDeepEqual(replica.problems, [])
   assert.equal(await way.now.head(), before)
 }
@@ -213,11 +215,11 @@ async function rewrappedTwice(world: World, ledger: MemoryLedger, n1: Node): Pro
   world.addRootKey()
   await world.rewrap(n1)
   const n2 = await world.open('n2', back)
-  await n2.tokens.rotate('o', 2)
-  await n2.secrets.update(CALLER, secret('db', 'another v2'), () => true)
-  await n2.secrets.create(CALLER, [secret('other', 'x')])
+  await n2.tokens.rotate(by('o'), 2)
+  await n2.secrets.update(caller(), secret('db', 'another v2'), () => true)
+  await n2.secrets.create(caller(), [secret('other', 'x')])
   while ((await back.head()) < n1.replica.applied)
-    await n2.secrets.create(CALLER, [secret(randomName(), 'x')])
+    await n2.secrets.create(caller(), [secret(randomName(), 'x')])
   await world.rewrap(n2)
   return back
 }
@@ -226,9 +228,9 @@ const randomName = (): string => `fill-${randomHex(systemClock, 8)}`
 
 const COMMITS: { readonly [what: string]: (node: Node) => Promise<unknown> } = {
   'a new value': (node) => tokenize(node, 'new'),
-  'a rotation': ({ tokens }) => tokens.rotate('o', 2),
-  'an update': ({ secrets }) => secrets.update(CALLER, secret('db', 'x'), () => true),
-  'a new secret': ({ secrets }) => secrets.create(CALLER, [secret('other', 'y')]),
+  'a rotation': ({ tokens }) => tokens.rotate(by('o'), 2),
+  'an update': ({ secrets }) => secrets.update(caller(), secret('db', 'x'), () => true),
+  'a new secret': ({ secrets }) => secrets.create(caller(), [secret('other', 'y')]),
 }
 
 for (const [what, commit] of Object.entries(COMMITS)) {
@@ -237,7 +239,7 @@ for (const [what, commit] of Object.entries(COMMITS)) {
       const known = await tokenize(n1, 'known')
       n1.way.exchange(await rewrappedTwice(world, ledger, n1))
       await settles(() => n1.replica.head === n1.replica.applied)
-      await n1.replica.barrier()
+      await n1.replica.barrier(soon())
       assert.deepEqual(n1.replica.problems, [], 'no witness tells')
       await changed(commit(n1))
       await refuses(n1, known)
@@ -264,9 +266,9 @@ test('a snapshot with an entry up to the cursor that was not applied here shows 
 
 /** What only the lost history has. The ledger put back goes on otherwise, and further. */
 const LOST: { readonly [what: string]: (node: Node, world: World) => Promise<unknown> } = {
-  secrets: ({ secrets }) => secrets.create(CALLER, [secret('lost', 'x'), secret('lost/2', 'y')]),
-  versions: ({ secrets }) => secrets.update(CALLER, secret('db', 'lost'), () => true),
-  'a rotation': ({ tokens }) => tokens.rotate('o', 2),
+  secrets: ({ secrets }) => secrets.create(caller(), [secret('lost', 'x'), secret('lost/2', 'y')]),
+  versions: ({ secrets }) => secrets.update(caller(), secret('db', 'lost'), () => true),
+  'a rotation': ({ tokens }) => tokens.rotate(by('o'), 2),
   'rewrapped keys': (node, world) => {
     world.addRootKey()
     return world.rewrap(node)
@@ -281,11 +283,11 @@ for (const [what, lose] of Object.entries(LOST)) {
       const known = await tokenize(n1, 'known')
       const back = await copyOf(ledger)
       await lose(n1, world)
-      await n1.replica.barrier()
+      await n1.replica.barrier(soon())
       const n2 = await world.open('n2', back)
-      await n2.tokens.rotate('o', 2)
+      await n2.tokens.rotate(by('o'), 2)
       while ((await back.head()) < n1.replica.applied + 3)
-        await n2.secrets.update(CALLER, secret('db', 'x'), () => true)
+        await n2.secrets.update(caller(), secret('db', 'x'), () => true)
       await n2.replica.close()
 
       n1.way.exchange(back)
@@ -293,7 +295,7 @@ for (const [what, lose] of Object.entries(LOST)) {
       await refuses(n1, known)
       n1.way.exchange(ledger)
       await settles(() => n1.replica.problems.length === 0)
-      await n1.replica.barrier()
+      await n1.replica.barrier(soon())
       assert.equal(await detokenize(n1, await tokenize(n1, 'new')), 'new')
 
       // The same at a start.
@@ -307,27 +309,27 @@ test('a node that was away while others rotated, rewrapped, restarted and swept 
   withWorld(async (world, ledger, n1) => {
     const known = await tokenize(n1, 'known')
     const receipt = { key: ledgerKey.receipt('o', 'ab'.repeat(32)), value: receiptOf(n1) }
-    await n1.replica.commit({ if: [{ key: receipt.key, revision: 0 }], put: [receipt] }, receipt.key)
-    await n1.replica.barrier()
+    await n1.replica.commit({ if: [{ key: receipt.key, revision: 0 }], put: [receipt] }, receipt.key, soon())
+    await n1.replica.barrier(soon())
     await n1.replica.close()
     const n2 = await world.open('n2', ledger)
-    await n2.replica.barrier()
+    await n2.replica.barrier(soon())
     await begin(n2)
-    await n2.tokens.rotate('o', 2)
-    await n2.secrets.update(CALLER, secret('db', 'v2'), () => true)
+    await n2.tokens.rotate(by('o'), 2)
+    await n2.secrets.update(caller(), secret('db', 'v2'), () => true)
     world.addRootKey()
     await world.rewrap(n2)
-    assert.ok(await n2.replica.removeReceipts([...n2.replica.receipts()]))
-    await n2.replica.barrier()
+    assert.ok(await n2.replica.removeReceipts([...n2.replica.receipts()], soon()))
+    await n2.replica.barrier(soon())
     for (const compacted of [false, true]) {
       if (compacted) ledger.compact(await ledger.head())
       const again = await world.open('n1', ledger)
-      for (const { replica } of [again, n2]) await replica.barrier()
+      for (const { replica } of [again, n2]) await replica.barrier(soon())
       assert.deepEqual(again.replica.problems, [])
       assert.equal(again.replica.digest().digest, n2.replica.digest().digest)
       assert.equal(await detokenize(again, known), 'known')
       await again.replica.close()
-      await n2.tokens.rotate('o', compacted ? 4 : 3)
+      await n2.tokens.rotate(by('o'), compacted ? 4 : 3)
     }
   }))
 
@@ -335,9 +337,12 @@ test('a head, or a commit, below what was applied here shows that the ledger is 
   withWorld(async (_, ledger, n1) => {
     const known = await tokenize(n1, 'known')
     const back = await copyOf(ledger)
-    for (let i = 0; i < 3; i++) await n1.secrets.create(CALLER, [secret(randomName(), 'x')])
-    await n1.replica.barrier()
-    for (const ask of [() => n1.replica.barrier(), () => n1.secrets.create(CALLER, [secret('new', 'x')])]) {
+    for (let i = 0; i < 3; i++) await n1.secrets.create(caller(), [secret(randomName(), 'x')])
+    await n1.replica.barrier(soon())
+    for (const ask of [
+      () => n1.replica.barrier(soon()),
+      () => n1.secrets.create(caller(), [secret('new', 'x')]),
+    ]) {
       n1.way.now = await copyOf(back) // the stream of the right one goes on
       await changed(ask())
       await refuses(n1, known)

@@ -1,5 +1,5 @@
 // A ledger as a node finds it: one that begins with a genesis.
-import { systemClock } from '../../src/clock.ts'
+import { Deadline, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { encodeEntry } from '../../src/state/entries.ts'
@@ -16,8 +16,11 @@ export async function found(ledger: Ledger, keyring = Keyring.create(systemClock
     { kind: 'genesis', identity: IDENTITY, format: LEDGER_FORMAT, receiptKey },
     writer,
   )
-  await ledger.commit({
-    if: [{ key: ledgerKey.genesis, revision: 0 }],
-    put: [{ key: ledgerKey.genesis, value }],
-  })
+  await ledger.commit(
+    {
+      if: [{ key: ledgerKey.genesis, revision: 0 }],
+      put: [{ key: ledgerKey.genesis, value }],
+    },
+    Deadline.never,
+  )
 }

@@ -1,8 +1,10 @@
 // Random histories of a ledger, and every way to learn them: by revisions in steps of any size, by snapshots that
 // are interrupted anywhere, with kills between, and from nothing. The content is always the same, and equal to that
 // of a model which is slow and obvious: the live entries of the ledger.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Deadline } from '../../src/clock.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import type { Applier } from '../../src/replica/apply.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
@@ -71,7 +73,7 @@ class Writers {
       const put = this.head === 0 ? genesisPut(LEDGER, 'rk1') : this.#put()
       if (put && !puts.has(put.key)) puts.set(put.key, put)
     }
-    const { revision } = await this.ledger.commit({ if: [], put: [...puts.values()] })
+    const { revision } = await this.ledger.commit({ if: [], put: [...puts.values()] }, Deadline.never)
     assert.equal(revision, ++this.head)
     for (const { key, value } of puts.values()) {
       const created = this.live.get(key)?.created ?? revision

@@ -2,6 +2,7 @@
 // 25 histories of 8 rounds. After each kill the node starts again from what its store has kept: all that was
 // acknowledged is there, the digest is that of a replica rebuilt from nothing, and the recorded checkpoint is used.
 // Then the test of the test: a store with a second writer of meta must be found.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { systemClock } from '../../src/clock.ts'
@@ -14,6 +15,7 @@ import type { MemoryStore } from '../../src/replica/memory-store.ts'
 import type { Store } from '../../src/replica/store.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
 import { nextTurn, until } from '../../src/waiting.ts'
+import { by, soon } from '../deadlines.ts'
 import { createOnce, OWNER, type SimNode, secret, textOf, updateOnce, World } from './nodes.ts'
 import { type Random, seeded } from './seed.ts'
 
@@ -49,7 +51,7 @@ class Kills {
     const kills = new Kills(world, random)
     world.opening = (store) => kills.#slow(store)
     for (const name of ['n1', 'n2']) await world.add(name)
-    for (const owner of OWNERS) await kills.#tokensOf(world.nodes[0]).openFirst(owner)
+    for (const owner of OWNERS) await kills.#tokensOf(world.nodes[0]).openFirst(by(owner))
     return kills
   }
 
@@ -98,7 +100,7 @@ class Kills {
   async #quiet(node: SimNode, end: AbortController, clients: readonly Promise<void>[]): Promise<void> {
     end.abort()
     await Promise.all(clients)
-    await node.replica.barrier()
+    await node.replica.barrier(soon())
     const store = this.world.storeOf(node.name)
     const due = (): number => Math.max(CHECKPOINT_EVERY, node.replica.contents.mappings / 4)
     const recorded = await until(() => mappingsAfter(store) < due(), { every: 2, within: 10_000 })
@@ -155,7 +157,7 @@ class Kills {
     )
     const values = new Values()
     for (const text of texts) values.pushString(text, 1000)
-    const { epoch, bodies, checks } = await this.#tokensOf(node).tokenize(owner, values, false)
+    const { epoch, bodies, checks } = await this.#tokensOf(node).tokenize(by(owner), values, false)
     if (killed?.aborted) return
     for (const [i, value] of texts.entries()) {
       const [body, check] = [bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4)]
@@ -166,7 +168,7 @@ class Kills {
   async #rotate(node: SimNode): Promise<void> {
     const owner = this.random.pick(OWNERS)
     const tokens = this.#tokensOf(node)
-    await tokens.rotate(owner, (await tokens.epochs(owner)).active + 1)
+    await tokens.rotate(by(owner), (await tokens.epochs(by(owner))).active + 1)
   }
 
   async #rewrap(node: SimNode): Promise<void> {
@@ -214,7 +216,7 @@ async function resolve(
     const text = Buffer.from(token)
     epochs[i] = readTokenText(text, 0, text.length, bodies, checks, i)
   }
-  const { values, index } = await service.detokenize(owner, { count, epochs, bodies, checks })
+  const { values, index } = await service.detokenize(by(owner), { count, epochs, bodies, checks })
   return Array.from(index, (at) =>
     at < 0 ? undefined : String(fromCanonical(values.bytes, values.offset[at] * 8, values.length[at])),
   )

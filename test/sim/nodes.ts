@@ -1,7 +1,8 @@
 // Several nodes' replicas and services over one memory ledger, in one process: each with a clock of its own, and a way to
 // the ledger on which a test can lose, hold back and reorder. And what has to hold at the end of every such test.
+
 import assert from 'node:assert/strict'
-import { type Clock, randomHex, systemClock } from '../../src/clock.ts'
+import { type Clock, type Deadline, randomHex, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { AskedRequest } from '../../src/crypto/receipt.ts'
 import { Problem } from '../../src/errors.ts'
@@ -9,11 +10,13 @@ import { rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, KeyRange, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
+import { PendingCommit } from '../../src/ledger/pending-commit.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import type { Store } from '../../src/replica/store.ts'
 import { type Claim, Receipts, type WriteResult } from '../../src/secrets/receipts.ts'
 import { type Caller, type HistoryLine, type NewSecret, SecretService } from '../../src/secrets/secrets.ts'
+import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
 
 export const OWNER = 'o'
@@ -67,11 +70,18 @@ export class Way implements Ledger {
     this.hold()
   }
 
-  commit(commit: Commit): Promise<CommitResult> {
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
     if (this.#cut) return new Promise(() => undefined)
     this.sent++
-    const send = (): Promise<CommitResult> => this.#ledger.commit(commit)
-    return this.through ? this.through(commit, send) : send()
+    const send = (): Promise<CommitResult> => this.#ledger.commit(commit, deadline)
+    if (!this.through) return send()
+    const pending = new PendingCommit(commit, deadline, () => undefined)
+    if (pending.depart() > 0)
+      this.through(commit, send).then(
+        (result) => pending.resolve(result),
+        (error: unknown) => pending.reject(error),
+      )
+    return pending.outcome
   }
 
   head(): Promise<number> {
@@ -151,7 +161,7 @@ export class World {
       events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },
     })
     replica.follow()
-    await replica.barrier()
+    await replica.barrier(soon())
     const secrets = new SecretService(replica, keyring, clock)
     const node = { name, replica, secrets, receipts: new Receipts(replica, keyring, clock), clock, way }
     this.nodes.push(node)
@@ -211,17 +221,19 @@ export class World {
     }
     const fresh = await this.add(`from-nothing-${systemClock.random(4).join('-')}`)
     const histories = new Map<string, HistoryLine[]>()
-    for (const { replica } of this.nodes) await replica.barrier()
+    for (const { replica } of this.nodes) await replica.barrier(soon())
     const digests = new Set(this.nodes.map(({ replica }) => JSON.stringify(replica.digest())))
     assert.equal(digests.size, 1, 'replicas at one revision hold the same')
-    for (const name of await fresh.secrets.names(owner, '', '', 10_000)) {
-      const lines = await fresh.secrets.history(owner, name)
+    for (const name of await fresh.secrets.names(by(owner), { prefix: '', after: '', limit: 10_000 })) {
+      const lines = await fresh.secrets.history(by(owner), name)
       checkIntervals(lines)
       histories.set(name, lines)
     }
     for (const { secrets } of this.nodes) {
-      assert.deepEqual(await secrets.names(owner, '', '', 10_000), [...histories.keys()])
-      for (const [name, lines] of histories) assert.deepEqual(await secrets.history(owner, name), lines)
+      assert.deepEqual(await secrets.names(by(owner), { prefix: '', after: '', limit: 10_000 }), [
+        ...histories.keys(),
+      ])
+      for (const [name, lines] of histories) assert.deepEqual(await secrets.history(by(owner), name), lines)
     }
     await this.remove(fresh)
     assert.deepEqual(this.fatal, [])
@@ -252,7 +264,12 @@ export async function withWorld(
 
 // ---- requests
 
-export const caller = (request: string, owner = OWNER): Caller => ({ owner, keyId: 'k1', request })
+/** The deadline is by the clock of the node that is asked, where a test shifts that clock. */
+export const caller = (request: string, owner = OWNER, clock: Clock = systemClock): Caller => ({
+  ...by(owner, clock),
+  keyId: 'k1',
+  request,
+})
 export const secret = (name: string, value = `value of ${name}`): NewSecret => ({
   name,
   value: Buffer.from(value),
@@ -270,7 +287,7 @@ export async function once(
   try {
     return await work(begun.claim)
   } catch (error) {
-    return await receipts.successInstead(begun.claim, error)
+    return await receipts.successInstead(begun.claim, error, soon())
   } finally {
     receipts.settle(begun.claim)
   }
@@ -285,7 +302,8 @@ export function createOnce(
 ): Promise<WriteResult> {
   const body = Buffer.from(JSON.stringify(secrets))
   const asked = { method: 'POST', name: '', ifMatch: undefined, body }
-  return once(node, { owner, key, asked }, (claim) => node.secrets.create(caller(key, owner), secrets, claim))
+  const asker = caller(key, owner, node.clock)
+  return once(node, { owner, key, asked }, (claim) => node.secrets.create(asker, secrets, claim))
 }
 
 export function updateOnce(
@@ -296,12 +314,12 @@ export function updateOnce(
 ): Promise<WriteResult> {
   const asked = { method: 'PUT', name, ifMatch: String(matches), body: value }
   return once(node, { owner: OWNER, key, asked }, (claim) =>
-    node.secrets.update(caller(key), { name, value }, matches, claim),
+    node.secrets.update(caller(key, OWNER, node.clock), { name, value }, matches, claim),
   )
 }
 
 export async function textOf(node: SimNode, name: string, version?: number, owner = OWNER): Promise<string> {
-  const { value } = await node.secrets.read(owner, name, version === undefined ? {} : { version })
+  const { value } = await node.secrets.read(by(owner), name, version === undefined ? {} : { version })
   return value.toString('utf8')
 }
 

@@ -1,6 +1,7 @@
 // Secrets on several nodes over one ledger that misbehaves in every legal way, in one process: clients create, update and
 // read anywhere while commits get lost or come late, streams break, history is compacted, clocks jump, root keys change,
 // nodes restart. Then every answer is judged by the histories that all nodes agree on.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { systemClock } from '../../src/clock.ts'
@@ -10,6 +11,7 @@ import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { CommitFault } from '../../src/ledger/memory.ts'
 import type { WriteResult } from '../../src/secrets/receipts.ts'
 import type { HistoryLine, VersionSelector } from '../../src/secrets/secrets.ts'
+import { by } from '../deadlines.ts'
 import { caller, createOnce, OWNER, type SimNode, secret, textOf, updateOnce, World } from './nodes.ts'
 import { type Random, seeded } from './seed.ts'
 
@@ -139,7 +141,7 @@ class Sim {
         : {}
     const about = { name, at: which.at, asked: this.#tick() }
     try {
-      const { version, validFrom, value } = await node.secrets.read(OWNER, name, which)
+      const { version, validFrom, value } = await node.secrets.read(by(OWNER), name, which)
       this.#instants.push({ name, at: validFrom })
       const read = { ...about, version, value: value.toString('utf8'), answered: this.#tick() }
       if (which.version === undefined) this.reads.push(read)

@@ -1,6 +1,7 @@
 // Several nodes over one ledger that misbehaves in every legal way, in one process: clients tokenize, detokenize and
 // rotate anywhere while commits get lost or come late, streams break, history is compacted, nodes restart. Then all
 // laws are checked, and all digests compared, also with a replica rebuilt from nothing.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { randomHex, systemClock } from '../../src/clock.ts'
@@ -13,6 +14,7 @@ import { type CommitFault, MemoryLedger } from '../../src/ledger/memory.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import { TokenService } from '../../src/tokens/tokens.ts'
+import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
 import { History } from './laws.ts'
 import { type Random, seeded } from './seed.ts'
@@ -80,7 +82,7 @@ async function tokenize(world: World, node: SimNode): Promise<void> {
   const values = new Values()
   for (const text of texts) values.pushString(text, 1000)
   const asked = world.tick()
-  const { epoch, bodies, checks } = await node.tokens.tokenize(owner, values, false)
+  const { epoch, bodies, checks } = await node.tokens.tokenize(by(owner), values, false)
   const answered = world.tick()
   for (const [i, value] of texts.entries()) {
     const token = tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4))
@@ -101,7 +103,7 @@ async function lookUp(node: SimNode, owner: string, token: string): Promise<stri
   const [bodies, checks] = [new Uint8Array(16), new Uint8Array(4)]
   const text = Buffer.from(token)
   const epochs = Float64Array.of(readTokenText(text, 0, text.length, bodies, checks, 0))
-  const { values, index } = await node.tokens.detokenize(owner, { count: 1, epochs, bodies, checks })
+  const { values, index } = await node.tokens.detokenize(by(owner), { count: 1, epochs, bodies, checks })
   return index[0] < 0
     ? undefined
     : String(fromCanonical(values.bytes, values.offset[0] * 8, values.length[0]))
@@ -110,8 +112,8 @@ async function lookUp(node: SimNode, owner: string, token: string): Promise<stri
 async function rotate(world: World, node: SimNode): Promise<void> {
   const owner = world.random.pick(OWNERS)
   const asked = world.tick()
-  const { active } = await node.tokens.epochs(owner)
-  const { epoch, rotated } = await node.tokens.rotate(owner, active + 1)
+  const { active } = await node.tokens.epochs(by(owner))
+  const { epoch, rotated } = await node.tokens.rotate(by(owner), active + 1)
   if (rotated) world.history.rotations.push({ owner, epoch, asked, answered: world.tick() })
 }
 
@@ -163,7 +165,7 @@ test('three nodes over a ledger that misbehaves keep all laws', async (t) => {
   try {
     await found(world.ledger)
     for (const dir of ['n1', 'n2', 'n3']) world.nodes.push(await world.open(dir))
-    for (const owner of OWNERS) await world.nodes[0].tokens.openFirst(owner)
+    for (const owner of OWNERS) await world.nodes[0].tokens.openFirst(by(owner))
     for (let round = 0; round < 3; round++) {
       await Promise.all(Array.from({ length: CLIENTS }, () => client(world)))
       await world.restart(random.below(3))
@@ -175,7 +177,7 @@ test('three nodes over a ledger that misbehaves keep all laws', async (t) => {
     world.nodes.push(await world.open('from-nothing'))
     const digests = new Set<string>()
     for (const node of world.nodes) {
-      await node.replica.barrier()
+      await node.replica.barrier(soon())
       digests.add(JSON.stringify(node.replica.digest()))
       for (const { token, owner, value } of world.history.tokens)
         assert.equal(await lookUp(node, owner, token), value)

@@ -1,5 +1,6 @@
 // Every stored form in bytes, made of fixed values and fixed randomness. golden.test.ts compares them with the bytes that
 // belong to the format.
+
 import assert from 'node:assert/strict'
 import { createSecretKey } from 'node:crypto'
 import { globSync, readFileSync } from 'node:fs'
@@ -8,6 +9,7 @@ import { open } from 'lmdb'
 import { EntryDigest } from '../../src/backup/entry-digest.ts'
 import { BackupWriter } from '../../src/backup/file.ts'
 import type { Clock } from '../../src/clock.ts'
+import { Deadline } from '../../src/clock.ts'
 import { Values } from '../../src/crypto/canonical.ts'
 import { EpochKey } from '../../src/crypto/epoch-key.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
@@ -154,12 +156,12 @@ export async function ledgerBytes(dir: string): Promise<Bytes> {
   const made: Bytes = { tokens: tokens().texts }
   for (const { key, value } of puts) made[`entry ${key}`] = hex(value)
   const ledger = new LmdbLedger(join(dir, 'ledger'))
-  await ledger.commit({ if: [], put: [{ key: 'a', value: Buffer.from('xyz') }] })
+  await ledger.commit({ if: [], put: [{ key: 'a', value: Buffer.from('xyz') }] }, Deadline.never)
   const put = [
     { key: 'a', value: null },
     { key: 'b', value: Buffer.from('1') },
   ]
-  await ledger.commit({ if: [], put })
+  await ledger.commit({ if: [], put }, Deadline.never)
   await ledger.close()
   const records = await recordsOf(join(dir, 'ledger'))
   for (const [name, bytes] of Object.entries(records)) made[`file: ${name}`] = bytes
