@@ -27,10 +27,14 @@ export class Relay {
         [far, near],
       ]) {
         sockets.add(from)
+        const late: Buffer[] = [] // in order, also where the delay ends meanwhile
         from.on('data', (bytes: Buffer) => {
           if (relay.silent) return
-          if (relay.delay === 0 || from === near) to.write(bytes)
-          else setTimeout(() => to.write(bytes), relay.delay)
+          if (late.length === 0 && (relay.delay === 0 || from === near)) to.write(bytes)
+          else {
+            late.push(bytes)
+            setTimeout(() => to.write(late.shift() ?? ''), relay.delay)
+          }
         })
         from.on('error', () => to.destroy())
         from.on('close', () => {

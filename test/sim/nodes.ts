@@ -56,7 +56,7 @@ export class Way implements Ledger {
 
   /** The node learns of no revision any more, until `release`. */
   hold(): void {
-    this.#held = Promise.withResolvers()
+    this.#held ??= Promise.withResolvers()
   }
 
   release(): void {
