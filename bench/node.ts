@@ -9,7 +9,7 @@ const log = { info: () => undefined, warn: told, error: told }
 const config = readConfig(process.argv[2])
 const node = await startNode(config, {
   log,
-  member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
+  member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid, console.error)),
 })
 void node.failed.then((error) => {
   console.error(error)

@@ -97,19 +97,57 @@ test('content, mode and order: the content is durable before the rename, the ren
   )
 })
 
+/** A disk with room for so many bytes: the write that meets the end takes a part, the next write fails. */
+function fullAfter(room: number, code = 'ENOSPC'): FileOperations {
+  let left = room
+  const writeSync = (file: number, bytes: Uint8Array, offset: number, length: number): number => {
+    if (left === 0) throw systemError(code)
+    const taken = fs.writeSync(file, bytes, offset, Math.min(left, length))
+    left -= taken
+    return taken
+  }
+  return { ...fs, writeSync: writeSync as typeof fs.writeSync }
+}
+
+/** What an untouched file keeps; its content is compared by `check`. */
+function identityOf(path: string): readonly number[] {
+  const { ino, mode, uid, gid, mtimeMs } = fs.statSync(path)
+  return [ino, mode, uid, gid, mtimeMs]
+}
+
 test('a disk that is full after any number of bytes', () => {
-  for (let room = 0; room < NEW.length; room++) {
-    using folder = new Folder()
-    let left = room
-    const writeSync = (file: number, bytes: Uint8Array, offset: number, length: number): number => {
-      if (left === 0) throw systemError('ENOSPC')
-      const taken = fs.writeSync(file, bytes, offset, Math.min(left, length))
-      left -= taken
-      return taken
+  for (const code of ['ENOSPC', 'EDQUOT', 'EIO']) {
+    for (let room = 0; room <= NEW.length; room++) {
+      using folder = new Folder()
+      const before = identityOf(folder.file)
+      const write = (): void => replaceFile(folder.file, NEW, { operations: fullAfter(room, code) })
+      if (room === NEW.length) {
+        write()
+        folder.check(NEW)
+        continue
+      }
+      const { message } = refused(write)
+      assert.ok(message.includes(folder.file) && message.includes(code), message)
+      folder.check(OLD, `room for ${room} bytes`)
+      assert.deepEqual(identityOf(folder.file), before)
     }
-    const operations = { ...fs, writeSync: writeSync as typeof fs.writeSync }
-    const { message } = refused(() => replaceFile(folder.file, NEW, { operations }))
-    assert.ok(message.includes(folder.file) && message.includes('ENOSPC'), message)
+  }
+})
+
+test('a disk that is full after any number of bytes of a new file, or of a file in parts', () => {
+  const parts = [...NEW].map((letter) => Buffer.from(letter))
+  for (let room = 0; room < NEW.length; room++) {
+    using none = new Folder('')
+    refused(() => createFile(none.file, NEW, { operations: fullAfter(room) }))
+    refused(() => replaceFile(none.file, NEW, { operations: fullAfter(room) }))
+    assert.deepEqual(none.names, [], `room for ${room} bytes`)
+
+    using folder = new Folder()
+    const replacement = Replacement.open(folder.file, { operations: fullAfter(room) })
+    refused(() => {
+      for (const part of parts) replacement.write(part)
+    })
+    replacement.discard()
     folder.check(OLD, `room for ${room} bytes`)
   }
 })
@@ -126,12 +164,29 @@ test('a system that writes less than asked', () => {
 
 test('a system that writes nothing, and content that does not read back', () => {
   const writeSync = (): number => 0
-  const readSync = (file: number, block: Uint8Array, offset: number, length: number, position: number) => {
+  const flipped = (file: number, block: Uint8Array, offset: number, length: number, position: number) => {
     const read = fs.readSync(file, block, offset, length, position)
     block[0] ^= 1
     return read
   }
-  for (const faulty of [{ writeSync }, { readSync }] as unknown as Partial<FileOperations>[]) {
+  const cut = (file: number, block: Uint8Array, offset: number, _length: number, position: number) =>
+    position > 0 ? 0 : fs.readSync(file, block, offset, NEW.length - 1, position)
+  // A disk that loses the end of a file, or zeroes a file, between write and sync.
+  const fsyncOf = (work: (file: number) => void) => (file: number) => {
+    if (fs.fstatSync(file).isFile()) work(file)
+    fs.fsyncSync(file)
+  }
+  const truncated = fsyncOf((file) => fs.ftruncateSync(file, NEW.length - 1))
+  const zeroed = fsyncOf((file) => fs.writeSync(file, Buffer.alloc(NEW.length), 0, NEW.length, 0))
+  const longer = fsyncOf((file) => fs.writeSync(file, '?', NEW.length))
+  for (const faulty of [
+    { writeSync },
+    { readSync: flipped },
+    { readSync: cut },
+    { fsyncSync: truncated },
+    { fsyncSync: zeroed },
+    { fsyncSync: longer },
+  ] as unknown as Partial<FileOperations>[]) {
     using folder = new Folder()
     const { message } = refused(() => replaceFile(folder.file, NEW, { operations: { ...fs, ...faulty } }))
     assert.ok(message.includes(folder.file), message)

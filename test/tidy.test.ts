@@ -132,6 +132,19 @@ test('what is banned is not there', () => {
       ['src/cli', 'src/replica/check.ts'],
     ],
     [/\bas any\b|: any(?=[,;)=[\]>])|@ts-ignore|@ts-expect-error/, 'say the type', []],
+    [
+      /\b(?:writeFile|appendFile|copyFile|rename|createWriteStream|truncate)(?:Sync)?\(/,
+      'replace the file by files.ts',
+      [
+        'src/files.ts',
+        'src/events', // a log, appended to; each rotated file is whole under either name
+        'src/replica/checkpoint-directory.ts', // written in the background, and known by checksums
+        'src/node/etcd-binary.ts', // a program, run for its version before each use
+        'src/server/open.ts', // a directory
+        'src/cli/member.ts', // a directory
+        'src/cli/env/expand.ts', // pipes and devices
+      ],
+    ],
     [/\bTODO\b|\bFIXME\b|\bXXX\b/, 'do it, or file it', []],
     [/export default/, 'name it', []],
     [/^ +(?:private|protected|public) (?!constructor)/m, '#private', []],

@@ -58,6 +58,7 @@ async function start(config: Config): Promise<never> {
   ])
   ignoreStrayRejections()
   const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
+  const warn = (warning: string): void => log.warn(warning)
   const started = Promise.withResolvers<Node>()
   const end = (code: number): never => {
     removeMemberPid(config)
@@ -90,8 +91,8 @@ async function start(config: Config): Promise<never> {
   try {
     const node = await startNode(config, {
       log,
-      locked: () => writePid(config),
-      member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
+      locked: () => writePid(config, warn),
+      member: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid, warn)),
     })
     opened = true
     started.resolve(node)

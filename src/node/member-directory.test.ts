@@ -2,7 +2,17 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -52,7 +62,14 @@ class Node implements Disposable {
 
 const marked = (state: string, token = TOKEN): string => `${JSON.stringify({ token, state })}\n`
 
-const DAMAGED = ['', '{', 'null', '[]', '{}', '"bootstrapped"', marked('odd'), '{"state":"bootstrapped"}']
+const BINARY = String.fromCharCode(...Array.from({ length: 256 }, (_, i) => i))
+/** Every beginning of a mark, and other content. */
+const DAMAGED = [
+  ...Array.from(marked('bootstrapped').trimEnd(), (_, i) => marked('bootstrapped').slice(0, i)),
+  BINARY,
+  `\0${marked('joining')}`,
+  ...['', '{', 'null', '[]', '{}', '"bootstrapped"', marked('odd'), '{"state":"bootstrapped"}'],
+]
 
 test('without data: new without a mark, existing where it joins, never where it was part of the cluster', () => {
   using node = new Node()
@@ -102,10 +119,40 @@ test('a mark that cannot be read: a warning that names the file and the way out'
       /n1\.member cannot be read \(not the JSON of a mark\).* a new file/,
     )
   }
-  rmSync(node.mark)
-  mkdirSync(node.mark)
-  assert.match(node.directory.warning ?? '', /n1\.member cannot be read \(EISDIR\)/)
-  assert.ok(node.directory.lost)
+})
+
+/** What stands in the place of the mark, and the error of the system. */
+const UNREADABLE: readonly (readonly [(mark: string) => void, string])[] = [
+  [(mark) => mkdirSync(mark), 'EISDIR'],
+  [(mark) => symlinkSync('gone', mark), 'ENOENT'],
+  [(mark) => symlinkSync('n1.member', mark), 'ELOOP'],
+  [(mark) => symlinkSync(join('n1.yaml', 'file'), mark), 'ENOTDIR'],
+]
+
+test('a mark that the system cannot read: part of the cluster, with a warning, and left as it is', () => {
+  for (const [make, code] of UNREADABLE) {
+    using node = new Node()
+    writeFileSync(node.config.file, '')
+    make(node.mark)
+    assert.deepEqual([node.directory.lost === undefined, node.directory.state], [false, 'existing'], code)
+    assert.match(node.directory.warning ?? '', new RegExp(`n1\\.member cannot be read \\(${code}\\)`))
+  }
+})
+
+test('a mark without the right to read: part of the cluster, with a warning', () => {
+  using node = new Node()
+  node.write(marked('joining'))
+  chmodSync(node.path, 0o755)
+  chmodSync(node.mark, 0)
+  const isRoot = process.getuid?.() === 0
+  // Root reads everything.
+  if (isRoot) process.seteuid?.(65_534)
+  try {
+    assert.match(node.directory.warning ?? '', /n1\.member cannot be read \(EACCES\)/)
+    assert.deepEqual([node.directory.lost === undefined, node.directory.state], [false, 'existing'])
+  } finally {
+    if (isRoot) process.seteuid?.(0)
+  }
 })
 
 test('marked as bootstrapped once the member has a log, not before; a mark that cannot be read stays', async () => {

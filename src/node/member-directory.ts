@@ -1,7 +1,7 @@
 // The directory of a node's etcd member, and whether the member may start there. A member that was part of
 // the cluster never starts empty: Raft counts on what the member has promised, and an emptied member has
 // forgotten its promises.
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { assert } from '../assert.ts'
 import { errorCode } from '../errors.ts'
@@ -133,7 +133,10 @@ export class MemberDirectory {
     try {
       text = readFileSync(this.#markFile, 'utf8')
     } catch (error) {
-      if (errorCode(error) === 'ENOENT') return { kind: 'absent' }
+      // A link to a file that is gone says that there was a mark.
+      const isAbsent =
+        errorCode(error) === 'ENOENT' && lstatSync(this.#markFile, { throwIfNoEntry: false }) === undefined
+      if (isAbsent) return { kind: 'absent' }
       return { kind: 'damaged', cause: errorCode(error) ?? String(error) }
     }
     const mark = parseMark(text)

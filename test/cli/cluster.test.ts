@@ -218,7 +218,7 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
   mkdirSync(place.file('run'))
   mkdirSync(place.file('n1'))
   writeFileSync(place.file('run', 'n1.pid'), `${other.pid}\n`)
-  writeMemberPid(config, other.pid)
+  writeMemberPid(config, other.pid, assert.fail)
   await fine(['cluster', 'stop', place.dir])
   // Another command holds the lock; the system has given the id of the killed node to another process.
   const lock = lockDirectory(config.data)
@@ -230,10 +230,10 @@ test('cluster stop: no signal goes to the process of somebody else; a member tha
 
   await using member = new Bystander(`--data-dir=${config.data}/etcd`, '--name=n1')
   await using near = new Bystander(`--data-dir=${config.data}/etcd2`)
-  writeMemberPid(config, near.pid)
+  writeMemberPid(config, near.pid, assert.fail)
   await until('its command line', () => readFileSync(`/proc/${near.pid}/cmdline`, 'utf8').includes('etcd2'))
   assert.equal(runningMember(config), undefined)
-  writeMemberPid(config, member.pid)
+  writeMemberPid(config, member.pid, assert.fail)
   await until('the member', () => runningMember(config) === member.pid)
   removeMemberPid(config)
   assert.equal(runningMember(config), member.pid, 'the pid of a member that runs stays')

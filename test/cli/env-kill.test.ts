@@ -142,15 +142,23 @@ test('the journal is durable before the request, the file before the journal goe
   )
 })
 
-test('expand: the file is private before it has a value', async () => {
+test('expand: OUT is the old file or the new file, whole; what a killed run left is private, and goes', async () => {
   using folder = new Folder()
   const file = folder.file('.env')
   const out = folder.file('out')
   await client.createSecret('x/a', 'value')
   writeFileSync(file, 'A=coffer://x/a\n')
-  writeFileSync(out, 'what was there before', { mode: 0o644 })
-  const { code } = await watched(['expand', file, '-o', out], file, { KILL_AT: 'writeFileSync' })
-  assert.equal(code, null)
-  assert.deepEqual([readFileSync(out, 'utf8'), statSync(out).mode & 0o777], ['', 0o600])
+  const old = 'what was there before'
+  writeFileSync(out, old, { mode: 0o644 })
+  const modeOf = (path: string): number => statSync(path).mode & 0o777
+  for (const step of ['writeSync', 'fchmodSync', 'fsyncSync', 'renameSync']) {
+    const { code } = await watched(['expand', file, '-o', out], file, { KILL_AT: step })
+    assert.equal(code, null)
+    assert.deepEqual([readFileSync(out, 'utf8'), modeOf(out)], [old, 0o644], step)
+    const [left, ...others] = readdirSync(folder.path).filter((name) => name.startsWith('.out.'))
+    assert.deepEqual([modeOf(folder.file(left)), others], [0o600, []], step)
+  }
+  await fine(['env', 'expand', file, '-o', out], { env })
+  assert.deepEqual([readFileSync(out, 'utf8'), modeOf(out)], ['A=value\n', 0o600])
   assert.deepEqual(readdirSync(folder.path).sort(), ['.env', 'out'])
 })

@@ -136,6 +136,15 @@ test('without --config: made once, the key printed once', async () => {
   assert.equal(out, '')
 })
 
+test('a process id that cannot be written is told, and the node runs', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--port', '0')
+  writeFileSync(folder.file('v', 'run'), 'a file in the place of the directory')
+  await using node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
+  assert.equal(node.told(`cannot find process ${node.pid} by its file: EEXIST`), 1)
+  assert.equal(await node.stop(), 0)
+})
+
 test('SIGHUP with a mistake in the files: logged, and nothing changes', async () => {
   using folder = new Folder()
   const { default: key } = await init(folder.file('v'), '--port', '0')

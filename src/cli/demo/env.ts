@@ -1,7 +1,8 @@
 // coffer demo env: the .env file of a project. Every command shown is a command executed.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { replaceFile } from '../../files.ts'
 import { print } from '../terminal/terminal.ts'
 import { Stage } from './stage.ts'
 import { chapter, claim, nowhereIn } from './story.ts'
@@ -51,11 +52,11 @@ class Project {
     this.dir = join(stage.dir, 'project')
     mkdirSync(this.dir)
     this.write(FILE)
-    writeFileSync(join(this.dir, 'app.mjs'), APP)
+    replaceFile(join(this.dir, 'app.mjs'), APP)
   }
 
   write(text: string): void {
-    writeFileSync(join(this.dir, '.env'), text, { mode: 0o600 })
+    replaceFile(join(this.dir, '.env'), text)
   }
 
   /** The .env file. */

@@ -1,19 +1,10 @@
 // coffer env expand: the references in a file replaced by the values of their secrets.
-import {
-  closeSync,
-  constants,
-  fchmodSync,
-  fstatSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  writeFileSync,
-} from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { CofferError } from '../../client/index.ts'
 import { type EnvFile, readEnvFile } from '../../env/file.ts'
 import { isReference, replaceReferences } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile } from '../../files.ts'
+import { isSameFile, replaceFile } from '../../files.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
 
@@ -35,19 +26,11 @@ export async function expandFile(
   else writePrivately(out, text)
 }
 
-/** Writes the file itself: an interrupted command would leave values in a temporary file. */
+/** Replaces a file, with mode 0600; writes into a pipe or a device. Throws FileError. */
 function writePrivately(path: string, text: string): void {
-  const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o600)
-  try {
-    if (fstatSync(file).isFile()) {
-      // An existing file may be readable by others: its mode changes before any value is written.
-      fchmodSync(file, 0o600)
-      ftruncateSync(file)
-    }
-    writeFileSync(file, text)
-  } finally {
-    closeSync(file)
-  }
+  const isFile = statSync(path, { throwIfNoEntry: false })?.isFile() ?? true
+  if (isFile) replaceFile(path, text, { mode: 0o600 })
+  else writeFileSync(path, text)
 }
 
 type ResolvedFile = {

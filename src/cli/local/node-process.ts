@@ -1,16 +1,8 @@
 // The processes of a node on the machine: whether node and etcd member run, by lock and process id.
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { errorCode, OperatorError } from '../../errors.ts'
+import { replaceFile } from '../../files.ts'
 import type { Config } from '../../node/config.ts'
 import { InUse, lockDirectory } from '../../node/lock.ts'
 import { memberPidFile } from '../../node/member-directory.ts'
@@ -25,24 +17,41 @@ function pidFile({ file, node }: NodeFiles): string {
   return join(dirname(file), 'run', `${node}.pid`)
 }
 
-export function writePid(files: NodeFiles): void {
-  mkdirSync(dirname(pidFile(files)), { recursive: true, mode: 0o700 })
-  writeFileSync(pidFile(files), `${process.pid}\n`)
+/** `report` gets a warning where the file cannot be written: the node runs without the file. */
+export function writePid(files: NodeFiles, report: (warning: string) => void): void {
+  writeNumber(pidFile(files), process.pid, report)
 }
 
 /** Keeps the file of another process: another node may have started meanwhile. */
 export function removePid(files: NodeFiles): void {
-  if (readPid(files) === process.pid) rmSync(pidFile(files), { force: true })
+  if (readPid(files) === process.pid) removeIfPossible(pidFile(files))
 }
 
-export function writeMemberPid(files: NodeFiles, pid: number): void {
-  mkdirSync(dirname(memberPidFile(files)), { recursive: true, mode: 0o700 })
-  writeFileSync(memberPidFile(files), `${pid}\n`)
+/** As `writePid`, for the node's etcd member. */
+export function writeMemberPid(files: NodeFiles, pid: number, report: (warning: string) => void): void {
+  writeNumber(memberPidFile(files), pid, report)
+}
+
+function writeNumber(file: string, pid: number, report: (warning: string) => void): void {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+    replaceFile(file, `${pid}\n`, { mode: 0o644 })
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    report(`commands on this machine cannot find process ${pid} by its file: ${why}`)
+  }
 }
 
 /** Keeps the file while its member runs: another node may have started meanwhile. */
 export function removeMemberPid(files: NodeFiles): void {
-  if (runningMember(files) === undefined) rmSync(memberPidFile(files), { force: true })
+  if (runningMember(files) === undefined) removeIfPossible(memberPidFile(files))
+}
+
+/** The lock of the data directory decides whether a node runs: a file that stays does no harm. */
+function removeIfPossible(file: string): void {
+  try {
+    rmSync(file, { force: true })
+  } catch {}
 }
 
 function readPid(files: NodeFiles): number | undefined {

@@ -53,7 +53,8 @@ export class TemporaryMembers {
           config,
           etcd,
           log,
-          changed: (pid) => (pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid)),
+          changed: (pid) =>
+            pid === undefined ? removeMemberPid(config) : writeMemberPid(config, pid, report),
         }),
       })),
       options,
