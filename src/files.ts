@@ -2,10 +2,11 @@
 // over the old file: after a crash at any moment the path has the old content or the new content, whole.
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
-import { open } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
+import { fillReserve, withReserve } from './descriptors.ts'
 import { errorCode, OperatorError } from './errors.ts'
 
 /**
@@ -110,7 +111,7 @@ export class Replacement {
 
   /** Throws FileError where the file cannot be replaced. */
   static open(path: string, options: ReplaceOptions = {}): Replacement {
-    return explained(path, () => new Replacement(path, options))
+    return explained(path, () => withReserve(() => new Replacement(path, options)))
   }
 
   /** Appends. Throws FileError. */
@@ -129,6 +130,7 @@ export class Replacement {
       compareWritten(operations, file, this.#written.digest())
       this.#file = undefined
       operations.closeSync(file)
+      fillReserve()
     })
     check?.()
     explained(this.#path, () => operations.renameSync(this.#temporary, this.#target))
@@ -150,6 +152,7 @@ export class Replacement {
     this.#file = undefined
     if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.#temporary)
     this.#pending = false
+    fillReserve()
   }
 
   get #openFile(): number {
@@ -229,8 +232,13 @@ export function syncFile(path: string): void {
  * would.
  */
 export async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r')
-  await directory.sync().finally(() => directory.close())
+  const directory = withReserve(() => fs.openSync(path, 'r'))
+  try {
+    await promisify(fs.fsync)(directory)
+  } finally {
+    fs.closeSync(directory)
+    fillReserve()
+  }
 }
 
 /** True where both paths lead to the same file; false where a path does not exist. */
@@ -306,11 +314,12 @@ function compareWritten({ readSync }: FileOperations, file: number, written: Buf
 }
 
 function syncPath(path: string, { openSync, fsyncSync, closeSync }: FileOperations): void {
-  const file = openSync(path, 'r')
+  const file = withReserve(() => openSync(path, 'r'))
   try {
     fsyncSync(file)
   } finally {
     closeSync(file)
+    fillReserve()
   }
 }
 

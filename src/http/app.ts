@@ -1,8 +1,6 @@
 // The HTTP side: request ids, authentication, the order of checks, the routes, problems, metrics.
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import fastifySwagger from '@fastify/swagger'
-import fastifySwaggerUi from '@fastify/swagger-ui'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Clock, Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
@@ -10,12 +8,14 @@ import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
 import { BodyReader, requestDeadline } from './body.ts'
+import type { Connections } from './connections.ts'
 import { newListener, type TlsFiles } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
 import { PathMethods } from './path-methods.ts'
 import { badRequest, refuseRaw, sendProblem } from './problems.ts'
 import { pathOf, readQuery } from './query.ts'
+import { registerReferencePage } from './reference-page.ts'
 import { sendResult } from './reply.ts'
 import type { Context, NodeStatus, Route } from './route.ts'
 import { ROUTES } from './routes.ts'
@@ -46,6 +46,7 @@ type AppOptions = {
   readonly version: string
   readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
   readonly tls: TlsFiles | undefined
+  readonly connections: Connections
   /** The problem for an error of the services; undefined where the error is an internal fault. */
   readonly problemOf: (error: unknown) => Problem | undefined
   /** Called when a request has met a broken invariant: the node ends. */
@@ -54,8 +55,6 @@ type AppOptions = {
 
 /** The reference page and its files: a plugin's routes. */
 const DOCS = /^\/docs(\/|$)/
-const DOCS_POLICY =
-  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 /** Longer than any request of the contract takes, with or without quorum. */
 const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
@@ -65,6 +64,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const app = newServer(options)
   const body = new BodyReader(options.limits, clock)
   metrics.watchBodies(() => body.inWork)
+  metrics.watchConnections(options.connections)
   app.decorateRequest('identity', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
   for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
@@ -86,15 +86,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     throw new Problem('not-found', 'there is no such route')
   })
   const document = openApiDocument(options.version, ROUTES)
-  await app.register(fastifySwagger, {
-    mode: 'static',
-    specification: { document: document as never }, // OpenAPI 3.1, which the plugin passes on as it is
-  })
-  await app.register(fastifySwaggerUi, {
-    routePrefix: '/docs',
-    staticCSP: DOCS_POLICY,
-    uiConfig: { url: '/openapi.json' },
-  })
+  await registerReferencePage(app, document)
   const { tokens, secrets, node } = options
   const deadline = (): Deadline => requestDeadline(clock)
   const openApi = JSON.stringify(document)
@@ -110,7 +102,7 @@ function newServer(options: AppOptions): FastifyInstance {
       const given = request.headers['x-request-id']
       return typeof given === 'string' && REQUEST_ID.test(given) ? given : randomUUID()
     },
-    serverFactory: (listener) => newListener(listener, options.tls),
+    serverFactory: (listener) => newListener(listener, options),
     rewriteUrl: ({ url }) => routedTarget(url ?? ''),
     // body.ts reads bodies: a limit of Fastify's own must not be the smaller one.
     bodyLimit: Number.MAX_SAFE_INTEGER,

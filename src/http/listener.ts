@@ -7,18 +7,27 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { assert } from '../assert.ts'
 import type { Logger } from '../log.ts'
+import type { Connections } from './connections.ts'
 import { refuseRaw } from './problems.ts'
 
 export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
 
 const REQUEST_TIMEOUT_MS = 120_000
 const KEEP_ALIVE_MS = 72_000
+/** A connection holds a descriptor, and a stop, until its handshake. */
+const HANDSHAKE_MS = 10_000
 
-export function newListener(listener: RequestListener, tls: TlsFiles | undefined): Server {
+/** `allowHalfOpen` is an option of node:net, unknown to the types of node:https. */
+const TLS_OPTIONS = { requireHostHeader: false, allowHalfOpen: true, handshakeTimeout: HANDSHAKE_MS }
+
+type ListenerOptions = { readonly tls: TlsFiles | undefined; readonly connections: Connections }
+
+export function newListener(listener: RequestListener, { tls, connections }: ListenerOptions): Server {
   // A missing Host header is refused by app.ts: node:http would refuse without a request id and a problem.
   const server = tls
-    ? createTlsServer({ ...tls, requireHostHeader: false, allowHalfOpen: true } as typeof tls, listener)
+    ? createTlsServer({ ...tls, ...TLS_OPTIONS }, listener)
     : createServer({ requireHostHeader: false }, listener)
+  connections.watch(server)
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.keepAliveTimeout = KEEP_ALIVE_MS
   // A client that ends its sending side after the request gets its answer.
@@ -44,7 +53,7 @@ declare module 'fastify' {
   }
 }
 
-type Listening = { readonly port: number; readonly tls: TlsFiles | undefined; readonly log: Logger }
+type Listening = ListenerOptions & { readonly port: number; readonly log: Logger }
 
 /**
  * A host name may have several addresses, as `localhost` has. Fastify listens on the first; the others get
@@ -54,13 +63,13 @@ type Listening = { readonly port: number; readonly tls: TlsFiles | undefined; re
 export async function listenOn(
   app: FastifyInstance,
   [first, ...others]: readonly string[],
-  { port, tls, log }: Listening,
+  { port, log, ...options }: Listening,
 ): Promise<void> {
   await app.listen({ host: first, port })
   const bound = app.server.address()
   assert(bound !== null && typeof bound === 'object', 'a server that listens on a port has an address')
   for (const host of others) {
-    const server = newListener(app.routing, tls)
+    const server = newListener(app.routing, options)
     server.on('clientError', refuseRaw)
     try {
       await once(server.listen({ host, port: bound.port }), 'listening')

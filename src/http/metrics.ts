@@ -162,6 +162,20 @@ export class Metrics {
     })
   }
 
+  watchConnections(connections: { readonly open: number; readonly refused: number }): void {
+    const gauge = (name: string, help: string, read: () => number): Gauge =>
+      new Gauge({
+        name,
+        help,
+        registers: [this.#registry],
+        collect() {
+          this.set(read())
+        },
+      })
+    gauge('coffer_connections', 'Connections of callers', () => connections.open)
+    gauge('coffer_connections_refused', 'Connections refused since the start', () => connections.refused)
+  }
+
   request(route: string, method: string, status: number, ms: number): void {
     const name = `${method} ${route} ${status}`
     let child = this.#requestsOf.get(name)

@@ -1,6 +1,7 @@
 // The configuration file of one node: read and checked as a whole, with every fault reported at once.
 import { readFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
+import { withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
 import { DRIVERS, type LedgerSetting, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
 import { isId, LEDGER_KINDS, type LedgerKind } from '../wire.ts'
@@ -89,7 +90,7 @@ export function readConfig(file: string): Config {
   const path = resolve(file)
   let bytes: Uint8Array
   try {
-    bytes = readFileSync(path)
+    bytes = withReserve(() => readFileSync(path))
   } catch (error) {
     const code = errorCode(error)
     const message =

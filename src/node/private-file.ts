@@ -1,5 +1,6 @@
 // Reading a file with keys: refused when others can read it.
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs'
+import { fillReserve, withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
 
 /** The file cannot be used; the message says what to do. */
@@ -11,7 +12,7 @@ class PrivateFileError extends OperatorError {
 export function readPrivateFile(path: string): string {
   let file: number
   try {
-    file = openSync(path, 'r')
+    file = withReserve(() => openSync(path, 'r'))
   } catch (error) {
     const code = errorCode(error)
     if (code === 'ENOENT')
@@ -28,5 +29,6 @@ export function readPrivateFile(path: string): string {
     return readFileSync(file, 'utf8')
   } finally {
     closeSync(file)
+    fillReserve()
   }
 }

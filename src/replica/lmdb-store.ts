@@ -4,6 +4,7 @@
 // inserting in between. Every record has a checksum over key and value. The file is disposable.
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { withReserve } from '../descriptors.ts'
 import { committed } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole, pageTable } from '../state/page.ts'
 import type { SegmentRange } from '../state/segment-ranges.ts'
@@ -36,7 +37,7 @@ export class LmdbStore implements Store {
 
   constructor(path: string, readOnly = false) {
     this.checkpoints = new CheckpointDirectory(path)
-    this.#env = open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly })
+    this.#env = withReserve(() => open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly }))
     this.#pages = this.#env.openDB({ name: 'pages', encoding: 'binary', keyEncoding: 'uint32' })
     this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
     this.#records = this.#env.openDB({ name: 'records', encoding: 'binary', keyEncoding: 'uint32' })

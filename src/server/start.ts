@@ -6,9 +6,11 @@ import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import { assert } from '../assert.ts'
 import { type Clock, systemClock } from '../clock.ts'
+import { connectionsAtMost, keepReserve } from '../descriptors.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { buildApp } from '../http/app.ts'
+import { Connections } from '../http/connections.ts'
 import { listenOn } from '../http/listener.ts'
 import { Metrics } from '../http/metrics.ts'
 import { SecretCalls } from '../http/secret-calls.ts'
@@ -73,6 +75,9 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
   const { clock = systemClock, log = stderrLog(config), checkpointEvery } = options
   const closers: RunningNode['closers'] = []
   try {
+    // Before callers can take the descriptors of a node.
+    keepReserve()
+
     // First, because a keyring readable by others ends the start before anything is opened.
     const keyring = readKeyring(config)
 
@@ -166,7 +171,7 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   closers.push(() => secrets.close())
   const probe = new Probe(node, tokens)
   closers.push(() => probe.close())
-  const tls = readTls(config)
+  const listener = { tls: readTls(config), connections: new Connections(connectionsAtMost(), log) }
   const app = await buildApp({
     clock,
     keys: apiKeys,
@@ -178,12 +183,12 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
     log,
     version: VERSION,
     limits,
-    tls,
+    ...listener,
     problemOf,
     fatal: node.fail,
   })
   closers.push(() => app.close())
-  await listenOn(app, await addressesOf(listen.host), { port: listen.port, tls, log })
+  await listenOn(app, await addressesOf(listen.host), { port: listen.port, log, ...listener })
   return { app, probe }
 }
 

@@ -1,21 +1,26 @@
 // A host name with several addresses: each address has a whole server.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import { systemClock } from '../../src/clock.ts'
 import { EventLog } from '../../src/events/log.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { ApiKeys } from '../../src/http/auth.ts'
-import { listenOn } from '../../src/http/listener.ts'
+import { Connections } from '../../src/http/connections.ts'
+import { listenOn, type TlsFiles } from '../../src/http/listener.ts'
 import { Metrics } from '../../src/http/metrics.ts'
 import { SecretCalls } from '../../src/http/secret-calls.ts'
 import { TokenCalls } from '../../src/http/token-calls.ts'
+import { createAuthority, issueCertificate } from '../../src/node/certificates.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
+import { until } from '../cli/cli.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-addresses-'))
 const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
@@ -24,14 +29,47 @@ after(async () => {
   rmSync(dir, { recursive: true })
 })
 
-type Listening = { readonly port?: number; readonly warn?: (fields: object) => void }
+const NUMBERS = {
+  revision: 0,
+  head: 0,
+  mappings: 0,
+  segments: 0,
+  secrets: 0,
+  secretVersions: 0,
+  ignoredDuplicates: 0,
+  foreignKeys: 0,
+  eventsDropped: 0,
+  ready: true,
+  quorum: true,
+  leader: undefined,
+  members: [],
+  ledgerUsed: 0,
+  fieldMatches: [],
+  records: 0,
+  rootKeys: [],
+  wrappedKeys: new Map(),
+}
+
+/** Of the application that listens. */
+let metrics: Metrics
+
+type Listening = {
+  readonly port?: number
+  readonly most?: number
+  readonly tls?: TlsFiles | undefined
+  readonly warn?: (fields: object) => void
+}
 
 async function listen({
   port = 0,
+  most = Number.POSITIVE_INFINITY,
+  tls,
   warn = () => assert.fail('nothing is logged'),
 }: Listening = {}): Promise<[FastifyInstance, number]> {
   const services = (): never => assert.fail('no call reaches a service')
   const log = { error: assert.fail, warn, info: () => undefined }
+  metrics = new Metrics(() => NUMBERS)
+  const listener = { tls, connections: new Connections(most, log) }
   const app = await buildApp({
     clock: systemClock,
     keys: new ApiKeys([]),
@@ -39,15 +77,15 @@ async function listen({
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
     node: { notReady: () => [], status: () => ({}) },
     events,
-    metrics: new Metrics(() => assert.fail('no request asks for metrics')),
+    metrics,
     log,
     version: '0',
     limits: DEFAULT_LIMITS,
-    tls: undefined,
+    ...listener,
     problemOf,
     fatal: assert.fail,
   })
-  await listenOn(app, ['127.0.0.1', '127.0.0.2', '127.0.0.3'], { port, tls: undefined, log })
+  await listenOn(app, ['127.0.0.1', '127.0.0.2', '127.0.0.3'], { port, log, ...listener })
   const address = app.server.address()
   assert.ok(address !== null && typeof address === 'object')
   return [app, address.port]
@@ -100,5 +138,70 @@ test('an address in use is logged, and the others are served', async () => {
   } finally {
     await app.close()
     holder.close()
+  }
+})
+
+/** Whether the node keeps a new connection: it answers, and the connection stays open. */
+async function keeps(host: string, port: number, kept: Socket[], tls = false): Promise<boolean> {
+  const socket = tls ? connectTls({ host, port, rejectUnauthorized: false }) : connect({ host, port })
+  socket.on('error', () => undefined)
+  socket.write('GET /health HTTP/1.1\r\nHost: a\r\n\r\n')
+  const event = await Promise.race([once(socket, 'data'), once(socket, 'close').then(() => undefined)])
+  if (event !== undefined) kept.push(socket)
+  return event !== undefined
+}
+
+test('all addresses share the limit of connections; those beyond it are closed, counted and logged once a second', async () => {
+  const warned: object[] = []
+  const [app, port] = await listen({ most: 6, warn: (fields) => warned.push(fields) })
+  const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3']
+  const kept: Socket[] = []
+  const gauges = async (): Promise<string[]> => {
+    const gauge = /^coffer_connections\w* \d+$/gm
+    return (await metrics.text()).match(gauge) ?? []
+  }
+  try {
+    for (let i = 0; i < 6; i++) assert.equal(await keeps(hosts[i % 2], port, kept), true)
+    for (let i = 0; i < 30; i++) assert.equal(await keeps(hosts[i % 3], port, kept), false)
+    assert.ok(warned.length === 1 || warned.length === 2, `${warned.length} warnings`)
+    assert.deepEqual(warned[0], { open: 6, refused: 1 })
+    assert.deepEqual(await gauges(), ['coffer_connections 6', 'coffer_connections_refused 30'])
+    // A connection that ends makes room on every address.
+    kept[0].end()
+    await once(kept[0], 'close')
+    assert.equal(await keeps(hosts[2], port, kept), true)
+    assert.equal(await keeps(hosts[0], port, kept), false)
+    kept[1].write('GET /health HTTP/1.1\r\nHost: a\r\n\r\n')
+    const [answer] = await once(kept[1], 'data')
+    assert.match(String(answer), / 200 /)
+  } finally {
+    for (const socket of kept) socket.destroy()
+    await app.close()
+  }
+})
+
+test('over TLS connections are counted from the first byte on, and their ends, too', async () => {
+  const { cert, key } = await issueCertificate(
+    await createAuthority(systemClock),
+    { node: 'n1' },
+    systemClock,
+  )
+  const tls = { cert: Buffer.from(cert), key: Buffer.from(key) }
+  const [app, port] = await listen({ most: 3, tls, warn: () => undefined })
+  const kept: Socket[] = []
+  try {
+    for (let round = 0; round < 3; round++) {
+      // Never begins the handshake.
+      const silent = connect({ host: '127.0.0.1', port }).on('error', () => undefined)
+      await once(silent, 'connect')
+      for (const expected of [true, true, false])
+        assert.equal(await keeps('127.0.0.2', port, kept, true), expected)
+      silent.resetAndDestroy()
+      for (const socket of kept.splice(0)) socket.destroy()
+      await until('all have ended', async () => /^coffer_connections 0$/m.test(await metrics.text()))
+    }
+  } finally {
+    for (const socket of kept) socket.destroy()
+    await app.close()
   }
 })

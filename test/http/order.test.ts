@@ -12,10 +12,12 @@ import { Problem } from '../../src/errors.ts'
 import { EventLog } from '../../src/events/log.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { ApiKeys, hashKey } from '../../src/http/auth.ts'
+import { Connections } from '../../src/http/connections.ts'
 import { Metrics } from '../../src/http/metrics.ts'
 import { SecretCalls } from '../../src/http/secret-calls.ts'
 import type { Services } from '../../src/http/services.ts'
 import { TokenCalls } from '../../src/http/token-calls.ts'
+import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { KEY_A, until } from './vault.ts'
@@ -169,6 +171,7 @@ async function listen(state: State): Promise<FastifyInstance> {
     version: '0',
     limits: DEFAULT_LIMITS,
     tls: undefined,
+    connections: new Connections(Number.POSITIVE_INFINITY, SILENT),
     problemOf,
     fatal: assert.fail,
   })

@@ -10,6 +10,7 @@ import { Problem } from '../../src/errors.ts'
 import { EventLog } from '../../src/events/log.ts'
 import { buildApp } from '../../src/http/app.ts'
 import { ApiKeys, hashKey } from '../../src/http/auth.ts'
+import { Connections } from '../../src/http/connections.ts'
 import { Metrics } from '../../src/http/metrics.ts'
 import { SecretCalls } from '../../src/http/secret-calls.ts'
 import type { Services } from '../../src/http/services.ts'
@@ -59,6 +60,7 @@ async function over(
     version: '0',
     limits: DEFAULT_LIMITS,
     tls: undefined,
+    connections: new Connections(Number.POSITIVE_INFINITY, SILENT),
     problemOf,
     fatal: (reason) => told.fatal.push(reason),
   })

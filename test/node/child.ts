@@ -22,6 +22,8 @@ export class Vault {
   readonly data: string
   /** New mappings that are worth a checkpoint; the node's own number where undefined. */
   checkpointEvery: number | undefined
+  /** The limit of descriptors; that of the test where undefined. */
+  descriptors: number | undefined
   log = ''
   #child: ChildProcess | undefined
   #agent = new Agent({ keepAlive: true })
@@ -62,11 +64,22 @@ export class Vault {
     return this.#child.pid
   }
 
+  get port(): number {
+    return Number(this.#url.port)
+  }
+
+  /** The exit code of the node that has ended last; null after a signal, and before its end. */
+  get code(): number | null {
+    return this.#child?.exitCode ?? null
+  }
+
   /** Resolves when the node is ready; rejects with what it printed where it ends before. */
   async start(): Promise<void> {
     const program = [join(import.meta.dirname, 'main.ts'), join(this.dir, 'n1.yaml')]
     if (this.checkpointEvery !== undefined) program.push(String(this.checkpointEvery))
-    const child = spawn(process.execPath, program, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const limit = this.descriptors === undefined ? '' : `ulimit -n ${this.descriptors} && `
+    const command = ['-c', `${limit}exec "$@"`, 'sh', process.execPath, ...program]
+    const child = spawn('sh', command, { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#child = child
     const ready = Promise.withResolvers<string>()
     child.stdout.setEncoding('utf8').on('data', (text: string) => ready.resolve(text.trim()))

@@ -15,6 +15,9 @@ process.once('SIGTERM', () => {
     },
   )
 })
+process.on('SIGHUP', () => {
+  node.reload().catch(console.error)
+})
 void node.failed.then((error) => {
   console.error(error)
   process.exit(1)
