@@ -1,4 +1,4 @@
-// The free disk of the embedded ledger.
+// The free disk of the embedded ledger, and of everything beside the ledger.
 import { statfs } from 'node:fs/promises'
 import { LedgerUnavailable } from './ledger.ts'
 
@@ -9,6 +9,19 @@ import { LedgerUnavailable } from './ledger.ts'
 const RESERVE_BYTES = 32 * 1024 * 1024
 /** How long a check is valid while the disk has plenty. */
 const VALID_MS = 500
+
+/** Bytes. */
+type DiskSpace = {
+  readonly free: number
+  /** Below that, the embedded ledger refuses commits. */
+  readonly reserve: number
+}
+
+/** The space of the disk with `path`. */
+export async function diskSpace(path: string): Promise<DiskSpace> {
+  const { bavail, blocks, bsize } = await statfs(path)
+  return { free: bavail * bsize, reserve: Math.min(RESERVE_BYTES, blocks * bsize * 0.05) }
+}
 
 export class DiskRoom {
   readonly #path: string
@@ -26,9 +39,7 @@ export class DiskRoom {
    */
   async check(now = performance.now()): Promise<void> {
     if (now < this.#until) return
-    const disk = await statfs(this.#path)
-    const free = disk.bavail * disk.bsize
-    const reserve = Math.min(RESERVE_BYTES, disk.blocks * disk.bsize * 0.05)
+    const { free, reserve } = await diskSpace(this.#path)
     if (free < reserve) throw new LedgerUnavailable('disk-full', 'the disk is full')
     this.#until = free > 16 * RESERVE_BYTES ? now + VALID_MS : 0
   }

@@ -86,6 +86,7 @@ export class Applier {
       every: checkpointEvery ?? CHECKPOINT_MAPPINGS,
       pages: () => state.meta.pages,
       flushed: () => store.flushed(),
+      failed: checkpointFailed,
     })
     const loaded = await checkpointer.load(state.meta.checkpoint)
     for (const [id, { tokens, inserted }] of loaded?.tables ?? []) {
@@ -161,7 +162,7 @@ export class Applier {
     this.#checkpointer.beginIfDue((checkpoint) => {
       this.#handed = checkpoint
       durable()
-    }, this.#checkpointFailed)
+    })
   }
 
   /** Writes a last checkpoint and closes the store: nothing may be applied any more. */

@@ -1,44 +1,63 @@
-// The files of checkpoints, in the directory of the replica.
-import { createReadStream, existsSync } from 'node:fs'
-import { open, readdir, rename, rm } from 'node:fs/promises'
+// The files of checkpoints, in the directory of the replica. Not written by files.ts: the node works
+// meanwhile, no checkpoint is replaced, and each proves itself by its name and its checksums.
+import { createReadStream, createWriteStream, openSync } from 'node:fs'
+import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
+import { fillReserve, withReserve } from '../descriptors.ts'
+import { errorCode } from '../errors.ts'
 import { syncDirectory } from '../files.ts'
+import { diskSpace } from '../ledger/lmdb-room.ts'
 import type { CheckpointFiles } from './store.ts'
 
 const PREFIX = 'checkpoint-'
 const BLOCK_BYTES = 4 * 1024 * 1024
+/** What stays free, in reserves of the ledger: at one reserve the ledger refuses commits. */
+const FREE_RESERVES = 2
 
 export class CheckpointDirectory implements CheckpointFiles {
   readonly #path: string
+  readonly #space: typeof diskSpace
 
-  constructor(path: string) {
+  /** `space`: the space of the disk, for tests. */
+  constructor(path: string, space = diskSpace) {
     this.#path = path
+    this.#space = space
   }
 
   #file(name: string): string {
     return join(this.#path, PREFIX + name)
   }
 
+  async hasRoom(bytes: number): Promise<boolean> {
+    const { free, reserve } = await this.#space(this.#path)
+    return free - bytes >= FREE_RESERVES * reserve
+  }
+
   async write(name: string, blocks: AsyncIterable<Buffer>): Promise<void> {
     const temporary = `${this.#file(name)}.new`
-    const file = await open(temporary, 'wx', 0o600)
+    const fd = withReserve(() => openSync(temporary, 'wx', 0o600))
     try {
-      for await (const block of blocks) await file.writeFile(block)
-      await file.sync()
-      await file.close()
+      const file = createWriteStream(temporary, { fd, flush: true }).once('close', fillReserve)
+      await pipeline(blocks, file)
       await rename(temporary, this.#file(name))
       await syncDirectory(this.#path)
     } catch (error) {
       // An unfinished checkpoint would keep a full disk full.
-      await file.close()
       await rm(temporary, { force: true })
       throw error
     }
   }
 
   read(name: string): AsyncIterable<Buffer> | undefined {
-    if (!existsSync(this.#file(name))) return undefined
-    return createReadStream(this.#file(name), { highWaterMark: BLOCK_BYTES })
+    const path = this.#file(name)
+    try {
+      const fd = withReserve(() => openSync(path, 'r'))
+      return createReadStream(path, { fd, highWaterMark: BLOCK_BYTES }).once('close', fillReserve)
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT') return undefined
+      throw error
+    }
   }
 
   async removeOthers(name: string): Promise<void> {

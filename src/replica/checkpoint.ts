@@ -8,6 +8,7 @@
 import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
+import { errorCode, OperatorError } from '../errors.ts'
 import { addSum, type Inserted } from '../state/digest.ts'
 import { nextTurn } from '../waiting.ts'
 import type { CheckpointFiles } from './store.ts'
@@ -21,10 +22,15 @@ const END = 0xffff_ffff
 const BLOCK_BYTES = 4 * 1024 * 1024
 /** Parts read in a turn of the event loop. */
 const PARTS_A_TURN = 100
+/** Tables measured in a turn of the event loop. */
+const TABLES_A_TURN = 5000
 /** New mappings since the last checkpoint that are worth another checkpoint. */
 export const CHECKPOINT_MAPPINGS = 1_000_000
 /** The same as a part of all mappings. */
 const LEAST_SHARE = 0.25
+/** The pause before a full disk is asked for room again. */
+const ROOM_MS = 60_000
+const MEBIBYTE = 1024 * 1024
 
 /** The parts of the replica that a checkpoint needs. */
 type CheckpointerOptions = {
@@ -37,6 +43,8 @@ type CheckpointerOptions = {
   readonly pages: () => number
   /** Resolves when all written pages are durable. */
   readonly flushed: () => Promise<void>
+  /** Called where a checkpoint cannot be written or read, or files not removed; once for a full disk. */
+  readonly failed: (error: Error) => void
 }
 
 export class Checkpointer {
@@ -46,6 +54,8 @@ export class Checkpointer {
   /** Whether the last checkpoint lacks mappings, or failed. */
   #behind = false
   #writing: Promise<void> | undefined
+  /** Monotonic time of the next look for room; undefined while the disk has room. */
+  #roomAt: number | undefined
 
   constructor(options: CheckpointerOptions) {
     this.#options = options
@@ -64,11 +74,11 @@ export class Checkpointer {
   async load(
     recorded: string,
   ): Promise<{ readonly tables: CheckpointTables; readonly covered: number } | undefined> {
-    const { files } = this.#options
+    const { files, failed } = this.#options
     const [name, pages] = recorded.split(' ')
     const covered = Number(pages)
-    const tables = name ? await readCheckpoint(files, name, covered) : undefined
-    await files.removeOthers(tables ? name : '')
+    const tables = name ? await readCheckpoint(files, name, covered).catch(unreadable(failed)) : undefined
+    await files.removeOthers(tables ? name : '').catch(failed)
     return tables && { tables, covered }
   }
 
@@ -76,10 +86,11 @@ export class Checkpointer {
    * Begins a checkpoint in the background when enough mappings are new, unless another checkpoint is being
    * written. `hand` gets the value of `Meta.checkpoint` for the next step.
    */
-  beginIfDue(hand: (checkpoint: string) => void, failed: (error: Error) => void): void {
-    const { every, tables } = this.#options
+  beginIfDue(hand: (checkpoint: string) => void): void {
+    const { clock, every, failed, tables } = this.#options
     const due = Math.max(every, tables.mappings * LEAST_SHARE)
     if (this.#mappings < due || this.#writing !== undefined) return
+    if (this.#roomAt !== undefined && clock.monotonic() < this.#roomAt) return
     this.#writing = this.write()
       .then((checkpoint) => {
         if (checkpoint !== undefined) hand(checkpoint)
@@ -92,10 +103,10 @@ export class Checkpointer {
 
   /**
    * Writes a checkpoint. Returns the value of `Meta.checkpoint`, to be recorded by the next step; undefined
-   * where no mapping is new since the last checkpoint.
+   * where no mapping is new since the last checkpoint, or the disk has no room.
    */
   async write(): Promise<string | undefined> {
-    if (!this.#behind) return undefined
+    if (!this.#behind || !(await this.#hasRoom())) return undefined
     const { clock, files, flushed, pages, tables } = this.#options
     this.#mappings = 0
     this.#behind = false
@@ -114,6 +125,21 @@ export class Checkpointer {
     assert(covered <= pages(), 'page numbers ascend')
     assert(name.length === 16, 'the name of a checkpoint is 8 bytes in hex')
     return `${name} ${covered}`
+  }
+
+  /** The older checkpoint stays until the new checkpoint is recorded, so its room does not count. */
+  async #hasRoom(): Promise<boolean> {
+    const { clock, failed, files, tables } = this.#options
+    const bytes = await checkpointBytes(tables)
+    const isFirst = this.#roomAt === undefined
+    this.#roomAt = clock.monotonic() + ROOM_MS // also where the system does not answer
+    if (await files.hasRoom(bytes)) {
+      this.#roomAt = undefined
+      return true
+    }
+    const full = `the disk has no room for ${Math.ceil(bytes / MEBIBYTE)} MiB beside what must stay free`
+    if (isFirst) failed(new OperatorError(`${full}: make room, or the next start takes longer`))
+    return false
   }
 
   /** Removes every checkpoint but the recorded checkpoint. */
@@ -159,6 +185,16 @@ async function* blocksOf(name: string, tables: Iterable<Numbered>): AsyncIterabl
     }
   }
   yield Buffer.concat([...records, head(END, parts, 0, 0)])
+}
+
+/** The size of a checkpoint of the tables as they are. */
+async function checkpointBytes(tables: Tables): Promise<number> {
+  let bytes = 0
+  for (const [i, { tokens }] of tables.all().entries()) {
+    for (const { words } of tokens.parts()) bytes += HEAD_BYTES + words.byteLength
+    if (i % TABLES_A_TURN === TABLES_A_TURN - 1) await nextTurn()
+  }
+  return bytes
 }
 
 function encodePart(id: number, part: Part): Buffer {
@@ -210,6 +246,15 @@ export async function readCheckpoint(
     tables.set(id, { tokens, inserted })
   }
   return tables
+}
+
+/** A file that the system cannot read counts as no checkpoint. Other errors are thrown again. */
+function unreadable(failed: (error: Error) => void): (error: Error) => undefined {
+  return (error) => {
+    if (errorCode(error) === undefined) throw error
+    failed(error)
+    return undefined
+  }
 }
 
 async function readParts(blocks: Blocks, first: Buffer): Promise<Map<number, Part[]> | undefined> {

@@ -130,12 +130,19 @@ export class MemoryStore implements Store {
 }
 
 class MemoryCheckpoints implements CheckpointFiles {
+  /** Bytes that are free. */
+  room = Number.POSITIVE_INFINITY
   readonly #files: Map<string, Buffer>
   readonly #alive: () => Promise<void>
 
   constructor(files: Map<string, Buffer>, alive: () => Promise<void>) {
     this.#files = files
     this.#alive = alive
+  }
+
+  async hasRoom(bytes: number): Promise<boolean> {
+    await this.#alive()
+    return bytes <= this.room
   }
 
   async write(name: string, blocks: AsyncIterable<Buffer>): Promise<void> {

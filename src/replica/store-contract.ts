@@ -339,6 +339,11 @@ function checkpoints(open: () => Promise<OpenedStore>): void {
     assert.equal(await fileText(again, 'c'), undefined)
   })
 
+  test('a small checkpoint has room', async () => {
+    const { store } = await open()
+    assert.equal(await store.checkpoints.hasRoom(4096), true)
+  })
+
   test('a checkpoint that fails is not there', async () => {
     const { store, reopen } = await open()
     await store.checkpoints.write('a', blocks('one'))

@@ -40,6 +40,8 @@ export type Store = {
 
 /** The files of checkpoints, each under its name. */
 export type CheckpointFiles = {
+  /** Whether a file of so many bytes fits beside all others, with room left for the store to go on. */
+  hasRoom(bytes: number): Promise<boolean>
   /** Writes a file whole; resolves when the file is durable under its name. */
   write(name: string, blocks: AsyncIterable<Buffer>): Promise<void>
   /** The bytes in order; undefined where there is no such file. */

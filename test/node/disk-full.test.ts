@@ -2,13 +2,15 @@
 // room. Needs the right to mount a small file system of its own.
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { until } from '../cli/cli.ts'
 import { freePort, Vault } from './child.ts'
 
 const MEGABYTES = 48
+const MEBIBYTE = 1024 * 1024
 
 function fill(dir: string, leave: number): void {
   const { bavail, bsize } = statfsSync(dir)
@@ -101,3 +103,42 @@ for (const leave of [20, 0]) {
     }
   })
 }
+
+test('a checkpoint without room is not begun: told once, nothing stalls; with room the stop writes it', async (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'coffer-full-'))
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=96m', 'tmpfs', root])
+  if (mounted.status !== 0) {
+    rmSync(root, { recursive: true })
+    return t.skip('no right to mount a file system')
+  }
+  const vault = new Vault(join(root, 'vault'))
+  vault.checkpointEvery = 100_000
+  const load = async (batches: number, name: string): Promise<void> => {
+    for (let batch = 0; batch < batches; batch++)
+      await vault.tokenize(Array.from({ length: 10_000 }, (_, i) => `${name} ${batch} ${i}`))
+  }
+  const checkpoints = (): string[] =>
+    readdirSync(join(vault.data, 'replica')).filter((name) => name.startsWith('checkpoint'))
+  const told = (): number =>
+    readFileSync(join(vault.data, 'events.ndjson'), 'utf8').split('no checkpoint: the disk has no room')
+      .length - 1
+  try {
+    await vault.start()
+    await load(9, 'before')
+    fill(root, 14 * MEBIBYTE) // a checkpoint of 100,000 mappings takes 4 MiB and more, and 9.6 must stay
+    await load(2, 'after')
+    await until('the missing checkpoint is told', () => told() === 1)
+    await load(4, 'later')
+    assert.deepEqual([checkpoints(), told()], [[], 1])
+    assert.equal((await vault.call('/ready')).status, 200)
+    rmSync(join(root, 'filler'))
+    await vault.end()
+    assert.match(checkpoints().join(' '), /^checkpoint-[0-9a-f]{16}$/)
+    await vault.start()
+    assert.equal((await vault.tokenize(['before 0 0'])).epoch, 1)
+  } finally {
+    await vault.end('SIGKILL')
+    spawnSync('umount', ['-l', root])
+    rmSync(root, { recursive: true, force: true })
+  }
+})
