@@ -26,7 +26,14 @@ const CHANNEL = {
   'grpc.max_send_message_length': MESSAGE_BYTES,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 1000,
+  // A channel that is opened anew must not get the connection of the one before.
+  'grpc.use_local_subchannel_pool': 1,
 }
+/**
+ * For so long a channel tries to become ready. grpc-js waits without end for a server that has accepted a
+ * connection and sends nothing, as one behind a relay that has swallowed the first bytes.
+ */
+const CHANNEL_MS = 10_000
 
 const loaded = loadPackageDefinition(
   loadSync(join(import.meta.dirname, 'etcd.proto'), {
@@ -134,47 +141,81 @@ export const isTooLarge = (error: unknown): boolean =>
 export const isCompacted = (error: unknown): boolean =>
   error instanceof EtcdError && error.message.includes(COMPACTED)
 
-/** One member of the cluster, over one connection; grpc-js connects again when the connection breaks. */
+type Client = InstanceType<ServiceClientConstructor>
+
+/** The clients of a member's services, which share a channel. */
+type Clients = {
+  readonly channel: ReturnType<Client['getChannel']>
+  readonly kv: Client
+  readonly watch: Client
+  readonly cluster: Client
+  readonly maintenance: Client
+}
+
+function openClients(url: string, tls: Tls | undefined): Clients {
+  const { host, hostname, protocol } = new URL(url)
+  const secure = protocol === 'https:' && tls
+  const address = hostname.replace(/^\[|\]$/g, '')
+  // TLS cannot name a server by its address (RFC 6066); the certificate is compared with the address all
+  // the same.
+  const named = isIP(address) > 0 ? { 'grpc.ssl_target_name_override': 'localhost' } : {}
+  const verify = {
+    checkServerIdentity: (_: string, cert: PeerCertificate) => checkServerIdentity(address, cert),
+  }
+  const secrets = secure
+    ? credentials.createSsl(tls.ca, tls.key, tls.cert, verify)
+    : credentials.createInsecure()
+  const kv = new KV(host, secrets, { ...CHANNEL, ...named })
+  const channel = kv.getChannel()
+  const shared = { channelOverride: channel }
+  return {
+    channel,
+    kv,
+    watch: new Watch(host, secrets, shared),
+    cluster: new Cluster(host, secrets, shared),
+    maintenance: new Maintenance(host, secrets, shared),
+  }
+}
+
+/**
+ * One member of the cluster, over one connection. grpc-js connects again when the connection breaks; a
+ * channel that does not become ready is replaced.
+ */
 export class EtcdEndpoint {
   readonly url: string
-  readonly #kv: InstanceType<ServiceClientConstructor>
-  readonly #watch: InstanceType<ServiceClientConstructor>
-  readonly #cluster: InstanceType<ServiceClientConstructor>
-  readonly #maintenance: InstanceType<ServiceClientConstructor>
-  readonly #channel: ReturnType<InstanceType<ServiceClientConstructor>['getChannel']>
+  readonly #tls: Tls | undefined
+  #clients: Clients
   #connections = 0
+  /** Since when the channel is not ready, by `performance.now()`; undefined: the channel is ready. */
+  #unreadySince: number | undefined = performance.now()
   #closed = false
 
   constructor(url: string, tls?: Tls) {
     this.url = url
-    const { host, hostname, protocol } = new URL(url)
-    const secure = protocol === 'https:' && tls
-    const address = hostname.replace(/^\[|\]$/g, '')
-    // TLS cannot name a server by its address (RFC 6066); the certificate is compared with the address all
-    // the same.
-    const named = isIP(address) > 0 ? { 'grpc.ssl_target_name_override': 'localhost' } : {}
-    const verify = {
-      checkServerIdentity: (_: string, cert: PeerCertificate) => checkServerIdentity(address, cert),
-    }
-    const secrets = secure
-      ? credentials.createSsl(tls.ca, tls.key, tls.cert, verify)
-      : credentials.createInsecure()
-    this.#kv = new KV(host, secrets, { ...CHANNEL, ...named })
-    this.#channel = this.#kv.getChannel()
-    const shared = { channelOverride: this.#channel }
-    this.#watch = new Watch(host, secrets, shared)
-    this.#cluster = new Cluster(host, secrets, shared)
-    this.#maintenance = new Maintenance(host, secrets, shared)
-    this.#countConnections(this.#channel.getConnectivityState(false))
+    this.#tls = tls
+    this.#clients = openClients(url, tls)
+    this.#watchState(this.#clients)
   }
 
-  #countConnections(state: connectivityState): void {
-    this.#channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => {
-      if (this.#closed) return
-      const next = this.#channel.getConnectivityState(false)
-      if (next === connectivityState.READY) this.#connections++
-      this.#countConnections(next)
+  #watchState(clients: Clients, state = clients.channel.getConnectivityState(false)): void {
+    clients.channel.watchConnectivityState(state, Number.POSITIVE_INFINITY, () => {
+      if (this.#closed || clients !== this.#clients) return
+      const next = clients.channel.getConnectivityState(false)
+      if (next === connectivityState.READY) {
+        this.#connections++
+        this.#unreadySince = undefined
+      } else this.#unreadySince ??= performance.now()
+      this.#watchState(clients, next)
     })
+  }
+
+  /** Ends the calls that wait on the channel before. */
+  #renew(): void {
+    const before = this.#clients
+    this.#clients = openClients(this.url, this.#tls)
+    this.#unreadySince = performance.now()
+    this.#watchState(this.#clients)
+    before.kv.close()
   }
 
   /** The number of the current connection: grows with every connection. */
@@ -190,12 +231,15 @@ export class EtcdEndpoint {
     const until = deadline(ms)
     for (;;) {
       if (this.#closed) throw new EtcdError(`${this.url} is closed`, 'no')
-      const state = this.#channel.getConnectivityState(true)
+      if (this.#unreadySince !== undefined && performance.now() - this.#unreadySince > CHANNEL_MS)
+        this.#renew()
+      const { channel } = this.#clients
+      const state = channel.getConnectivityState(true)
       if (state === connectivityState.READY) return
       if (state === connectivityState.TRANSIENT_FAILURE || state === connectivityState.SHUTDOWN)
         throw new EtcdError(`${this.url} cannot be reached`, 'no')
       await new Promise<void>((resolve, reject) => {
-        this.#channel.watchConnectivityState(state, until, (error) => {
+        channel.watchConnectivityState(state, until, (error) => {
           if (error) reject(new EtcdError(`${this.url} cannot be reached`, 'no'))
           else resolve()
         })
@@ -205,50 +249,50 @@ export class EtcdEndpoint {
 
   /** `signal` gives the call up. */
   range(request: object, ms: number, signal?: AbortSignal): Promise<RangeResponse> {
-    return call(this.#kv, 'Range', request, ms, signal)
+    return call(this.#clients.kv, 'Range', request, ms, signal)
   }
 
   /** `signal` gives the call up: the Txn may or may not have been executed then. */
   txn(request: object, ms: number, signal?: AbortSignal): Promise<TxnResponse> {
-    return call(this.#kv, 'Txn', request, ms, signal)
+    return call(this.#clients.kv, 'Txn', request, ms, signal)
   }
 
   /** Forgets the history up to a revision, in etcd's count. */
   compact(revision: number, ms: number): Promise<unknown> {
-    return call(this.#kv, 'Compact', { revision: String(revision), physical: true }, ms)
+    return call(this.#clients.kv, 'Compact', { revision: String(revision), physical: true }, ms)
   }
 
   /** The member's own status, also without a leader. */
   status(ms: number): Promise<StatusResponse> {
-    return call(this.#maintenance, 'Status', {}, ms)
+    return call(this.#clients.maintenance, 'Status', {}, ms)
   }
 
   /** The members as known to the asked member, without a linearizable read. */
   members(ms: number): Promise<MembersResponse> {
-    return call(this.#cluster, 'MemberList', { linearizable: false }, ms)
+    return call(this.#clients.cluster, 'MemberList', { linearizable: false }, ms)
   }
 
   addLearner(peer: string, ms: number): Promise<MembersResponse> {
-    return call(this.#cluster, 'MemberAdd', { peerURLs: [peer], isLearner: true }, ms)
+    return call(this.#clients.cluster, 'MemberAdd', { peerURLs: [peer], isLearner: true }, ms)
   }
 
   removeMember(id: string, ms: number): Promise<MembersResponse> {
-    return call(this.#cluster, 'MemberRemove', { ID: id }, ms)
+    return call(this.#clients.cluster, 'MemberRemove', { ID: id }, ms)
   }
 
   /** Throws EtcdError while the learner is not in sync with its leader. */
   promote(id: string, ms: number): Promise<MembersResponse> {
-    return call(this.#cluster, 'MemberPromote', { ID: id }, ms)
+    return call(this.#clients.cluster, 'MemberPromote', { ID: id }, ms)
   }
 
   /** A stream of watch responses; a member without a leader refuses or ends the stream. */
   watch(): ClientDuplexStream<object, WatchResponse> {
-    return this.#watch.Watch(leaderNeeded())
+    return this.#clients.watch.Watch(leaderNeeded())
   }
 
   close(): void {
     this.#closed = true
-    this.#kv.close() // closes the channel, which all four clients share
+    this.#clients.kv.close() // closes the channel, which all four clients share
   }
 }
 

@@ -249,6 +249,24 @@ test('a node with one wrong endpoint of three: ready, and right, whichever of th
   }
 })
 
+test('a member that accepted a connection and said nothing is connected again, once it speaks', async () => {
+  const etcd = await Etcd.start()
+  const relay = await Relay.before(etcd.url)
+  const ledger = new EtcdLedger([relay.url])
+  try {
+    relay.silent = true
+    await assert.rejects(ledger.head(), LedgerUnavailable)
+    await assert.rejects(ledger.commit(put('a'), Deadline.never), LedgerUnavailable)
+    relay.silent = false // what the member should have answered first is lost
+    await until('it is connected again', async () => (await ledger.head().catch(() => -1)) === 0, 20_000)
+    assert.ok((await ledger.commit(put('a'), Deadline.never)).ok)
+  } finally {
+    await ledger.close()
+    relay.close()
+    await etcd.remove()
+  }
+})
+
 for (const how of ['close', 'abort'] as const) {
   test(`a page that hangs is ended by ${how}`, { timeout: 9_000 }, async () => {
     const etcd = await Etcd.start()
