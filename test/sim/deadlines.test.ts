@@ -55,7 +55,7 @@ class Histories {
 
   async client(): Promise<void> {
     while (this.#next < CALLS) {
-      if (this.random.chance(0.15)) this.#disturb()
+      if (this.random.chance(0.3)) this.#disturb()
       await this.#call(this.#next++)
     }
   }
@@ -122,6 +122,7 @@ class Histories {
 
   #disturb(): void {
     const { world, random } = this
+    if (random.chance(0.6)) return this.#mend()
     const { ledger } = world
     const { way, clock } = random.pick(world.nodes)
     const fault = random.pick<CommitFault>(['silent', 'silent', 'late', 'lost', 'answer-lost', 'refuse'])
@@ -138,12 +139,20 @@ class Histories {
     random.pick(disturbances)()
   }
 
+  #mend(): void {
+    const { nodes, ledger } = this.world
+    for (const { way } of nodes) {
+      way.asking = undefined
+      way.release()
+    }
+    ledger.faults.length = 0
+    ledger.reconnect()
+    ledger.release()
+  }
+
   async judge(): Promise<void> {
     const { world } = this
-    for (const { way } of world.nodes) way.asking = undefined
-    world.ledger.faults.length = 0
-    world.ledger.reconnect()
-    world.ledger.release()
+    this.#mend()
     await world.settled()
     const traces = await tracesOf(world.ledger)
     for (const issue of this.issues) await issue()
