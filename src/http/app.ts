@@ -8,8 +8,7 @@ import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
 import { BodyReader, requestDeadline } from './body.ts'
-import type { Connections } from './connections.ts'
-import { newListener, type TlsFiles } from './listener.ts'
+import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
 import { PathMethods } from './path-methods.ts'
@@ -34,7 +33,7 @@ declare module 'fastify' {
   }
 }
 
-type AppOptions = {
+type AppOptions = ListenerOptions & {
   readonly clock: Clock
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
@@ -45,8 +44,6 @@ type AppOptions = {
   readonly log: Logger
   readonly version: string
   readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
-  readonly tls: TlsFiles | undefined
-  readonly connections: Connections
   /** The problem for an error of the services; undefined where the error is an internal fault. */
   readonly problemOf: (error: unknown) => Problem | undefined
   /** Called when a request has met a broken invariant: the node ends. */

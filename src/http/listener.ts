@@ -2,7 +2,7 @@
 // contract has them.
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
+import { createServer as createTlsServer, type ServerOptions } from 'node:https'
 import type { Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { assert } from '../assert.ts'
@@ -14,19 +14,25 @@ export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
 
 const REQUEST_TIMEOUT_MS = 120_000
 const KEEP_ALIVE_MS = 72_000
-/** A connection holds a descriptor, and a stop, until its handshake. */
+/** A connection without a handshake holds a descriptor, and the end of a stop. */
 const HANDSHAKE_MS = 10_000
 
-/** `allowHalfOpen` is an option of node:net, unknown to the types of node:https. */
-const TLS_OPTIONS = { requireHostHeader: false, allowHalfOpen: true, handshakeTimeout: HANDSHAKE_MS }
+export type ListenerOptions = {
+  readonly tls: TlsFiles | undefined
+  readonly connections: Connections
+  /** HANDSHAKE_MS but for tests. */
+  readonly handshakeMs?: number
+}
 
-type ListenerOptions = { readonly tls: TlsFiles | undefined; readonly connections: Connections }
-
-export function newListener(listener: RequestListener, { tls, connections }: ListenerOptions): Server {
+export function newListener(
+  listener: RequestListener,
+  { tls, connections, handshakeMs = HANDSHAKE_MS }: ListenerOptions,
+): Server {
   // A missing Host header is refused by app.ts: node:http would refuse without a request id and a problem.
+  const options = { requireHostHeader: false }
   const server = tls
-    ? createTlsServer({ ...tls, ...TLS_OPTIONS }, listener)
-    : createServer({ requireHostHeader: false }, listener)
+    ? tlsListener(listener, { ...options, ...tls, handshakeTimeout: handshakeMs })
+    : createServer(options, listener)
   connections.watch(server)
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.keepAliveTimeout = KEEP_ALIVE_MS
@@ -43,6 +49,14 @@ export function newListener(listener: RequestListener, { tls, connections }: Lis
     response.on('finish', () => socket.end())
     listener(request, response)
   })
+  return server
+}
+
+function tlsListener(listener: RequestListener, options: ServerOptions): Server {
+  // node:https passes `allowHalfOpen` on to node:net.
+  const server = createTlsServer(Object.assign(options, { allowHalfOpen: true }), listener)
+  // After `clientError`: without a handshake no answer is ever flushed, and an end waits for the flush.
+  server.on('tlsClientError', (_error, socket) => socket.destroy())
   return server
 }
 

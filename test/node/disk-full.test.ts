@@ -125,10 +125,10 @@ test('a checkpoint without room is not begun: told once, nothing stalls; with ro
   try {
     await vault.start()
     await load(9, 'before')
-    fill(root, 14 * MEBIBYTE) // a checkpoint of 100,000 mappings takes 4 MiB and more, and 9.6 must stay
+    fill(root, 11 * MEBIBYTE) // a checkpoint of 100,000 mappings takes 3 MiB and more, and 9.6 must stay
     await load(2, 'after')
     await until('the missing checkpoint is told', () => told() === 1)
-    await load(4, 'later')
+    await load(3, 'later')
     assert.deepEqual([checkpoints(), told()], [[], 1])
     assert.equal((await vault.call('/ready')).status, 200)
     rmSync(join(root, 'filler'))
