@@ -46,6 +46,9 @@ type ReplaceOptions = {
   readonly operations?: FileOperations
 }
 
+/** `readBack` returns the new content as the system has it. */
+type Check = (readBack: () => Buffer) => void
+
 const PRIVATE_MODE = 0o600
 const MODE_BITS = 0o7777
 const READ_BYTES = 1024 * 1024
@@ -55,13 +58,13 @@ const NAME_TRIES = 3
 
 /**
  * Replaces or creates the file in one step, durably. A replaced file keeps its owner and group, and its mode
- * unless `mode` is given; a symbolic link keeps pointing at its target. `check` runs just before the rename;
- * an error thrown by `check` leaves the old file. Throws FileError.
+ * unless `mode` is given; a symbolic link keeps pointing at its target. `check` runs just before the rename,
+ * and can read the new content back; an error thrown by `check` leaves the old file. Throws FileError.
  */
 export function replaceFile(
   path: string,
   content: string | Uint8Array,
-  { check, ...options }: ReplaceOptions & { readonly check?: () => void } = {},
+  { check, ...options }: ReplaceOptions & { readonly check?: Check } = {},
 ): void {
   const replacement = Replacement.open(path, options)
   try {
@@ -121,18 +124,20 @@ export class Replacement {
   }
 
   /** Replaces the file, durably. Throws FileError, and errors of `check`. */
-  commit(check?: () => void): void {
+  commit(check?: Check): void {
     const operations = this.#operations
     explained(this.#path, () => {
+      operations.fchmodSync(this.#openFile, this.#mode)
+      operations.fsyncSync(this.#openFile)
+      compareWritten(operations, this.#openFile, this.#written.digest())
+    })
+    check?.(() => explained(this.#path, () => readWhole(operations, this.#openFile)))
+    explained(this.#path, () => {
       const file = this.#openFile
-      operations.fchmodSync(file, this.#mode)
-      operations.fsyncSync(file)
-      compareWritten(operations, file, this.#written.digest())
       this.#file = undefined
       operations.closeSync(file)
       fillReserve()
     })
-    check?.()
     explained(this.#path, () => operations.renameSync(this.#temporary, this.#target))
     this.#pending = false
     try {
@@ -301,16 +306,27 @@ function writeAll({ writeSync }: FileOperations, file: number, bytes: Uint8Array
   }
 }
 
-function compareWritten({ readSync }: FileOperations, file: number, written: Buffer): void {
+function compareWritten(operations: FileOperations, file: number, written: Buffer): void {
   const found = createHash('sha256')
+  for (const block of blocksOf(operations, file)) found.update(block)
+  if (!found.digest().equals(written)) throw new Error('the file does not read back as it was written')
+}
+
+function readWhole(operations: FileOperations, file: number): Buffer {
+  const copies: Buffer[] = []
+  for (const block of blocksOf(operations, file)) copies.push(Buffer.from(block))
+  return Buffer.concat(copies)
+}
+
+/** The content of a file from its beginning. A block is valid until the next is taken. */
+function* blocksOf({ readSync }: FileOperations, file: number): Generator<Buffer> {
   const block = Buffer.allocUnsafe(READ_BYTES)
   for (let position = 0; ; ) {
     const read = readSync(file, block, 0, block.length, position)
-    if (read === 0) break
-    found.update(block.subarray(0, read))
+    if (read === 0) return
+    yield block.subarray(0, read)
     position += read
   }
-  if (!found.digest().equals(written)) throw new Error('the file does not read back as it was written')
 }
 
 function syncPath(path: string, { openSync, fsyncSync, closeSync }: FileOperations): void {

@@ -3,29 +3,36 @@
 import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
-import { Keyring, newRootKey } from '../crypto/keyring.ts'
+import { type Keyring, newRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
-import { checkReplaceable, replaceFile } from '../files.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { readPrivateFile } from '../node/private-file.ts'
 import { sleep } from '../waiting.ts'
+import {
+  checkKeyringReplaceable,
+  olderKeyringFile,
+  readKeyringFile,
+  replaceKeyring,
+} from './local/keyring-file.ts'
 import {
   type KeyringNode,
   openKeyringNode,
   type RootKeyCondition,
   reloadUntil,
   runningKeyringNode,
+  wrappedKeys,
 } from './local/keyring-node.ts'
-import type { RootKeys } from './local/metrics-text.ts'
+import { whileLocked } from './local/locked-files.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
 
-/** A keyring file and its nodes; all nodes may share a file. */
+/** A keyring file as it was read, and its nodes; all nodes may share a file. */
 type KeyringFile = { readonly path: string; readonly keyring: Keyring; readonly nodes: readonly Config[] }
 
 /** How long a rewrap may make no progress. */
 const STALLED_MS = 30_000
+/** After so long without progress the rewrap is asked for again: another command may have ended the first. */
+const ASK_AGAIN_MS = 3_000
 const POLL_MS = 50
 
 export function registerKeyring(program: Command): void {
@@ -44,8 +51,8 @@ To change the root key, in this order, naming the configuration files of all nod
 
 Tokens do not change. Nodes that run on this machine re-read their keyring (SIGHUP), and the command
 waits until they have; a step fails while one of them has not. Stopped nodes read the keyring when
-they start. Backups made with an old root key still need that key: keep a copy of the old keyring
-with them.`,
+they start. Every change keeps the keyring before it as keyring.json.old. Backups made with an old
+root key still need that key: keep a copy of the old keyring with them.`,
     )
   const step = (name: string, about: string, result: string): Command =>
     keyring
@@ -86,19 +93,21 @@ Example:
 }
 
 async function add({ config, json }: Options): Promise<void> {
-  const files = readKeyrings(config)
-  const known = new Map(files.flatMap(({ keyring }) => keyring.rootKeys).map((key) => [key.id, key]))
-  const lacking = [...known.values()].filter(({ id }) =>
-    files.some(({ keyring }) => !keyring.ids.includes(id)),
-  )
-  // An interrupted add is completed, instead of adding a second key.
-  const added = lacking.length > 0 ? lacking : [newRootKey(systemClock)]
-  if (lacking.length > 0)
-    note(`some keyrings lack ${counted(lacking.length, 'root key')} that others have: added there now`)
-  update(files, (keyring) =>
-    added.filter(({ id }) => !keyring.ids.includes(id)).reduce((all, key) => all.add(key), keyring),
-  )
-  const ids = added.map(({ id }) => id)
+  const { files, result: ids } = await change(readKeyrings(config), (now) => {
+    const known = new Map(now.flatMap(({ keyring }) => keyring.rootKeys).map((key) => [key.id, key]))
+    const lacking = [...known.values()].filter(({ id }) =>
+      now.some(({ keyring }) => !keyring.ids.includes(id)),
+    )
+    // An interrupted add is completed, instead of adding a second key.
+    const added = lacking.length > 0 ? lacking : [newRootKey(systemClock)]
+    if (lacking.length > 0)
+      note(`some keyrings lack ${counted(lacking.length, 'root key')} that others have: added there now`)
+    return {
+      edit: (keyring) =>
+        added.filter(({ id }) => !keyring.ids.includes(id)).reduce((all, key) => all.add(key), keyring),
+      result: added.map(({ id }) => id),
+    }
+  })
   await reloadRunning(files, {
     holds: (now) => ids.every((id) => now.ids.includes(id)),
     about: `read root key ${ids.join(', ')}`,
@@ -110,17 +119,25 @@ async function add({ config, json }: Options): Promise<void> {
 
 async function activate(id: string, { config, json }: Options): Promise<void> {
   const files = readKeyrings(config)
+  refuseWithout(files, id)
+  await reloadRunning(files, { holds: (now) => now.ids.includes(id), about: `read root key ${id}` })
+  await change(files, (now) => {
+    refuseWithout(now, id)
+    return { edit: (keyring) => keyring.activate(id), result: undefined }
+  })
+  await reloadRunning(files, hasActive(id))
+  if (json) printJson({ active: id })
+  else print(`root key ${id} is active`)
+  note('Next: coffer keyring rewrap --config …')
+}
+
+/** Throws OperatorError where a keyring lacks the root key. */
+function refuseWithout(files: readonly KeyringFile[], id: string): void {
   refuseUnless(
     files,
     ({ keyring }) => keyring.ids.includes(id),
     `has no root key ${id}: \`coffer keyring add\` comes first`,
   )
-  await reloadRunning(files, { holds: (now) => now.ids.includes(id), about: `read root key ${id}` })
-  update(files, (keyring) => keyring.activate(id))
-  await reloadRunning(files, hasActive(id))
-  if (json) printJson({ active: id })
-  else print(`root key ${id} is active`)
-  note('Next: coffer keyring rewrap --config …')
 }
 
 function hasActive(id: string): RootKeyCondition {
@@ -145,10 +162,12 @@ async function rewrap({ config, json }: Options): Promise<void> {
 }
 
 /** Returns how many keys another root key wrapped before. Closes the node. */
-async function rewrapNode(node: KeyringNode, { path, keyring }: KeyringFile): Promise<number> {
+async function rewrapNode(node: KeyringNode, file: KeyringFile): Promise<number> {
+  const { active } = file.keyring
   try {
-    const before = await reloadUntil(node, hasActive(keyring.active))
-    const orphaned = [...before.wrapped].find(([id, count]) => count > 0 && !keyring.ids.includes(id))
+    const before = await wrappedKeys(node, hasActive(active))
+    const [{ keyring }] = reread([file])
+    const orphaned = [...before].find(([id, count]) => count > 0 && !keyring.ids.includes(id))
     if (orphaned) {
       const [id, count] = orphaned
       throw new OperatorError(`root key ${id} wraps ${counted(count, 'key')} and is not in the keyring`, {
@@ -156,48 +175,81 @@ async function rewrapNode(node: KeyringNode, { path, keyring }: KeyringFile): Pr
       })
     }
     try {
-      if (countOthers(before) > 0) {
-        replaceFile(path, keyring.askRewrap(true).serialize())
-        await node.reload()
-        await untilRewrapped(node)
-      }
+      if (countOthers(before, active) > 0) await untilRewrapped(node, file)
     } finally {
       // Also removes a flag that an interrupted rewrap has left.
-      replaceFile(path, keyring.askRewrap(false).serialize())
+      await change([file], () => ({ edit: (now) => now.askRewrap(false), result: undefined }))
     }
-    return countOthers(before)
+    return countOthers(before, active)
   } finally {
     await node.close()
   }
 }
 
 /** The number of keys that the active root key does not wrap. */
-function countOthers({ active, wrapped }: RootKeys): number {
+function countOthers(wrapped: ReadonlyMap<string, number>, active: string): number {
   return [...wrapped].reduce((sum, [id, count]) => (id === active ? sum : sum + count), 0)
 }
 
-/** Throws OperatorError after STALLED_MS without progress. */
-async function untilRewrapped(node: KeyringNode): Promise<void> {
+/** Asks the node for a rewrap. Throws OperatorError after STALLED_MS without progress. */
+async function untilRewrapped(node: KeyringNode, file: KeyringFile): Promise<void> {
+  const { active } = file.keyring
   let least = Number.POSITIVE_INFINITY
   let progressedAt = performance.now()
+  let askedAt = Number.NEGATIVE_INFINITY
   for (;;) {
-    const now = await node.rootKeys()
-    const left = now ? countOthers(now) : least
+    if (performance.now() - Math.max(progressedAt, askedAt) > ASK_AGAIN_MS || askedAt < 0) {
+      await askRewrap(file)
+      await node.reload()
+      askedAt = performance.now()
+    }
+    const wrapped = (await node.rootKeys())?.wrapped
+    const left = wrapped ? countOthers(wrapped, active) : least
     if (left === 0) return
     if (left < least) progressedAt = performance.now()
     least = Math.min(least, left)
     if (performance.now() - progressedAt > STALLED_MS) {
       const rest = Number.isFinite(least) ? `${counted(least, 'key')} left` : 'and does not answer'
       throw new OperatorError(`node ${node.node} has stopped making progress, ${rest}`, {
-        hint: 'see its log, and repeat the rewrap',
+        hint: 'see its log (a rewrap waits while the ledger is filling), and repeat the rewrap',
       })
     }
     await sleep(POLL_MS)
   }
 }
 
+/** Throws OperatorError where another root key has been activated since the command began. */
+async function askRewrap(file: KeyringFile): Promise<void> {
+  const { active } = file.keyring
+  await change([file], (now) => {
+    const fault = `has another active root key than ${active} by now: repeat the rewrap`
+    refuseUnless(now, ({ keyring }) => keyring.active === active, fault)
+    return { edit: (keyring) => keyring.askRewrap(true), result: undefined }
+  })
+}
+
 async function remove(id: string, { config, json }: Options): Promise<void> {
   const files = readKeyrings(config)
+  // Looked at under the lock: no other command activates the root key meanwhile.
+  await change(files, async (now) => {
+    await refuseNeeded(now, id)
+    return {
+      edit: (keyring) => (keyring.ids.includes(id) ? keyring.remove(id) : keyring),
+      result: undefined,
+    }
+  })
+  await reloadRunning(files, { holds: (now) => !now.ids.includes(id), about: `let go of root key ${id}` })
+  if (json) printJson({ removed: id })
+  else print(`root key ${id} is removed`)
+  note(`Backups made before the rewrap still need root key ${id}: keep a copy of the old keyring with them.`)
+  for (const { path } of files) {
+    const older = olderKeyringFile(path)
+    note(`${older} still has root key ${id}. Next: move the file to these backups, or delete it: rm ${older}`)
+  }
+}
+
+/** Throws OperatorError where the root key is active, still wraps a key, or is in no keyring. */
+async function refuseNeeded(files: readonly KeyringFile[], id: string): Promise<void> {
   refuseUnless(
     files,
     ({ keyring }) => keyring.active !== id,
@@ -210,19 +262,13 @@ async function remove(id: string, { config, json }: Options): Promise<void> {
   for (const { keyring, nodes } of files) {
     for (const node of nodes) await refuseWrapping(await openKeyringNode(node), keyring.active, id)
   }
-  update(files, (keyring) => (keyring.ids.includes(id) ? keyring.remove(id) : keyring))
-  await reloadRunning(files, { holds: (now) => !now.ids.includes(id), about: `let go of root key ${id}` })
-  if (json) printJson({ removed: id })
-  else print(`root key ${id} is removed`)
-  note(`Backups made before the rewrap still need root key ${id}: keep a copy of the old keyring with them.`)
 }
 
 /** Closes the node. Throws OperatorError if root key `id` still wraps a key of the node's ledger. */
 async function refuseWrapping(node: KeyringNode, active: string, id: string): Promise<void> {
   try {
     // A node with another active root key could still wrap keys by `id`.
-    const now = await reloadUntil(node, hasActive(active))
-    const count = now.wrapped.get(id) ?? 0
+    const count = (await wrappedKeys(node, hasActive(active))).get(id) ?? 0
     if (count === 0) return
     throw new OperatorError(`root key ${id} still wraps ${counted(count, 'key')}`, {
       hint: '`coffer keyring rewrap` comes first',
@@ -264,7 +310,7 @@ async function countWrapped(files: readonly KeyringFile[]): Promise<ReadonlyMap<
     const node = runningKeyringNode(config)
     const keys = await node?.rootKeys()
     await node?.close()
-    if (keys) return keys.wrapped
+    if (keys?.wrapped) return keys.wrapped
   }
   return undefined
 }
@@ -281,16 +327,37 @@ function readKeyrings(configs: readonly string[]): KeyringFile[] {
     }
     byPath.set(path, [...(byPath.get(path) ?? []), config])
   }
-  return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: Keyring.parse(readPrivateFile(path)) }))
+  return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: readKeyringFile(path) }))
 }
 
-/** Changes all keyrings, or none if a file cannot be replaced. Throws FileError. */
-function update(files: readonly KeyringFile[], change: (keyring: Keyring) => Keyring): void {
-  const changed = files
-    .map(({ path, keyring }) => ({ path, old: keyring.serialize(), text: change(keyring).serialize() }))
-    .filter(({ old, text }) => old !== text)
-  for (const { path } of changed) checkReplaceable(path)
-  for (const { path, text } of changed) replaceFile(path, text)
+/** Throws PrivateFileError, KeyringError. */
+function reread(files: readonly KeyringFile[]): KeyringFile[] {
+  return files.map((file) => ({ ...file, keyring: readKeyringFile(file.path) }))
+}
+
+/** A change of each keyring, decided on the content of all keyrings, and the result of the decision. */
+type Decision<T> = { readonly edit: (keyring: Keyring) => Keyring; readonly result: T }
+
+/**
+ * Changes all keyrings, or none if a file cannot be replaced; the files are locked and read again before
+ * `decide`. Returns the files as `decide` got them. Throws InUse, FileError, PrivateFileError, KeyringError,
+ * errors of `decide`.
+ */
+function change<T>(
+  files: readonly KeyringFile[],
+  decide: (now: readonly KeyringFile[]) => Decision<T> | Promise<Decision<T>>,
+): Promise<{ readonly files: readonly KeyringFile[]; readonly result: T }> {
+  return whileLocked(
+    files.map(({ path }) => path),
+    async () => {
+      const now = reread(files)
+      const { edit, result } = await decide(now)
+      const changed = now.map(({ path, keyring }) => ({ path, keyring: edit(keyring) }))
+      for (const { path } of changed) checkKeyringReplaceable(path)
+      for (const { path, keyring } of changed) replaceKeyring(path, keyring)
+      return { files: now, result }
+    },
+  )
 }
 
 /** Throws OperatorError naming the first keyring for which the condition does not hold. */

@@ -1,5 +1,5 @@
 // coffer keys: the API keys in the configuration files of a vault. The files keep their comments.
-import { readFileSync } from 'node:fs'
+import { readFileSync, realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { type Document, isMap, isSeq, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml'
 import { assert } from '../assert.ts'
@@ -9,7 +9,8 @@ import { checkReplaceable, replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
 import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
 import { newApiKey } from './api-key.ts'
-import { runningNode, sendHangUp } from './local/node-process.ts'
+import { whileLocked } from './local/locked-files.ts'
+import { untilInForce } from './local/owners-in-force.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = {
@@ -27,8 +28,9 @@ export function registerKeys(program: Command): void {
       'after',
       `
 Name the configuration files of all nodes of the vault, so that a key is known to all of them.
-A node that runs on this machine re-reads its owners (SIGHUP); on other machines send the signal
-yourself.
+A node that runs on this machine re-reads its owners (SIGHUP), and the command waits, at most 10 s,
+until the owners of its file are in force there; if not, it ends with exit code 1 and says why. On
+other machines send the signal yourself, and compare "owners" of \`coffer status --json\`.
 
 Example:
   $ coffer keys add --config ./vault/n1.yaml --owner clinic-a
@@ -64,49 +66,75 @@ Example:
     .description('list the keys of all owners, or of one owner; only hashes of keys are stored')
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
     .option('--owner <name>', 'only this owner')
-    .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256"}]}]}')
+    .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256"}],"removed":[…]}]}')
     .addHelpText('after', '\nExample:\n  $ coffer keys list --config ./vault/n1.yaml --owner clinic-a')
     .action(list)
 }
 
-function add({ config: files, owner = '', id: wanted, json }: Options): void {
-  const configs = files.map(readConfig)
-  const taken = configs.flatMap((config) => keysOf(config, owner).map((key) => key.id))
-  const id = wanted ?? nextId(taken)
-  if (taken.includes(id))
-    throw new OperatorError(`${owner} has a key ${id} already`, {
-      hint: 'choose another --id, or remove that key first',
-    })
+async function add({ config: files, owner = '', id: wanted, json }: Options): Promise<void> {
   const key = newApiKey(systemClock)
-  edit(configs, (document) => {
-    const entry = document.createNode({ id, sha256: hashKey(key) })
-    const found = ownerNode(document, owner)
-    if (!found) ownersNode(document).add(document.createNode({ id: owner, keys: [entry] }))
-    else keysNode(document, found).add(entry)
+  const { configs, result: id } = await edit(files, (before) => {
+    const id = wanted ?? nextId(before.flatMap((config) => idsOf(config, owner)))
+    refuseTaken(before, owner, id)
+    const change = (document: Document): void => {
+      const entry = document.createNode({ id, sha256: hashKey(key) })
+      const found = ownerNode(document, owner)
+      if (!found) ownersNode(document).add(document.createNode({ id: owner, keys: [entry] }))
+      else keysNode(document, found).add(entry)
+    }
+    return { change, result: id }
   })
   if (json) printJson({ owner, id, key })
   else {
     note(`Key ${id} of ${owner}, shown only now:`)
     print(key)
   }
-  reloadNodes(configs)
+  await untilInForce(configs)
 }
 
-function remove({ config: files, owner = '', id, json }: Options): void {
+/** Throws OperatorError where the id is of a key of the owner, or was of a removed key. */
+function refuseTaken(configs: readonly Config[], owner: string, id: string): void {
+  if (configs.some((config) => keysOf(config, owner).some((key) => key.id === id)))
+    throw new OperatorError(`${owner} has a key ${id} already`, {
+      hint: 'choose another --id, or remove that key first',
+    })
+  const gone = configs.flatMap((config) => removedOf(config, owner)).find((key) => key.id === id)
+  if (gone)
+    throw new OperatorError(`${owner} had a key ${id}, removed at ${gone.removed}`, {
+      hint: 'choose another --id: histories name keys by their ids',
+    })
+}
+
+/** A key that is removed already is removed again: the nodes may not have read the files yet. */
+async function remove({ config: files, owner = '', id, json }: Options): Promise<void> {
   if (id === undefined) throw new UsageError('--id is missing', { hint: '`coffer keys list` shows the ids' })
-  const configs = files.map(readConfig)
-  const having = configs.filter((config) => keysOf(config, owner).some((key) => key.id === id))
-  if (having.length === 0)
-    throw new OperatorError(`${owner} has no key ${id}`, { hint: '`coffer keys list` shows the keys' })
-  edit(having, (document) => {
-    const found = ownerNode(document, owner)
-    const list = found && keysNode(document, found)
-    const index = list?.items.findIndex((item) => isMap(item) && item.get('id') === id) ?? -1
-    if (index >= 0) list?.delete(index)
+  const removed = new Date(systemClock.now()).toISOString()
+  const { configs } = await edit(files, (before) => {
+    if (!before.some((config) => idsOf(config, owner).includes(id)))
+      throw new OperatorError(`${owner} has no key ${id}`, { hint: '`coffer keys list` shows the keys' })
+    return { change: (document) => setRemoved(document, { owner, id, removed }), result: undefined }
   })
+  await untilInForce(configs)
   if (json) printJson({ owner, id, removed: true })
   else note(`key ${id} of ${owner} is removed`)
-  reloadNodes(having)
+}
+
+/** Also where the file lacks the key: the id is not given again there either. */
+function setRemoved(
+  document: Document,
+  { owner, id, removed }: { readonly owner: string; readonly id: string; readonly removed: string },
+): void {
+  const found = ownerNode(document, owner)
+  if (!found) return
+  const keys = keysNode(document, found)
+  const key = keys.items.filter(isMap).find((item) => item.get('id') === id)
+  if (key?.has('removed')) return
+  if (!key) {
+    keys.add(document.createNode({ id, removed }))
+    return
+  }
+  for (const { key: name } of [...key.items]) if (String(name) !== 'id') key.delete(name)
+  key.set('removed', removed)
 }
 
 function list({ config: files, owner, json }: Options): void {
@@ -119,22 +147,27 @@ function list({ config: files, owner, json }: Options): void {
     printJson({ owners: all })
     return
   }
-  const rows = all.flatMap(({ id, keys }) =>
-    keys.map((key) => [id, key.id, `${key.sha256.slice(0, 16)}…`, missingIn(configs, id, key.sha256)]),
-  )
+  const rows = all.flatMap(({ id, keys, removed }) => [
+    ...keys.map((key) => [id, key.id, `${key.sha256.slice(0, 16)}…`, missingIn(configs, id, key.sha256)]),
+    ...removed.map((key) => [id, key.id, '', `removed at ${key.removed}`]),
+  ])
   const none = all.filter(({ keys }) => keys.length === 0).map(({ id }) => [id, '(no key)', '', ''])
   print(table([['owner', 'key', 'sha256', ''], ...rows, ...none]))
 }
 
 /** The owners of several files; the same key of the same owner once. */
 function merge(lists: readonly (readonly OwnerConfig[])[]): OwnerConfig[] {
-  const owners = new Map<string, OwnerConfig['keys'][number][]>()
-  for (const { id, keys } of lists.flat()) {
-    const known = owners.get(id) ?? []
+  const owners = new Map<
+    string,
+    { keys: OwnerConfig['keys'][number][]; removed: OwnerConfig['removed'][number][] }
+  >()
+  for (const { id, keys, removed } of lists.flat()) {
+    const known = owners.get(id) ?? { keys: [], removed: [] }
     owners.set(id, known)
-    known.push(...keys.filter((key) => !known.some(({ sha256 }) => sha256 === key.sha256)))
+    known.keys.push(...keys.filter((key) => !known.keys.some(({ sha256 }) => sha256 === key.sha256)))
+    known.removed.push(...removed.filter((key) => !known.removed.some((each) => each.id === key.id)))
   }
-  return [...owners].map(([id, keys]) => ({ id, keys }))
+  return [...owners].map(([id, { keys, removed }]) => ({ id, keys, removed }))
 }
 
 function missingIn(configs: readonly Config[], owner: string, sha256: string): string {
@@ -146,29 +179,66 @@ function keysOf(config: Config, owner: string): OwnerConfig['keys'] {
   return config.owners.find(({ id }) => id === owner)?.keys ?? []
 }
 
-/** One above the highest number: histories may still name the number of a removed key. */
+function removedOf(config: Config, owner: string): OwnerConfig['removed'] {
+  return config.owners.find(({ id }) => id === owner)?.removed ?? []
+}
+
+/** The ids of all keys of the owner, removed keys included. */
+function idsOf(config: Config, owner: string): string[] {
+  return [...keysOf(config, owner), ...removedOf(config, owner)].map(({ id }) => id)
+}
+
+/** One above the highest number: histories may still name the number of a key that is gone from the files. */
 function nextId(taken: readonly string[]): string {
   const numbers = taken.map((id) => Number(/^k([1-9]\d{0,8})$/.exec(id)?.[1] ?? 0))
   return `k${Math.max(0, ...numbers) + 1}`
 }
 
-/** Edits all files, or none if a result is not valid. Throws UsageError with the faults, FileError. */
-function edit(configs: readonly Config[], change: (document: Document) => void): void {
-  const edited = configs.map(({ file }) => {
-    const document = parseDocument(readFileSync(file, 'utf8'), { schema: 'core' })
-    change(document)
-    const text = document.toString({ lineWidth: 0 })
-    try {
-      parseConfig(text, file)
-    } catch (error) {
-      if (!(error instanceof ConfigError)) throw error
-      const faults = error.faults.map(({ path, message }) => `  ${path}: ${message}`)
-      throw new UsageError(['nothing was written:', ...faults].join('\n'))
-    }
-    return { file, text }
-  })
-  for (const { file } of edited) checkReplaceable(file)
-  for (const { file, text } of edited) replaceFile(file, text)
+/** A change of each file, decided on the content of all files, and the result of the decision. */
+type Decision<T> = { readonly change: (document: Document) => void; readonly result: T }
+
+/**
+ * Edits all files, or none if a result is not valid; the files are locked and read again before `decide`.
+ * Returns the configurations, each file once. Throws UsageError with the faults, ConfigError, InUse,
+ * FileError, errors of `decide`.
+ */
+async function edit<T>(
+  files: readonly string[],
+  decide: (before: readonly Config[]) => Decision<T>,
+): Promise<{ readonly configs: readonly Config[]; readonly result: T }> {
+  const byTarget = new Map(files.map(readConfig).map((config) => [realpathSync(config.file), config]))
+  const configs = [...byTarget.values()]
+  return whileLocked(
+    configs.map(({ file }) => file),
+    () => {
+      const { change, result } = decide(configs.map(({ file }) => readConfig(file)))
+      const edited = configs
+        .map(({ file }) => editedText(file, change))
+        .filter(({ before, text }) => text !== before)
+      for (const { file } of edited) checkReplaceable(file)
+      for (const { file, text } of edited) replaceFile(file, text)
+      return { configs, result }
+    },
+  )
+}
+
+/** Throws UsageError with the faults of the result. */
+function editedText(
+  file: string,
+  change: (document: Document) => void,
+): { readonly file: string; readonly before: string; readonly text: string } {
+  const before = readFileSync(file, 'utf8')
+  const document = parseDocument(before, { schema: 'core' })
+  change(document)
+  const text = document.toString({ lineWidth: 0 })
+  try {
+    parseConfig(text, file)
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    const faults = error.faults.map(({ path, message }) => `  ${path}: ${message}`)
+    throw new UsageError(['nothing was written:', ...faults].join('\n'))
+  }
+  return { file, before, text }
 }
 
 /** readConfig has checked the file: the owners are a list. */
@@ -195,16 +265,4 @@ function keysNode(document: Document, owner: YAMLMap): YAMLSeq {
   made.flow = false
   owner.set('keys', made)
   return made
-}
-
-function reloadNodes(configs: readonly Config[]): void {
-  for (const config of configs) {
-    const now = runningNode(config)
-    if (!now) {
-      note(`node ${config.node} is not running here: it reads the file when it starts`)
-      continue
-    }
-    sendHangUp(config, now)
-    note(`node ${config.node} (process ${now.pid}) re-reads its owners`)
-  }
 }

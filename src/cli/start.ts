@@ -32,7 +32,7 @@ The node logs to stderr, a JSON object per line, and writes its process id to ru
 the configuration.
 
   SIGTERM, SIGINT  finish the requests in progress, then exit with 0; a second signal exits at once with 1
-  SIGHUP           re-read the owners and the keyring; a fault in them is logged and changes nothing
+  SIGHUP           re-read the owners and the keyring; a fault in either is logged, and the other is in force
 
 Example:
   $ coffer start                            creates ./coffer-data the first time, and prints the API key
@@ -65,17 +65,7 @@ async function start(config: Config): Promise<never> {
     removePid(config)
     process.exit(code)
   }
-  let reloads: Promise<unknown> = started.promise
-  process.on('SIGHUP', () => {
-    reloads = reloads
-      .then(() => started.promise.then((node) => node.reload()))
-      .catch((error: unknown) => {
-        log.error(
-          { error: explain(error).text },
-          'nothing was re-read: correct the fault and send SIGHUP again',
-        )
-      })
-  })
+  process.on('SIGHUP', () => void started.promise.then((node) => node.reload()))
   const stop = Promise.withResolvers<void>()
   let signals = 0
   let opened = false

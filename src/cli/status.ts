@@ -71,11 +71,12 @@ const ROWS: readonly (readonly [name: string, read: (status: NodeStatus) => stri
     (now) => now.members.map(({ node, ready }) => (ready ? node : `${node} (away)`)).join(' ') || '-',
   ],
   ['fields', (now) => now.fields],
+  ['owners', (now) => now.owners],
   ['root keys', (now) => [...now.root_keys].sort().join(' ')],
 ]
 
 /** Rows equal on all nodes of a vault; digests too, but only at the same revision. */
-const AGREED: readonly string[] = ['version', 'ledger', 'identity', 'fields', 'root keys', 'leader']
+const AGREED: readonly string[] = ['version', 'ledger', 'identity', 'fields', 'owners', 'root keys', 'leader']
 
 function differences(nodes: readonly NodeAnswer[]): string[] {
   const statuses = nodes.flatMap(({ status: now }) => (now ? [now] : []))

@@ -93,6 +93,8 @@ export type NodeStatus = {
   readonly leader: string | null
   readonly members: readonly { readonly node: string; readonly ready: boolean }[]
   readonly fields: string
+  /** A hash of the owners in force. */
+  readonly owners: string
   readonly root_keys: readonly string[]
 }
 

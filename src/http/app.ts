@@ -1,6 +1,7 @@
 // The HTTP side: request ids, authentication, the order of checks, the routes, problems, metrics.
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Clock, Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
@@ -59,7 +60,9 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { clock, metrics } = options
   const app = newServer(options)
-  const body = new BodyReader(options.limits, clock)
+  const callers: Callers = new WeakMap()
+  const judge = (request: IncomingMessage): void => judgeAgain(options.keys, callers, request)
+  const body = new BodyReader(options.limits, clock, judge)
   metrics.watchBodies(() => body.inWork)
   metrics.watchConnections(options.connections)
   app.decorateRequest('identity', undefined)
@@ -74,7 +77,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const closing = drainOnClose(app)
   // Before the plugins: a plugin keeps the handlers that are set when the plugin is registered.
   app.setErrorHandler((error, request, reply) => refuse(options, paths, { error, request, reply }))
-  judgeHeads(app, options, { paths, closing })
+  judgeHeads(app, options, { paths, closing, callers })
   app.addHook('onResponse', (request, reply, done) => {
     metrics.request(request.routeOptions.url ?? 'none', request.method, reply.statusCode, reply.elapsedTime)
     done()
@@ -147,10 +150,21 @@ function drainOnClose(app: FastifyInstance): () => boolean {
   return () => closing
 }
 
-type Surroundings = { readonly paths: PathMethods; readonly closing: () => boolean }
+/** The caller of each request, as judged by the head. */
+type Callers = WeakMap<IncomingMessage, Identity>
+
+type Surroundings = {
+  readonly paths: PathMethods
+  readonly closing: () => boolean
+  readonly callers: Callers
+}
 
 /** The contract's order of checks for the head of a request; the handler checks the rest. */
-function judgeHeads(app: FastifyInstance, { keys }: AppOptions, { paths, closing }: Surroundings): void {
+function judgeHeads(
+  app: FastifyInstance,
+  { keys }: AppOptions,
+  { paths, closing, callers }: Surroundings,
+): void {
   const judge = (request: FastifyRequest, reply: FastifyReply): void => {
     const { headers, is404 } = request
     if (headers.host === undefined && request.raw.httpVersion === '1.1')
@@ -158,6 +172,7 @@ function judgeHeads(app: FastifyInstance, { keys }: AppOptions, { paths, closing
     if (!isOpen(request, paths)) {
       request.identity = keys.identify(headers.authorization)
       if (!request.identity) throw unauthorized()
+      callers.set(request.raw, request.identity)
     }
     if (is404) refuseRoute(request, reply, paths)
     const { row } = request.routeOptions.config
@@ -176,6 +191,15 @@ function judgeHeads(app: FastifyInstance, { keys }: AppOptions, { paths, closing
       done(error as Error) // judge throws Problems only
     }
   })
+}
+
+/**
+ * A body may take minutes to arrive, and the owners may have been reloaded meanwhile. Throws Problem
+ * unauthorized where the key is not the caller's any more.
+ */
+function judgeAgain(keys: ApiKeys, callers: Callers, request: IncomingMessage): void {
+  const [before, now] = [callers.get(request), keys.identify(request.headers.authorization)]
+  if (!before || before.owner !== now?.owner || before.keyId !== now.keyId) throw unauthorized()
 }
 
 function setHeaders(request: FastifyRequest, reply: FastifyReply): void {

@@ -27,29 +27,37 @@ export class BodyReader {
   readonly #clock: Clock
   readonly #bodyBytes: number
   readonly #inWorkBytes: number
+  readonly #judge: (request: IncomingMessage) => void
   /** Bytes of bodies being received or worked on. */
   inWork = 0
 
-  constructor(limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }, clock: Clock) {
+  /** `judge` is called once a body is whole. Throws Problem where the caller's key is not known any more. */
+  constructor(
+    limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number },
+    clock: Clock,
+    judge: (request: IncomingMessage) => void,
+  ) {
     this.#clock = clock
+    this.#judge = judge
     this.#bodyBytes = limits.body_bytes
     this.#inWorkBytes = limits.bodies_in_work_bytes
   }
 
   /**
    * Hands the body to `work` and counts its bytes as in work until the promise settles. Throws Problem:
-   * unsupported-media-type, too-large, overloaded, invalid-json.
+   * unsupported-media-type, too-large, overloaded, invalid-json; errors of `judge`.
    */
   async with<T>(request: IncomingMessage, work: BodyWork<T>): Promise<T> {
     return this.#share(async (share) => {
       const bytes = await this.#read(request, share)
+      this.#judge(request)
       return work(bytes, share.deadline)
     })
   }
 
   /**
    * As `with`, where a fault of the body has to wait: `work` gets the fault beside as much of the body as
-   * could be read, and throws the fault in its turn. Throws Problem `overloaded`.
+   * could be read, and throws the fault in its turn. Throws Problem `overloaded`, errors of `judge`.
    */
   async withFault<T>(
     request: IncomingMessage,
@@ -68,6 +76,7 @@ export class BodyReader {
         if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
         fault ??= error
       }
+      this.#judge(request)
       return work(bytes, share.deadline, fault)
     })
   }

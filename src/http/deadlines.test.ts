@@ -15,7 +15,7 @@ const LIMITS = { body_bytes: 1000, bodies_in_work_bytes: 1000 }
 test('the deadline of a request begins with the last byte of its body, however slowly the body comes', async () => {
   let now = 0
   const clock: Clock = { ...systemClock, monotonic: () => now }
-  const body = new BodyReader(LIMITS, clock)
+  const body = new BodyReader(LIMITS, clock, () => undefined)
   const told: (readonly [string, number])[] = []
   const first = Promise.withResolvers<void>()
   const server = createServer(async (asked, answer) => {

@@ -21,6 +21,8 @@ export type NodeNumbers = {
   readonly ledgerUsed: number
   readonly fieldMatches: readonly (readonly [path: string, count: number])[]
   readonly records: number
+  /** Hash of the owners in force. */
+  readonly owners: string
   /** The keyring's root keys; a single key is active. */
   readonly rootKeys: readonly { readonly id: string; readonly active: boolean }[]
   /** How many keys of the ledger each root key wraps. */
@@ -97,7 +99,7 @@ export class Metrics {
       },
     })
     this.#watchMembers(numbers)
-    this.#watchRootKeys(numbers)
+    this.#watchReloaded(numbers)
   }
 
   #watchMembers(numbers: () => NodeNumbers): void {
@@ -125,8 +127,19 @@ export class Metrics {
     })
   }
 
-  #watchRootKeys(numbers: () => NodeNumbers): void {
+  /** What a reload puts into force. */
+  #watchReloaded(numbers: () => NodeNumbers): void {
     const registers = [this.#registry]
+    new Gauge({
+      name: 'coffer_owners',
+      help: 'A hash of the owners in force and their keys',
+      labelNames: ['hash'],
+      registers,
+      collect() {
+        this.reset()
+        this.set({ hash: numbers().owners }, 1)
+      },
+    })
     new Gauge({
       name: 'coffer_root_keys',
       help: 'The root keys of the keyring as this node has read it',

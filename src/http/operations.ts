@@ -276,6 +276,7 @@ export const OPERATIONS = {
       leader: { type: ['string', 'null'] },
       members: { type: 'array', items: object({ node: TEXT, ready: FLAG }) },
       fields: TEXT,
+      owners: TEXT,
       root_keys: TEXTS,
     }),
   },

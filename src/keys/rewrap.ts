@@ -5,6 +5,7 @@ import { assert } from '../assert.ts'
 import { type Clock, Deadline } from '../clock.ts'
 import { type Keyring, wrappedBy } from '../crypto/keyring.ts'
 import { dataKeyContext } from '../crypto/secret.ts'
+import { OperatorError } from '../errors.ts'
 import type { Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry, type Genesis, type WrappedEpochKey } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -19,6 +20,23 @@ const COMMITS_IN_FLIGHT = 128
 const PASSES = 8
 /** For each barrier and each commit. */
 const STEP_MS = 4000
+
+export type RewrapOptions = {
+  /** Ends the work between two groups of commits, with the signal's reason. */
+  readonly signal: AbortSignal
+  /**
+   * Called before each group of commits with the bytes of the group before, 0 at first: resolves when the
+   * ledger has room for another group. Errors end the work.
+   */
+  readonly room: (bytes: number) => Promise<void>
+}
+
+type RewrapParts = {
+  readonly replica: Replica
+  /** The keyring in force. */
+  readonly keyring: () => Keyring
+  readonly clock: Clock
+}
 
 type RewrapResult = {
   /** Number of keys newly wrapped by the active root key. */
@@ -93,27 +111,34 @@ export class WrappedKeys {
 }
 
 /**
- * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome; keys
- * rewrapped before the error stay rewrapped, and another call continues with the others.
+ * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome,
+ * OperatorError, errors of the options; keys rewrapped before the error stay rewrapped, and another call
+ * continues with the others.
  */
 export async function rewrapKeys(
-  replica: Replica,
-  keyring: () => Keyring,
-  clock: Clock,
+  { replica, keyring, clock }: RewrapParts,
+  { signal, room }: RewrapOptions,
 ): Promise<RewrapResult> {
   let rewrapped = 0
+  let bytes = 0
   for (let pass = 0; pass < PASSES; pass++) {
     await replica.barrier(new Deadline(clock, STEP_MS))
     const ring = keyring()
     const { known, left } = keysToRewrap(replica.state, ring)
     if (known.length === 0) return { rewrapped, left }
     for (let i = 0; i < known.length; i += COMMITS_IN_FLIGHT) {
+      await room(bytes)
+      signal.throwIfAborted()
       const group = known.slice(i, i + COMMITS_IN_FLIGHT)
       const done = await Promise.all(group.map((key) => rewrapKey(replica, ring, clock, key)))
-      rewrapped += done.filter(Boolean).length
+      bytes = done.reduce((sum, size) => sum + size, 0)
+      assert(bytes >= 0 && done.length === group.length, 'each key of a group is rewrapped or left')
+      rewrapped += done.filter((size) => size > 0).length
     }
   }
-  throw new Error('other nodes keep wrapping keys by another root key: activate the same one on every node')
+  throw new OperatorError('other nodes keep wrapping keys by another root key', {
+    hint: 'activate the same root key on every node',
+  })
 }
 
 /**
@@ -133,17 +158,19 @@ function keysToRewrap(state: State, ring: Keyring): { readonly known: WrappedKey
   return { known, left }
 }
 
-/** Returns false where another writer has replaced the entry since `old` was read. */
-async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<boolean> {
+/** Returns the bytes of the new entry; 0 where another writer has replaced the entry since `old` was read. */
+async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<number> {
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
   assert(old.rootKey !== ring.active, 'the active root key wraps only what another root key wraps')
   const entry = rewrappedEntry(replica, old, (wrapped, context) =>
     ring.wrap(ring.unwrap(wrapped, context), context, clock),
   )
-  if (!entry) return false
+  if (!entry) return 0
   const { key, value } = entry
   const commit = { if: [{ key, revision: old.revision }], put: [{ key, value }] }
-  return (await replica.commit(commit, key, new Deadline(clock, STEP_MS))).ok
+  const { ok } = await replica.commit(commit, key, new Deadline(clock, STEP_MS))
+  assert(value.length > 0, 'an entry with a wrapped key is not removed')
+  return ok ? key.length + value.length : 0
 }
 
 /**

@@ -82,7 +82,14 @@ export class CheckedLedger implements Ledger {
 
   async health(): Promise<Health> {
     if (!this.#closed) return this.#driver.health()
-    return { problems: ['the ledger is closed'], quorum: false, leader: undefined, members: [], used: 0 }
+    return {
+      problems: ['the ledger is closed'],
+      quorum: false,
+      leader: undefined,
+      members: [],
+      used: 0,
+      occupied: 0,
+    }
   }
 
   get full(): boolean {

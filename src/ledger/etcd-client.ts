@@ -82,6 +82,8 @@ export type StatusResponse = {
   readonly leader: string
   readonly isLearner: boolean
   readonly dbSize: string
+  /** Of `dbSize`, without pages that are free for new entries. */
+  readonly dbSizeInUse: string
   /** "0": the release does not report the quota. */
   readonly dbSizeQuota: string
   /** Alarms, in words. */

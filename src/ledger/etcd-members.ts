@@ -201,7 +201,11 @@ export class EtcdMembers {
         node: node || peerURLs.join(' '),
         ready: well.has(ID),
       })),
-      used: Math.max(0, ...statuses.map(usedOf)),
+      used: Math.max(0, ...statuses.map(({ dbSize, dbSizeQuota }) => partOf(dbSize, dbSizeQuota))),
+      occupied: Math.max(
+        0,
+        ...statuses.map(({ dbSizeInUse, dbSizeQuota }) => partOf(dbSizeInUse, dbSizeQuota)),
+      ),
     }
   }
 
@@ -221,8 +225,8 @@ function weight(error: unknown): number {
   return 0
 }
 
-function usedOf({ dbSize, dbSizeQuota }: StatusResponse): number {
-  return Number(dbSize) / (Number(dbSizeQuota) || DEFAULT_QUOTA)
+function partOf(bytes: string, quota: string): number {
+  return Number(bytes) / (Number(quota) || DEFAULT_QUOTA)
 }
 
 /** Reads over one connection, for its check: other callers do not use the connection yet. */

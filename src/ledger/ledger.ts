@@ -72,7 +72,12 @@ export type Health = {
   readonly members: readonly { readonly node: string; readonly ready: boolean }[]
   /** The used part of the ledger's room, 0 to 1; 0 where only the disk bounds the room. */
   readonly used: number
+  /** The part of the room in use by entries and history; the rest of `used` is free for new entries. */
+  readonly occupied: number
 }
+
+/** From this used part on a ledger is filling up: there is time to make room. */
+export const FILLING = 0.6
 
 /** From this used part on a ledger is `full`: the rest of its room is kept for epochs and secrets. */
 export const FULL = 0.75

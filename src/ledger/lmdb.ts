@@ -353,7 +353,7 @@ export class LmdbLedger implements Ledger {
   checkConnections(): void {}
 
   async health(): Promise<Health> {
-    const well = { quorum: true, leader: undefined, members: [], used: 0 }
+    const well = { quorum: true, leader: undefined, members: [], used: 0, occupied: 0 }
     try {
       this.#forgetDeadReaders()
       await this.#room.check()

@@ -194,7 +194,7 @@ export class MemoryLedger implements Ledger {
 
   async health(): Promise<Health> {
     const problems = this.reachable ? [] : ['the ledger cannot be reached']
-    return { problems, quorum: this.reachable, leader: undefined, members: [], used: 0 }
+    return { problems, quorum: this.reachable, leader: undefined, members: [], used: 0, occupied: 0 }
   }
 
   async close(): Promise<void> {

@@ -49,7 +49,7 @@ test('the least file: defaults, and paths against its folder', () => {
     insecure: false,
     data: '/etc/coffer/n1',
     keyring: '/etc/keyring.json',
-    owners: [{ id: 'clinic-a', keys: [{ id: 'k1', sha256: A }] }],
+    owners: [{ id: 'clinic-a', keys: [{ id: 'k1', sha256: A }], removed: [] }],
     fields: [],
     limits: DEFAULT_LIMITS,
     ledger: { kind: 'embedded', endpoints: [] },
@@ -208,6 +208,20 @@ test('owners and keys: ids, hashes, nothing twice', () => {
   const two = `[{ id: a, keys: [${key('k', A)}] }, { id: b, keys: [${key('k', A)}] }]`
   assert.deepEqual(owners(two), ['owners[1].keys[0].sha256'])
   assert.match(errorOf(source(`owners: ${two}`)).message, /the same as owners\[0\]\.keys\[0\]\.sha256;/)
+})
+
+test('a removed key stays with its instant, and its id is not given again', () => {
+  const at = '2026-11-26T22:13:50.123Z'
+  const owners = (keys: string) => `owners: [{ id: a, keys: [${keys}] }]`
+  assert.deepEqual(parse(owners(`{ id: k1, removed: ${at} }, { id: k2, sha256: ${A} }`)).owners, [
+    { id: 'a', keys: [{ id: 'k2', sha256: A }], removed: [{ id: 'k1', removed: at }] },
+  ])
+  for (const time of ['2026-11-26', 'true', '2026-11-26T22:13:50', '2026-02-30T00:00:00Z', 'null'])
+    assert.deepEqual(pathsOf(owners(`{ id: k1, removed: ${time} }`)), ['owners[0].keys[0].removed'], time)
+  assert.deepEqual(pathsOf(owners(`{ id: k1, removed: ${at}, sha256: ${A} }`)), ['owners[0].keys[0].sha256'])
+  assert.deepEqual(pathsOf(owners(`{ id: k1, removed: ${at} }, { id: k1, sha256: ${A} }`)), [
+    'owners[0].keys[1].id',
+  ])
 })
 
 test('fields: their syntax, none twice, none within another', () => {

@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path'
 import { withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
 import { DRIVERS, type LedgerSetting, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
-import { isId, LEDGER_KINDS, type LedgerKind } from '../wire.ts'
+import { isId, LEDGER_KINDS, type LedgerKind, parseInstant } from '../wire.ts'
 import { isLoopback, splitListen } from './address.ts'
 import { type ConfigFault, ConfigValue } from './config-value.ts'
 import { readYaml } from './yaml.ts'
@@ -53,7 +53,13 @@ const MAX_LIMITS: Limits = {
 
 /** `sha256` is 64 lower-case hex digits, the hash of the whole API key. */
 type KeyConfig = { readonly id: string; readonly sha256: string }
-export type OwnerConfig = { readonly id: string; readonly keys: readonly KeyConfig[] }
+/** A key that was: its id is not given again. `removed` is an instant of RFC 3339. */
+type RemovedKey = { readonly id: string; readonly removed: string }
+export type OwnerConfig = {
+  readonly id: string
+  readonly keys: readonly KeyConfig[]
+  readonly removed: readonly RemovedKey[]
+}
 
 /** All paths are absolute; in the file they are relative to it. */
 export type Config = {
@@ -206,21 +212,30 @@ function readOwners(value: ConfigValue): OwnerConfig[] {
     const at = item.members('id', 'keys')
     const id = readId(at.id)
     ids.check(id, at.id, 'name each owner once')
-    return { id, keys: at.keys.given ? readKeys(at.keys, hashes) : [] }
+    return { id, ...(at.keys.given ? readKeys(at.keys, hashes) : { keys: [], removed: [] }) }
   })
 }
 
-function readKeys(value: ConfigValue, hashes: UniqueTexts): KeyConfig[] {
+function readKeys(value: ConfigValue, hashes: UniqueTexts): Pick<OwnerConfig, 'keys' | 'removed'> {
   const ids = new UniqueTexts()
-  return value.list('a list of keys ([] for none)').map((item) => {
-    const at = item.members('id', 'sha256')
+  const keys: KeyConfig[] = []
+  const removed: RemovedKey[] = []
+  for (const item of value.list('a list of keys ([] for none)')) {
+    const at = item.members('id', 'sha256', 'removed')
     const id = readId(at.id)
-    ids.check(id, at.id, 'name each key of an owner once')
+    ids.check(id, at.id, 'name each key of an owner once; the id of a removed key is not given again')
+    if (at.removed.given) {
+      const isInstant = (text: string): boolean => parseInstant(text) !== undefined
+      removed.push({ id, removed: at.removed.text('an instant, as 2026-01-31T12:00:00Z', isInstant) })
+      if (at.sha256.given) at.sha256.fault('of a removed key; remove one of the two members')
+      continue
+    }
     const expected = "64 lower-case hex digits, the API key's SHA-256"
     const sha256 = at.sha256.text(expected, (text) => /^[0-9a-f]{64}$/.test(text))
     hashes.check(sha256, at.sha256, 'an API key belongs to one owner, once: `coffer keys add` makes another')
-    return { id, sha256 }
-  })
+    keys.push({ id, sha256 })
+  }
+  return { keys, removed }
 }
 
 function readFields(value: ConfigValue): string[] {

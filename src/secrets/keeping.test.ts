@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { by, soon } from '../../test/deadlines.ts'
 import {
+  AT_ONCE,
   anyVersion,
   caller,
   createOnce,
@@ -126,6 +127,27 @@ test('rewrapping: everything opens without the old root key, the digest stays, a
     assert.equal((await one.secrets.update(caller('x'), secret('a'), anyVersion)).version, 31)
   }))
 
+test('a rewrap asks for room before each group of commits, and ends where it is superseded', () =>
+  withWorld(1, async (world, one) => {
+    const names = Array.from({ length: 300 }, (_, i) => secret(`s${i}`, 'x'.repeat(100)))
+    await one.secrets.create(caller('x'), names)
+    await one.replica.barrier(soon())
+    anotherRootKey(world)
+    const parts = { replica: one.replica, keyring: () => world.keyring, clock: one.clock }
+    const superseded = new AbortController()
+    const asked: number[] = []
+    const room = async (bytes: number): Promise<void> => {
+      asked.push(bytes)
+      if (asked.length === 2) superseded.abort(new Error('superseded'))
+    }
+    await assert.rejects(rewrapKeys(parts, { signal: superseded.signal, room }), /superseded/)
+    assert.equal(asked[0], 0)
+    assert.ok(asked[1] > 128 * 100 && asked[1] < 128 * 500, `bytes of 128 entries: ${asked[1]}`)
+    // The other commits are those of the next call.
+    assert.deepEqual(await rewrapKeys(parts, AT_ONCE), { rewrapped: 301 - 128, left: 0 })
+    await world.settled()
+  }))
+
 test('a node that lacks the root key says so, and serves the rest', () =>
   withWorld(1, async (world, one) => {
     await one.secrets.create(caller('x'), [secret('old')])
@@ -142,7 +164,7 @@ test('a node that lacks the root key says so, and serves the rest', () =>
     assert.equal(await textOf(two, 'new'), 'by two')
     assert.equal(await textOf(one, 'new'), 'by two')
     // Rewrapping leaves what it cannot open.
-    const poorly = await rewrapKeys(two.replica, () => poor, two.clock)
+    const poorly = await rewrapKeys({ ...two, keyring: () => poor }, AT_ONCE)
     assert.deepEqual(poorly, { rewrapped: 0, left: 1 })
     assert.deepEqual((await world.rewrap(one)).left, 0)
     await assert.rejects(textOf(two, 'old'), isProblem('unknown-root-key'))

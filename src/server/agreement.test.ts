@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { NodeEntry } from '../state/entries.ts'
-import { disagreements } from './agreement.ts'
+import { disagreements, ownersHash } from './agreement.ts'
 
 const nodes = (...list: readonly (readonly [string, string, string?, string?])[]): Map<string, NodeEntry> =>
   new Map(
@@ -34,4 +34,28 @@ test('a root key is missing where another node wraps keys by it, not where one h
     'the keyring has no root key rk-2, which is active on nodes n1, n3',
   ])
   assert.deepEqual(disagreements('n1', activated), [])
+})
+
+test('the hash of owners: of what is in force, in any order', () => {
+  const key = (id: string): { id: string; sha256: string } => ({ id, sha256: `${id}-hash` })
+  const owners = [
+    { id: 'a', keys: [key('k1'), key('k2')], removed: [] },
+    { id: 'b', keys: [], removed: [] },
+  ]
+  const hash = ownersHash(owners)
+  assert.match(hash, /^[0-9a-f]{64}$/)
+  const sorted = owners.map((owner) => ({ ...owner, keys: owner.keys.toReversed() })).toReversed()
+  assert.equal(ownersHash(sorted), hash)
+  const gone = { id: 'k9', removed: '2026-01-01T00:00:00Z' }
+  assert.equal(ownersHash([{ ...owners[0], removed: [gone] }, owners[1]]), hash)
+  const others = [
+    [owners[0]],
+    [{ ...owners[0], keys: [key('k1')] }, owners[1]],
+    [{ ...owners[0], keys: [key('k1'), { ...key('k2'), sha256: 'another' }] }, owners[1]],
+    [
+      { ...owners[0], keys: [key('k1')] },
+      { ...owners[1], keys: [key('k2')] },
+    ],
+  ]
+  assert.equal(new Set([hash, ...others.map(ownersHash)]).size, 5)
 })

@@ -18,6 +18,24 @@ export function fieldsHash({ fields }: Config): string {
 }
 
 /**
+ * SHA-256 in hex of the owners in force, in canonical order: what decides about requests, so removed keys are
+ * left out.
+ */
+export function ownersHash(owners: Config['owners']): string {
+  const inForce = owners.map(({ removed: _removed, keys, ...owner }) => ({
+    ...owner,
+    keys: sortedById(keys),
+  }))
+  return createHash('sha256')
+    .update(JSON.stringify(sortedById(inForce)))
+    .digest('hex')
+}
+
+function sortedById<T extends { readonly id: string }>(list: readonly T[]): T[] {
+  return list.toSorted((a, b) => (a.id < b.id ? -1 : 1))
+}
+
+/**
  * Where `node` disagrees with the other nodes. The majority decides on fields, so that fields can be changed
  * node by node. A root key is missing where another node has the root key active.
  */

@@ -1,5 +1,5 @@
-// The commits of a node at its start and after a reload: the boot entry, the node entry, and epoch 1 of every
-// owner.
+// The commits of a node at its start and after a reload: the boot entry, the node entry, epoch 1 of every
+// owner, and keys wrapped anew.
 import { type Clock, Deadline } from '../clock.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import type { Replica } from '../replica/replica.ts'
@@ -7,6 +7,7 @@ import { encodeEntry, type NodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { retry, unlessAborted } from '../waiting.ts'
 import { nodeEntry } from './agreement.ts'
+import { rewrapAll } from './rewrapping.ts'
 import type { RunningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 
@@ -20,13 +21,17 @@ const OWNERS_AT_ONCE = 256
 
 /**
  * Retries `work` until the ledger has accepted its commits; meanwhile known tokens are served, and /ready
- * reports the ledger's error. Throws LedgerUnavailable `closed` when the node stops, and other errors of
- * `work` at once.
+ * reports the ledger's error. Throws the reason of `signal`, by default LedgerUnavailable `closed` when the
+ * node stops, and other errors of `work` at once.
  */
-export function untilAccepted(node: RunningNode, work: () => Promise<void>): Promise<void> {
-  return retry(() => unlessAborted(work(), node.stop.signal), {
+export function untilAccepted(
+  node: RunningNode,
+  work: () => Promise<void>,
+  signal: AbortSignal = node.stop.signal,
+): Promise<void> {
+  return retry(() => unlessAborted(work(), signal), {
     every: RETRY_MS,
-    signal: node.stop.signal,
+    signal,
     when: (error) => mayBeAccepted(node, error),
   })
 }
@@ -62,12 +67,22 @@ export async function commitBoot(
   await replica.waitApplied(revision, Deadline.never)
 }
 
-/** Announces reloaded owners and a reloaded keyring. */
-export function announce(node: RunningNode, services: NodeServices): Promise<void> {
-  const { config, keyring, owners } = node
-  return untilAccepted(node, async () => {
-    await putNodeEntry(services.replica, nodeEntry(config, keyring), new Deadline(node.clock, COMMIT_MS))
-    await openFirstEpochs(services, node.clock, owners)
+/**
+ * Announces the owners and the keyring in force in the background, and rewraps where the keyring asks for a
+ * rewrap. A later call supersedes the work, and each try takes what is in force then. Before the node is
+ * ready the call does nothing: the start announces.
+ */
+export function announceAgain(node: RunningNode): void {
+  const { services } = node
+  if (!services || node.waitingFor !== '' || node.stop.signal.aborted) return
+  node.background.run(async (signal) => {
+    const announce = async (): Promise<void> => {
+      const { config, clock, keyring, owners } = node
+      await putNodeEntry(services.replica, nodeEntry(config, keyring), new Deadline(clock, COMMIT_MS))
+      await openFirstEpochs(services, clock, owners)
+    }
+    await untilAccepted(node, announce, signal)
+    if (node.keyring.rewrap) await untilAccepted(node, () => rewrapAll(node, services, signal), signal)
   })
 }
 

@@ -5,11 +5,11 @@ import { Deadline } from '../clock.ts'
 import type { EventLog } from '../events/log.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Replica, ReplicaOptions } from '../replica/replica.ts'
-import { announce, commitBoot, openFirstEpochs, untilAccepted } from './announce.ts'
+import { announceAgain, commitBoot, openFirstEpochs, untilAccepted } from './announce.ts'
 import { checkGenesis, keyringMismatch, openReplica, StartError } from './open.ts'
 import type { Probe } from './probe.ts'
 import type { RunningNode } from './running-node.ts'
-import { makeServices, type NodeServices, rewrapAll, sweepReceipts } from './services.ts'
+import { makeServices, type NodeServices, sweepReceipts } from './services.ts'
 
 /**
  * Resolves when requests are served fully. Throws StartError where the node cannot serve its ledger, and
@@ -51,10 +51,10 @@ export async function becomeReady(
   events.emit('node.ready', { revision: replica.applied })
   log.info({ url, revision: replica.applied }, 'ready')
   closers.push(sweepReceipts(services, node))
+  closers.push(() => node.background.close())
   // A reload during the last steps has announced nothing itself, and those steps may have used the old
   // owners.
-  if (node.owners !== owners || node.keyring !== keyring) await announce(node, services)
-  if (node.keyring.rewrap) void rewrapAll(services, log)
+  if (node.owners !== owners || node.keyring !== keyring || node.keyring.rewrap) announceAgain(node)
 }
 
 /** Throws StartError where the keyring does not belong to the replica's ledger. */

@@ -1,34 +1,39 @@
-// A reload: the configuration's owners and the keyring are read again and are in force at once; then the
-// ledger learns of both.
-import { type Keyring, KeyringError } from '../crypto/keyring.ts'
-import { type Config, readConfig } from '../node/config.ts'
-import type { Genesis } from '../state/entries.ts'
-import { announce } from './announce.ts'
+// A reload: owners and keyring are read again. Each is in force at once, whatever the other, the ledger or
+// the start of the node wait for; the ledger learns of both in the background.
+import { KeyringError } from '../crypto/keyring.ts'
+import { FatalError } from '../errors.ts'
+import { readConfig } from '../node/config.ts'
+import { announceAgain } from './announce.ts'
 import { keyringMismatch, readKeyring } from './open.ts'
-import type { RunningNode } from './running-node.ts'
-import { rewrapAll } from './services.ts'
+import { putOwners, type RunningNode } from './running-node.ts'
 
-/** Throws ConfigError, PrivateFileError, KeyringError; then nothing has changed. */
-export async function reload(node: RunningNode): Promise<void> {
-  const { owners, keyring } = reread(node.config, node.services?.replica.state.genesis)
-  node.apiKeys.replace(owners)
-  node.owners = owners
-  node.keyring = keyring
-  const { services } = node
-  if (!services || node.waitingFor !== '') return // becomeReady announces both when the ledger can be reached
-  await announce(node, services)
-  node.log.info({ owners: owners.length }, 'owners and keyring re-read')
-  if (keyring.rewrap) await rewrapAll(services, node.log)
+/**
+ * Reads owners and keyring again. Of a faulty file the content read before stays in force, and the fault is
+ * logged; the other file is not held back.
+ */
+export function reload(node: RunningNode): void {
+  const { config, log } = node
+  reread(node, 'the owners stay', () => {
+    putOwners(node, readConfig(config.file).owners)
+    log.info({ owners: node.owners.length, hash: node.ownersHash }, 'owners re-read')
+  })
+  reread(node, 'the keyring stays', () => {
+    const keyring = readKeyring(config)
+    const genesis = node.services?.replica.state.genesis // undefined: the node does not know its ledger yet
+    const mismatch = genesis && keyringMismatch(keyring, genesis)
+    if (mismatch !== undefined) throw new KeyringError(mismatch)
+    node.keyring = keyring
+    log.info({ active: keyring.active, root_keys: keyring.ids }, 'keyring re-read')
+  })
+  announceAgain(node)
 }
 
-/** `genesis` is undefined where the node does not know its ledger yet. */
-function reread(
-  config: Config,
-  genesis: Genesis | undefined,
-): { readonly owners: Config['owners']; readonly keyring: Keyring } {
-  const { owners } = readConfig(config.file)
-  const keyring = readKeyring(config)
-  const mismatch = genesis && keyringMismatch(keyring, genesis)
-  if (mismatch !== undefined) throw new KeyringError(mismatch)
-  return { owners, keyring }
+function reread({ log }: RunningNode, what: string, work: () => void): void {
+  try {
+    work()
+  } catch (error) {
+    if (error instanceof FatalError) throw error
+    const reason = error instanceof Error ? error.message : String(error)
+    log.error({ error: reason }, `${what} as read before: correct the fault and send SIGHUP again`)
+  }
 }

@@ -2,12 +2,15 @@
 // and many readers in the room.
 import { type Clock, randomHex } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
+import { OperatorError } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
 import { ApiKeys } from '../http/auth.ts'
 import type { Health, Ledger } from '../ledger/ledger.ts'
 import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import type { Member } from '../node/member.ts'
+import { ownersHash } from './agreement.ts'
+import { Background } from './background.ts'
 import type { NodeServices } from './services.ts'
 
 /** Closes a part. */
@@ -34,9 +37,13 @@ export type RunningNode = {
   readonly stop: AbortController
   /** Ends the node with the error. */
   readonly fail: (error: Error) => void
+  /** The work for the ledger after a reload. */
+  readonly background: Background
 
-  /** The owners in force. Replaced by a reload. */
+  /** The owners in force. Replaced by `putOwners`. */
   owners: Config['owners']
+  /** As `ownersHash` of the owners in force. */
+  ownersHash: string
   /** The keyring in force. Replaced by a reload. */
   keyring: Keyring
   /** The ledger's health at the last probe. Replaced by the probe. */
@@ -54,6 +61,7 @@ const UNKNOWN_HEALTH: Health = {
   leader: undefined,
   members: [],
   used: 0,
+  occupied: 0,
 }
 
 type OpenParts = Pick<
@@ -66,22 +74,35 @@ type OpenParts = Pick<
   | 'member'
   | 'closers'
   | 'fail'
+  | 'owners'
   | 'keyring'
   | 'checkpointEvery'
 >
 
 /** A node with its parts open, before its replica is open. */
 export function runningNode(parts: OpenParts): RunningNode {
+  const { clock, fail, log, owners } = parts
   return {
     ...parts,
-    boot: randomHex(parts.clock, 16),
-    apiKeys: new ApiKeys(parts.config.owners),
+    boot: randomHex(clock, 16),
+    apiKeys: new ApiKeys(owners),
     stop: new AbortController(),
-    owners: parts.config.owners,
+    background: new Background((error) => {
+      if (!(error instanceof OperatorError)) return fail(error as Error) // all that is thrown is an Error
+      log.error({ error: error.message }, 'owners and keyring are in force, and could not be announced')
+    }),
+    ownersHash: ownersHash(owners),
     health: UNKNOWN_HEALTH,
     services: undefined,
     waitingFor: 'the replica is being read',
   }
+}
+
+/** Puts owners into force. */
+export function putOwners(node: RunningNode, owners: Config['owners']): void {
+  node.apiKeys.replace(owners)
+  node.owners = owners
+  node.ownersHash = ownersHash(owners)
 }
 
 /** Closes in the reverse order of opening, and forgets the closers. */

@@ -1,7 +1,7 @@
-// The services on an open replica, and their work in the background: sweeping receipts, and rewrapping keys.
+// The services on an open replica, and the sweeping of receipts in the background.
 import type { Clock } from '../clock.ts'
 import type { Keyring } from '../crypto/keyring.ts'
-import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
+import { type RewrapOptions, rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import type { Logger } from '../log.ts'
 import type { Replica } from '../replica/replica.ts'
 import { Receipts } from '../secrets/receipts.ts'
@@ -17,8 +17,8 @@ export type NodeServices = {
   readonly secrets: SecretService
   readonly receipts: Receipts
   readonly wrappedKeys: WrappedKeys
-  /** Throws UnwrapError, LedgerUnavailable, UnknownOutcome. */
-  readonly rewrap: () => ReturnType<typeof rewrapKeys>
+  /** As `rewrapKeys`. */
+  readonly rewrap: (options: RewrapOptions) => ReturnType<typeof rewrapKeys>
 }
 
 /** `keyring` returns the keyring in force. */
@@ -29,19 +29,7 @@ export function makeServices(replica: Replica, keyring: () => Keyring, clock: Cl
     secrets: new SecretService(replica, keyring, clock),
     receipts: new Receipts(replica, keyring, clock),
     wrappedKeys: new WrappedKeys(replica.state),
-    rewrap: () => rewrapKeys(replica, keyring, clock),
-  }
-}
-
-/**
- * Rewraps all keys. A failure is logged only: the next reload or start with `rewrap` in the keyring tries
- * again.
- */
-export async function rewrapAll(services: NodeServices, log: Logger): Promise<void> {
-  try {
-    log.info(await services.rewrap(), 'keys wrapped by the active root key')
-  } catch (error) {
-    log.warn({ error: error instanceof Error ? error.message : String(error) }, 'rewrapping has failed')
+    rewrap: (options) => rewrapKeys({ replica, keyring, clock }, options),
   }
 }
 

@@ -34,12 +34,32 @@ test('an owner added by a reload during the start has epoch 1 once the node is r
   const node = await startNode(readConfig(file), { log: SILENT })
   try {
     writeFileSync(file, configText(['a', 'b']))
-    await node.reload()
+    node.reload()
     await node.ready
     const headers = { authorization: `Bearer ${KEY}-b` }
     const answer = await fetch(new URL('/epochs', node.url), { headers })
     assert.equal(answer.status, 200)
     assert.match(await answer.text(), /"active":1/)
+  } finally {
+    await node.stop()
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a change between the reading of the configuration and the lock is in force', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-start-'))
+  const file = join(dir, 'n1.yaml')
+  replaceFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
+  writeFileSync(file, configText(['a', 'b']))
+  const config = readConfig(file)
+  writeFileSync(file, configText(['a']))
+  const node = await startNode(config, { log: SILENT })
+  try {
+    const statuses = ['a', 'b'].map(async (owner) => {
+      const headers = { authorization: `Bearer ${KEY}-${owner}` }
+      return (await fetch(new URL('/whoami', node.url), { headers })).status
+    })
+    assert.deepEqual(await Promise.all(statuses), [200, 401])
   } finally {
     await node.stop()
     rmSync(dir, { recursive: true })

@@ -18,7 +18,7 @@ import { TokenCalls } from '../http/token-calls.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import { isStrayRejection } from '../ledger/lmdb-transaction.ts'
 import type { Logger } from '../log.ts'
-import type { Config } from '../node/config.ts'
+import { type Config, readConfig } from '../node/config.ts'
 import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
@@ -44,10 +44,8 @@ export type Node = {
   readonly url: string
   /** Resolves when requests are served fully; rejects with the error that has ended the start. */
   readonly ready: Promise<void>
-  /**
-   * Rereads owners and keyring. Throws ConfigError, PrivateFileError, KeyringError; then nothing has changed.
-   */
-  reload(): Promise<void>
+  /** Rereads owners and keyring. Faults are logged, and the content read before stays in force. */
+  reload(): void
   /** Drains, then closes in reverse. */
   stop(): Promise<void>
   /** Resolves with an error when the node has to end. */
@@ -79,13 +77,17 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     keepReserve()
 
     // First, because a keyring readable by others ends the start before anything is opened.
-    const keyring = readKeyring(config)
+    readKeyring(config)
 
     // A data directory belongs to one process: all other parts are opened under the lock.
     mkdirSync(config.data, { recursive: true, mode: 0o700 })
     const lock = lockDirectory(config.data, LOCK_MS)
     closers.push(() => lock.release())
     options.locked?.()
+
+    // Under the lock: a command that has found no node running has told nobody of its change.
+    const { owners } = readConfig(config.file)
+    const keyring = readKeyring(config)
 
     // Before the parts with events to report.
     const events = await openEvents(config, clock)
@@ -102,7 +104,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
 
     const failed = Promise.withResolvers<Error>()
     const fail = failed.resolve
-    const opened = { config, clock, log, events, ledger, member, keyring }
+    const opened = { config, clock, log, events, ledger, member, owners, keyring }
     const node = runningNode({ ...opened, closers, fail, checkpointEvery })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer

@@ -28,7 +28,13 @@ function unique(reasons: readonly string[]): readonly string[] {
 }
 
 /** The answer of `GET /status`. */
-export function statusOf({ config, health, keyring, services }: RunningNode): Record<string, unknown> {
+export function statusOf({
+  config,
+  health,
+  keyring,
+  ownersHash,
+  services,
+}: RunningNode): Record<string, unknown> {
   const replica = services?.replica
   const { revision, digest } = replica?.digest() ?? { revision: 0, digest: '' }
   const head = Math.max(replica?.head ?? 0, revision)
@@ -42,13 +48,14 @@ export function statusOf({ config, health, keyring, services }: RunningNode): Re
     leader: DRIVERS[config.ledger.kind].shared ? (leader ?? null) : config.node,
     members,
     fields: fieldsHash(config),
+    owners: ownersHash,
     root_keys: keyring.ids,
   }
 }
 
 /** The node's numbers in `GET /metrics`. */
 export function metricsOf(node: RunningNode, calls: TokenCalls): NodeNumbers {
-  const { config, events, health, keyring, services } = node
+  const { config, events, health, keyring, ownersHash, services } = node
   const { replica, wrappedKeys } = services ?? {}
   return {
     revision: replica?.applied ?? 0,
@@ -63,6 +70,7 @@ export function metricsOf(node: RunningNode, calls: TokenCalls): NodeNumbers {
     ledgerUsed: health.used,
     fieldMatches: config.fields.map((field, i) => [field, calls.fieldMatches[i]]),
     records: calls.records,
+    owners: ownersHash,
     rootKeys: keyring.ids.map((id) => ({ id, active: id === keyring.active })),
     wrappedKeys: wrappedKeys?.counts() ?? new Map(),
   }

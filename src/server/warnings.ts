@@ -3,15 +3,13 @@
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { TokenCalls } from '../http/token-calls.ts'
-import type { Health } from '../ledger/ledger.ts'
+import { FILLING, type Health } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import type { RunningNode } from './running-node.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 /** A certificate is warned of in the last days of its validity, once a day. */
 const ENDING_MS = 30 * DAY_MS
-/** From this share of its room on a ledger counts as filling up. */
-const FILLING = 0.6
 /** Records without a match before a field is warned of. */
 const RECORDS_BEFORE_WARNING = 100
 

@@ -46,6 +46,7 @@ const NUMBERS = {
   ledgerUsed: 0,
   fieldMatches: [],
   records: 0,
+  owners: '',
   rootKeys: [],
   wrappedKeys: new Map(),
 }

@@ -595,7 +595,7 @@ test('a revoked key is 401 from the reload on; a new one and the others work', a
   await withVault({ owners: { ...OWNERS, 'clinic-c': ['cof_c-old'] } }, async (node) => {
     const token = await node.token('c', 'cof_c-old')
     node.setOwners({ ...OWNERS, 'clinic-c': ['cof_c-new'] })
-    await node.node.reload()
+    node.node.reload()
     const revoked = await node.get('/epochs', bearer('cof_c-old'))
     checkProblem(revoked, { status: 401, slug: 'unauthorized' })
     assert.deepEqual(await node.values([token], 'cof_c-new'), ['c'])

@@ -41,7 +41,7 @@ test('/status: the members of the contract, and no others', async () => {
   const { json } = answer
   assert.deepEqual(Object.keys(json), [
     ...['node', 'version', 'ledger', 'replica', 'quorum'],
-    ...['leader', 'members', 'fields', 'root_keys'],
+    ...['leader', 'members', 'fields', 'owners', 'root_keys'],
   ])
   assert.deepEqual(
     [json.node, json.version, json.quorum, json.leader, json.members],
@@ -56,6 +56,8 @@ test('/status: the members of the contract, and no others', async () => {
   assert.match(String(replica.digest), /^[0-9a-f]{64}$/)
   assert.equal(replica.lag, Number(ledger.revision) - Number(replica.revision))
   assert.match(String(json.fields), /^[0-9a-f]{64}$/)
+  assert.match(String(json.owners), /^[0-9a-f]{64}$/)
+  assert.ok((await vault.get('/metrics')).text.includes(`\ncoffer_owners{hash="${json.owners}"} 1\n`))
   assert.ok(Array.isArray(json.root_keys) && json.root_keys.length === 1)
   assert.ok(!answer.text.includes('clinic'), 'names an owner')
   // Any key will do, and says the same.

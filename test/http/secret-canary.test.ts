@@ -12,7 +12,7 @@ import { replaceFile } from '../../src/files.ts'
 import { LedgerUnavailable } from '../../src/ledger/ledger.ts'
 import { LmdbLedger } from '../../src/ledger/lmdb.ts'
 import { pathOf } from './secrets.ts'
-import { type Answer, bearer, KEY_A, KEY_B, Vault } from './vault.ts'
+import { type Answer, bearer, KEY_A, KEY_B, until, Vault } from './vault.ts'
 
 const MARK = 'c4n4ry'
 const KEY_MARK = 'k3y-m4rk'
@@ -165,7 +165,11 @@ test('no value and no Idempotency-Key is in clear on the disk, in the logs, the 
   const file = join(own.dir, 'keyring.json')
   const added = Keyring.parse(readFileSync(file, 'utf8')).add(newRootKey(systemClock))
   replaceFile(file, added.activate(added.ids[1]).askRewrap(true).serialize())
-  await own.node.reload()
+  own.node.reload()
+  const old = `coffer_wrapped_keys{root_key="${added.ids[0]}"} `
+  await until('the old root key wraps nothing', async () =>
+    (await own.get('/metrics')).text.includes(`\n${old}0\n`),
+  )
   assert.ok((await own.get('/secrets/one')).text.includes(MARK))
   await own.stop()
 

@@ -15,9 +15,7 @@ process.once('SIGTERM', () => {
     },
   )
 })
-process.on('SIGHUP', () => {
-  node.reload().catch(console.error)
-})
+process.on('SIGHUP', () => node.reload())
 void node.failed.then((error) => {
   console.error(error)
   process.exit(1)

@@ -20,6 +20,7 @@ import { TokenService } from '../../src/tokens/tokens.ts'
 import { until } from '../../src/waiting.ts'
 import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
+import { AT_ONCE } from './nodes.ts'
 
 const caller = (): Caller => ({ ...by('o'), keyId: 'k', request: 'r' })
 
@@ -95,7 +96,7 @@ class World {
   }
 
   async rewrap({ replica }: Node): Promise<void> {
-    await rewrapKeys(replica, () => this.keyring, systemClock)
+    await rewrapKeys({ replica, keyring: () => this.keyring, clock: systemClock }, AT_ONCE)
     await replica.barrier(soon())
   }
 

@@ -6,7 +6,7 @@ import { type Clock, type Deadline, randomHex, systemClock } from '../../src/clo
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { AskedRequest } from '../../src/crypto/receipt.ts'
 import { Problem } from '../../src/errors.ts'
-import { rewrapKeys } from '../../src/keys/rewrap.ts'
+import { type RewrapOptions, rewrapKeys } from '../../src/keys/rewrap.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import type { Commit, CommitResult, KeyRange, Ledger, Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
@@ -20,6 +20,9 @@ import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
 
 export const OWNER = 'o'
+
+/** A rewrap that nobody ends, in a ledger with room. */
+export const AT_ONCE: RewrapOptions = { signal: new AbortController().signal, room: async () => undefined }
 
 /** The system's clock, shifted. */
 export class ShiftedClock implements Clock {
@@ -196,7 +199,8 @@ export class World {
   }
 
   rewrap(node: SimNode): ReturnType<typeof rewrapKeys> {
-    return rewrapKeys(node.replica, () => this.keyring, node.clock)
+    const { replica, clock } = node
+    return rewrapKeys({ replica, keyring: () => this.keyring, clock }, AT_ONCE)
   }
 
   async close(): Promise<void> {

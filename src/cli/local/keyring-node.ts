@@ -1,6 +1,7 @@
 // The nodes of a keyring command: the root keys that a node has read, and the root keys that its ledger
 // needs. A running node is asked over HTTP and re-reads its keyring at SIGHUP. A stopped node is, where its
 // ledger matters, started in the process of the command on a free port of 127.0.0.1, and stopped again.
+import { assert } from '../../assert.ts'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
@@ -11,7 +12,7 @@ import { type RunningNode, runningNode, sendHangUp } from './node-process.ts'
 
 export type KeyringNode = {
   readonly node: string
-  /** undefined: the node does not answer, or is not ready. */
+  /** undefined: the node does not answer. */
   rootKeys(): Promise<RootKeys | undefined>
   /** Has the node re-read its keyring; a node in another process may do so a moment later. */
   reload(): Promise<void>
@@ -57,7 +58,7 @@ async function startHere(config: Config): Promise<KeyringNode> {
   return {
     node: config.node,
     rootKeys: () => http.rootKeys(ASK_MS),
-    reload: () => node.reload(),
+    reload: async () => node.reload(),
     close: async () => {
       http.close()
       await node.stop()
@@ -81,6 +82,21 @@ export async function reloadUntil(node: KeyringNode, { holds, about }: RootKeyCo
   }
   const reached = await until(isReached, { every: POLL_MS, within: RELOAD_MS })
   if (now && reached) return now
-  const state = now ? `has not ${about}` : 'does not answer or is not ready'
-  throw new OperatorError(`node ${node.node} ${state} after ${RELOAD_MS / 1000} s`, { hint: 'see its log' })
+  const state = now ? `has not ${about}` : 'does not answer'
+  throw new OperatorError(`node ${node.node} ${state} after ${RELOAD_MS / 1000} s`, {
+    hint: 'see its log; where another command has changed the keyring meanwhile, repeat this one',
+  })
+}
+
+/** As `reloadUntil`, and waits until the node is ready. Returns the keys of its ledger by root key. */
+export async function wrappedKeys(
+  node: KeyringNode,
+  { holds, about }: RootKeyCondition,
+): Promise<ReadonlyMap<string, number>> {
+  const { wrapped } = await reloadUntil(node, {
+    holds: (now) => now.wrapped !== undefined && holds(now),
+    about: `${about}, or is not ready`,
+  })
+  assert(wrapped, 'a node that is ready has counted its wrapped keys')
+  return wrapped
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { NO_NUMBERS, nodeNumbers, rootKeys } from './metrics-text.ts'
+import { NO_NUMBERS, nodeNumbers, ownersInForce, rootKeys } from './metrics-text.ts'
 
 const TEXT = `# HELP coffer_ready Whether the node is ready.
 # TYPE coffer_ready gauge
@@ -12,6 +12,7 @@ coffer_ledger_revision 120
 coffer_replica_revision 117
 coffer_root_keys{root_key="rk-1",active="false"} 1
 coffer_root_keys{root_key="rk-2",active="true"} 1
+coffer_owners{hash="0a"} 1
 coffer_wrapped_keys{root_key="rk-1"} 4
 coffer_wrapped_keys{root_key="rk-2"} 1.2e3
 process_cpu_seconds_total 1.5
@@ -25,7 +26,15 @@ test('the numbers of a node are read from its metrics', () => {
 
 test('the root keys of a node are read from its metrics', () => {
   const keys = rootKeys(TEXT)
-  assert.deepEqual([keys?.active, keys?.ids], ['rk-2', ['rk-1', 'rk-2']])
-  assert.deepEqual(Object.fromEntries(keys?.wrapped ?? []), { 'rk-1': 4, 'rk-2': 1200 })
-  assert.equal(rootKeys(TEXT.replace('coffer_ready 1', 'coffer_ready 0')), undefined)
+  assert.deepEqual([keys.active, keys.ids], ['rk-2', ['rk-1', 'rk-2']])
+  assert.deepEqual(Object.fromEntries(keys.wrapped ?? []), { 'rk-1': 4, 'rk-2': 1200 })
+  assert.deepEqual(rootKeys(TEXT.replace('coffer_ready 1', 'coffer_ready 0')), {
+    ...keys,
+    wrapped: undefined,
+  })
+})
+
+test('the owners in force are read from the metrics of a node, ready or not', () => {
+  assert.equal(ownersInForce(TEXT.replace('coffer_ready 1', 'coffer_ready 0')), '0a')
+  assert.equal(ownersInForce('something else\n'), undefined)
 })

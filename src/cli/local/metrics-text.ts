@@ -26,23 +26,34 @@ export function nodeNumbers(text: string): NodeNumbers {
   }
 }
 
-/** A node's root keys. `wrapped`: by root key, the number of keys of the ledger under the root key. */
+/** The hash of the owners in force; undefined where another program has written the text. */
+export function ownersInForce(text: string): string | undefined {
+  return parseSamples(text)
+    .find(({ name }) => name === 'coffer_owners')
+    ?.labels.get('hash')
+}
+
+/**
+ * A node's root keys. `wrapped`: by root key, the number of keys of the ledger under the root key; undefined
+ * while the node is not ready, and so does not know its ledger.
+ */
 export type RootKeys = {
   readonly active: string
   readonly ids: readonly string[]
-  readonly wrapped: ReadonlyMap<string, number>
+  readonly wrapped: ReadonlyMap<string, number> | undefined
 }
 
-/** undefined: the node is not ready, and so does not know its ledger yet. */
-export function rootKeys(text: string): RootKeys | undefined {
+export function rootKeys(text: string): RootKeys {
   const samples = parseSamples(text)
-  if (!samples.some(({ name, value }) => name === 'coffer_ready' && value === 1)) return undefined
+  const ready = samples.some(({ name, value }) => name === 'coffer_ready' && value === 1)
   const keys = samples.filter(({ name }) => name === 'coffer_root_keys').map(({ labels }) => labels)
   const wrapped = samples.filter(({ name }) => name === 'coffer_wrapped_keys')
   return {
     active: keys.find((labels) => labels.get('active') === 'true')?.get('root_key') ?? '',
     ids: keys.map((labels) => labels.get('root_key') ?? ''),
-    wrapped: new Map(wrapped.map(({ labels, value }) => [labels.get('root_key') ?? '', value])),
+    wrapped: ready
+      ? new Map(wrapped.map(({ labels, value }) => [labels.get('root_key') ?? '', value]))
+      : undefined,
   }
 }
 

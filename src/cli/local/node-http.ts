@@ -3,7 +3,14 @@ import { readFileSync } from 'node:fs'
 import { NoAnswer, type Target, Transport, targetOf } from '../../client/transport.ts'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
-import { NO_NUMBERS, type NodeNumbers, nodeNumbers, type RootKeys, rootKeys } from './metrics-text.ts'
+import {
+  NO_NUMBERS,
+  type NodeNumbers,
+  nodeNumbers,
+  ownersInForce,
+  type RootKeys,
+  rootKeys,
+} from './metrics-text.ts'
 
 const CONNECT_MS = 2_000
 
@@ -51,7 +58,13 @@ export class NodeHttp {
     return text === undefined ? NO_NUMBERS : nodeNumbers(text)
   }
 
-  /** undefined: the node does not answer, or is not ready. */
+  /** The hash of the owners in force; undefined: the node does not answer. */
+  async owners(timeoutMs: number): Promise<string | undefined> {
+    const text = await this.#metrics(timeoutMs)
+    return text === undefined ? undefined : ownersInForce(text)
+  }
+
+  /** undefined: the node does not answer. */
   async rootKeys(timeoutMs: number): Promise<RootKeys | undefined> {
     const text = await this.#metrics(timeoutMs)
     return text === undefined ? undefined : rootKeys(text)
