@@ -54,7 +54,7 @@ test('a request of which a part was sent is unknown, whichever part is refused f
     const { world, tokens } = parts
     world.ledger.faults.push('refuse', ...new Array<'silent'>(100).fill('silent'))
     const many = Array.from({ length: 30_000 }, (_, i) => `a longer value that fills segments ${i}`)
-    await assert.rejects(issue(tokens, soon(300), ...many), UnknownOutcome)
+    await assert.rejects(issue(tokens, soon(1500), ...many), UnknownOutcome)
     world.ledger.faults.length = 0
     world.ledger.settle()
     assert.ok((await mappings(parts)) < many.length / 2, 'segments that waited were never sent')

@@ -122,7 +122,10 @@ class Histories {
 
   #disturb(): void {
     const { world, random } = this
-    if (random.chance(0.6)) return this.#mend()
+    if (random.chance(0.6)) {
+      this.#mend()
+      return
+    }
     const { ledger } = world
     const { way, clock } = random.pick(world.nodes)
     const fault = random.pick<CommitFault>(['silent', 'silent', 'late', 'lost', 'answer-lost', 'refuse'])
