@@ -19,6 +19,15 @@ test('a deadline has the time of its clock, and none once it has passed', () => 
   assert.ok(!Deadline.never.passed)
 })
 
+test('a deadline with too little time left is replaced by a later one', () => {
+  let now = 0
+  const deadline = new Deadline({ monotonic: () => now }, 50)
+  assert.equal(deadline.atLeast(50), deadline)
+  now = 60
+  const later = deadline.atLeast(20)
+  assert.deepEqual([deadline.passed, later.left()], [true, 20])
+})
+
 test('listeners are called once, when the deadline has passed, in their order; not those taken back', async () => {
   const deadline = new Deadline(systemClock, 10)
   const called: string[] = []

@@ -49,6 +49,11 @@ export class Deadline {
     return this.left() === 0
   }
 
+  /** This deadline, or a later deadline where fewer than `ms` milliseconds are left. */
+  atLeast(ms: number): Deadline {
+    return this.left() >= ms ? this : new Deadline(this.#clock, ms)
+  }
+
   /** Of deadlines by the same clock. */
   isBefore(other: Deadline): boolean {
     return this.#at < other.#at

@@ -242,11 +242,6 @@ export class Problem extends Error {
   }
 }
 
-/** The refusal of a request whose deadline has passed before anything was sent to the ledger. */
-export function timePassed(): Problem {
-  return new Problem('no-quorum', 'the time of the request has passed', { outcome: 'not-applied' })
-}
-
 /** Exit code of a command that failed. */
 export const FAILED = 1
 /** Exit code of a command with a wrong argument, option or variable of the environment. */

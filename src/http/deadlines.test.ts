@@ -1,14 +1,10 @@
-// The deadline of a request begins with its last byte, and large bodies leave their turns with it.
+// The deadline of a request begins with its last byte.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
-import { soon } from '../../test/deadlines.ts'
-import { type Clock, Deadline, systemClock } from '../clock.ts'
-import { Problem } from '../errors.ts'
-import { LARGE_BYTES } from '../json/scan-thread.ts'
+import { type Clock, systemClock } from '../clock.ts'
 import { BodyReader } from './body.ts'
-import { Turns } from './turns.ts'
 
 const LIMITS = { body_bytes: 1000, bodies_in_work_bytes: 1000 }
 
@@ -53,18 +49,4 @@ test('the deadline of a request begins with the last byte of its body, however s
     server.closeAllConnections()
     server.close()
   }
-})
-
-test('work on a large body whose deadline passes before its turn does not run; the work behind does', async () => {
-  const turns = new Turns()
-  const told: string[] = []
-  const late = turns.take(LARGE_BYTES, soon(0), () => told.push('late'))
-  const next = turns.take(LARGE_BYTES, Deadline.never, () => told.push('next'))
-  await assert.rejects(late, (error) => {
-    assert.ok(error instanceof Problem && error.slug === 'no-quorum')
-    return error.members.outcome === 'not-applied'
-  })
-  await next
-  await turns.take(1, soon(0), () => told.push('small'))
-  assert.deepEqual(told, ['next', 'small'])
 })

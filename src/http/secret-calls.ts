@@ -1,5 +1,4 @@
 // The calls of secrets: bodies in, names and values to the service, JSON out.
-import type { Deadline } from '../clock.ts'
 import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
 import { memberPath, Paths } from '../json/paths.ts'
@@ -86,7 +85,7 @@ export class SecretCalls {
       readQuery(write.url)
       checkName(name, 'name')
       if (write.fault) throw write.fault
-      const json = await this.#json(write.asked.body, write.caller.deadline)
+      const json = await this.#json(write.asked.body)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')
       // If-Match is read where there is a version to compare: an absent secret is 404 whatever If-Match says.
@@ -116,8 +115,8 @@ export class SecretCalls {
     if (claim !== undefined) this.#services().receipts.settle(claim)
   }
 
-  async #newSecrets({ asked, caller }: SecretWrite): Promise<NewSecrets> {
-    return newSecrets(await this.#json(asked.body, caller.deadline))
+  async #newSecrets({ asked }: SecretWrite): Promise<NewSecrets> {
+    return newSecrets(await this.#json(asked.body))
   }
 
   async read(request: SecretRequest, name: string, query: Json): Promise<{ body: string; etag: string }> {
@@ -157,7 +156,7 @@ export class SecretCalls {
 
   /** Throws Problem refs-not-found with all missing references. */
   async resolve(request: SecretRequest, body: Uint8Array): Promise<{ body: string; count: number }> {
-    const json = await this.#json(body, request.deadline)
+    const json = await this.#json(body)
     checkMembers(json, '', ['refs'], ['at'])
     const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
     const refs = texts.map((ref, i): Reference => {
@@ -184,8 +183,8 @@ export class SecretCalls {
   }
 
   /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
-  async #json(body: Uint8Array, deadline: Deadline): Promise<Json> {
-    await this.#scanner.scan(body, NO_PATHS, { ...UNLIMITED, deadline })
+  async #json(body: Uint8Array): Promise<Json> {
+    await this.#scanner.scan(body, NO_PATHS, UNLIMITED)
     const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
     return objectOf(json, '')
   }

@@ -1,11 +1,10 @@
 // The token calls: bodies in, values to the service, bytes out.
-import { Deadline } from '../clock.ts'
 import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { ScanThread } from '../json/scan-thread.ts'
-import { AlreadyToken, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
+import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Form, type Limits, readTokens, readValues } from './form.ts'
 import { badRequest } from './problems.ts'
@@ -72,19 +71,18 @@ export class TokenCalls {
   }
 
   async tokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const { deadline } = request
-    const form = await this.#form(body, deadline, this.#tokenizeShape)
+    const form = await this.#form(body, this.#tokenizeShape)
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
     const allow = form.flag('allow_tokens')
-    if (main.name === 'records') await this.#checkRecords(form, deadline)
-    const { places, values, index } = await this.#turns.take(body.length, deadline, () =>
+    if (main.name === 'records') await this.#checkRecords(form)
+    const { places, values, index } = await this.#turns.take(body.length, () =>
       readValues(form, this.#limits, VALUE),
     )
     if (main.name === 'records') this.#count(form)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#services().tokens.tokenize(request, values, allow)
+      tokens = await this.#services().tokens.tokenize(withTime(request), values, allow)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
       throw new Problem('already-a-token', 'a value is a valid token already', {
@@ -92,7 +90,7 @@ export class TokenCalls {
         reason: 'tokens are not tokenized again, unless allow_tokens is true',
       })
     }
-    const answer = await this.#turns.take(body.length, Deadline.never, () =>
+    const answer = await this.#turns.take(body.length, () =>
       main.name === 'values' ? this.#columns(tokens, index) : this.#records(form, places, tokens, index),
     )
     return { answer, epoch: tokens.epoch, count: values.count, fresh: tokens.fresh }
@@ -127,19 +125,18 @@ export class TokenCalls {
   }
 
   async detokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, Deadline.never, this.#detokenizeShape)
+    const form = await this.#form(body, this.#detokenizeShape)
     const main = form.oneOf(['records', 'tokens', 'token'])
     if (main.name === 'token') return this.#detokenizeOne(request, form)
     form.list(main.name)
-    if (main.name === 'records') await this.#checkRecords(form, Deadline.never)
+    if (main.name === 'records') await this.#checkRecords(form)
     const places = placesFrom(form, VALUE)
     const strict = main.name === 'tokens'
-    // Tokens held here are answered whatever time has passed.
-    const named = await this.#turns.take(body.length, Deadline.never, () => readTokens(form, places, strict))
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
     const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(request, named, this.#limits.answer_bytes)
+    const { values, index } = await tokens.detokenize(withTime(request), named, this.#limits.answer_bytes)
     const lost = notFound(form, places, index, strict ? undefined : named.epochs)
-    const answer = await this.#turns.take(body.length, Deadline.never, () =>
+    const answer = await this.#turns.take(body.length, () =>
       strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
     )
     return { answer, count: values.count + lost.length, missing: lost.length }
@@ -151,7 +148,7 @@ export class TokenCalls {
       throw badRequest('token', 'a token as a string', 'a token is a string')
     const named = readTokens(form, [form.scan.count - 1], true)
     const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(request, named, this.#limits.answer_bytes)
+    const { values, index } = await tokens.detokenize(withTime(request), named, this.#limits.answer_bytes)
     if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
     const answer = this.#answer(64)
     answer.text('{"value":')
@@ -196,13 +193,12 @@ export class TokenCalls {
   }
 
   async retokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const { deadline } = request
-    const form = await this.#form(body, deadline, RETOKENIZE)
+    const form = await this.#form(body, RETOKENIZE)
     form.list('tokens')
     const places = placesFrom(form, 0)
-    const named = await this.#turns.take(body.length, deadline, () => readTokens(form, places, true))
+    const named = await this.#turns.take(body.length, () => readTokens(form, places, true))
     const service = this.#services().tokens
-    const { index, ...tokens } = await service.retokenize(request, named, this.#limits.answer_bytes)
+    const { index, ...tokens } = await service.retokenize(withTime(request), named, this.#limits.answer_bytes)
     const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
     answer.text(`{"epoch":${tokens.epoch},"tokens":`)
     writeTokens(answer, tokens, index)
@@ -219,7 +215,7 @@ export class TokenCalls {
   }
 
   async rotate(request: TokenRequest, body: Uint8Array): Promise<RotateAnswer> {
-    const form = await this.#form(body, request.deadline, ROTATE)
+    const form = await this.#form(body, ROTATE)
     const expected = 'the number of the epoch to open: a positive integer'
     if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is not a number')
     const { start, end } = form.scan
@@ -233,15 +229,15 @@ export class TokenCalls {
     return Buffer.from(JSON.stringify(await this.#services().tokens.epochs(request)))
   }
 
-  async #form(body: Uint8Array, deadline: Deadline, { paths, known, leaf }: FormShape): Promise<Form> {
-    const options = { leaf, matches: this.#limits.values, deadline }
+  async #form(body: Uint8Array, { paths, known, leaf }: FormShape): Promise<Form> {
+    const options = { leaf, matches: this.#limits.values }
     return new Form(body, paths, await this.#scanner.scan(body, paths, options), known)
   }
 
   /** Every record is an object. */
-  #checkRecords(form: Form, deadline: Deadline): Promise<void> {
+  #checkRecords(form: Form): Promise<void> {
     const { count, kinds, leaf } = form.scan
-    return this.#turns.take(form.body.length, deadline, () => {
+    return this.#turns.take(form.body.length, () => {
       for (let i = 0; i < count; i++) {
         if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
           throw badRequest(form.pathOf(i), 'an object', 'a record is an object')
@@ -270,6 +266,14 @@ export class TokenCalls {
   unmatched(): string[] {
     return this.#fields.filter((_, i) => this.fieldMatches[i] === 0)
   }
+}
+
+/**
+ * A large body is read and computed in turns, which may last for as long as others have theirs: then too, the
+ * ledger gets its time.
+ */
+function withTime({ owner, deadline }: TokenRequest): TokenRequest {
+  return { owner, deadline: deadline.atLeast(LEDGER_MS) }
 }
 
 function placesFrom(form: Form, leaf: number): number[] {

