@@ -39,3 +39,22 @@ test('a file is locked by one process at a time, and the lock ends with the proc
     rmSync(dir, { recursive: true })
   }
 })
+
+test('processes that wait for the lock of a file get the lock in turn', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-lock-'))
+  const path = join(dir, 'n1.yaml')
+  writeFileSync(path, '')
+  const code = `const { lockFile } = await import(process.argv[1])
+    for (let i = 0; i < 300; i++) lockFile(process.argv[2], 5000).release()`
+  try {
+    const ends = [1, 2, 3].map(async () => {
+      const child = spawn(process.execPath, ['--input-type=module', '-e', code, LOCK, path], {
+        stdio: ['ignore', 'inherit', 'inherit'],
+      })
+      return (await once(child, 'exit'))[0]
+    })
+    assert.deepEqual(await Promise.all(ends), [0, 0, 0])
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})

@@ -11,6 +11,7 @@ export class InUse extends OperatorError {
   override readonly name = 'InUse'
 }
 
+/** Ends, too, when nobody refers to the lock any more. */
 export type Lock = { release(): void }
 
 /**
@@ -56,11 +57,14 @@ function createLike(path: string, lock: string): void {
   }
 }
 
-/** undefined: another process has the lock after `waitMs`. */
+/**
+ * undefined: another process has the lock after `waitMs`. Without SQLite's exclusive locking mode, in which
+ * two processes that wait keep shared locks, and wait for each other.
+ */
 function take(path: string, waitMs: number): Lock | undefined {
   const file = new DatabaseSync(path, { timeout: waitMs })
   try {
-    file.exec('PRAGMA journal_mode = MEMORY; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE')
+    file.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
   } catch (error) {
     file.close()
     if (error instanceof Error && /locked/.test(error.message)) return undefined
