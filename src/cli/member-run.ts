@@ -20,13 +20,12 @@ export async function runMember({ config: file }: { readonly config: string }): 
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort())
   try {
     const { openLedger } = await import('../server/open.ts')
-    const started = TemporaryMembers.start([config], { report: note, exits: false })
     const ledger = await openLedger(config)
     try {
-      await reportQuorum(() => ledger.health(), member, stop.signal)
+      const started = TemporaryMembers.start([config], { report: note, exits: false })
+      await reportQuorum(() => ledger.health(), member, stop.signal).finally(() => started.stop())
     } finally {
       await ledger.close()
-      await started.stop()
     }
   } finally {
     hold.release()
