@@ -20,6 +20,7 @@ import { measureBehind } from './recovery-behind.ts'
 import { measureMixed } from './recovery-mixed.ts'
 import { measureRebuild } from './recovery-rebuild.ts'
 import { measureSegments } from './recovery-segments.ts'
+import { measureStart } from './recovery-start.ts'
 import { measureSecrets } from './secrets.ts'
 import { isMet, resultTable } from './table.ts'
 
@@ -66,6 +67,7 @@ of its leader to the next write.`,
       segments: measureSegments,
       behind: measureBehind,
       rebuild: measureRebuild,
+      start: measureStart,
     },
     comparison: 'The targets hold for --size 1; a smaller size meets them more easily.',
     strict: true,

@@ -51,6 +51,13 @@ export class Vault {
     await child.stop()
   }
 
+  /** SIGKILL, at once. */
+  async kill(): Promise<void> {
+    const child = this.#running
+    this.#child = undefined
+    await child.kill()
+  }
+
   /** Stops, ends all that it holds. */
   async remove(): Promise<void> {
     if (this.#child) await this.stop()
