@@ -9,11 +9,12 @@ import { soon } from '../../test/deadlines.ts'
 import { found } from '../../test/sim/genesis.ts'
 import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { UnknownOutcome } from '../ledger/ledger.ts'
+import { Compacted, UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
+import { until } from '../waiting.ts'
 import { checkFile } from './check.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { Replica, type ReplicaOptions } from './replica.ts'
@@ -256,6 +257,25 @@ test('when the history is compacted away, a snapshot takes its place', () =>
       await whole.barrier(soon())
       assert.equal(whole.digest().digest, digest)
     })
+  }))
+
+test('a history that is compacted away during every snapshot is read again with pauses', () =>
+  withReplica(async ({ ledger, open }) => {
+    await putEpoch(ledger, 'o', 1)
+    ledger.compact(2)
+    const { snapshot } = ledger
+    let snapshots = 0
+    ledger.snapshot = async () => {
+      snapshots++
+      throw new Compacted('the history of the snapshot is gone')
+    }
+    const replica = await open()
+    const began = performance.now()
+    assert.ok(await until(() => snapshots >= 4, { every: 5, within: 20_000 }))
+    assert.ok(performance.now() - began > 400, 'three pauses of 200 ms')
+    ledger.snapshot = snapshot
+    await replica.barrier(soon())
+    assert.equal(replica.owner('o')?.active, 1)
   }))
 
 test('a stream that breaks, and a ledger that goes away, are told and survived', () =>

@@ -110,12 +110,16 @@ export class Epochs {
   async list({ owner, deadline }: EpochRequest): Promise<EpochList> {
     await this.#replica.barrier(deadline)
     const state = this.#replica.owner(owner)
+    const openedAt = (epoch: number): string | undefined =>
+      (state?.keys.get(epoch) ?? state?.tombstones.get(epoch))?.openedAt
     const epochs: EpochInfo[] = []
     for (let epoch = 1; epoch <= (state?.active ?? 0); epoch++) {
+      const opened = openedAt(epoch)
+      assert(opened !== undefined, 'every epoch has its wrapped key or a tombstone')
       epochs.push({
         epoch,
-        opened_at: state?.keys.get(epoch)?.openedAt ?? '',
-        closed_at: state?.keys.get(epoch + 1)?.openedAt ?? null,
+        opened_at: opened,
+        closed_at: openedAt(epoch + 1) ?? null,
         tokens: this.#replica.tokens(owner, epoch)?.count ?? 0,
       })
     }

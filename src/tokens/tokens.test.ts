@@ -12,6 +12,8 @@ import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { MemoryStore } from '../replica/memory-store.ts'
 import { Replica } from '../replica/replica.ts'
+import { encodeEntry } from '../state/entries.ts'
+import { ledgerKey } from '../state/ledger-keys.ts'
 import type { NamedTokens } from './detokenize.ts'
 import { AlreadyToken, TokenService, type Tokens } from './tokens.ts'
 
@@ -214,6 +216,18 @@ test('of nodes that rotate at once one does; to the active epoch is the safe ret
     assert.equal(active, 2)
     assert.equal(epochs[0].closed_at, epochs[1].opened_at)
     assert.equal(epochs[1].closed_at, null)
+  }))
+
+test('an epoch under a tombstone keeps the times of its opening and its end', () =>
+  withVaults(1, async ({ ledger, tokens }) => {
+    await tokens.rotate(by('o'), 2)
+    const { epochs } = await tokens.epochs(by('o'))
+    const key = ledgerKey.wrappedKey('o', 1)
+    const tombstone = { kind: 'tombstone', owner: 'o', epoch: 1, openedAt: epochs[0].opened_at } as const
+    const value = encodeEntry(tombstone, { boot: 'e'.repeat(32), commit: 1 })
+    const { revision } = await ledger.read(key)
+    assert.ok((await ledger.commit({ if: [{ key, revision }], put: [{ key, value }] }, soon())).ok)
+    assert.deepEqual((await tokens.epochs(by('o'))).epochs, epochs)
   }))
 
 test('tokens are their owner’s alone; mixed epochs resolve together', () =>
