@@ -2,8 +2,9 @@
 // does; the store takes the batch of the step in a single transaction; once the batch can be read, the
 // effects change the token tables and the state. Meta is put by the batch of a step and by nothing else: a
 // checkpoint hands its name to the next step.
-import { assert } from '../assert.ts'
+import { AssertionError, assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
+import { FatalError } from '../errors.ts'
 import { Loader } from '../state/load.ts'
 import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
 import type { State } from '../state/state.ts'
@@ -172,6 +173,7 @@ export class Applier {
       this.#handed = (await this.#checkpointer.write()) ?? this.#handed
       if (this.#handed !== undefined) await this.apply([], this.state.meta.ledger)
     } catch (error) {
+      if (error instanceof FatalError || error instanceof AssertionError) throw error
       this.#checkpointFailed(error instanceof Error ? error : new Error(String(error)))
     } finally {
       await this.#store.close()

@@ -1,15 +1,17 @@
 // The files of checkpoints, in the directory of the replica. Not written by files.ts: the node works
 // meanwhile, no checkpoint is replaced, and each proves itself by its name and its checksums.
-import { createReadStream, createWriteStream, openSync } from 'node:fs'
+import { closeSync, createWriteStream, openSync, read } from 'node:fs'
 import { readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { promisify } from 'node:util'
 import { fillReserve, withReserve } from '../descriptors.ts'
 import { errorCode } from '../errors.ts'
 import { syncDirectory } from '../files.ts'
 import { diskSpace } from '../ledger/lmdb-room.ts'
 import type { CheckpointFiles } from './store.ts'
 
+const readBlock = promisify(read)
 const PREFIX = 'checkpoint-'
 const BLOCK_BYTES = 4 * 1024 * 1024
 /** What stays free, in reserves of the ledger: at one reserve the ledger refuses commits. */
@@ -52,8 +54,7 @@ export class CheckpointDirectory implements CheckpointFiles {
   read(name: string): AsyncIterable<Buffer> | undefined {
     const path = this.#file(name)
     try {
-      const fd = withReserve(() => openSync(path, 'r'))
-      return createReadStream(path, { fd, highWaterMark: BLOCK_BYTES }).once('close', fillReserve)
+      return blocksOf(withReserve(() => openSync(path, 'r')))
     } catch (error) {
       if (errorCode(error) === 'ENOENT') return undefined
       throw error
@@ -64,5 +65,23 @@ export class CheckpointDirectory implements CheckpointFiles {
     for (const file of await readdir(this.#path)) {
       if (file.startsWith(PREFIX) && file !== PREFIX + name) await rm(join(this.#path, file), { force: true })
     }
+  }
+}
+
+/** Reads a block while the block before is used, into two buffers: a stream allocates a buffer a block. */
+async function* blocksOf(file: number): AsyncIterable<Buffer> {
+  const buffers = [0, 1].map(() => Buffer.allocUnsafeSlow(BLOCK_BYTES))
+  let next = readBlock(file, buffers[0], 0, BLOCK_BYTES, null)
+  try {
+    for (let read = 1; ; read++) {
+      const { bytesRead, buffer } = await next
+      if (bytesRead === 0) return
+      next = readBlock(file, buffers[read % 2], 0, BLOCK_BYTES, null)
+      yield buffer.subarray(0, bytesRead)
+    }
+  } finally {
+    await next.catch(() => undefined) // a caller that stopped early needs no block more
+    closeSync(file)
+    fillReserve()
   }
 }

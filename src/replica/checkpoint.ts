@@ -20,8 +20,6 @@ const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
 const BLOCK_BYTES = 4 * 1024 * 1024
-/** Parts read in a turn of the event loop. */
-const PARTS_A_TURN = 100
 /** Tables measured in a turn of the event loop. */
 const TABLES_A_TURN = 5000
 /** New mappings since the last checkpoint that are worth another checkpoint. */
@@ -228,20 +226,12 @@ export async function readCheckpoint(
   const file = files.read(name)
   if (!file) return undefined
   const blocks = new Blocks(file)
-  const parts = await readParts(blocks, magic(name)).finally(() => blocks.end())
-  if (!parts) return undefined
+  const read = await readParts(blocks, magic(name), limit).finally(() => blocks.end())
+  if (!read) return undefined
   const tables: CheckpointTables = new Map()
-  for (const [id, list] of parts) {
-    const whole = list.reduce((sum, part) => sum + 2 ** -part.depth, 0)
-    if (whole !== 1) return undefined
-    const inserted = { count: 0, sum: new Float64Array(4) }
-    for (const [i, part] of list.entries()) {
-      const { count, sum } = part.settle(limit)
-      inserted.count += count
-      addSum(inserted.sum, sum)
-      if (i % PARTS_A_TURN === 0) await nextTurn()
-    }
-    const tokens = TokenTable.fromParts(list)
+  for (const [id, { parts, inserted }] of read) {
+    if (parts.reduce((sum, part) => sum + 2 ** -part.depth, 0) !== 1) return undefined
+    const tokens = TokenTable.fromParts(parts)
     assert(tokens.count === inserted.count, 'a table holds what its parts hold')
     tables.set(id, { tokens, inserted })
   }
@@ -257,46 +247,61 @@ function unreadable(failed: (error: Error) => void): (error: Error) => undefined
   }
 }
 
-async function readParts(blocks: Blocks, first: Buffer): Promise<Map<number, Part[]> | undefined> {
-  if (!(await blocks.take(first.length))?.equals(first)) return undefined
-  const tables = new Map<number, Part[]>()
-  for (let count = 0; ; count++) {
-    const record = await blocks.take(HEAD_BYTES)
-    if (!record) return undefined
+/** The parts of a table as read, and the sum of their mappings. */
+type TableParts = { readonly parts: Part[]; readonly inserted: { count: number; readonly sum: Float64Array } }
+
+/** A part is checked and settled while its bytes are in the processor's caches. */
+async function readParts(
+  blocks: Blocks,
+  first: Buffer,
+  limit: number,
+): Promise<Map<number, TableParts> | undefined> {
+  const start = Buffer.alloc(first.length)
+  if (!(await blocks.fill(start)) || !start.equals(first)) return undefined
+  const tables = new Map<number, TableParts>()
+  const record = Buffer.alloc(HEAD_BYTES)
+  for (let read = 0; ; read++) {
+    if (!(await blocks.fill(record))) return undefined
     const [id, depth, slots, checksum] = [0, 4, 8, 12].map((at) => record.readUInt32LE(at))
-    if (id === END) return depth === count && slots === 0 && checksum === 0 ? tables : undefined
+    if (id === END) return depth === read && slots === 0 && checksum === 0 ? tables : undefined
     if (slots < 64 || slots > PART_SLOTS || (slots & (slots - 1)) !== 0 || depth > 24) return undefined
-    const words = new Uint32Array(slots * SLOT_WORDS)
-    const bytes = Buffer.from(words.buffer)
-    const source = await blocks.take(bytes.length)
-    if (!source || partChecksum(id, depth, slots, source) !== checksum) return undefined
-    source.copy(bytes)
-    const list = tables.get(id)
-    if (list) list.push(new Part(slots, depth, words))
-    else tables.set(id, [new Part(slots, depth, words)])
+    const bytes = Buffer.allocUnsafeSlow(slots * SLOT_WORDS * 4) // filled at once
+    if (!(await blocks.fill(bytes)) || partChecksum(id, depth, slots, bytes) !== checksum) return undefined
+    const part = new Part(slots, depth, new Uint32Array(bytes.buffer))
+    const table = tables.get(id) ?? { parts: [], inserted: { count: 0, sum: new Float64Array(4) } }
+    const { count, sum } = part.settle(limit)
+    table.parts.push(part)
+    table.inserted.count += count
+    addSum(table.inserted.sum, sum)
+    tables.set(id, table)
   }
 }
 
 /** Takes a file's bytes in pieces of any length. */
 class Blocks {
   readonly #source: AsyncIterator<Buffer>
-  #block = Buffer.alloc(0)
+  #block: Buffer = Buffer.alloc(0)
   #at = 0
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#source = source[Symbol.asyncIterator]()
   }
 
-  /** The next bytes, valid until the next call; undefined at the end of the file. */
-  async take(length: number): Promise<Buffer | undefined> {
-    while (this.#block.length - this.#at < length) {
-      const next = await this.#source.next()
-      if (next.done) return undefined
-      this.#block = Buffer.concat([this.#block.subarray(this.#at), next.value])
-      this.#at = 0
+  /** Fills the target with the next bytes. Returns false where the file ends before. */
+  async fill(target: Buffer): Promise<boolean> {
+    for (let done = 0; done < target.length; ) {
+      if (this.#at === this.#block.length) {
+        const next = await this.#source.next()
+        if (next.done) return false
+        this.#block = next.value
+        this.#at = 0
+      }
+      const copied = this.#block.copy(target, done, this.#at)
+      assert(copied > 0, 'a block has bytes')
+      this.#at += copied
+      done += copied
     }
-    this.#at += length
-    return this.#block.subarray(this.#at - length, this.#at)
+    return true
   }
 
   /** Ends the source, also where not all of the file was taken. */

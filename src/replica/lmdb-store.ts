@@ -35,16 +35,19 @@ export class LmdbStore implements Store {
   readonly #owners: Database<Buffer, string>
   readonly #meta: Database<Buffer, string>
 
+  /** Throws DamagedReplica where a file that is opened for reading only lacks a database. */
   constructor(path: string, readOnly = false) {
     this.checkpoints = new CheckpointDirectory(path)
     this.#env = withReserve(() => open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly }))
-    this.#pages = this.#env.openDB({ name: 'pages', encoding: 'binary', keyEncoding: 'uint32' })
-    this.#entries = this.#env.openDB({ name: 'entries', encoding: 'binary' })
-    this.#records = this.#env.openDB({ name: 'records', encoding: 'binary', keyEncoding: 'uint32' })
-    this.#tables = this.#env.openDB({ name: 'tables', encoding: 'binary', keyEncoding: 'uint32' })
-    this.#ranges = this.#env.openDB({ name: 'ranges', encoding: 'binary' })
-    this.#owners = this.#env.openDB({ name: 'owners', encoding: 'binary' })
-    this.#meta = this.#env.openDB({ name: 'meta', encoding: 'binary' })
+    const env = this.#env
+    const numbered = { keyEncoding: 'uint32' } as const
+    this.#pages = database(env, 'pages', numbered)
+    this.#entries = database(env, 'entries')
+    this.#records = database(env, 'records', numbered)
+    this.#tables = database(env, 'tables', numbered)
+    this.#ranges = database(env, 'ranges')
+    this.#owners = database(env, 'owners')
+    this.#meta = database(env, 'meta')
   }
 
   meta(): Meta | undefined {
@@ -113,7 +116,7 @@ export class LmdbStore implements Store {
   }
 
   *entries(): Iterable<StoredEntry> {
-    for (const { key, value } of this.#entries.getRange({ snapshot: false })) {
+    for (const { key, value } of named(this.#entries)) {
       const bytes = unseal(key, value)
       yield { key, revision: bytes.readDoubleBE(), value: Uint8Array.from(bytes.subarray(8)) }
     }
@@ -139,7 +142,7 @@ export class LmdbStore implements Store {
   }
 
   *ranges(): Iterable<SegmentRange> {
-    for (const { key, value } of this.#ranges.getRange({ snapshot: false })) {
+    for (const { key, value } of named(this.#ranges)) {
       const [boot, range] = key.split('/')
       const [last, count] = unseal(key, value).toString('latin1').split(' ')
       yield { boot, range: Number(range), last: Number(last), count: Number(count) }
@@ -147,7 +150,7 @@ export class LmdbStore implements Store {
   }
 
   *owners(): Iterable<OwnerBytes> {
-    for (const { key, value } of this.#owners.getRange({ snapshot: false }))
+    for (const { key, value } of named(this.#owners))
       yield { owner: key, bytes: Number(unseal(key, value).toString('latin1')) }
   }
 
@@ -177,6 +180,25 @@ export class LmdbStore implements Store {
 
   async close(): Promise<void> {
     await this.#env.close()
+  }
+}
+
+/** lmdb returns undefined for a database that is absent, where the file is opened for reading only. */
+function database<K extends number | string>(
+  env: RootDatabase,
+  name: string,
+  options: { readonly keyEncoding?: 'uint32' } = {},
+): Database<Buffer, K> {
+  const found: Database<Buffer, K> | undefined = env.openDB({ name, encoding: 'binary', ...options })
+  if (found === undefined) throw new DamagedReplica(`the database ${name} is missing`)
+  return found
+}
+
+/** All records. Throws DamagedReplica: the first byte of a key says what the key is, and may be damaged. */
+function* named(database: Database<Buffer, string>): Iterable<{ key: string; value: Buffer }> {
+  for (const { key, value } of database.getRange({ snapshot: false })) {
+    if (typeof key !== 'string') throw new DamagedReplica('a key is not a text')
+    yield { key, value }
   }
 }
 

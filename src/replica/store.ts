@@ -44,7 +44,7 @@ export type CheckpointFiles = {
   hasRoom(bytes: number): Promise<boolean>
   /** Writes a file whole; resolves when the file is durable under its name. */
   write(name: string, blocks: AsyncIterable<Buffer>): Promise<void>
-  /** The bytes in order; undefined where there is no such file. */
+  /** The bytes in order, each block valid until the next; undefined where there is no such file. */
   read(name: string): AsyncIterable<Buffer> | undefined
   /** Removes every file but the named file, unfinished files included. */
   removeOthers(name: string): Promise<void>

@@ -12,6 +12,7 @@ import { DamagedLedger } from '../ledger/lmdb-records.ts'
 import { DamagedReplica } from '../state/stored.ts'
 import { BoundedLedger } from './bounded-ledger.ts'
 import { checkFile } from './check.ts'
+import { CleanStop } from './clean-stop.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { Replica } from './replica.ts'
 
@@ -49,9 +50,11 @@ type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & {
 const TEMPORARY = 'verify-'
 
 /**
- * As `verifyReplica`, with the ledger of the node's configuration. Throws CorruptEntry, LedgerUnavailable.
+ * As `verifyReplica`, with the ledger of the node's configuration. Throws NotChecked, CorruptEntry,
+ * LedgerUnavailable.
  */
 export async function verifyNode({ ledger: settings, ...options }: NodeCheckOptions): Promise<ReplicaCheck> {
+  CleanStop.take(options.data) // both files are opened for writing
   let ledger: Ledger
   try {
     ledger = await openLedger({ settings, data: options.data, check: checkLedger })
@@ -66,13 +69,13 @@ export async function verifyNode({ ledger: settings, ...options }: NodeCheckOpti
   }
 }
 
-/** Throws DamagedLedger. */
+/** Throws DamagedLedger, NotChecked. */
 async function checkLedger(directory: string): Promise<void> {
   const checked = await checkFile('ledger', directory)
   if (!checked.whole) throw new DamagedLedger(checked.reason)
 }
 
-/** Throws CorruptEntry, LedgerUnavailable. */
+/** Throws NotChecked, CorruptEntry, LedgerUnavailable. */
 export async function verifyReplica(options: ReplicaCheckOptions): Promise<ReplicaCheck> {
   const { data, ledger, shared } = options
   const path = join(data, 'replica')

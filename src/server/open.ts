@@ -1,15 +1,15 @@
 // Opening a node's keyring, ledger and replica, with the checks before their content is used.
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { Deadline, randomHex } from '../clock.ts'
 import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
-import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
-import { checkFile } from '../replica/check.ts'
+import { checkFile, WHOLE } from '../replica/check.ts'
+import { CleanStop } from '../replica/clean-stop.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry, type Genesis } from '../state/entries.ts'
@@ -31,10 +31,22 @@ export function readKeyring({ keyring }: Config): Keyring {
   return Keyring.parse(readPrivateFile(keyring))
 }
 
-/** Opens the configured ledger; a shared ledger is not asked anything yet. Throws StartError. */
-export function openLedger({ ledger: settings, data }: Config): Promise<Ledger> {
-  return openByKind({ settings, data, check: checkLedger })
+/**
+ * Opens the configured ledger; a shared ledger is not asked anything yet. A file that the last stop vouches
+ * for is not read through. Throws StartError, NotChecked.
+ */
+export async function openLedger(
+  { ledger: settings, data }: Config,
+  cleanStop = CleanStop.take(data),
+): Promise<Ledger> {
+  const file = DRIVERS[settings.kind].file(data)
+  const known = file !== undefined && cleanStop.isWhole(file)
+  const ledger = await openByKind({ settings, data, check: known ? unchecked : checkLedger })
+  if (file !== undefined) cleanStop.add(file)
+  return ledger
 }
+
+const unchecked = async (): Promise<void> => undefined
 
 async function checkLedger(path: string): Promise<void> {
   const checked = await checkFile('ledger', path)
@@ -44,7 +56,10 @@ async function checkLedger(path: string): Promise<void> {
   })
 }
 
-/** Opens the ledger for reading only, while the node may run in another process. Throws StartError. */
+/**
+ * Opens the ledger for reading only, while the node may run in another process. Throws StartError,
+ * NotChecked.
+ */
 export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promise<Ledger> {
   const { ledger: settings, data, node } = config
   const file = DRIVERS[settings.kind].file(data)
@@ -53,8 +68,7 @@ export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promi
       hint: `start node ${node} once with this configuration`,
     })
   // A node that runs has checked the file at its start.
-  const check = nodeRuns ? async (): Promise<void> => undefined : checkLedger
-  return openByKind({ settings, data, readOnly: true, check })
+  return openByKind({ settings, data, readOnly: true, check: nodeRuns ? unchecked : checkLedger })
 }
 
 type GenesisOptions = Pick<RunningNode, 'ledger' | 'keyring' | 'boot' | 'clock'>
@@ -117,6 +131,8 @@ export function keyringMismatch(keyring: Keyring, genesis: Genesis): string | un
   }
 }
 
+const ASIDE = '.damaged'
+
 type OpenedReplica = {
   readonly replica: Replica
   /** Why the replica is rebuilt from nothing; undefined where the file could be used. */
@@ -124,38 +140,42 @@ type OpenedReplica = {
 }
 
 /**
- * Opens the replica. A damaged file is set aside, and the replica begins empty. The replica does not follow
- * yet.
+ * Opens the replica. A file that the last stop vouches for is not read through; a damaged file is set aside,
+ * and the replica begins empty. The replica does not follow yet. Throws NotChecked, and the reason of `stop`.
  */
 export async function openReplica(
-  config: Config,
+  { config, log, cleanStop, stop }: Pick<RunningNode, 'config' | 'log' | 'cleanStop' | 'stop'>,
   options: Omit<ReplicaOptions, 'store'>,
-  log: Logger,
 ): Promise<OpenedReplica> {
   const path = join(config.data, 'replica')
-  const checked = await checkFile('replica', path)
+  const file = join(path, 'data.mdb')
+  const open = async (): Promise<Replica> => {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+    const replica = await Replica.open({ ...options, store: new LmdbStore(path) })
+    cleanStop.add(file)
+    return replica
+  }
+  const known = cleanStop.isWhole(file)
+  const checked = known ? WHOLE : await checkFile('replica', path, { signal: stop.signal })
   let reason = checked.whole ? undefined : checked.reason
   if (reason === undefined) {
-    mkdirSync(path, { recursive: true, mode: 0o700 })
     try {
-      return { replica: await Replica.open({ ...options, store: new LmdbStore(path) }), setAside: undefined }
+      return { replica: await open(), setAside: undefined }
     } catch (error) {
       if (!(error instanceof DamagedReplica)) throw error
       reason = error.message
     }
   }
-  const aside = setAside(path)
+  removeSetAside(config)
+  const aside = `${path}${ASIDE}`
+  if (existsSync(path)) renameSync(path, aside)
   log.warn({ reason, aside }, 'the replica is set aside and rebuilt from the ledger')
-  mkdirSync(path, { recursive: true, mode: 0o700 })
-  return { replica: await Replica.open({ ...options, store: new LmdbStore(path) }), setAside: reason }
+  return { replica: await open(), setAside: reason }
 }
 
-/** Renames the directory and returns its new path. Directories set aside earlier are removed. */
-function setAside(path: string): string {
-  const aside = `${path}.damaged`
-  for (const name of readdirSync(dirname(path))) {
-    if (name.startsWith(basename(aside))) rmSync(join(dirname(path), name), { recursive: true, force: true })
-  }
-  if (existsSync(path)) renameSync(path, aside)
-  return aside
+/** Removes replicas that this start or an earlier start has set aside. Returns their names. */
+export function removeSetAside({ data }: Config): string[] {
+  const names = readdirSync(data).filter((name) => name.startsWith(`replica${ASIDE}`))
+  for (const name of names) rmSync(join(data, name), { recursive: true, force: true })
+  return names
 }

@@ -6,7 +6,7 @@ import type { EventLog } from '../events/log.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Replica, ReplicaOptions } from '../replica/replica.ts'
 import { announceAgain, commitBoot, openFirstEpochs, untilAccepted } from './announce.ts'
-import { checkGenesis, keyringMismatch, openReplica, StartError } from './open.ts'
+import { checkGenesis, keyringMismatch, openReplica, removeSetAside, StartError } from './open.ts'
 import type { Probe } from './probe.ts'
 import type { RunningNode } from './running-node.ts'
 import { makeServices, type NodeServices, sweepReceipts } from './services.ts'
@@ -21,7 +21,7 @@ export async function becomeReady(
 ): Promise<void> {
   const { config, events, log, closers } = node
   const started = performance.now()
-  const { replica, setAside } = await openReplica(config, replicaOptions(node), log)
+  const { replica, setAside } = await openReplica(node, replicaOptions(node))
   closers.push(() => replica.close())
   const services = makeServices(replica, () => node.keyring, node.clock)
 
@@ -40,6 +40,7 @@ export async function becomeReady(
     const ms = Math.round(performance.now() - started)
     events.emit('replica.rebuilt', { revision: replica.applied, ms, reason: setAside })
   }
+  removeOldReplicas(node)
 
   const { owners, keyring } = node
   await untilAccepted(node, async () => {
@@ -55,6 +56,17 @@ export async function becomeReady(
   // A reload during the last steps has announced nothing itself, and those steps may have used the old
   // owners.
   if (node.owners !== owners || node.keyring !== keyring || node.keyring.rewrap) announceAgain(node)
+}
+
+/** Replicas that were set aside are of no use once a whole replica has caught up. */
+function removeOldReplicas({ config, log }: RunningNode): void {
+  try {
+    const removed = removeSetAside(config)
+    if (removed.length > 0) log.info({ removed }, 'the replica is whole; replicas set aside are removed')
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    log.warn({ reason }, 'a replica set aside cannot be removed: remove it, or correct its owner and mode')
+  }
 }
 
 /** Throws StartError where the keyring does not belong to the replica's ledger. */

@@ -9,6 +9,7 @@ import type { Health, Ledger } from '../ledger/ledger.ts'
 import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import type { Member } from '../node/member.ts'
+import type { CleanStop } from '../replica/clean-stop.ts'
 import { ownersHash } from './agreement.ts'
 import { Background } from './background.ts'
 import type { NodeServices } from './services.ts'
@@ -23,6 +24,8 @@ export type RunningNode = {
   readonly log: Logger
   readonly events: EventLog
   readonly ledger: Ledger
+  /** What the last clean stop vouches for, and the next. */
+  readonly cleanStop: CleanStop
   /** The node's own etcd member; undefined where the configuration has none. */
   readonly member: Member | undefined
   /** Id of the node's run: 16 random bytes in hex. */
@@ -72,6 +75,7 @@ type OpenParts = Pick<
   | 'events'
   | 'ledger'
   | 'member'
+  | 'cleanStop'
   | 'closers'
   | 'fail'
   | 'owners'

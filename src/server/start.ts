@@ -22,6 +22,7 @@ import { type Config, readConfig } from '../node/config.ts'
 import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
+import { CleanStop } from '../replica/clean-stop.ts'
 import { openLedger, readKeyring, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
@@ -88,6 +89,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     // Under the lock: a command that has found no node running has told nobody of its change.
     const { owners } = readConfig(config.file)
     const keyring = readKeyring(config)
+    const cleanStop = takeCleanStop(config, log, closers)
 
     // Before the parts with events to report.
     const events = await openEvents(config, clock)
@@ -99,13 +101,12 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     if (member) closers.push(() => member.stop())
 
     // A ledger in a file is checked by a child process first; a shared ledger is not asked anything yet.
-    const ledger = await openLedger(config)
+    const ledger = await openLedger(config, cleanStop)
     closers.push(() => ledger.close())
-
     const failed = Promise.withResolvers<Error>()
-    const fail = failed.resolve
-    const opened = { config, clock, log, events, ledger, member, owners, keyring }
-    const node = runningNode({ ...opened, closers, fail, checkpointEvery })
+    void failed.promise.then(() => cleanStop.spoil()) // damage may have been seen
+    const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop }
+    const node = runningNode({ ...opened, closers, fail: failed.resolve, checkpointEvery })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.
@@ -137,6 +138,15 @@ async function stop(node: RunningNode, app: FastifyInstance, ready: Promise<void
   await ready.catch(() => undefined)
   node.events.emit('node.stopped')
   await closeAll(node.closers)
+}
+
+/** Taken before ledger and replica are opened for writing; the next note is written when both are closed. */
+function takeCleanStop({ data }: Config, log: Logger, closers: RunningNode['closers']): CleanStop {
+  const cleanStop = CleanStop.take(data)
+  const warn = ({ message }: Error): void =>
+    log.warn({ reason: message }, 'the stop is not noted: the next start reads all files through')
+  closers.push(() => cleanStop.write().catch(warn))
+  return cleanStop
 }
 
 function stderrLog({ node }: Config): Logger {

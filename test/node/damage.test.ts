@@ -105,10 +105,20 @@ describe('damage to the replica', () => {
     })
   }
 
-  test('what was set aside is told, and named', () => {
+  test('what was set aside is told, and goes when the replica is whole again', async () => {
     const events = readFileSync(join(vault.data, 'events.ndjson'), 'utf8')
     assert.match(events, /"event":"replica.rebuilt"/)
-    assert.ok(existsSync(`${replica}.damaged`))
+    assert.match(vault.log, /the replica is set aside and rebuilt/)
+    assert.match(vault.log, /replicas set aside are removed/)
+    assert.ok(!existsSync(`${replica}.damaged`))
+    cpSync(replica, `${replica}.damaged`, { recursive: true })
+    cpSync(replica, `${replica}.damaged.1`, { recursive: true })
+    await vault.start()
+    await vault.end()
+    assert.deepEqual(
+      readdirSync(vault.data).filter((name) => name.includes('damaged')),
+      [],
+    )
   })
 
   test('a second vault with a copy of the ledger and the keyring has the same tokens', async () => {
