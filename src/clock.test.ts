@@ -26,6 +26,8 @@ test('a deadline with too little time left is replaced by a later one', () => {
   now = 60
   const later = deadline.atLeast(20)
   assert.deepEqual([deadline.passed, later.left()], [true, 20])
+  const fixed = new Deadline({ monotonic: () => now }, 5, () => false)
+  assert.equal(fixed.atLeast(20), fixed)
 })
 
 test('listeners are called once, when the deadline has passed, in their order; not those taken back', async () => {

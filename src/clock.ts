@@ -31,13 +31,15 @@ export class Deadline {
 
   readonly #clock: Pick<Clock, 'monotonic'>
   readonly #at: number
+  readonly #mayExtend: () => boolean
   readonly #listeners = new Set<() => void>()
   #timer: NodeJS.Timeout | undefined
 
-  /** `ms` milliseconds from now. */
-  constructor(clock: Pick<Clock, 'monotonic'>, ms: number) {
+  /** `ms` milliseconds from now. `mayExtend` is asked by `atLeast`. */
+  constructor(clock: Pick<Clock, 'monotonic'>, ms: number, mayExtend = (): boolean => true) {
     this.#clock = clock
     this.#at = clock.monotonic() + ms
+    this.#mayExtend = mayExtend
   }
 
   /** Milliseconds up to the deadline; 0 where the deadline has passed. */
@@ -49,9 +51,9 @@ export class Deadline {
     return this.left() === 0
   }
 
-  /** This deadline, or a later deadline where fewer than `ms` milliseconds are left. */
+  /** This deadline; a later deadline where fewer than `ms` milliseconds are left and `mayExtend` allows. */
   atLeast(ms: number): Deadline {
-    return this.left() >= ms ? this : new Deadline(this.#clock, ms)
+    return this.left() >= ms || !this.#mayExtend() ? this : new Deadline(this.#clock, ms, this.#mayExtend)
   }
 
   /** Of deadlines by the same clock. */

@@ -3,12 +3,12 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { Clock, Deadline } from '../clock.ts'
+import type { Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
 import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { ApiKeys, Identity } from './auth.ts'
-import { BodyReader, requestDeadline } from './body.ts'
+import { BodyReader } from './body.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
@@ -35,7 +35,8 @@ declare module 'fastify' {
 }
 
 type AppOptions = ListenerOptions & {
-  readonly clock: Clock
+  /** The deadline of a request whose last byte has arrived. */
+  readonly deadline: () => Deadline
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -58,11 +59,11 @@ const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
-  const { clock, metrics } = options
+  const { deadline, metrics } = options
   const app = newServer(options)
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): void => judgeAgain(options.keys, callers, request)
-  const body = new BodyReader(options.limits, clock, judge)
+  const body = new BodyReader(options.limits, deadline, judge)
   metrics.watchBodies(() => body.inWork)
   metrics.watchConnections(options.connections)
   app.decorateRequest('identity', undefined)
@@ -88,7 +89,6 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const document = openApiDocument(options.version, ROUTES)
   await registerReferencePage(app, document)
   const { tokens, secrets, node } = options
-  const deadline = (): Deadline => requestDeadline(clock)
   const openApi = JSON.stringify(document)
   const context: Context = { tokens, secrets, node, metrics, body, deadline, openApi }
   for (const route of ROUTES) register(app, route, context, options.events)

@@ -5,39 +5,35 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { promisify } from 'node:util'
 import { gunzip as gunzipCallback } from 'node:zlib'
-import { type Clock, Deadline } from '../clock.ts'
+import type { Deadline } from '../clock.ts'
 import { Problem } from '../errors.ts'
 
 const gunzip = promisify(gunzipCallback)
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 const DRAIN_BYTES = 64 * 1024 * 1024
-/** A request without quorum is answered 5 s after its last byte: the rest is for the way of the answer. */
-const REQUEST_MS = 4500
-
-/** The deadline of a request whose last byte has arrived. */
-export function requestDeadline(clock: Clock): Deadline {
-  return new Deadline(clock, REQUEST_MS)
-}
 
 /** The work on a body, by the deadline of its request. */
 type BodyWork<T> = (body: Uint8Array, deadline: Deadline) => Promise<T>
 
 export class BodyReader {
-  readonly #clock: Clock
+  readonly #deadline: () => Deadline
   readonly #bodyBytes: number
   readonly #inWorkBytes: number
   readonly #judge: (request: IncomingMessage) => void
   /** Bytes of bodies being received or worked on. */
   inWork = 0
 
-  /** `judge` is called once a body is whole. Throws Problem where the caller's key is not known any more. */
+  /**
+   * `deadline` makes the deadline of a request whose last byte has arrived. `judge` is called once a body is
+   * whole. Throws Problem where the caller's key is not known any more.
+   */
   constructor(
     limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number },
-    clock: Clock,
+    deadline: () => Deadline,
     judge: (request: IncomingMessage) => void,
   ) {
-    this.#clock = clock
+    this.#deadline = deadline
     this.#judge = judge
     this.#bodyBytes = limits.body_bytes
     this.#inWorkBytes = limits.bodies_in_work_bytes
@@ -82,7 +78,7 @@ export class BodyReader {
   }
 
   async #share<T>(work: (share: Share) => Promise<T>): Promise<T> {
-    const share = new Share(this, requestDeadline(this.#clock))
+    const share = new Share(this, this.#deadline())
     try {
       return await work(share)
     } finally {
@@ -130,7 +126,7 @@ export class BodyReader {
     }
     const onEnd = (): void => {
       leave()
-      share.deadline = requestDeadline(this.#clock)
+      share.deadline = this.#deadline()
       resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size))
     }
     const onBroken = (): void => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, request } from 'node:http'
 import { test } from 'node:test'
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, Deadline, systemClock } from '../clock.ts'
 import { BodyReader } from './body.ts'
 
 const LIMITS = { body_bytes: 1000, bodies_in_work_bytes: 1000 }
@@ -11,7 +11,11 @@ const LIMITS = { body_bytes: 1000, bodies_in_work_bytes: 1000 }
 test('the deadline of a request begins with the last byte of its body, however slowly the body comes', async () => {
   let now = 0
   const clock: Clock = { ...systemClock, monotonic: () => now }
-  const body = new BodyReader(LIMITS, clock, () => undefined)
+  const body = new BodyReader(
+    LIMITS,
+    () => new Deadline(clock, 4500),
+    () => undefined,
+  )
   const told: (readonly [string, number])[] = []
   const first = Promise.withResolvers<void>()
   const server = createServer(async (asked, answer) => {

@@ -269,8 +269,8 @@ export class TokenCalls {
 }
 
 /**
- * A large body is read and computed in turns, which may last for as long as others have theirs: then too, the
- * ledger gets its time.
+ * A large body is read and computed in turns, which may last for as long as others have theirs: then too, a
+ * ledger with quorum gets its time.
  */
 function withTime({ owner, deadline }: TokenRequest): TokenRequest {
   return { owner, deadline: deadline.atLeast(LEDGER_MS) }

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { OperatorError } from '../errors.ts'
+import { errorCode, OperatorError } from '../errors.ts'
 import { RIGHT_VERSIONS, versionIsRight } from '../ledger/etcd-version.ts'
 
 /** The version of the binary in the cache. */
@@ -47,8 +47,18 @@ function checked(path: string): Etcd {
   return { path, version }
 }
 
+/** Errors of a system without memory, processes or descriptors left. */
+const SYSTEM_FULL: readonly unknown[] = ['ENOMEM', 'EAGAIN', 'EMFILE', 'ENFILE']
+
+/** undefined: the file is not an etcd that runs here. Throws OperatorError where that is not known. */
 function versionOf(path: string): string | undefined {
-  const { stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', env: { PATH: process.env.PATH } })
+  const options = { encoding: 'utf8', env: { PATH: process.env.PATH } } as const
+  const { error, signal, stdout } = spawnSync(path, ['--version'], options)
+  const code = error && errorCode(error)
+  if (SYSTEM_FULL.includes(code) || signal === 'SIGKILL')
+    throw new OperatorError(`${path} could not be asked for its version (${code ?? signal})`, {
+      hint: 'free memory and file descriptors, then try again',
+    })
   return /etcd Version: (\S+)/.exec(stdout ?? '')?.[1]
 }
 

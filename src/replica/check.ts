@@ -35,7 +35,7 @@ const SAID_CHARACTERS = 8000
 
 export const WHOLE = { whole: true } as const
 
-type FileCheck = typeof WHOLE | { readonly whole: false; readonly reason: string }
+export type FileCheck = typeof WHOLE | { readonly whole: false; readonly reason: string }
 
 type CheckOptions = {
   /** Ends the check; its reason is thrown. */

@@ -1,7 +1,7 @@
-// What a clean stop vouches for. The stop closes the files of a node, makes each durable, and notes size,
-// times and inode; a start that finds all of them unchanged does not read the file through. A write changes
-// the ctime, which no program can choose, and a copied or restored file has another inode or ctime. The start
-// removes the note before a file is opened for writing: a node that is killed leaves no note.
+// The files that a clean stop vouches for. The stop closes the files of a node, makes each durable, and notes
+// size, times and inode; a start does not read an unchanged file through. A write changes the ctime, which no
+// program can choose, and a copied or restored file has another inode or ctime. The start removes the note
+// before a file is opened for writing: a node that is killed leaves no note.
 //
 // A write within the tick of the noted ctime would not show. A tick is some milliseconds, up to two seconds
 // on some file systems, so a note counts only for files with times before the ctime of the note itself.

@@ -8,7 +8,7 @@ import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
-import { checkFile, WHOLE } from '../replica/check.ts'
+import { checkFile, type FileCheck, WHOLE } from '../replica/check.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
 import { Replica, type ReplicaOptions } from '../replica/replica.ts'
@@ -140,11 +140,32 @@ type OpenedReplica = {
 }
 
 /**
- * Opens the replica. A file that the last stop vouches for is not read through; a damaged file is set aside,
- * and the replica begins empty. The replica does not follow yet. Throws NotChecked, and the reason of `stop`.
+ * Begins to read the replica through in a child process, while the ledger is read through in another; a file
+ * that the last stop vouches for is not read. `signal` ends the check.
+ */
+export function beginReplicaCheck(
+  { data }: Config,
+  cleanStop: CleanStop,
+  signal: AbortSignal,
+): Promise<FileCheck> {
+  const path = join(data, 'replica')
+  if (cleanStop.isWhole(join(path, 'data.mdb'))) return Promise.resolve(WHOLE)
+  const check = checkFile('replica', path, { signal })
+  check.catch(() => undefined) // openReplica throws the error, where the start gets so far
+  return check
+}
+
+/**
+ * Opens the replica, once the file is checked. A damaged file is set aside, and the replica begins empty. The
+ * replica does not follow yet. Throws NotChecked, and the reason of `stop`.
  */
 export async function openReplica(
-  { config, log, cleanStop, stop }: Pick<RunningNode, 'config' | 'log' | 'cleanStop' | 'stop'>,
+  {
+    config,
+    log,
+    cleanStop,
+    replicaCheck,
+  }: Pick<RunningNode, 'config' | 'log' | 'cleanStop' | 'replicaCheck'>,
   options: Omit<ReplicaOptions, 'store'>,
 ): Promise<OpenedReplica> {
   const path = join(config.data, 'replica')
@@ -155,8 +176,7 @@ export async function openReplica(
     cleanStop.add(file)
     return replica
   }
-  const known = cleanStop.isWhole(file)
-  const checked = known ? WHOLE : await checkFile('replica', path, { signal: stop.signal })
+  const checked = await replicaCheck
   let reason = checked.whole ? undefined : checked.reason
   if (reason === undefined) {
     try {

@@ -9,6 +9,7 @@ import type { Health, Ledger } from '../ledger/ledger.ts'
 import type { Logger } from '../log.ts'
 import type { Config } from '../node/config.ts'
 import type { Member } from '../node/member.ts'
+import type { FileCheck } from '../replica/check.ts'
 import type { CleanStop } from '../replica/clean-stop.ts'
 import { ownersHash } from './agreement.ts'
 import { Background } from './background.ts'
@@ -26,6 +27,8 @@ export type RunningNode = {
   readonly ledger: Ledger
   /** What the last clean stop vouches for, and the next. */
   readonly cleanStop: CleanStop
+  /** Begun before the ledger is opened. */
+  readonly replicaCheck: Promise<FileCheck>
   /** The node's own etcd member; undefined where the configuration has none. */
   readonly member: Member | undefined
   /** Id of the node's run: 16 random bytes in hex. */
@@ -76,6 +79,8 @@ type OpenParts = Pick<
   | 'ledger'
   | 'member'
   | 'cleanStop'
+  | 'replicaCheck'
+  | 'stop'
   | 'closers'
   | 'fail'
   | 'owners'
@@ -90,7 +95,6 @@ export function runningNode(parts: OpenParts): RunningNode {
     ...parts,
     boot: randomHex(clock, 16),
     apiKeys: new ApiKeys(owners),
-    stop: new AbortController(),
     background: new Background((error) => {
       if (!(error instanceof OperatorError)) return fail(error as Error) // all that is thrown is an Error
       log.error({ error: error.message }, 'owners and keyring are in force, and could not be announced')

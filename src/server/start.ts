@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import { assert } from '../assert.ts'
-import { type Clock, systemClock } from '../clock.ts'
+import { type Clock, Deadline, systemClock } from '../clock.ts'
 import { connectionsAtMost, keepReserve } from '../descriptors.ts'
 import { Problem } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
@@ -23,7 +23,7 @@ import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
-import { openLedger, readKeyring, StartError } from './open.ts'
+import { beginReplicaCheck, openLedger, readKeyring, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
 import { becomeReady } from './ready.ts'
@@ -38,6 +38,8 @@ import { VERSION } from './version.ts'
  * runs.
  */
 const LOCK_MS = 500
+/** A request without quorum is answered 5 s after its last byte: the rest is for the way of the answer. */
+const REQUEST_MS = 4500
 
 export type Node = {
   readonly config: Config
@@ -74,13 +76,10 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
   const { clock = systemClock, log = stderrLog(config), checkpointEvery } = options
   const closers: RunningNode['closers'] = []
   try {
-    // Before callers can take the descriptors of a node.
-    keepReserve()
+    keepReserve() // before callers can take the descriptors of a node
+    readKeyring(config) // a keyring readable by others ends the start before anything is opened
 
-    // First, because a keyring readable by others ends the start before anything is opened.
-    readKeyring(config)
-
-    // A data directory belongs to one process: all other parts are opened under the lock.
+    // All other parts are opened under the lock.
     mkdirSync(config.data, { recursive: true, mode: 0o700 })
     const lock = lockDirectory(config.data, LOCK_MS)
     closers.push(() => lock.release())
@@ -91,7 +90,6 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     const keyring = readKeyring(config)
     const cleanStop = takeCleanStop(config, log, closers)
 
-    // Before the parts with events to report.
     const events = await openEvents(config, clock)
     closers.push(() => events.close())
     events.emit('node.started')
@@ -100,13 +98,16 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     const member = startOwnMember(config, log, options)
     if (member) closers.push(() => member.stop())
 
+    const stop = new AbortController()
+    const replicaCheck = beginCheck({ config, cleanStop, stop, closers })
+
     // A ledger in a file is checked by a child process first; a shared ledger is not asked anything yet.
     const ledger = await openLedger(config, cleanStop)
     closers.push(() => ledger.close())
     const failed = Promise.withResolvers<Error>()
     void failed.promise.then(() => cleanStop.spoil()) // damage may have been seen
-    const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop }
-    const node = runningNode({ ...opened, closers, fail: failed.resolve, checkpointEvery })
+    const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop, replicaCheck }
+    const node = runningNode({ ...opened, stop, closers, fail: failed.resolve, checkpointEvery })
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.
@@ -123,7 +124,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
       ready,
       failed: failed.promise,
       reload: () => reload(node),
-      stop: () => stop(node, app, ready),
+      stop: () => stopNode(node, app, ready),
     }
   } catch (error) {
     await closeAll(closers)
@@ -131,7 +132,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
   }
 }
 
-async function stop(node: RunningNode, app: FastifyInstance, ready: Promise<void>): Promise<void> {
+async function stopNode(node: RunningNode, app: FastifyInstance, ready: Promise<void>): Promise<void> {
   node.stop.abort(new LedgerUnavailable('closed', 'the node is stopping'))
   // HTTP drains first, though opened before the replica: requests that have begun still need the replica.
   await app.close()
@@ -147,6 +148,21 @@ function takeCleanStop({ data }: Config, log: Logger, closers: RunningNode['clos
     log.warn({ reason: message }, 'the stop is not noted: the next start reads all files through')
   closers.push(() => cleanStop.write().catch(warn))
   return cleanStop
+}
+
+/** The check of the replica; the start ends the check where the start fails. */
+function beginCheck({
+  config,
+  cleanStop,
+  stop,
+  closers,
+}: Pick<RunningNode, 'config' | 'cleanStop' | 'stop' | 'closers'>): RunningNode['replicaCheck'] {
+  const check = beginReplicaCheck(config, cleanStop, stop.signal)
+  closers.push(async () => {
+    stop.abort()
+    await check.catch(() => undefined)
+  })
+  return check
 }
 
 function stderrLog({ node }: Config): Logger {
@@ -185,7 +201,7 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   closers.push(() => probe.close())
   const listener = { tls: readTls(config), connections: new Connections(connectionsAtMost(), log) }
   const app = await buildApp({
-    clock,
+    deadline: () => new Deadline(clock, REQUEST_MS, () => node.health.quorum),
     keys: apiKeys,
     tokens,
     secrets,

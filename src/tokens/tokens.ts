@@ -20,8 +20,8 @@ const MOST_TEXT_BYTES = 47
 export type Tokens = { readonly epoch: number; readonly bodies: Uint8Array; readonly checks: Uint8Array }
 
 /**
- * The least time for the ledger after a large request has waited for its turns here: a busy node is not a
- * ledger without quorum.
+ * The least time for a ledger with quorum after a large request has waited for its turns here: a busy node is
+ * not a ledger without quorum.
  */
 export const LEDGER_MS = 1500
 

@@ -21,6 +21,7 @@ import { createAuthority, issueCertificate } from '../../src/node/certificates.t
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { until } from '../cli/cli.ts'
+import { soon } from '../deadlines.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-addresses-'))
 const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
@@ -74,7 +75,7 @@ async function listen({
   metrics = new Metrics(() => NUMBERS)
   const listener = { tls, handshakeMs, connections: new Connections(most, log) }
   const app = await buildApp({
-    clock: systemClock,
+    deadline: soon,
     keys: new ApiKeys([]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),

@@ -20,6 +20,7 @@ import { TokenCalls } from '../../src/http/token-calls.ts'
 import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
+import { soon } from '../deadlines.ts'
 import { KEY_A, until } from './vault.ts'
 
 type State = 'ready' | 'not-ready' | 'stopping'
@@ -160,7 +161,7 @@ function servicesOf(state: State): Services {
 async function listen(state: State): Promise<FastifyInstance> {
   const services = (): Services => servicesOf(state)
   const app = await buildApp({
-    clock: systemClock,
+    deadline: soon,
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),

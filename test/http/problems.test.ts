@@ -20,6 +20,7 @@ import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { DamagedReplica } from '../../src/state/stored.ts'
+import { soon } from '../deadlines.ts'
 import { KEY_A } from './vault.ts'
 
 const CANARY = 'c4n4ry-in-a-message'
@@ -49,7 +50,7 @@ async function over(
   })
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({
-    clock: systemClock,
+    deadline: soon,
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
