@@ -132,6 +132,11 @@ export class Replacement {
       compareWritten(operations, this.#openFile, this.#written.digest())
     })
     check?.(() => explained(this.#path, () => readWhole(operations, this.#openFile)))
+    this.#rename()
+  }
+
+  #rename(): void {
+    const operations = this.#operations
     explained(this.#path, () => {
       const file = this.#openFile
       this.#file = undefined
@@ -149,6 +154,36 @@ export class Replacement {
         { cause: error },
       )
     }
+  }
+
+  /**
+   * As `write`, off the event loop, for files of many gigabytes: without the comparison at the end. The
+   * bytes must not change meanwhile. Throws FileError.
+   */
+  async append(bytes: Uint8Array): Promise<void> {
+    const write = promisify(fs.write)
+    for (let position = 0; position < bytes.length; ) {
+      const rest = { offset: position, length: bytes.length - position }
+      const { bytesWritten } = await write(this.#openFile, bytes, rest).catch((error: unknown) =>
+        explained(this.#path, () => {
+          throw error
+        }),
+      )
+      position += bytesWritten
+    }
+  }
+
+  /** As `commit` after `append`. Throws FileError. */
+  async commitAppended(): Promise<void> {
+    try {
+      await promisify(fs.fchmod)(this.#openFile, this.#mode)
+      await promisify(fs.fsync)(this.#openFile)
+    } catch (error) {
+      explained(this.#path, () => {
+        throw error
+      })
+    }
+    this.#rename()
   }
 
   /** Removes the temporary file; if the system refuses, the next replacement of the file removes it. */

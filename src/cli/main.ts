@@ -17,6 +17,7 @@ import { registerRestore } from './restore.ts'
 import { registerSecret } from './secret.ts'
 import { registerStart } from './start.ts'
 import { registerStatus } from './status.ts'
+import { registerTables } from './table/table.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -44,6 +45,7 @@ Example:
   registerKeys(program)
   registerKeyring(program)
   registerEpoch(program)
+  registerTables(program)
   registerSecret(program)
   registerEnv(program)
   registerStatus(program)

@@ -1,0 +1,103 @@
+// A file of text through the vault: input, splice, output, progress and the report.
+import { pipeline } from 'node:stream/promises'
+import type { Coffer } from '../../client/index.ts'
+import { errorCode, OperatorError, UsageError } from '../../errors.ts'
+import { CsvFormat } from '../../table/csv.ts'
+import type { Compression, FormatName } from '../../table/file-format.ts'
+import type { Format } from '../../table/piece.ts'
+import type { Report } from '../../table/report.ts'
+import { Splice } from '../../table/splice.ts'
+import type { Operation } from '../../table/vault.ts'
+import { startProgress } from '../terminal/progress.ts'
+import { compressorOf, type Input } from './input.ts'
+import { discardOnSignals, openOutput } from './output.ts'
+
+const MEGABYTE = 1_000_000
+
+type TextOptions = {
+  readonly operation: Operation
+  readonly format: Exclude<FormatName, 'parquet'>
+  readonly columns: readonly string[]
+  readonly delimiter: string | undefined
+  readonly asText: boolean
+  readonly newField: string | undefined
+  readonly allowTokens: boolean
+  readonly mixedEpochs: boolean
+}
+
+type Conversion = TextOptions & {
+  readonly file: string
+  readonly input: Input
+  readonly out: string
+  readonly coffer: Coffer
+  /** Called before the output takes its name. An error leaves no output. */
+  readonly check: (report: Report) => void
+}
+
+/** Throws OperatorError, UsageError, CofferError; then there is no output. */
+export async function convertText(options: Conversion): Promise<Report> {
+  const { input, out, coffer, check, operation, allowTokens, mixedEpochs } = options
+  const format = formatOf(options)
+  const splice = new Splice({ operation, format, vault: coffer, allowTokens, mixedEpochs })
+  const output = openOutput(out)
+  const stop = discardOnSignals(output)
+  const progress = await startProgress({
+    label: `${operation.slice(0, -1)}ing`,
+    unit: 'MB',
+    ...(input.size === undefined ? {} : { total: Math.ceil(input.size / MEGABYTE) }),
+  })
+  try {
+    const content = splice.run(contentOf(options))
+    await compressed(content, input.compression, async (bytes) => {
+      await output.write(bytes)
+      progress.show(Math.floor(input.read() / MEGABYTE))
+    })
+    check(splice.report)
+    await output.commit()
+    return splice.report
+  } finally {
+    progress.end()
+    stop()
+    output.discard()
+    input.close()
+  }
+}
+
+function formatOf({ format, columns, delimiter, newField }: TextOptions): Format {
+  switch (format) {
+    case 'csv':
+    case 'tsv':
+      return new CsvFormat({ columns, delimiter: delimiter ?? (format === 'csv' ? ',' : '\t'), newField })
+    default:
+      throw new UsageError(`${format} is not supported`, { hint: 'use csv' })
+  }
+}
+
+/** The content of the file; faults of a compressed file become OperatorErrors. */
+async function* contentOf({ file, input }: Conversion): AsyncGenerator<Buffer> {
+  try {
+    yield* input.content
+  } catch (error) {
+    if (!/^(?:Z_|ZSTD_|ERR_)/.test(errorCode(error) ?? '')) throw error
+    throw new OperatorError(`${file} is damaged: its ${input.compression} content cannot be inflated`, {
+      cause: error,
+      hint: 'make or copy the file again',
+    })
+  }
+}
+
+/** Gives `write` the content in order, compressed. */
+async function compressed(
+  content: AsyncGenerator<Buffer>,
+  compression: Compression,
+  write: (bytes: Buffer) => Promise<void>,
+): Promise<void> {
+  const compressor = compressorOf(compression)
+  if (compressor === undefined) {
+    for await (const bytes of content) await write(bytes)
+    return
+  }
+  await pipeline(content, compressor, async (packed: AsyncIterable<Buffer>) => {
+    for await (const bytes of packed) await write(bytes)
+  })
+}

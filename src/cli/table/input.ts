@@ -1,0 +1,91 @@
+// The bytes of a file, or of stdin: inflated where the first bytes say so, and counted when read.
+import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs'
+import { Readable, type Transform } from 'node:stream'
+import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
+import { errorCode, OperatorError } from '../../errors.ts'
+import { type Compression, compressionOf, MAGIC_BYTES } from '../../table/file-format.ts'
+
+const PIECE_BYTES = 1024 * 1024
+
+export type Input = {
+  readonly compression: Compression
+  /** Bytes of the file on the disk; undefined for a stream. */
+  readonly size: number | undefined
+  /** The content, inflated. */
+  readonly content: Readable
+  /** Bytes read so far, before inflating. */
+  read(): number
+  close(): void
+}
+
+/** Throws OperatorError where the file cannot be read. */
+export async function openInput(file: string): Promise<Input> {
+  const { stream, size } = file === '-' ? { stream: process.stdin, size: undefined } : openFile(file)
+  let done = 0
+  const chunks = stream[Symbol.asyncIterator]()
+  const first: Buffer[] = []
+  let length = 0
+  while (length < MAGIC_BYTES) {
+    const { value, done: ended } = await chunks.next()
+    if (ended) break
+    first.push(value)
+    length += value.length
+  }
+  const beginning = Buffer.concat(first)
+  async function* all(): AsyncGenerator<Buffer> {
+    done += beginning.length
+    yield beginning
+    for (;;) {
+      const { value, done: ended } = await chunks.next()
+      if (ended) return
+      done += value.length
+      yield value
+    }
+  }
+  const compression = compressionOf(beginning)
+  const raw = Readable.from(all(), { objectMode: false, highWaterMark: PIECE_BYTES })
+  const inflate = inflaterOf(compression)
+  raw.on('error', (error) => inflate?.destroy(error))
+  const content = inflate === undefined ? raw : raw.pipe(inflate)
+  const close = (): void => {
+    content.destroy()
+    raw.destroy()
+    stream.destroy()
+  }
+  return { compression, size, content, read: () => done, close }
+}
+
+/** Compresses the new content in the way of the file; undefined: no compression. */
+export function compressorOf(compression: Compression): Transform | undefined {
+  if (compression === 'gzip') return createGzip({ chunkSize: PIECE_BYTES })
+  if (compression === 'zstd') return createZstdCompress({ chunkSize: PIECE_BYTES })
+  return undefined
+}
+
+function inflaterOf(compression: Compression): Transform | undefined {
+  if (compression === 'gzip') return createGunzip({ chunkSize: PIECE_BYTES })
+  if (compression === 'zstd') return createZstdDecompress({ chunkSize: PIECE_BYTES })
+  return undefined
+}
+
+function openFile(file: string): { readonly stream: Readable; readonly size: number | undefined } {
+  const fd = openToRead(file)
+  const about = fstatSync(fd)
+  if (about.isDirectory()) {
+    closeSync(fd)
+    throw new OperatorError(`${file} is a directory`, { hint: 'name a file' })
+  }
+  const size = about.isFile() ? about.size : undefined
+  return { stream: createReadStream(file, { fd, highWaterMark: PIECE_BYTES }), size }
+}
+
+function openToRead(file: string): number {
+  try {
+    return openSync(file, 'r')
+  } catch (error) {
+    throw new OperatorError(`${file} cannot be read (${errorCode(error)})`, {
+      cause: error,
+      hint: 'name a file that is there and that you may read',
+    })
+  }
+}

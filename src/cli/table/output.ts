@@ -1,0 +1,87 @@
+// Where the new content of a file goes: a file, named when the content is whole, or a stream.
+import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
+import { constants as system } from 'node:os'
+import { promisify } from 'node:util'
+import { OperatorError, UsageError } from '../../errors.ts'
+import { isSameFile, Replacement } from '../../files.ts'
+
+type Output = {
+  write(bytes: Uint8Array): Promise<void>
+  /** Durable under its name. Throws FileError. */
+  commit(): Promise<void>
+  /** After `commit` nothing happens. */
+  discard(): void
+}
+
+const STANDARD_OUTPUT: readonly string[] = ['-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1']
+
+export function isStandardOutput(out: string): boolean {
+  return STANDARD_OUTPUT.includes(out)
+}
+
+type OutputOptions = { readonly file: string; readonly force: boolean }
+
+/** Throws OperatorError where the output exists and is not to be replaced. Changes nothing. */
+export function checkOutput(out: string, { file, force }: OutputOptions): void {
+  if (isStandardOutput(out) || isStream(out) || force || !existsSync(out)) return
+  if (isSameFile(out, file))
+    throw new OperatorError(`${out} is the file itself`, {
+      hint: 'name another file with -o, or replace the file with --force',
+    })
+  throw new OperatorError(`${out} exists already`, {
+    hint: 'name another file with -o, or overwrite the file with --force',
+  })
+}
+
+/** Throws FileError, UsageError. */
+export function openOutput(out: string): Output {
+  if (isStandardOutput(out)) return standardOutput
+  if (isStream(out)) return streamOf(openSync(out, 'w'))
+  const replacement = Replacement.open(out, { mode: 0o600 })
+  return {
+    write: (bytes) => replacement.append(bytes),
+    commit: () => replacement.commitAppended(),
+    discard: () => replacement.discard(),
+  }
+}
+
+/** Discards the output and ends the process on SIGINT and SIGTERM. Returns the way to undo both. */
+export function discardOnSignals(output: Output): () => void {
+  const interrupted = (signal: NodeJS.Signals): never => {
+    output.discard()
+    process.exit(128 + system.signals[signal])
+  }
+  process.on('SIGINT', interrupted).on('SIGTERM', interrupted)
+  return () => void process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+}
+
+/** A fifo or a device; not a directory. */
+function isStream(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (found?.isDirectory()) throw new UsageError(`${path} is a directory`, { hint: 'name a file with -o' })
+  return found !== undefined && !found.isFile()
+}
+
+function streamOf(descriptor: number): Output {
+  const writePart = promisify(write)
+  return {
+    write: async (bytes) => {
+      for (let position = 0; position < bytes.length; ) {
+        const rest = { offset: position, length: bytes.length - position }
+        position += (await writePart(descriptor, bytes, rest)).bytesWritten
+      }
+    },
+    commit: async () => closeSync(descriptor),
+    discard: () => undefined,
+  }
+}
+
+/** By the stream of the process: the descriptor of a pipe does not block, and may take nothing just now. */
+const standardOutput: Output = {
+  write: (bytes) =>
+    new Promise((resolve, reject) => {
+      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()))
+    }),
+  commit: async () => undefined,
+  discard: () => undefined,
+}
