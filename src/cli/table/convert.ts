@@ -1,9 +1,10 @@
 // A file of text through the vault: input, splice, output, progress and the report.
 import { pipeline } from 'node:stream/promises'
 import type { Coffer } from '../../client/index.ts'
-import { errorCode, OperatorError, UsageError } from '../../errors.ts'
+import { errorCode, OperatorError } from '../../errors.ts'
 import { CsvFormat } from '../../table/csv.ts'
 import type { Compression, FormatName } from '../../table/file-format.ts'
+import { JsonFormat } from '../../table/json.ts'
 import type { Format } from '../../table/piece.ts'
 import type { Report } from '../../table/report.ts'
 import { Splice } from '../../table/splice.ts'
@@ -63,13 +64,14 @@ export async function convertText(options: Conversion): Promise<Report> {
   }
 }
 
-function formatOf({ format, columns, delimiter, newField }: TextOptions): Format {
+function formatOf({ format, columns, delimiter, newField, asText, operation }: TextOptions): Format {
   switch (format) {
     case 'csv':
     case 'tsv':
       return new CsvFormat({ columns, delimiter: delimiter ?? (format === 'csv' ? ',' : '\t'), newField })
-    default:
-      throw new UsageError(`${format} is not supported`, { hint: 'use csv' })
+    case 'ndjson':
+    case 'json':
+      return new JsonFormat({ columns, isLines: format === 'ndjson', asText, operation })
   }
 }
 

@@ -1,0 +1,46 @@
+// Runs a conversion in memory, with the content in parts of a few bytes.
+import { CsvFormat } from '../../src/table/csv.ts'
+import { JsonFormat } from '../../src/table/json.ts'
+import type { Format } from '../../src/table/piece.ts'
+import type { Report } from '../../src/table/report.ts'
+import { Splice } from '../../src/table/splice.ts'
+import type { Operation, Vault } from '../../src/table/vault.ts'
+
+export type Case = {
+  readonly vault: Vault
+  readonly operation?: Operation
+  readonly columns: readonly string[]
+  readonly format?: 'csv' | 'ndjson' | 'json'
+  readonly delimiter?: string
+  readonly newField?: string
+  readonly asText?: boolean
+  readonly mixedEpochs?: boolean
+  /** Bytes of each part; default: all at once. */
+  readonly part?: () => number
+}
+
+export async function splice(
+  content: string | Buffer,
+  options: Case,
+): Promise<{ readonly bytes: Buffer; readonly report: Report }> {
+  const { vault, operation = 'tokenize', mixedEpochs = false } = options
+  const run = new Splice({ operation, format: formatOf(options), vault, allowTokens: false, mixedEpochs })
+  const parts: Buffer[] = []
+  for await (const part of run.run(partsOf(Buffer.from(content), options.part))) parts.push(part)
+  return { bytes: Buffer.concat(parts), report: run.report }
+}
+
+function formatOf(options: Case): Format {
+  const { columns, format = 'csv', delimiter = ',', newField, asText = false } = options
+  if (format === 'csv') return new CsvFormat({ columns, delimiter, newField })
+  const operation = options.operation ?? 'tokenize'
+  return new JsonFormat({ columns, isLines: format === 'ndjson', asText, operation })
+}
+
+async function* partsOf(bytes: Buffer, part = () => bytes.length): AsyncGenerator<Buffer> {
+  for (let at = 0; at < bytes.length; ) {
+    const size = Math.max(1, part())
+    yield bytes.subarray(at, at + size)
+    at += size
+  }
+}
