@@ -251,7 +251,7 @@ function problemOf(error: unknown): RefusedCall | undefined {
 function forbidden(cause: unknown, right: string): OperatorError {
   return new OperatorError(`the API key lacks the right \`${right}\``, {
     cause,
-    hint: `use another key, or make one: coffer keys add --may ${right}`,
+    hint: 'use an API key with the right',
   })
 }
 

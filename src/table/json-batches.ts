@@ -100,6 +100,10 @@ export class ListBatches implements Batches {
     const isOne = first < found.count && nextElement(found, first + 1) === found.count
     if (first === found.count || (this.#state === 'single' && !isOne))
       throw faultAt(line, 'not acceptable JSON: expected a record', CORRECT)
+    for (let i = first; i < found.count; i = nextElement(found, i + 1)) {
+      if (found.end[i] - found.start[i] > RECORD_BYTES)
+        throw tooLong(lineAt({ bytes: content, line }, found.start[i] + from - 1))
+    }
     this.#hasRecords = true
     if (this.members === 'no members') this.members = membersOf(content, found, from - 1)
   }

@@ -156,7 +156,7 @@ export class JsonFormat implements Format {
     } catch (error) {
       if (!(error instanceof Problem)) throw error
       const at = Number(/ at byte (\d+)/.exec(error.message)?.[1] ?? 1) - 1 + from
-      const where = lineAt({ bytes: content, line }, Math.min(at, content.length))
+      const where = lineAt({ bytes: content, line }, Math.min(at, to - 1))
       throw faultAt(where, `not acceptable JSON: expected ${String(error.members.expected)}`, CORRECT)
     }
   }

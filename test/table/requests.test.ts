@@ -1,0 +1,149 @@
+// The requests of a conversion: their sizes, their faults, rotations on the way, and what is counted.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { CofferError } from '../../src/client/error.ts'
+import { FakeVault } from './fake-vault.ts'
+import { splice } from './splice.ts'
+
+const columns = ['ssn']
+
+function lines(count: number, value: (i: number) => string = String): string {
+  return `id,ssn\n${Array.from({ length: count }, (_, i) => `${i},v${value(i)}\n`).join('')}`
+}
+
+test('equal values are asked for once, and a request has at most 20,000 values', async () => {
+  const vault = new FakeVault()
+  const { bytes, report } = await splice(
+    lines(90_000, (i) => String(i % 50_000)),
+    {
+      vault,
+      columns,
+      part: () => 64 * 1024,
+    },
+  )
+  assert.deepEqual(vault.requests, [20_000, 20_000, 10_000])
+  assert.deepEqual(report, {
+    rows: 90_000,
+    values: 90_000,
+    distinct: 50_000,
+    replaced: 90_000,
+    notFound: 0,
+    unmatched: 0,
+    epochs: [1],
+  })
+  const expected = Array.from({ length: 90_000 }, (_, i) => `${i},${vault.token(`v${i % 50_000}`)}\n`)
+  assert.equal(bytes.toString(), `id,ssn\n${expected.join('')}`)
+})
+
+test('at most three requests are on their way, and pieces keep their order', async () => {
+  const vault = new FakeVault()
+  let now = 0
+  let most = 0
+  const held: (() => void)[] = []
+  vault.before = async () => {
+    most = Math.max(most, ++now)
+    // The third one lets the earlier ones go, the last first; the end lets all go.
+    await new Promise<void>((resolve) => {
+      held.push(resolve)
+      if (held.length >= 3)
+        held
+          .splice(0)
+          .reverse()
+          .map((release) => release())
+      else setTimeout(resolve, 200)
+    })
+    now--
+  }
+  const { bytes } = await splice(lines(150_000), { vault, columns, part: () => 256 * 1024 })
+  assert.equal(most, 3)
+  const found = bytes.toString().split('\n').slice(1, -1)
+  for (const [i, line] of found.entries()) assert.ok(line.startsWith(`${i},tok_`), line)
+})
+
+test('a request that is too large is halved until it fits; a single value that is, is told by its line', async () => {
+  const vault = new FakeVault()
+  const tooLarge = (values: readonly unknown[], most: number): void => {
+    if (values.length > most) throw new CofferError('answer-too-large', 'too large', { status: 413 })
+  }
+  vault.before = (values) => tooLarge(values, 3000)
+  const { report } = await splice(lines(10_000), { vault, columns })
+  assert.equal(report.replaced, 10_000)
+  assert.ok(vault.requests.length > 4)
+  vault.before = (values) => tooLarge(values, 0)
+  await assert.rejects(splice(lines(3), { vault, columns }), /line 2: column "ssn"/)
+})
+
+test('a refused value is told by line and column, a refused key as such', async () => {
+  const vault = new FakeVault()
+  vault.before = (values) => {
+    const at = values.indexOf('v7')
+    const members = { path: `values[${at}]`, reason: 'r' }
+    if (at >= 0) throw new CofferError('already-a-token', 'v is a token', { status: 422, members })
+  }
+  const content = `"id\n",ssn\n${lines(9).slice('id,ssn\n'.length)}`
+  await assert.rejects(splice(content, { vault, columns, part: () => 5 }), {
+    name: 'OperatorError',
+    message: 'line 10: column "ssn": the value is a token already',
+  })
+  vault.before = () => {
+    throw Object.assign(new Error('no'), { slug: 'forbidden', members: { needs: 'tokenize' } })
+  }
+  await assert.rejects(
+    splice(lines(1), { vault, columns }),
+    /OperatorError: the API key lacks the right `tokenize`/,
+  )
+  vault.before = () => {
+    throw new CofferError('unreachable', 'nobody')
+  }
+  await assert.rejects(splice(lines(1), { vault, columns }), { slug: 'unreachable' })
+})
+
+test('a rotation on the way is refused, or accepted with both epochs, and all tokens resolve', async () => {
+  const vault = new FakeVault()
+  vault.before = async () => {
+    if (vault.requests.length === 1) return
+    await new Promise(setImmediate) // the first request is answered
+    vault.epoch = 2
+  }
+  const content = lines(40_000)
+  await assert.rejects(
+    splice(content, { vault, columns }),
+    /the epoch was rotated meanwhile: .* epochs 1 and 2/,
+  )
+  vault.requests.length = 0
+  vault.epoch = 1
+  const out = await splice(content, { vault, columns, mixedEpochs: true })
+  assert.deepEqual(out.report.epochs, [1, 2])
+  const back = await splice(out.bytes, { vault, columns, operation: 'detokenize' })
+  assert.equal(back.bytes.toString(), content)
+  assert.deepEqual(back.report.epochs, [1, 2])
+})
+
+test('tokens that are not found stay and are counted by place; what is no token is not counted', async () => {
+  const vault = new FakeVault()
+  const strange = new FakeVault().token('x')
+  const { tokens } = await vault.tokenize(['a,b'])
+  const content = `id,ssn\n1,${tokens[0]}\n2,${strange}\n3,${strange}\n4,plain\n5,\n6,""\n`
+  const { bytes, report } = await splice(content, { vault, columns, operation: 'detokenize' })
+  assert.equal(bytes.toString(), content.replace(`${tokens[0]}`, '"a,b"'))
+  assert.deepEqual([report.values, report.replaced, report.notFound], [5, 1, 2])
+})
+
+test('retokenize, and --map: records stay and get a last field', async () => {
+  const vault = new FakeVault()
+  const strange = new FakeVault().token('x')
+  const { tokens } = await vault.tokenize(['a'])
+  vault.epoch = 2
+  const content = `id,"ssn"\r\n1,${tokens[0]}\n2,"${tokens[0]}"\r3,${strange}\r\n4,\n5,plain`
+  const options = { vault, columns, operation: 'retokenize' } as const
+  const fresh = vault.token('a')
+  const replaced = await splice(content, options)
+  assert.equal(replaced.bytes.toString(), content.replaceAll(`${tokens[0]}`, fresh))
+  for (const part of [() => 2, () => 1000]) {
+    const mapped = await splice(content, { ...options, newField: 'new,er', part })
+    assert.equal(
+      mapped.bytes.toString(),
+      `id,"ssn","new,er"\r\n1,${tokens[0]},${fresh}\n2,"${tokens[0]}",${fresh}\r3,${strange},\r\n4,,\n5,plain,`,
+    )
+  }
+})
