@@ -19,7 +19,7 @@ export const MAX_FILE_LINES = 400
 const PRONOUN = /^(?:it|this|that|these|those|what|which|one|they|them)$/i
 
 /** Exports of the package, for programs outside of the repository. */
-const PUBLIC_FILE = 'src/client/index.ts'
+const PUBLIC_FILES = ['src/client/index.ts', 'src/duckdb/index.ts']
 
 /** A line of a file; lines count from 1. */
 export type Place = { readonly file: string; readonly line: number; readonly text: string }
@@ -341,7 +341,7 @@ function importsOf(
 }
 
 function usersOf(file: string, name: string, importers: Importers): Export['users'] {
-  if (file === PUBLIC_FILE) return 'public'
+  if (PUBLIC_FILES.includes(file)) return 'public'
   const users = [...(importers.get(`${file} ${name}`) ?? [])].filter((user) => user !== file)
   if (users.some((user) => user.startsWith('src/') && !isTest(user))) return 'code'
   return users.length > 0 ? 'tests' : 'nobody'

@@ -15,6 +15,7 @@ import { registerMember } from './member.ts'
 import { registerReplica } from './replica.ts'
 import { registerRestore } from './restore.ts'
 import { registerSecret } from './secret.ts'
+import { registerSql } from './sql/sql.ts'
 import { registerStart } from './start.ts'
 import { registerStatus } from './status.ts'
 import { registerTables } from './table/table.ts'
@@ -48,6 +49,7 @@ Example:
   registerTables(program)
   registerSecret(program)
   registerEnv(program)
+  registerSql(program)
   registerStatus(program)
   registerBackup(program)
   registerRestore(program)

@@ -23,14 +23,23 @@ export function urls(): string[] {
   return addresses
 }
 
+/** Nodes and key, for a client in another thread. Throws UsageError if one of them is not valid. */
+export function address(): { readonly urls: readonly string[]; readonly key: string } {
+  connect(urls()).close()
+  return { urls: urls(), key: apiKey() }
+}
+
+function apiKey(): string {
+  const key = process.env.COFFER_KEY
+  if (key) return key
+  throw new UsageError('COFFER_KEY is not set', {
+    hint: 'export the API key that `coffer init` or `coffer keys add` has printed',
+  })
+}
+
 /** A client of the addresses. Throws UsageError if COFFER_KEY or an address is not valid. */
 export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): Coffer {
-  const key = process.env.COFFER_KEY
-  if (!key) {
-    throw new UsageError('COFFER_KEY is not set', {
-      hint: 'export the API key that `coffer init` or `coffer keys add` has printed',
-    })
-  }
+  const key = apiKey()
   try {
     return new Coffer({ urls: addresses, key, timeoutMs })
   } catch (error) {

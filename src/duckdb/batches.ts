@@ -1,0 +1,93 @@
+// Distinct values in requests of bounded size, several at once.
+import type { Operation, Scalar, Vault } from '../table/vault.ts'
+
+/** Values in a request. */
+export const BATCH_VALUES = 20_000
+/** Requests under way at once. */
+export const AT_ONCE = 3
+const BATCH_BYTES = 4 * 1024 * 1024
+
+export type Question = {
+  readonly operation: Operation
+  /** Without nulls. */
+  readonly values: readonly Scalar[]
+  /** For `tokenize`: tokens are tokenized as other strings, instead of refused. */
+  readonly allowTokens?: boolean
+}
+
+/** `answers[i]` belongs to value i; null: not found. `epochs`: the epochs of new tokens, in any order. */
+export type Answers = { readonly answers: readonly Scalar[]; readonly epochs: readonly number[] }
+
+/** Asks in batches, at most `AT_ONCE` under way. Throws the errors of the vault. */
+export async function askAll(vault: Vault, question: Question): Promise<Answers> {
+  const batches = [...cut(question.values)]
+  const found: (readonly Scalar[])[] = new Array(batches.length)
+  const epochs = new Set<number>()
+  let next = 0
+  const work = async (): Promise<void> => {
+    while (next < batches.length) {
+      const at = next++
+      const { answers, epochs: own } = await askBatch(vault, { ...question, values: batches[at] })
+      found[at] = answers
+      for (const epoch of own) epochs.add(epoch)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, batches.length) }, work))
+  return { answers: found.length === 1 ? found[0] : found.flat(), epochs: [...epochs] }
+}
+
+/** Asks in a request, or in halves where the answer would be too large. Throws the errors of the vault. */
+export async function askBatch(vault: Vault, question: Question): Promise<Answers> {
+  const { values } = question
+  try {
+    return await ask(vault, question)
+  } catch (error) {
+    if (values.length < 2 || slugOf(error) !== 'answer-too-large') throw error
+    const half = Math.ceil(values.length / 2)
+    const first = await askBatch(vault, { ...question, values: values.slice(0, half) })
+    const second = await askBatch(vault, { ...question, values: values.slice(half) })
+    return {
+      answers: [...first.answers, ...second.answers],
+      epochs: [...new Set([...first.epochs, ...second.epochs])],
+    }
+  }
+}
+
+async function ask(vault: Vault, { operation, values, allowTokens = false }: Question): Promise<Answers> {
+  if (operation === 'tokenize') {
+    const { tokens, epoch } = await vault.tokenize(values, { allowTokens })
+    return { answers: tokens, epochs: [epoch] }
+  }
+  const tokens = values.map((value) => (typeof value === 'string' ? value : null))
+  if (operation === 'detokenize') return { answers: (await vault.detokenize(tokens)).values, epochs: [] }
+  const { tokens: renewed, epoch } = await vault.retokenize(tokens)
+  return { answers: renewed, epochs: [epoch] }
+}
+
+/** Parts of at most `BATCH_VALUES` values and about `BATCH_BYTES` of JSON; a value at least. */
+export function* cut(values: readonly Scalar[]): Generator<readonly Scalar[]> {
+  let from = 0
+  let bytes = 0
+  for (let i = 0; i < values.length; i++) {
+    const size = bytesOf(values[i])
+    if (i > from && (i - from === BATCH_VALUES || bytes + size > BATCH_BYTES)) {
+      yield values.slice(from, i)
+      from = i
+      bytes = 0
+    }
+    bytes += size
+  }
+  if (from < values.length) yield from === 0 ? values : values.slice(from)
+}
+
+/**
+ * Bytes in JSON, of strings three a character: more than a character of text takes. Control characters take
+ * six, and the limit of the vault is four times as large.
+ */
+function bytesOf(value: Scalar): number {
+  return typeof value === 'string' ? value.length * 3 + 3 : 25
+}
+
+function slugOf(error: unknown): string | undefined {
+  return error instanceof Error && 'slug' in error && typeof error.slug === 'string' ? error.slug : undefined
+}

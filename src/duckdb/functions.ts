@@ -1,0 +1,91 @@
+// The SQL functions `tokenize`, `detokenize`, `retokenize` and `token_epoch`. DuckDB calls a function in the
+// thread of JavaScript, for at most 2,048 rows at a time, and waits.
+import type { DuckDBConnection, DuckDBDataChunk, DuckDBType, DuckDBVector } from '@duckdb/node-api'
+import { OperatorError } from '../errors.ts'
+import type { Operation, Scalar } from '../table/vault.ts'
+import { CachedAnswers, type Counts, noCounts } from './answers.ts'
+import type { DuckDB } from './package.ts'
+import { epochOf, readScalars, textOf } from './scalars.ts'
+import type { BlockingVault } from './vault-thread.ts'
+
+/** Counts by function, added up while queries run. */
+export type FunctionCounts = Readonly<Record<Operation | 'token_epoch', Counts>>
+
+type Registration = {
+  readonly duckdb: DuckDB
+  readonly connection: DuckDBConnection
+  readonly name: string
+  readonly takes: DuckDBType
+  readonly gives: DuckDBType
+  /** Called for every row; else DuckDB may call the function once for equal values. */
+  readonly volatile?: boolean
+  /** `result[i]` belongs to value i. */
+  readonly answer: (values: readonly Scalar[]) => readonly (string | number | null)[]
+}
+
+/** Registers the four functions for all connections of the instance of `connection`. */
+export function registerFunctions(
+  duckdb: DuckDB,
+  connection: DuckDBConnection,
+  vault: BlockingVault,
+): FunctionCounts {
+  const { ANY, INTEGER, VARCHAR } = duckdb
+  const counts: FunctionCounts = {
+    tokenize: noCounts(),
+    detokenize: noCounts(),
+    retokenize: noCounts(),
+    token_epoch: noCounts(),
+  }
+  for (const operation of ['tokenize', 'detokenize', 'retokenize'] as const) {
+    const cached = new CachedAnswers(vault, { operation, allowTokens: false }, counts[operation])
+    const answer = (values: readonly Scalar[]): (string | null)[] => cached.of(values).map(textOf)
+    const takes = operation === 'tokenize' ? ANY : VARCHAR
+    registerFunction({ duckdb, connection, name: operation, takes, gives: VARCHAR, answer })
+  }
+  registerFunction({
+    duckdb,
+    connection,
+    name: 'token_epoch',
+    takes: VARCHAR,
+    gives: INTEGER,
+    answer: (values) => values.map((value) => countedEpoch(value, counts.token_epoch)),
+  })
+  return counts
+}
+
+/** Registers a function with a parameter. The function throws the errors of `readScalars` and `answer`. */
+export function registerFunction(registration: Registration): void {
+  const { duckdb, connection, name, takes, gives, volatile = false, answer } = registration
+  const mainFunction = (_info: unknown, input: DuckDBDataChunk, output: DuckDBVector): void => {
+    const rows = input.rowCount
+    const answers = explained(() => answer(readScalars(duckdb, input.getColumnVector(0), rows)))
+    for (let i = 0; i < rows; i++) output.setItem(i, answers[i])
+    output.flush()
+  }
+  const made = duckdb.DuckDBScalarFunction.create({
+    name,
+    parameterTypes: [takes],
+    returnType: gives,
+    volatile,
+    mainFunction,
+  })
+  connection.registerScalarFunction(made)
+}
+
+/** Of an error only the message passes through DuckDB: the next step has to stand in the message. */
+function explained<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof OperatorError) || error.hint === undefined) throw error
+    throw new OperatorError(`${error.message}: ${error.hint}`, { cause: error })
+  }
+}
+
+function countedEpoch(value: Scalar, counts: Counts): number | null {
+  if (value === null) return null
+  counts.values++
+  const epoch = epochOf(String(value))
+  if (epoch === null) counts.notFound++
+  return epoch
+}

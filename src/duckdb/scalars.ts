@@ -1,0 +1,92 @@
+// Values of DuckDB as values of the vault, and back.
+import type { DuckDBVector } from '@duckdb/node-api'
+import { OperatorError } from '../errors.ts'
+import type { Scalar } from '../table/vault.ts'
+import type { DuckDB } from './package.ts'
+
+/** The contract's form of a token; the group is the epoch. */
+export const TOKEN = /^tok_([1-9][0-9]{0,9})_[0-9a-hjkmnp-tv-z]{32}$/
+
+const LARGEST = BigInt(Number.MAX_SAFE_INTEGER)
+
+/** The values of a column of a chunk. Throws OperatorError for types and numbers without a token. */
+export function readScalars(duckdb: DuckDB, vector: DuckDBVector, rows: number): Scalar[] {
+  const { DuckDBTypeId: Id } = duckdb
+  const { typeId } = vector.type
+  switch (typeId) {
+    case Id.VARCHAR:
+      return textsOf(duckdb, vector, rows)
+    case Id.BOOLEAN:
+    case Id.TINYINT:
+    case Id.SMALLINT:
+    case Id.INTEGER:
+    case Id.UTINYINT:
+    case Id.USMALLINT:
+    case Id.UINTEGER:
+      return itemsOf<number | boolean>(vector, rows)
+    case Id.BIGINT:
+    case Id.UBIGINT:
+      return itemsOf<bigint>(vector, rows).map(smallInteger)
+    case Id.DOUBLE:
+      return itemsOf<number>(vector, rows).map(finite)
+    case Id.SQLNULL:
+      return new Array(rows).fill(null)
+    default:
+      throw new OperatorError(
+        `tokenize takes VARCHAR, BOOLEAN, DOUBLE and integers to 64 bits, not ${vector.type}`,
+        { hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))' },
+      )
+  }
+}
+
+/** The vault's value as text: numbers in RFC 8785 form, `true`, `false`. */
+export function textOf(value: Scalar): string | null {
+  return value === null ? null : String(value)
+}
+
+/** The epoch in a token; null where the text has not the form of a token. */
+export function epochOf(text: string): number | null {
+  const match = TOKEN.exec(text)
+  const epoch = Number(match?.[1])
+  return match && epoch < 2 ** 31 ? epoch : null
+}
+
+type RawVector = Parameters<DuckDB['DuckDBBlobVector']['fromRawVector']>[0]
+
+const DECODER = new TextDecoder('utf-8', { ignoreBOM: true })
+
+/** Decoded here: DuckDB's package leaves out a byte order mark at the beginning of a text. */
+function textsOf(duckdb: DuckDB, vector: DuckDBVector, rows: number): (string | null)[] {
+  const raw: RawVector = Reflect.get(vector, 'vector')
+  const bytes = duckdb.DuckDBBlobVector.fromRawVector(raw, rows)
+  return Array.from({ length: rows }, (_, i) => {
+    const item = bytes.getItemBytes(i)
+    return item === null ? null : DECODER.decode(item)
+  })
+}
+
+function itemsOf<T extends string | number | bigint | boolean>(
+  vector: DuckDBVector,
+  rows: number,
+): (T | null)[] {
+  return Array.from({ length: rows }, (_, i) => vector.getItem(i) as T | null) // by the type of the vector
+}
+
+function smallInteger(value: bigint | null): number | null {
+  if (value === null) return null
+  if (value > LARGEST || value < -LARGEST) throw beyond('an integer is beyond 2^53 - 1')
+  return Number(value)
+}
+
+function finite(value: number | null): number | null {
+  if (value === null) return null
+  if (!Number.isFinite(value)) throw beyond('a number is NaN or infinite')
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) throw beyond('a number is beyond 2^53 - 1')
+  return value
+}
+
+function beyond(fault: string): OperatorError {
+  return new OperatorError(`${fault}, and has no token as a number`, {
+    hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))',
+  })
+}

@@ -1,0 +1,126 @@
+// A session of SQL with the functions of the vault: statements in turn, rows of the last as a stream.
+import { existsSync } from 'node:fs'
+import type { DuckDBConnection, DuckDBInstance, DuckDBPreparedStatement, DuckDBValue } from '@duckdb/node-api'
+import { OperatorError } from '../errors.ts'
+import { openConnection, toOperatorError } from './connection.ts'
+import { type FunctionCounts, registerFunctions } from './functions.ts'
+import { type DuckDB, loadDuckDB } from './package.ts'
+import { BlockingVault, type VaultAddress } from './vault-thread.ts'
+
+type SessionOptions = {
+  /** A file; undefined: in memory. */
+  readonly database: string | undefined
+  /** Whether the database may be changed, and made where there is none. */
+  readonly write: boolean
+  readonly vault: VaultAddress
+}
+
+/** Rows of a result, a part at a time. `columns` is empty for statements without a result. */
+type Result = {
+  readonly columns: readonly string[]
+  readonly rows: AsyncIterable<readonly (readonly DuckDBValue[])[]>
+}
+
+export class Session {
+  readonly duckdb: DuckDB
+  readonly #instance: DuckDBInstance
+  readonly #connection: DuckDBConnection
+  readonly #vault: BlockingVault
+  readonly #counts: FunctionCounts
+
+  private constructor(duckdb: DuckDB, opened: Opened) {
+    this.duckdb = duckdb
+    this.#instance = opened.instance
+    this.#connection = opened.connection
+    this.#vault = opened.vault
+    this.#counts = registerFunctions(duckdb, opened.connection, opened.vault)
+  }
+
+  /** Throws OperatorError where the database cannot be opened, TypeError for a malformed address. */
+  static async open({ database, write, vault }: SessionOptions): Promise<Session> {
+    const duckdb = await loadDuckDB()
+    const file = database === ':memory:' ? undefined : database
+    if (file !== undefined && !write && !existsSync(file)) {
+      throw new OperatorError(`there is no database ${file}`, {
+        hint: 'make it with --write, or check its path',
+      })
+    }
+    const mode = file === undefined || write ? 'AUTOMATIC' : 'READ_ONLY'
+    const blocking = new BlockingVault(vault)
+    const opened = await openConnection(duckdb, { file: file ?? ':memory:', config: { access_mode: mode } })
+    return new Session(duckdb, { ...opened, vault: blocking })
+  }
+
+  /** Runs the statements, and gives the result of the last to `take`. Throws OperatorError. */
+  async run(sql: string, take: (result: Result) => Promise<void>): Promise<void> {
+    try {
+      const statements = await this.#connection.extractStatements(sql)
+      for (let i = 0; i < statements.count; i++) {
+        const statement = await statements.prepare(i)
+        try {
+          if (i < statements.count - 1) await statement.run()
+          else await take(await this.#stream(statement))
+        } finally {
+          statement.destroySync()
+        }
+      }
+    } catch (error) {
+      throw toOperatorError(error)
+    }
+  }
+
+  /** Values not found since the last call, by the count of the functions. */
+  takeNotFound(): number {
+    let sum = 0
+    for (const counts of Object.values(this.#counts)) {
+      sum += counts.notFound
+      counts.notFound = 0
+    }
+    return sum
+  }
+
+  /** Ends the query under way. */
+  interrupt(): void {
+    this.#connection.interrupt()
+  }
+
+  async close(): Promise<void> {
+    this.#connection.closeSync()
+    this.#instance.closeSync()
+    await this.#vault.close()
+  }
+
+  async #stream(statement: DuckDBPreparedStatement): Promise<Result> {
+    const { duckdb } = this
+    const result = await statement.stream()
+    const floats = result.columnTypes().map(({ typeId }) => typeId === duckdb.DuckDBTypeId.FLOAT)
+    async function* rows(): AsyncGenerator<readonly (readonly DuckDBValue[])[]> {
+      for (;;) {
+        const chunk = await result.fetchChunk()
+        if (!chunk || chunk.rowCount === 0) return
+        const all = chunk.getRows()
+        for (const row of all) {
+          for (const [i, value] of row.entries())
+            if (floats[i] && typeof value === 'number') row[i] = shortestFloat(value)
+        }
+        yield all
+      }
+    }
+    return { columns: result.columnNames(), rows: rows() }
+  }
+}
+
+type Opened = {
+  readonly instance: DuckDBInstance
+  readonly connection: DuckDBConnection
+  readonly vault: BlockingVault
+}
+
+/** The shortest number with the same 32 bits: 0.1, not 0.10000000149011612. */
+function shortestFloat(value: number): number {
+  for (let digits = 6; digits < 9; digits++) {
+    const short = Number(value.toPrecision(digits))
+    if (Math.fround(short) === value) return short
+  }
+  return value
+}

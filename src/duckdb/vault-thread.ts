@@ -1,0 +1,145 @@
+// The vault for code without promises, such as the functions of DuckDB: a thread has the client of the API,
+// and the calling thread stands still until the answer has come.
+import { fileURLToPath } from 'node:url'
+import {
+  MessageChannel,
+  type MessagePort,
+  parentPort,
+  receiveMessageOnPort,
+  Worker,
+  workerData,
+} from 'node:worker_threads'
+import { assert } from '../assert.ts'
+import { Coffer, CofferError } from '../client/index.ts'
+import { OperatorError } from '../errors.ts'
+import { type Answers, askAll, type Question } from './batches.ts'
+
+const ROLE = 'coffer-vault'
+/** A call of the client ends within 10 s; a chunk of the largest values is 20 requests. */
+const ANSWER_MS = 120_000
+/** DuckDB asks a second time after a failure while it plans a query: the second failure comes at once. */
+const REMEMBERED_MS = 1_000
+
+/** The nodes of a vault and the API key, for a client in a thread. */
+export type VaultAddress = {
+  /** `http://host:port` of each node; in a string, separated by commas. */
+  readonly urls: string | readonly string[]
+  readonly key: string
+  /** PEM of the authority of the nodes' certificates. */
+  readonly ca?: Buffer | string
+}
+
+/** An answer of the vault, or none. The message has slug and request id, and never a value or a key. */
+export class VaultError extends OperatorError {
+  override readonly name = 'VaultError'
+  readonly slug: string
+
+  constructor({ slug, detail, instance }: Failure) {
+    const request = instance === '' ? '' : `, request ${instance}`
+    super(`${detail} (${slug}${request})`, { hint: HINTS[slug] ?? GENERAL_HINT })
+    this.slug = slug
+  }
+}
+
+const GENERAL_HINT = 'docs/errors.md says what to do'
+const HINTS: Readonly<Record<string, string>> = {
+  unauthorized: 'check COFFER_KEY',
+  forbidden: 'use a key with this right',
+  unreachable: 'check COFFER_URL, and that the nodes run',
+  timeout: 'check COFFER_URL, and that the nodes run',
+  'already-a-token': 'leave out the rows that are tokens, as by WHERE token_epoch(x) IS NULL',
+  'invalid-value': 'CAST numbers beyond 2^53 - 1 to VARCHAR; a text has at most 32 KiB',
+}
+
+type Opening = { readonly port: MessagePort; readonly flag: Int32Array; readonly address: VaultAddress }
+type Failure = {
+  readonly kind: 'failed'
+  readonly slug: string
+  readonly detail: string
+  readonly instance: string
+  /** Whether the next question would have the same failure. */
+  readonly lasting: boolean
+}
+type Reply = ({ readonly kind: 'answered' } & Answers) | Failure
+
+/** Blocks the calling thread, and with it the event loop, until the vault has answered. */
+export class BlockingVault {
+  readonly #address: VaultAddress
+  readonly #flag = new Int32Array(new SharedArrayBuffer(4))
+  #thread: { readonly worker: Worker; readonly port: MessagePort } | undefined
+  #failure: { readonly error: VaultError; readonly until: number } | undefined
+
+  /** Throws TypeError for a malformed address. The thread starts with the first question. */
+  constructor(address: VaultAddress) {
+    new Coffer(address).close() // checks the address
+    const { ca } = address
+    // A buffer arrives in the thread as another type.
+    this.#address = ca === undefined ? address : { ...address, ca: ca.toString() }
+  }
+
+  /** Throws VaultError. */
+  ask(question: Question): Answers {
+    if (this.#failure && performance.now() < this.#failure.until) throw this.#failure.error
+    const { port } = (this.#thread ??= this.#start())
+    Atomics.store(this.#flag, 0, 0)
+    port.postMessage(question)
+    const waited = Atomics.wait(this.#flag, 0, 0, ANSWER_MS)
+    assert(waited !== 'timed-out', 'the thread of the vault answers')
+    const reply: Reply | undefined = receiveMessageOnPort(port)?.message
+    assert(reply, 'the answer of the vault is there when the thread says so')
+    if (reply.kind === 'answered') return reply
+    const error = new VaultError(reply)
+    if (reply.lasting) this.#failure = { error, until: performance.now() + REMEMBERED_MS }
+    throw error
+  }
+
+  /** Ends the thread. */
+  async close(): Promise<void> {
+    const { worker, port } = this.#thread ?? {}
+    this.#thread = undefined
+    port?.close()
+    await worker?.terminate()
+  }
+
+  #start(): { readonly worker: Worker; readonly port: MessagePort } {
+    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
+    const { port1: port, port2 } = new MessageChannel()
+    // The key is in a message: worker data are in reports of the process.
+    const opening: Opening = { port: port2, flag: this.#flag, address: this.#address }
+    worker.postMessage(opening, [port2])
+    worker.unref()
+    port.unref()
+    return { worker, port }
+  }
+}
+
+/** The thread's side: answers questions in turn. */
+function serve({ port, flag, address }: Opening): void {
+  const coffer = new Coffer(address)
+  const answer = async (question: Question): Promise<Reply> => {
+    try {
+      return { kind: 'answered', ...(await askAll(coffer, question)) }
+    } catch (error) {
+      return failureOf(error)
+    }
+  }
+  port.on('message', (question: Question) => {
+    void answer(question).then((reply) => {
+      port.postMessage(reply)
+      Atomics.store(flag, 0, 1)
+      Atomics.notify(flag, 0)
+    })
+  })
+}
+
+function failureOf(error: unknown): Failure {
+  if (!(error instanceof CofferError)) {
+    const detail = error instanceof Error ? error.message : String(error)
+    return { kind: 'failed', slug: 'internal', detail, instance: '', lasting: false }
+  }
+  const { slug, detail, instance, retryable, status } = error
+  const lasting = retryable || status === 0 || status === 401 || status === 403
+  return { kind: 'failed', slug, detail, instance, lasting }
+}
+
+if (workerData === ROLE) parentPort?.once('message', serve)

@@ -1,0 +1,102 @@
+// The library `coffer/duckdb`.
+import assert from 'node:assert/strict'
+import { after, before, test } from 'node:test'
+import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
+import { recover, registerVault } from '../../src/duckdb/index.ts'
+import { type SqlVault, startSqlVault } from './vault.ts'
+
+let vault: SqlVault
+let connection: DuckDBConnection
+
+before(async () => {
+  vault = await startSqlVault()
+  connection = await (await DuckDBInstance.create(':memory:')).connect()
+})
+
+after(async () => {
+  connection?.closeSync()
+  await vault?.[Symbol.asyncDispose]()
+})
+
+async function ask(sql: string): Promise<(string | null)[][]> {
+  const rows = (await connection.runAndReadAll(sql)).getRows()
+  return rows.map((row) => row.map((value) => (value === null ? null : String(value))))
+}
+
+test('registerVault: the functions, a count of values not found, and an end', async () => {
+  const registered = await registerVault(connection, vault.address)
+  assert.deepEqual(await ask("SELECT detokenize(tokenize('x')), detokenize('hello')"), [['x', null]])
+  assert.equal(registered.notFound, 1)
+  await registered.close()
+  assert.deepEqual(await ask('SELECT detokenize(tokenize(17)) AS again'), [['17']])
+  await registered.close()
+  await assert.rejects(registerVault(connection, { urls: 'nowhere', key: 'k' }), TypeError)
+})
+
+test('recover: a view with the values of several columns, while the process goes on', async () => {
+  const people = Array.from({ length: 3000 }, (_, i) => [`ssn ${i}`, `phone ${i % 100}`])
+  const tokens = async (column: number): Promise<readonly (string | null)[]> =>
+    (await vault.client.tokenize(people.map((each) => each[column]))).tokens
+  const [ssns, phones] = [await tokens(0), await tokens(1)]
+  await connection.run('CREATE TABLE "the people" (id INTEGER, "S S N" VARCHAR, phone VARCHAR)')
+  const appender = await connection.createAppender('the people')
+  for (const [i, ssn] of ssns.entries()) {
+    appender.appendInteger(i)
+    appender.appendVarchar(ssn ?? '')
+    appender.appendVarchar(phones[i] ?? '')
+    appender.endRow()
+  }
+  appender.closeSync()
+  await connection.run(
+    `INSERT INTO "the people" VALUES (3000, NULL, 'tok_1_00000000000000000000000000000000')`,
+  )
+  let turns = 0
+  const timer = setInterval(() => turns++, 1)
+  for (const _again of [1, 2]) {
+    const options = { table: 'the people', columns: ['S S N', 'phone'], client: vault.client }
+    const recovered = await recover(connection, options)
+    assert.deepEqual(recovered, {
+      view: 'the people_recovered',
+      values: 'the people_recovered_values',
+      distinct: 3101,
+      notFound: 1,
+    })
+    const rows = await ask('SELECT id, "S S N", phone FROM "the people_recovered" ORDER BY id')
+    const expected = people.map(([ssn, phone], i) => [String(i), ssn, phone])
+    assert.deepEqual(rows, [...expected, ['3000', null, null]])
+  }
+  clearInterval(timer)
+  assert.ok(turns > 0, 'the event loop turns')
+})
+
+test('recover: values of all types as text, and faults that name the column', async () => {
+  const { tokens } = await vault.client.tokenize([17, 1.5, true, '17'])
+  await connection.run(`CREATE TABLE mixed AS SELECT unnest(['${tokens.join("','")}']) AS t, 1 AS n`)
+  await recover(connection, { table: 'mixed', columns: ['t'], client: vault.client, view: 'clear' })
+  assert.deepEqual((await ask('SELECT t FROM clear ORDER BY t')).flat(), ['1.5', '17', '17', 'true'])
+  const refused = (columns: string[]): Promise<unknown> =>
+    recover(connection, { table: 'mixed', columns, client: vault.client })
+  await assert.rejects(refused(['x']), /mixed has no column x/)
+  await assert.rejects(refused(['n']), /INTEGER in column n, not tokens/)
+  await assert.rejects(refused([]), /no columns/)
+})
+
+test('recover: answers that would be too large are asked for in parts', async () => {
+  const sizes: number[] = []
+  const client = {
+    ...vault.client,
+    detokenize: async (asked: readonly (string | null)[]) => {
+      sizes.push(asked.length)
+      if (asked.length > 40) throw Object.assign(new Error('too large'), { slug: 'answer-too-large' })
+      return vault.client.detokenize(asked)
+    },
+    tokenize: vault.client.tokenize.bind(vault.client),
+    retokenize: vault.client.retokenize.bind(vault.client),
+  }
+  const { tokens } = await vault.client.tokenize(Array.from({ length: 100 }, (_, i) => `v${i}`))
+  await connection.run(`CREATE TABLE hundred AS SELECT unnest(['${tokens.join("','")}']) AS t`)
+  const { distinct, notFound } = await recover(connection, { table: 'hundred', columns: ['t'], client })
+  assert.deepEqual([distinct, notFound], [100, 0])
+  assert.deepEqual(sizes, [100, 50, 25, 25, 50, 25, 25])
+  assert.deepEqual(await ask('SELECT count(DISTINCT t) FROM hundred_recovered'), [['100']])
+})

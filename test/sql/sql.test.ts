@@ -1,0 +1,128 @@
+// `coffer sql` as a command.
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, watch } from 'node:fs'
+import { after, before, test } from 'node:test'
+import { coffer, fine, refused } from '../cli/cli.ts'
+import { type SqlVault, startSqlVault } from './vault.ts'
+
+let vault: SqlVault
+
+before(async () => {
+  vault = await startSqlVault()
+})
+
+after(() => vault?.[Symbol.asyncDispose]())
+
+const sql = (...args: string[]): Promise<string> => fine(['sql', ...args], { env: vault.env })
+
+test('a value goes and comes back; a table is aligned', async () => {
+  const out = await sql(
+    '-c',
+    "SELECT 'a' AS name, detokenize(tokenize(1234)) AS value, 5 AS n, NULL AS nothing",
+  )
+  assert.deepEqual(
+    out.split('\n').map((line) => line.trim()),
+    ['name  value  n  nothing', 'a     1234   5     NULL'],
+  )
+})
+
+test('--json: one list of objects, of the last statement', async () => {
+  const out = await sql(
+    '--json',
+    '-c',
+    `CREATE TABLE t (i BIGINT, x VARCHAR); INSERT INTO t VALUES (9007199254740993, 'a'), (NULL, '');
+     SELECT i, x, 1.50::DECIMAL(5, 2) AS d, 0.1::FLOAT AS f, [1, 2] AS list, {'a': 'b'} AS s, DATE '2024-01-02' AS day,
+       'NaN'::DOUBLE AS nan, i FROM t ORDER BY x DESC`,
+  )
+  const rest = '"d":1.50,"f":0.1,"list":[1,2],"s":{"a":"b"},"day":"2024-01-02","nan":"NaN"'
+  assert.equal(
+    out,
+    `[{"i":9007199254740993,"x":"a",${rest},"i_1":9007199254740993},\n{"i":null,"x":"",${rest},"i_1":null}]`,
+  )
+  assert.equal(await sql('--json', '-c', 'SELECT 1 AS a WHERE false'), '[]')
+})
+
+test('--csv: NULL is nothing, the empty text is ""', async () => {
+  const out = await sql('--csv', '-c', `SELECT * FROM (VALUES (1, NULL, ''), (2, 'a,"b"', ' c')) v(i, x, y)`)
+  assert.equal(out, 'i,x,y\n1,,""\n2,"a,""b"""," c"')
+})
+
+test('statements come from stdin, too', async () => {
+  const out = await fine(['sql', '--csv'], {
+    env: vault.env,
+    input: "SELECT detokenize(tokenize('x')) AS v;\n",
+  })
+  assert.equal(out, 'v\nx')
+  assert.match(await refused(2, ['sql'], { env: vault.env, input: ' \n' }), /there is no SQL/)
+})
+
+test('tokens that are not found are NULL, and counted on stderr', async () => {
+  const { tokens } = await vault.other.tokenize(['of another owner'])
+  const { code, stdout, stderr } = await coffer(
+    [
+      'sql',
+      '--csv',
+      '-c',
+      `SELECT detokenize(t) AS v FROM (VALUES ('${tokens[0]}'), ('hello'), (NULL)) x(t)`,
+    ],
+    { env: vault.env },
+  )
+  assert.deepEqual([code, stdout], [0, 'v\n\n\n\n'])
+  assert.match(stderr, /^coffer: 2 tokens not found: /)
+})
+
+test('a database is read-only without --write; one that is not there is refused', async () => {
+  const file = vault.folder.file('clinic.duckdb')
+  assert.match(await refused(1, ['sql', file, '-c', 'SELECT 1'], { env: vault.env }), /no database .*--write/)
+  assert.equal(existsSync(file), false)
+  await sql(file, '--write', '-c', "CREATE TABLE p AS SELECT tokenize('123-45-6789') AS ssn")
+  assert.equal(await sql(file, '--csv', '-c', 'SELECT detokenize(ssn) AS ssn FROM p'), 'ssn\n123-45-6789')
+  assert.match(await refused(1, ['sql', file, '-c', 'DELETE FROM p'], { env: vault.env }), /read-only/)
+  assert.equal(readFileSync(file).includes('123-45-6789'), false)
+})
+
+test('an unreachable vault and a refused key are errors, never NULL', async () => {
+  const question = ['sql', '-c', "SELECT detokenize('tok_1_00000000000000000000000000000000')"]
+  const began = performance.now()
+  const away = await refused(1, question, { env: { ...vault.env, COFFER_URL: 'http://127.0.0.1:9' } })
+  assert.match(away, /unreachable.*COFFER_URL/)
+  assert.ok(performance.now() - began < 12_000, 'an unreachable vault is an error within 12 s')
+  const told = await refused(1, question, { env: { ...vault.env, COFFER_KEY: 'cof_wrong' } })
+  assert.match(told, /unauthorized.*COFFER_KEY/)
+  assert.doesNotMatch(told, /cof_wrong/)
+  assert.match(await refused(2, question, { env: { COFFER_URL: vault.node.url } }), /COFFER_KEY is not set/)
+})
+
+test('errors have no value', async () => {
+  for (const statement of [
+    "SELECT CAST(detokenize(tokenize('secret-value')) AS INTEGER)",
+    "SELECT CAST(detokenize(tokenize('secret-' || chr(39) || '-value')) AS DATE)",
+  ]) {
+    const { code, stderr } = await coffer(['sql'], { env: vault.env, input: statement })
+    assert.equal(code, 1)
+    assert.doesNotMatch(stderr.split('\n\nLINE ')[0], /secret|-value/, stderr)
+  }
+})
+
+test('a query with too little memory fails, and no plaintext is in any directory', async () => {
+  const cwd = vault.folder.file('work')
+  await fine(['init', cwd]) // an ordinary directory with files
+  const seen = new Set<string>()
+  const watcher = watch(vault.folder.path, { recursive: true }, (_event, name) => seen.add(String(name)))
+  const told = await refused(
+    1,
+    [
+      'sql',
+      '-c',
+      `SET memory_limit = '40MB';
+       CREATE TABLE t AS SELECT tokenize('plain-' || (range % 1000)) AS t, range AS i FROM range(400000);
+       SELECT detokenize(t) || i AS x FROM t ORDER BY x, i`,
+    ],
+    { env: vault.env, cwd },
+  )
+  watcher.close()
+  assert.match(told, /Out of Memory/)
+  assert.deepEqual(readdirSync(cwd).sort(), ['keyring.json', 'n1.yaml'])
+  const others = [...seen].filter((name) => !name.startsWith('v/n1'))
+  assert.deepEqual(others, [], 'no file came and went')
+})
