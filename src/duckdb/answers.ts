@@ -8,17 +8,13 @@ const CACHED_MS = 5_000
 
 /** Counts over all chunks. `epochs`: of new tokens. */
 export type Counts = {
-  /** Rows with a value. */
-  values: number
-  /** Values asked for. */
-  distinct: number
   /** Rows with a value, and without an answer. */
   notFound: number
   readonly epochs: Set<number>
 }
 
 export function noCounts(): Counts {
-  return { values: 0, distinct: 0, notFound: 0, epochs: new Set() }
+  return { notFound: 0, epochs: new Set() }
 }
 
 export class CachedAnswers {
@@ -53,7 +49,6 @@ export class CachedAnswers {
     const counts = this.#counts
     return values.map((value) => {
       if (value === null) return null
-      counts.values++
       const answer = found.get(value) ?? null
       if (answer === null) counts.notFound++
       return answer
@@ -62,7 +57,6 @@ export class CachedAnswers {
 
   #ask(missing: readonly Scalar[], found: Map<Scalar, Scalar>): void {
     const { answers, epochs } = this.#vault.ask({ ...this.#question, values: missing })
-    this.#counts.distinct += missing.length
     for (const epoch of epochs) this.#counts.epochs.add(epoch)
     if (this.#cache.size + missing.length > CACHED) this.#cache.clear()
     for (let i = 0; i < missing.length; i++) {

@@ -19,6 +19,8 @@ type Registration = {
   readonly gives: DuckDBType
   /** Called for every row; else DuckDB may call the function once for equal values. */
   readonly volatile?: boolean
+  /** The error to throw in place of an error. */
+  readonly fault?: (error: unknown) => unknown
   /** `result[i]` belongs to value i. */
   readonly answer: (values: readonly Scalar[]) => readonly (string | number | null)[]
 }
@@ -55,10 +57,10 @@ export function registerFunctions(
 
 /** Registers a function with a parameter. The function throws the errors of `readScalars` and `answer`. */
 export function registerFunction(registration: Registration): void {
-  const { duckdb, connection, name, takes, gives, volatile = false, answer } = registration
+  const { duckdb, connection, name, takes, gives, volatile = false, fault, answer } = registration
   const mainFunction = (_info: unknown, input: DuckDBDataChunk, output: DuckDBVector): void => {
     const rows = input.rowCount
-    const answers = explained(() => answer(readScalars(duckdb, input.getColumnVector(0), rows)))
+    const answers = explained(() => answer(readScalars(duckdb, input.getColumnVector(0), rows)), fault)
     for (let i = 0; i < rows; i++) output.setItem(i, answers[i])
     output.flush()
   }
@@ -73,18 +75,18 @@ export function registerFunction(registration: Registration): void {
 }
 
 /** Of an error only the message passes through DuckDB: the next step has to stand in the message. */
-function explained<T>(work: () => T): T {
+function explained<T>(work: () => T, fault = (error: unknown): unknown => error): T {
   try {
     return work()
-  } catch (error) {
+  } catch (cause) {
+    const error = fault(cause)
     if (!(error instanceof OperatorError) || error.hint === undefined) throw error
-    throw new OperatorError(`${error.message}: ${error.hint}`, { cause: error })
+    throw new OperatorError(`${error.message}: ${error.hint}`, { cause })
   }
 }
 
 function countedEpoch(value: Scalar, counts: Counts): number | null {
   if (value === null) return null
-  counts.values++
   const epoch = epochOf(String(value))
   if (epoch === null) counts.notFound++
   return epoch

@@ -2,6 +2,7 @@
 // tokenized columns stand in the metadata `coffer`, and detokenize gives the types back.
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { OperatorError, UsageError } from '../errors.ts'
+import { DistinctCount } from '../table/distinct.ts'
 import type { Report } from '../table/report.ts'
 import type { Operation, Scalar } from '../table/vault.ts'
 import { CachedAnswers, type Counts, noCounts } from './answers.ts'
@@ -16,7 +17,7 @@ import {
   readParquetFile,
   textLiteral,
 } from './parquet-file.ts'
-import { epochOf, TOKEN, textOf } from './scalars.ts'
+import { epochOf, ScalarError, TOKEN, textOf } from './scalars.ts'
 import { isNumber, readingOf } from './types.ts'
 import { BlockingVault, type VaultAddress, VaultError } from './vault-thread.ts'
 
@@ -39,6 +40,7 @@ export type ParquetOptions = {
 
 const CONFIG = { threads: '2', memory_limit: '512MB' }
 const GROUP_BYTES = 32 * 1024 * 1024
+const WIDE_ROW_BYTES = 4_096
 const LEAST_GROUP_ROWS = 2_048
 const MOST_GROUP_ROWS = 122_880
 /** Bytes of a token in memory. */
@@ -58,6 +60,8 @@ export async function convertParquet(options: ParquetOptions): Promise<Report> {
     // Text of a TIMESTAMP WITH TIME ZONE depends on the zone.
     await connection.run("SET TimeZone = 'UTC'")
     const file = await readParquetFile(connection, options.file)
+    // Each thread has a row group in memory.
+    if (file.rowBytes > WIDE_ROW_BYTES) await connection.run('SET threads = 1')
     const columns = findColumns(file.columns, options.columns)
     return await convert({ duckdb, connection, file, columns, vault, options })
   } catch (error) {
@@ -84,7 +88,7 @@ async function convert(conversion: Conversion): Promise<Report> {
   const { operation, asText, warn } = options
   if (operation === 'tokenize') warnOfNumbers(columns, asText, warn)
   const counts = noCounts()
-  const tally: Tally = { values: 0, replaced: 0, lost: 0 }
+  const tally: Tally = { values: 0, replaced: 0, lost: 0, distinct: new DistinctCount() }
   const replacements = columns.map((column, i) => {
     const name = `coffer_column_${i}`
     registerColumn(conversion, { name, column, counts, tally })
@@ -150,6 +154,7 @@ type Tally = {
   replaced: number
   /** Texts without the form of a token, in columns of other types. */
   lost: number
+  readonly distinct: DistinctCount
 }
 
 type ColumnFunction = {
@@ -176,6 +181,7 @@ function registerColumn(conversion: Conversion, { name, column, counts, tally }:
     return values.map((value, i) => {
       if (value === null) return null
       tally.values++
+      tally.distinct.add(value)
       const found = textOf(answers[i])
       if (found !== null) {
         if (found !== value) tally.replaced++
@@ -195,13 +201,8 @@ function registerColumn(conversion: Conversion, { name, column, counts, tally }:
     gives: duckdb.VARCHAR,
     // DuckDB calls other functions for the distinct values of a dictionary: rows could not be counted.
     volatile: true,
-    answer: (values) => {
-      try {
-        return answer(values)
-      } catch (error) {
-        throw inColumn(error, column.name)
-      }
-    },
+    fault: (error) => inColumn(error, column.name),
+    answer,
   })
 }
 
@@ -219,12 +220,15 @@ function rotated(epochs: readonly number[]): OperatorError {
 
 function inColumn(error: unknown, column: string): unknown {
   if (!(error instanceof OperatorError)) return error
-  const hint = error instanceof VaultError ? HINTS[error.slug] : undefined
-  const next = hint ?? error.hint
-  return new OperatorError(`column ${column}: ${error.message}${next === undefined ? '' : `: ${next}`}`)
+  const known = error instanceof VaultError ? HINTS[error.slug] : undefined
+  const hint = error instanceof ScalarError ? 'use --as text' : (known ?? error.hint)
+  const about = { cause: error, ...(hint === undefined ? {} : { hint }) }
+  return new OperatorError(`column ${column}: ${error.message}`, about)
 }
 
+/** Hints for files, where the general hints are for SQL. */
 const HINTS: Readonly<Record<string, string>> = {
+  'invalid-value': 'use --as text for numbers beyond 2^53 - 1; a text has at most 32 KiB',
   'already-a-token': 'with --allow-tokens it is tokenized as other text',
 }
 
@@ -272,7 +276,7 @@ function reportOf({ file, options }: Conversion, counts: Counts, tally: Tally): 
   return {
     rows: file.rows,
     values: tally.values,
-    distinct: counts.distinct,
+    distinct: tally.distinct.count,
     replaced: tally.replaced,
     notFound: operation === 'tokenize' ? 0 : counts.notFound,
     unmatched: 0,

@@ -7,9 +7,14 @@ import type { DuckDB } from './package.ts'
 /** The contract's form of a token; the group is the epoch. */
 export const TOKEN = /^tok_([1-9][0-9]{0,9})_[0-9a-hjkmnp-tv-z]{32}$/
 
+/** A type or a number without a token. */
+export class ScalarError extends OperatorError {
+  override readonly name = 'ScalarError'
+}
+
 const LARGEST = BigInt(Number.MAX_SAFE_INTEGER)
 
-/** The values of a column of a chunk. Throws OperatorError for types and numbers without a token. */
+/** The values of a column of a chunk. Throws ScalarError for types and numbers without a token. */
 export function readScalars(duckdb: DuckDB, vector: DuckDBVector, rows: number): Scalar[] {
   const { DuckDBTypeId: Id } = duckdb
   const { typeId } = vector.type
@@ -32,7 +37,7 @@ export function readScalars(duckdb: DuckDB, vector: DuckDBVector, rows: number):
     case Id.SQLNULL:
       return new Array(rows).fill(null)
     default:
-      throw new OperatorError(
+      throw new ScalarError(
         `tokenize takes VARCHAR, BOOLEAN, DOUBLE and integers to 64 bits, not ${vector.type}`,
         { hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))' },
       )
@@ -85,8 +90,8 @@ function finite(value: number | null): number | null {
   return value
 }
 
-function beyond(fault: string): OperatorError {
-  return new OperatorError(`${fault}, and has no token as a number`, {
+function beyond(fault: string): ScalarError {
+  return new ScalarError(`${fault}, and has no token as a number`, {
     hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))',
   })
 }
