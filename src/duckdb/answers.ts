@@ -23,6 +23,9 @@ export class CachedAnswers {
   readonly #counts: Counts
   readonly #cache = new Map<Scalar, Scalar>()
   #began = 0
+  #hits = 0
+  /** Few values come again: keeping the answers costs more time than asking again. */
+  #isUseless = false
 
   constructor(
     vault: BlockingVault,
@@ -43,6 +46,7 @@ export class CachedAnswers {
       if (value === null || found.has(value)) continue
       const cached = this.#cache.get(value)
       if (cached === undefined) missing.push(value)
+      else this.#hits++
       found.set(value, cached ?? null)
     }
     if (missing.length > 0) this.#ask(missing, found)
@@ -58,17 +62,22 @@ export class CachedAnswers {
   #ask(missing: readonly Scalar[], found: Map<Scalar, Scalar>): void {
     const { answers, epochs } = this.#vault.ask({ ...this.#question, values: missing })
     for (const epoch of epochs) this.#counts.epochs.add(epoch)
-    if (this.#cache.size + missing.length > CACHED) this.#cache.clear()
-    for (let i = 0; i < missing.length; i++) {
-      found.set(missing[i], answers[i])
-      this.#cache.set(missing[i], answers[i])
-    }
+    for (let i = 0; i < missing.length; i++) found.set(missing[i], answers[i])
+    if (this.#cache.size + missing.length > CACHED) this.#startAgain(this.#hits < CACHED / 8)
+    if (this.#isUseless) return
+    for (let i = 0; i < missing.length; i++) this.#cache.set(missing[i], answers[i])
   }
 
   #expire(): void {
     const now = performance.now()
     if (now - this.#began < CACHED_MS) return
-    this.#cache.clear()
     this.#began = now
+    this.#startAgain(false)
+  }
+
+  #startAgain(isUseless: boolean): void {
+    this.#cache.clear()
+    this.#hits = 0
+    this.#isUseless = isUseless
   }
 }
