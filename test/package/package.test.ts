@@ -136,6 +136,20 @@ test('a program in TypeScript compiles against the package', async (t) => {
   assert.equal(code, 0, out)
 })
 
+test('without DuckDB the error names the command that installs the package', async (t) => {
+  if (skipOffline(t)) return
+  const program = [
+    "import { registerVault } from 'coffer/duckdb'",
+    "const address = { urls: 'http://127.0.0.1:8200', key: 'cof_x' }",
+    "await registerVault(undefined, address).catch((error) => console.log(error.name + ': ' + error.hint))",
+  ]
+  writeFileSync(join(app, 'duckdb.js'), program.join('\n'))
+  const node = begin(process.execPath, ['duckdb.js'], app)
+  const { code, out, err } = await run(node, AbortSignal.timeout(COMMAND_MS))
+  assert.deepEqual([code, err], [0, ''])
+  assert.match(out, /^OperatorError: .*npm install @duckdb\/node-api$/m)
+})
+
 /** Inits a vault, starts its node, tokenizes by the SDK, and stops the node. stderr has log lines only. */
 async function use(name: string, node: string): Promise<void> {
   const command = (...args: string[]): Child => begin(join(app, 'node_modules/.bin/coffer'), args, app, node)
