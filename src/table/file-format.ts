@@ -53,11 +53,19 @@ export function defaultOut(path: string, operation: Operation): string {
   return join(dirname(path), stem + ADDED[operation] + extensions)
 }
 
-type Content = { readonly format: FormatName; readonly compression: Compression }
+type Content = {
+  readonly file: string
+  readonly format: FormatName
+  readonly compression: Compression
+}
 
-/** Throws UsageError where the extension of the new file says another format or compression. */
-export function checkOut(out: string, { format, compression }: Content): void {
+/**
+ * Throws UsageError where the extension of the new file says another format or compression. The extension of
+ * the file itself is always good.
+ */
+export function checkOut(out: string, { file, format, compression }: Content): void {
   const named = partsOf(out)
+  if (named.extensions !== '' && named.extensions === partsOf(file).extensions) return
   const hint = 'the new file has the format and the compression of the first file: name it accordingly'
   if (named.format !== undefined && named.format !== format)
     throw new UsageError(`${out} would not be ${named.format}, but ${format}`, { hint })

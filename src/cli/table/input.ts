@@ -1,7 +1,13 @@
 // The bytes of a file, or of stdin: inflated where the first bytes say so, and counted when read.
 import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs'
 import { Readable, type Transform } from 'node:stream'
-import { createGunzip, createGzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
+import {
+  createGunzip,
+  createGzip,
+  createZstdCompress,
+  createZstdDecompress,
+  type ZstdDecompress,
+} from 'node:zlib'
 import { errorCode, OperatorError } from '../../errors.ts'
 import { type Compression, compressionOf, MAGIC_BYTES } from '../../table/file-format.ts'
 
@@ -44,9 +50,7 @@ export async function openInput(file: string): Promise<Input> {
   }
   const compression = compressionOf(beginning)
   const raw = Readable.from(all(), { objectMode: false, highWaterMark: PIECE_BYTES })
-  const inflate = inflaterOf(compression)
-  raw.on('error', (error) => inflate?.destroy(error))
-  const content = inflate === undefined ? raw : raw.pipe(inflate)
+  const content = inflated(raw, compression)
   const close = (): void => {
     content.destroy()
     raw.destroy()
@@ -62,10 +66,51 @@ export function compressorOf(compression: Compression): Transform | undefined {
   return undefined
 }
 
-function inflaterOf(compression: Compression): Transform | undefined {
-  if (compression === 'gzip') return createGunzip({ chunkSize: PIECE_BYTES })
-  if (compression === 'zstd') return createZstdDecompress({ chunkSize: PIECE_BYTES })
-  return undefined
+function inflated(raw: Readable, compression: Compression): Readable {
+  if (compression === 'none') return raw
+  if (compression === 'zstd') return Readable.from(framesOf(raw), { objectMode: false })
+  const inflate = createGunzip({ chunkSize: PIECE_BYTES })
+  raw.on('error', (error) => inflate.destroy(error))
+  return raw.pipe(inflate)
+}
+
+/**
+ * The content of frames of zstd. A decompressor ends at the end of a frame where more bytes follow in the
+ * same write, and would lose the next frames: each frame has its own.
+ */
+async function* framesOf(raw: Readable): AsyncGenerator<Buffer> {
+  const chunks = raw[Symbol.asyncIterator]()
+  for (let rest: Buffer | undefined = Buffer.alloc(0); rest !== undefined; ) {
+    const frame = createZstdDecompress({ chunkSize: PIECE_BYTES })
+    const left: Promise<Buffer | undefined> = feed(frame, rest, chunks)
+    left.catch((error: Error) => frame.destroy(error))
+    yield* frame
+    rest = await left
+  }
+}
+
+/** Writes bytes up to the end of a frame. Returns the bytes behind the frame; undefined at the end. */
+async function feed(
+  frame: ZstdDecompress,
+  first: Buffer,
+  chunks: AsyncIterator<Buffer>,
+): Promise<Buffer | undefined> {
+  for (let rest = first; ; ) {
+    if (rest.length > 0) {
+      const before = frame.bytesWritten
+      await new Promise<void>((resolve, reject) =>
+        frame.write(rest, (error) => (error ? reject(error) : resolve())),
+      )
+      const taken = frame.bytesWritten - before
+      if (taken < rest.length) return rest.subarray(taken)
+    }
+    const { value, done } = await chunks.next()
+    if (done) {
+      frame.end()
+      return undefined
+    }
+    rest = value
+  }
 }
 
 function openFile(file: string): { readonly stream: Readable; readonly size: number | undefined } {

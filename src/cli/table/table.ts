@@ -1,5 +1,6 @@
 // coffer tokenize, detokenize and retokenize: columns of files.
 import type { Command } from 'commander'
+import type { Coffer } from '../../client/index.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { checkOut, defaultOut, type FormatName, formatNamed, formatOf } from '../../table/file-format.ts'
 import type { Report } from '../../table/report.ts'
@@ -9,6 +10,9 @@ import { counted, note, print } from '../terminal/terminal.ts'
 import { convertText } from './convert.ts'
 import { openInput } from './input.ts'
 import { checkOutput, isStandardOutput } from './output.ts'
+
+/** For a request of 20,000 values; a vault that is away is told within 12 s. */
+const TIMEOUT_MS = 10_000
 
 type Options = {
   readonly column: readonly string[]
@@ -89,19 +93,20 @@ async function run(operation: Operation, file: string, options: Options): Promis
   const began = performance.now()
   const format = checkedFormat(file, options)
   checkOptions(format, options)
+  const delimiter = delimiterOf(options)
   const out = options.out ?? (file === '-' ? '-' : defaultOut(file, operation))
   checkOutput(out, { file, force: options.force ?? false })
   if (format === 'parquet') throw new UsageError('Parquet is not supported', { hint: 'use CSV' })
   const input = await openInput(file)
   try {
     if (options.out !== undefined && !isStandardOutput(out))
-      checkOut(out, { format, compression: input.compression })
-    const report = await withClient((coffer) =>
+      checkOut(out, { file, format, compression: input.compression })
+    const convert = (coffer: Coffer): Promise<Report> =>
       convertText({
         operation,
         format,
         columns: options.column,
-        delimiter: delimiterOf(options),
+        delimiter,
         asText: options.as === 'text',
         newField: options.map,
         allowTokens: options.allowTokens ?? false,
@@ -111,8 +116,8 @@ async function run(operation: Operation, file: string, options: Options): Promis
         out,
         coffer,
         check: (found) => checkReport(found, options),
-      }),
-    )
+      })
+    const report = await withClient(convert, TIMEOUT_MS)
     tell({ operation, out, report, seconds: (performance.now() - began) / 1000 }, options)
   } finally {
     input.close()

@@ -1,7 +1,8 @@
-// The nodes and the API key of a client's command: COFFER_URL and COFFER_KEY. The key is never an argument:
-// every user of the machine sees arguments, and the shell's history keeps them.
+// The nodes and the API key of a client's command: COFFER_URL, COFFER_KEY and COFFER_CA. The key is never an
+// argument: every user of the machine sees arguments, and the shell's history keeps them.
+import { readFileSync } from 'node:fs'
 import { Coffer, CofferError } from '../../client/index.ts'
-import { UsageError } from '../../errors.ts'
+import { errorCode, UsageError } from '../../errors.ts'
 
 const DEFAULT_URL = 'http://127.0.0.1:8200'
 
@@ -9,7 +10,7 @@ export const ENVIRONMENT = `
 Environment:
   COFFER_URL  the node's address, or several separated by commas (default ${DEFAULT_URL})
   COFFER_KEY  the API key; it decides the owner
-  NODE_EXTRA_CA_CERTS  a PEM file with the authority of the nodes' certificates, if it is your own`
+  COFFER_CA   a PEM file with the authority of the nodes' certificates, if it is your own`
 
 /** Longer than the 5 s within which a node without quorum answers. */
 const TIMEOUT_MS = 7_000
@@ -41,16 +42,35 @@ function apiKey(): string {
 export function connect(addresses: readonly string[], timeoutMs = TIMEOUT_MS): Coffer {
   const key = apiKey()
   try {
-    return new Coffer({ urls: addresses, key, timeoutMs })
+    return new Coffer({ urls: addresses, key, timeoutMs, ...authority() })
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
     throw new UsageError(`COFFER_URL or COFFER_KEY is not valid: ${error.message}`)
   }
 }
 
+/** The PEM text of COFFER_CA; nothing where the system's authorities are meant. Throws UsageError. */
+function authority(): { readonly ca?: string } {
+  const file = process.env.COFFER_CA
+  if (!file) return {}
+  const hint = "name the PEM file with the authority of the nodes' certificates"
+  let ca: string
+  try {
+    ca = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new UsageError(`the file of COFFER_CA cannot be read (${errorCode(error)})`, { cause: error, hint })
+  }
+  if (!ca.includes('-----BEGIN CERTIFICATE-----'))
+    throw new UsageError('the file of COFFER_CA has no certificate', { hint })
+  return { ca }
+}
+
 /** Runs `work` with a client of COFFER_URL, and closes the client. */
-export async function withClient<T>(work: (coffer: Coffer) => Promise<T>): Promise<T> {
-  const coffer = connect(urls())
+export async function withClient<T>(
+  work: (coffer: Coffer) => Promise<T>,
+  timeoutMs = TIMEOUT_MS,
+): Promise<T> {
+  const coffer = connect(urls(), timeoutMs)
   try {
     return await work(coffer)
   } finally {
