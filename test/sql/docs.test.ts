@@ -1,0 +1,40 @@
+// The statements of docs/duckdb.md run as they stand there.
+import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { fine } from '../cli/cli.ts'
+import { type SqlVault, startSqlVault } from './vault.ts'
+
+const TEXT = readFileSync(join(import.meta.dirname, '../../docs/duckdb.md'), 'utf8')
+
+let vault: SqlVault
+
+before(async () => {
+  vault = await startSqlVault()
+})
+
+after(() => vault?.[Symbol.asyncDispose]())
+
+function blockOf(language: string): string {
+  return new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'm').exec(TEXT)?.[1] ?? assert.fail(language)
+}
+
+test('the statements, over files with tokens', async () => {
+  const options = { env: vault.env, cwd: vault.folder.path }
+  writeFileSync(vault.folder.file('in.csv'), 'ssn,city\n00123,Bern\n')
+  const files = `COPY (SELECT tokenize('123-45-6789') AS ssn, 'Bern' AS city) TO 'patients.parquet';
+    COPY (SELECT tokenize('123-45-6789') AS ssn, i AS visit FROM range(3) r(i)) TO 'visits.parquet';`
+  await fine(['sql', '-c', files], options)
+  const statements = blockOf('sql').split(/(?<=;\n)/)
+  const printed: string[] = []
+  for (const input of statements) printed.push(await fine(['sql', '--csv'], { ...options, input }))
+  assert.equal(printed[0], 'city,count_star()\nBern,3')
+  assert.match(printed[1], /^ssn,city\ntok_1_\w{32},Bern$/)
+  assert.match(printed[2], /^value,ssn,visit\n(?:123-45-6789,tok_1_\w{32},\d\n?){3}$/)
+  const back = await fine(
+    ['sql', '--csv', '-c', "SELECT detokenize(ssn) AS ssn, city FROM 'out.parquet'"],
+    options,
+  )
+  assert.equal(back, 'ssn,city\n00123,Bern')
+})
