@@ -24,10 +24,14 @@ export function urls(): string[] {
   return addresses
 }
 
-/** Nodes and key, for a client in another thread. Throws UsageError if one of them is not valid. */
-export function address(): { readonly urls: readonly string[]; readonly key: string } {
+/** Nodes, key and authority, for a client in another thread. Throws UsageError if one of them is not valid. */
+export function address(): {
+  readonly urls: readonly string[]
+  readonly key: string
+  readonly ca?: string
+} {
   connect(urls()).close()
-  return { urls: urls(), key: apiKey() }
+  return { urls: urls(), key: apiKey(), ...authority() }
 }
 
 function apiKey(): string {
