@@ -24,12 +24,10 @@ export function urls(): string[] {
   return addresses
 }
 
+type Address = { readonly urls: readonly string[]; readonly key: string; readonly ca?: string }
+
 /** Nodes, key and authority, for a client in another thread. Throws UsageError if one of them is not valid. */
-export function address(): {
-  readonly urls: readonly string[]
-  readonly key: string
-  readonly ca?: string
-} {
+export function address(): Address {
   connect(urls()).close()
   return { urls: urls(), key: apiKey(), ...authority() }
 }
