@@ -26,7 +26,7 @@ export function urls(): string[] {
 
 type Address = { readonly urls: readonly string[]; readonly key: string; readonly ca?: string }
 
-/** Nodes, key and authority, for a client in another thread. Throws UsageError if one of them is not valid. */
+/** Nodes, key and authority, for a client in a thread. Throws UsageError where one of them is not valid. */
 export function address(): Address {
   connect(urls()).close()
   return { urls: urls(), key: apiKey(), ...authority() }
