@@ -87,7 +87,8 @@ export function checkReplaceable(path: string, options: ReplaceOptions = {}): vo
 export class Replacement {
   readonly #path: string
   readonly #target: string
-  readonly #temporary: string
+  /** Written here until the commit, also by another program that opens the path. */
+  readonly temporary: string
   readonly #mode: number
   readonly #operations: FileOperations
   readonly #written = createHash('sha256')
@@ -102,7 +103,7 @@ export class Replacement {
     if (previous?.isFile() === false) throw new FileError(`${path} cannot be replaced: not a regular file`)
     this.#mode = (mode ?? previous?.mode ?? like?.mode ?? PRIVATE_MODE) & MODE_BITS
     removeLeftovers(this.#target, operations)
-    ;[this.#temporary, this.#file] = openTemporary(this.#target, operations)
+    ;[this.temporary, this.#file] = openTemporary(this.#target, operations)
     try {
       if (previous) this.#keepOwner(previous)
       else if (like) this.#copyOwner(like)
@@ -143,7 +144,7 @@ export class Replacement {
       operations.closeSync(file)
       fillReserve()
     })
-    explained(this.#path, () => operations.renameSync(this.#temporary, this.#target))
+    explained(this.#path, () => operations.renameSync(this.temporary, this.#target))
     this.#pending = false
     try {
       syncPath(dirname(this.#target), operations)
@@ -190,7 +191,7 @@ export class Replacement {
   discard(): void {
     if (this.#file !== undefined) ignoreErrors(this.#operations.closeSync, this.#file)
     this.#file = undefined
-    if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.#temporary)
+    if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.temporary)
     this.#pending = false
     fillReserve()
   }

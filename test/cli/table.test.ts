@@ -139,6 +139,31 @@ test('gzip and zstd by the first bytes, several members too', async () => {
   assert.ok(!existsSync(folder.file('cut.tokens.csv.gz')))
 })
 
+test('Parquet by its extension: the way back has the values, and a fault leaves no file', async (t) => {
+  const { DuckDBInstance } = await import('@duckdb/node-api').catch(() => ({ DuckDBInstance: undefined }))
+  if (!DuckDBInstance) return t.skip('DuckDB is not installed')
+  const instance = await DuckDBInstance.create(':memory:')
+  const connection = await instance.connect()
+  const [file, out, back] = ['q.parquet', 'q.tokens.parquet', 'q.back.parquet'].map((name) =>
+    folder.file(name),
+  )
+  await connection.run(`COPY (SELECT 'v' || range AS ssn, range AS n FROM range(1000)) TO '${file}'`)
+  const named = ['--column', 'ssn']
+  const told = JSON.parse(await fine(['tokenize', file, ...named, '--json'], { env }))
+  assert.deepEqual([told.rows, told.values, told.distinct, told.replaced], [1000, 1000, 1000, 1000])
+  assert.equal(statSync(out).mode & 0o777, 0o600)
+  assert.match(await refused(1, ['tokenize', file, ...named], { env }), /exists already/)
+  assert.match(await refused(2, ['tokenize', file, ...named, '-o', '-'], { env }), /Parquet/)
+  assert.match(await refused(2, ['tokenize', file, '--column', 'x', '--force'], { env }), /"?ssn"?/)
+  await fine(['detokenize', out, ...named, '-o', back], { env })
+  const rows = async (path: string): Promise<unknown> =>
+    (await connection.runAndReadAll(`SELECT * FROM '${path}'`)).getRowsJson()
+  assert.deepEqual(await rows(back), await rows(file))
+  assert.deepEqual(leftovers(), [])
+  connection.closeSync()
+  instance.closeSync()
+})
+
 test('JSON lines: values keep their types, records without a place are told', async () => {
   const file = folder.file('j.ndjson')
   const content = '{"a":{"b":17},"c":1.50}\n{"a":{"b":"17"}}\n{"a":1}\n'

@@ -46,7 +46,7 @@ export function openOutput(out: string): Output {
 }
 
 /** Discards the output and ends the process on SIGINT and SIGTERM. Returns the way to undo both. */
-export function discardOnSignals(output: Output): () => void {
+export function discardOnSignals(output: Pick<Output, 'discard'>): () => void {
   const interrupted = (signal: NodeJS.Signals): never => {
     output.discard()
     process.exit(128 + system.signals[signal])
@@ -56,7 +56,7 @@ export function discardOnSignals(output: Output): () => void {
 }
 
 /** A fifo or a device; not a directory. */
-function isStream(path: string): boolean {
+export function isStream(path: string): boolean {
   const found = statSync(path, { throwIfNoEntry: false })
   if (found?.isDirectory()) throw new UsageError(`${path} is a directory`, { hint: 'name a file with -o' })
   return found !== undefined && !found.isFile()

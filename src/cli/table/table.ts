@@ -1,6 +1,5 @@
 // coffer tokenize, detokenize and retokenize: columns of files.
 import type { Command } from 'commander'
-import type { Coffer } from '../../client/index.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { checkOut, defaultOut, type FormatName, formatNamed, formatOf } from '../../table/file-format.ts'
 import type { Report } from '../../table/report.ts'
@@ -10,6 +9,7 @@ import { counted, note, print } from '../terminal/terminal.ts'
 import { convertText } from './convert.ts'
 import { openInput } from './input.ts'
 import { checkOutput, isStandardOutput } from './output.ts'
+import { convertParquetFile } from './parquet.ts'
 
 /** For a request of 20,000 values; a vault that is away is told within 12 s. */
 const TIMEOUT_MS = 10_000
@@ -96,29 +96,36 @@ async function run(operation: Operation, file: string, options: Options): Promis
   const delimiter = delimiterOf(options)
   const out = options.out ?? (file === '-' ? '-' : defaultOut(file, operation))
   checkOutput(out, { file, force: options.force ?? false })
-  if (format === 'parquet') throw new UsageError('Parquet is not supported', { hint: 'use CSV' })
+  const common = {
+    operation,
+    file,
+    out,
+    columns: options.column,
+    asText: options.as === 'text',
+    allowTokens: options.allowTokens ?? false,
+    mixedEpochs: options.mixedEpochs ?? false,
+    check: (found: Report): void => checkReport(found, options),
+  }
+  const report = await (format === 'parquet'
+    ? parquet(common, options)
+    : text({ ...common, format, delimiter, newField: options.map }, options))
+  tell({ operation, out, report, seconds: (performance.now() - began) / 1000 }, options)
+}
+
+function parquet(run: Parameters<typeof convertParquetFile>[0], { out }: Options): Promise<Report> {
+  if (out !== undefined) checkOut(out, { file: run.file, format: 'parquet', compression: 'none' })
+  return convertParquetFile(run)
+}
+
+type TextRun = Omit<Parameters<typeof convertText>[0], 'input' | 'coffer'>
+
+async function text(run: TextRun, options: Options): Promise<Report> {
+  const { file, format, out } = run
   const input = await openInput(file)
   try {
     if (options.out !== undefined && !isStandardOutput(out))
       checkOut(out, { file, format, compression: input.compression })
-    const convert = (coffer: Coffer): Promise<Report> =>
-      convertText({
-        operation,
-        format,
-        columns: options.column,
-        delimiter,
-        asText: options.as === 'text',
-        newField: options.map,
-        allowTokens: options.allowTokens ?? false,
-        mixedEpochs: options.mixedEpochs ?? false,
-        file,
-        input,
-        out,
-        coffer,
-        check: (found) => checkReport(found, options),
-      })
-    const report = await withClient(convert, TIMEOUT_MS)
-    tell({ operation, out, report, seconds: (performance.now() - began) / 1000 }, options)
+    return await withClient((coffer) => convertText({ ...run, input, coffer }), TIMEOUT_MS)
   } finally {
     input.close()
   }
