@@ -48,7 +48,7 @@ function register(program: Command, operation: Operation): void {
   const command = program
     .command(`${operation} <file>`)
     .description(ABOUT[operation])
-    .requiredOption('--column <name>', 'a column, a path of JSON such as contacts[].phone, or #3', addTo, [])
+    .requiredOption('--column <name>', 'a column, a path of JSON such as contacts[].phone, or #3', addTo)
     .option('-o, --out <file>', 'the new file; - is stdout')
     .option('--format <format>', 'csv, tsv, ndjson, jsonl, json or parquet; default: by the extension')
     .option('--delimiter <character>', 'between the fields of CSV; default: a comma, of .tsv a tab')
@@ -85,7 +85,7 @@ Example:
 ${ENVIRONMENT}`
 }
 
-function addTo(name: string, names: readonly string[]): string[] {
+function addTo(name: string, names: readonly string[] = []): string[] {
   return [...names, name]
 }
 
