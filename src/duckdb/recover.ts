@@ -94,16 +94,24 @@ async function fill(
     for (const answer of answers) if (answer === null) counts.notFound++
   }
   const batches = batchesOf(tokens)
+  let failed = false
   const work = async (): Promise<void> => {
-    for (;;) {
+    while (!failed) {
       const { value: values, done } = await batches.next()
       if (done) return
       const { answers } = await askBatch(client, { operation: 'detokenize', values })
       append(values, answers)
     }
   }
+  const working = Array.from({ length: AT_ONCE }, () =>
+    work().catch((error: unknown) => {
+      failed = true
+      throw error
+    }),
+  )
   try {
-    await Promise.all(Array.from({ length: AT_ONCE }, work))
+    // After an error too, the other requests end before the appender is closed.
+    for (const end of await Promise.allSettled(working)) if (end.status === 'rejected') throw end.reason
   } finally {
     appender.closeSync()
   }

@@ -1,7 +1,8 @@
-// The statements of docs/duckdb.md run as they stand there.
+// The statements and the commands of docs/duckdb.md run as they stand there.
 import assert from 'node:assert/strict'
-import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { fine } from '../cli/cli.ts'
 import { type SqlVault, startSqlVault } from './vault.ts'
@@ -37,4 +38,28 @@ test('the statements, over files with tokens', async () => {
     options,
   )
   assert.equal(back, 'ssn,city\n00123,Bern')
+})
+
+test('a rotation, and the migration of tables, by the commands', async () => {
+  const cwd = vault.folder.file('migration')
+  mkdirSync(cwd)
+  const rows = (year: number): string =>
+    Array.from({ length: 300 }, (_, i) => `${i % 100},${year},"a, b"\r\n`).join('')
+  const ssns = Array.from({ length: 100 }, (_, i) => `${i},name ${i}\n`).join('')
+  writeFileSync(join(cwd, 'patients.csv'), `ssn,name\n${ssns}`)
+  for (const year of [2025, 2026])
+    writeFileSync(join(cwd, `visits-${year}.csv`), `ssn,year,note\r\n${rows(year)}`)
+  const bin = join(import.meta.dirname, '../../bin')
+  const env = { ...process.env, ...vault.env, PATH: `${bin}${delimiter}${process.env.PATH}` }
+  const printed: string[] = []
+  const blocks = [...TEXT.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block)
+  for (const line of blocks.join('').split('\n').filter(Boolean))
+    printed.push(execFileSync('sh', ['-c', line], { cwd, env, encoding: 'utf8' }))
+  const told = printed.filter((text) => /^(?:joined|epoch,)/.test(text)).map((text) => text.trim())
+  assert.deepEqual(told, ['joined\n300', 'epoch,n\n1,300\n2,300', 'joined\n300', 'epoch,n\n2,300'])
+  const { epochs } = await vault.client.epochs()
+  assert.deepEqual(
+    epochs.map(({ tokens }) => tokens >= 100),
+    [true, true],
+  )
 })

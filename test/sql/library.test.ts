@@ -100,3 +100,25 @@ test('recover: answers that would be too large are asked for in parts', async ()
   assert.deepEqual(sizes, [100, 50, 25, 25, 50, 25, 25])
   assert.deepEqual(await ask('SELECT count(DISTINCT t) FROM hundred_recovered'), [['100']])
 })
+
+test('recover: after a failed request, the others end before recover does', async () => {
+  await connection.run(
+    "CREATE TABLE long AS SELECT 'tok_1_' || lpad(i::VARCHAR, 32, '0') AS t FROM range(120000) r(i)",
+  )
+  let calls = 0
+  let open = 0
+  const client = {
+    detokenize: async (tokens: readonly (string | null)[]) => {
+      if (++calls === 1) throw new Error('the vault is away')
+      open++
+      for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve))
+      open--
+      return { values: tokens.map(() => null), notFound: tokens.map((_, i) => i) }
+    },
+    tokenize: vault.client.tokenize.bind(vault.client),
+    retokenize: vault.client.retokenize.bind(vault.client),
+  }
+  await assert.rejects(recover(connection, { table: 'long', columns: ['t'], client }), /the vault is away/)
+  assert.equal(open, 0)
+  assert.ok(calls <= 3, 'no further requests')
+})
