@@ -4,7 +4,7 @@ import type { DuckDBConnection } from '@duckdb/node-api'
 import { OperatorError, UsageError } from '../errors.ts'
 import { DistinctCount } from '../table/distinct.ts'
 import type { Report } from '../table/report.ts'
-import type { Operation, Scalar } from '../table/vault.ts'
+import { type Operation, type Scalar, TOKEN } from '../table/vault.ts'
 import { CachedAnswers, type Counts, noCounts } from './answers.ts'
 import { openConnection, toOperatorError } from './connection.ts'
 import { registerFunction } from './functions.ts'
@@ -17,7 +17,7 @@ import {
   readParquetFile,
   textLiteral,
 } from './parquet-file.ts'
-import { epochOf, ScalarError, TOKEN, textOf } from './scalars.ts'
+import { epochOf, ScalarError, textOf } from './scalars.ts'
 import { isNumber, readingOf } from './types.ts'
 import { BlockingVault, type VaultAddress, VaultError } from './vault-thread.ts'
 

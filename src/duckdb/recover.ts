@@ -31,7 +31,7 @@ export type Recovered = {
 
 /**
  * Makes a temporary view of `table` with values in place of the tokens of `columns`. Numbers are text in RFC
- * 8785 form. All distinct values are in memory, about 0.35 GB a million. A second call replaces the view.
+ * 8785 form. All distinct values are in memory. A second call replaces the view.
  * Throws the errors of DuckDB and of the client, and OperatorError for columns of other types than VARCHAR.
  */
 export async function recover(connection: DuckDBConnection, options: RecoverOptions): Promise<Recovered> {

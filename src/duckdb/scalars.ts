@@ -1,11 +1,8 @@
 // Values of DuckDB as values of the vault, and back.
 import type { DuckDBVector } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
-import type { Scalar } from '../table/vault.ts'
+import { type Scalar, TOKEN } from '../table/vault.ts'
 import type { DuckDB } from './package.ts'
-
-/** The contract's form of a token; the group is the epoch. */
-export const TOKEN = /^tok_([1-9][0-9]{0,9})_[0-9a-hjkmnp-tv-z]{32}$/
 
 /** A type or a number without a token. */
 export class ScalarError extends OperatorError {

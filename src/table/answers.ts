@@ -4,7 +4,7 @@ import { assert } from '../assert.ts'
 import { OperatorError } from '../errors.ts'
 import { DistinctCount } from './distinct.ts'
 import { type Format, faultOf, type Piece } from './piece.ts'
-import type { Operation, Scalar, Vault } from './vault.ts'
+import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
 
 const VALUES_A_REQUEST = 20_000
 /** Of UTF-8, roughly; smaller limits of the node halve the request. */
@@ -14,7 +14,6 @@ const REQUESTS_AT_ONCE = 3
 const REMEMBERED = 100_000
 const REMEMBERED_CHARACTERS = 8 * 1024 * 1024
 
-const TOKEN = /^tok_[1-9][0-9]{0,9}_[0-9a-hjkmnp-tv-z]{32}$/
 const TOO_LARGE: ReadonlySet<unknown> = new Set(['answer-too-large', 'too-large', 'too-many-values'])
 
 type Answer =

@@ -19,5 +19,8 @@ export type Vault = {
 
 export type Operation = 'tokenize' | 'detokenize' | 'retokenize'
 
+/** The contract's form of a token; the group is the epoch. */
+export const TOKEN = /^tok_([1-9][0-9]{0,9})_[0-9a-hjkmnp-tv-z]{32}$/
+
 /** Bytes of UTF-8 in a value; a node may allow fewer. */
 export const VALUE_BYTES = 32 * 1024
