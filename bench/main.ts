@@ -10,6 +10,8 @@ import { killChildren } from './child.ts'
 import { measureClusterBulk, measureClusterSingle } from './cluster-parts.ts'
 import { measureSize } from './cluster-size.ts'
 import { measureFailOver } from './fail-over.ts'
+import { measureCsv, measureParquet, measureWide } from './files.ts'
+import { measureSql } from './files-sql.ts'
 import { growthPanels, growthTable, measureGrowth, SIZES } from './growth.ts'
 import { describeMachine, type Machine, machineLines } from './machine.ts'
 import { measureOwners } from './owners.ts'
@@ -72,6 +74,11 @@ of its leader to the next write.`,
     comparison: 'The targets hold for --size 1; a smaller size meets them more easily.',
     strict: true,
   },
+  files: {
+    parts: { csv: measureCsv, wide: measureWide, parquet: measureParquet, sql: measureSql },
+    comparison: `Seconds are from the start of a command to its end, as a user waits for it; of SQL, of the query alone. Of a time,
+"of floor" says how many times the floor. Targets hold without --quick.`,
+  },
 }
 
 const partsOf = (suite: string): string => Object.keys(SUITES[suite].parts).join(', ')
@@ -81,7 +88,8 @@ const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUIT
   --only PARTS   with commas between; of embedded: ${partsOf('embedded')};
                  of cluster: ${partsOf('cluster')};
                  of secrets: ${partsOf('secrets')};
-                 of recovery: ${partsOf('recovery')}
+                 of recovery: ${partsOf('recovery')};
+                 of files: ${partsOf('files')}
   --size N       recovery: this part of the full amounts, above 0, at most 1 (1; 0.02 with --quick)
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})

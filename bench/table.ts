@@ -16,6 +16,10 @@ export type Row = {
   /** The same work by less than a vault, in the same unit and run. */
   readonly floor?: { readonly name: string; readonly value: number }
   readonly aim?: Aim
+  /** Of a file or a table. */
+  readonly rowsPerSecond?: number
+  /** The most memory of the process. */
+  readonly peakMegabytes?: number
   /** Parts of a core. */
   readonly clientCpu?: number
   readonly nodeCpu?: number
@@ -49,6 +53,8 @@ const HEAD = [
   'what',
   'batch',
   'result',
+  'rows/s',
+  'memory',
   'p50',
   'p99',
   'floor',
@@ -62,20 +68,22 @@ const HEAD = [
   '',
 ]
 
+const ALIGN = 'lrrrrrrrrrlrrrrl'
+/** Without a name. */
+const NOTE = HEAD.length - 1
+
+/** Columns in which no row has anything are left out. */
 export function resultTable(rows: readonly Row[]): string {
-  const all = [HEAD, ...rows.map(cells)]
-  // Only clusters have the column.
-  const etcd = HEAD.indexOf('etcd')
-  if (rows.some((row) => row.etcdCpu !== undefined)) return table(all, 'lrrrrrrrlrrrrl')
-  return table(
-    all.map((row) => row.toSpliced(etcd, 1)),
-    'lrrrrrrrlrrrl',
-  )
+  const all = rows.map(cells)
+  const shown = HEAD.map((_, i) => i === NOTE || all.some((row) => row[i] !== ''))
+  const only = <T>(list: readonly T[]): T[] => list.filter((_, i) => shown[i])
+  return table([HEAD, ...all].map(only), only([...ALIGN]).join(''))
 }
 
 function cells(row: Row): string[] {
   const { aim, floor } = row
   const ms = (value: number | undefined): string => (value === undefined ? '' : `${format(value)} ms`)
+  const number = (value: number | undefined): string => (value === undefined ? '' : format(value))
   const part = (value: number | undefined): string =>
     value === undefined ? '' : `${Math.round(value * 100)}%`
   const sign = aim && ('least' in aim ? `≥ ${format(aim.least)}` : `≤ ${format(aim.most)}`)
@@ -84,6 +92,8 @@ function cells(row: Row): string[] {
     row.what,
     row.batch === undefined ? '' : format(row.batch),
     withUnit(row.value, row.unit),
+    number(row.rowsPerSecond),
+    row.peakMegabytes === undefined ? '' : `${format(row.peakMegabytes)} MB`,
     ms(row.p50),
     ms(row.p99),
     floor ? withUnit(floor.value, row.unit) : '',
