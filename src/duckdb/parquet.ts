@@ -181,7 +181,7 @@ function registerColumn(conversion: Conversion, { name, column, counts, tally }:
     return values.map((value, i) => {
       if (value === null) return null
       tally.values++
-      tally.distinct.add(value)
+      tally.distinct.addValue(value)
       const found = textOf(answers[i])
       if (found !== null) {
         if (found !== value) tally.replaced++

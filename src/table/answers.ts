@@ -2,41 +2,42 @@
 // bounded size, at most three on their way.
 import { assert } from '../assert.ts'
 import { OperatorError } from '../errors.ts'
+import { type Dictionary, Hash, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
 import { type Format, faultOf, type Piece } from './piece.ts'
+import { type Remembered, rememberedOf } from './remembered.ts'
 import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
 
 const VALUES_A_REQUEST = 20_000
 /** Of UTF-8, roughly; smaller limits of the node halve the request. */
 const BYTES_A_REQUEST = 4 * 1024 * 1024
+/** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
+const SPAN_A_REQUEST = 6 * 1024 * 1024
 const REQUESTS_AT_ONCE = 3
-/** Answers in each of two generations, and the characters of their values and texts. */
-const REMEMBERED = 100_000
-const REMEMBERED_CHARACTERS = 8 * 1024 * 1024
 
 const TOO_LARGE: ReadonlySet<unknown> = new Set(['answer-too-large', 'too-large', 'too-many-values'])
 
-type Answer =
-  | { kind: 'waiting' }
-  /** The texts to write: without quotes around the place, and between the quotes of the file. */
-  | { kind: 'replaced'; bare: string; bareBytes: number; quoted: string; quotedBytes: number }
-  | { kind: 'not-found' }
-  /** Not in the form of a token. */
-  | { kind: 'no-token' }
+/** Where the answers for the places of a piece are. */
+export type Answered = {
+  /** By place: the number of the value, plus the index of the dictionary times `NUMBERS`; or `NOTHING`. */
+  readonly references: Uint32Array
+  readonly dictionaries: readonly Dictionary[]
+}
 
-/** An answer with its state: the places of equal values share the entry. */
-export type Entry = { answer: Answer }
+export const NUMBERS = 2 ** 18
+/** The value is null, and stays. */
+export const NOTHING = 0xffffffff
 
-const WAITING: Answer = { kind: 'waiting' }
-const NOT_FOUND: Answer = { kind: 'not-found' }
-const NO_TOKEN: Entry = { answer: { kind: 'no-token' } }
-
+/** The values of a request, and the places that they come from. */
 type Batch = {
   readonly values: Exclude<Scalar, null>[]
-  readonly entries: Entry[]
-  readonly pieces: Piece[]
+  /** By value: its first place in its piece. */
   readonly places: number[]
+  /** The pieces in order; the values of a piece begin at `from`. */
+  readonly parts: { readonly piece: Piece; readonly answered: Answered; readonly from: number }[]
   bytes: number
+  /** Bytes of the pieces looked up since the request was opened. */
+  span: number
 }
 
 type AnswersOptions = {
@@ -51,9 +52,9 @@ export class Answers {
   readonly #options: AnswersOptions
   readonly #distinct = new DistinctCount()
   readonly #epochs = new Set<number>()
-  #young = new Map<Scalar, Entry>()
-  #old = new Map<Scalar, Entry>()
-  #characters = 0
+  readonly #hash = new Hash()
+  /** By column. */
+  readonly #remembered: readonly Remembered[]
   #open = newBatch()
   readonly #full: Batch[] = []
   readonly #underWay = new Set<Promise<void>>()
@@ -61,6 +62,7 @@ export class Answers {
 
   constructor(options: AnswersOptions) {
     this.#options = options
+    this.#remembered = rememberedOf(options.format.columns.length)
   }
 
   get distinct(): number {
@@ -72,17 +74,28 @@ export class Answers {
     return [...this.#epochs].sort((a, b) => a - b)
   }
 
-  /** The entry of the value at a place. The answer comes with `next` and `flush`. */
-  entryOf(value: Exclude<Scalar, null>, piece: Piece, place: number): Entry {
-    const known = this.#young.get(value)
-    if (known !== undefined) return known
-    const old = this.#old.get(value)
-    if (old === undefined) this.#distinct.add(value)
-    const isToken = this.#options.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
-    if (!isToken) return NO_TOKEN
-    const entry = old ?? this.#ask(value, piece, place)
-    this.#remember(value, entry)
-    return entry
+  /** Looks the values of a piece up. The answers come with `next` and `flush`. Throws OperatorError. */
+  of(piece: Piece): Answered {
+    const { format } = this.#options
+    const { count, start, end } = piece.places
+    const bytes = new Uint8Array(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length)
+    const dictionaries: Dictionary[] = []
+    const answered = { references: new Uint32Array(count), dictionaries }
+    for (const remembered of new Set(this.#remembered)) remembered.begin(dictionaries)
+    const at: At = { piece, answered, dictionaries, place: 0 }
+    for (; at.place < count; at.place++) {
+      const { place } = at
+      if (format.isPlain(piece, place)) {
+        answered.references[place] = this.#referenceOf(bytes, start[place], end[place], at)
+        continue
+      }
+      const value = format.valueAt(piece, place)
+      const form = value === null ? undefined : format.formOf(value)
+      answered.references[place] = form ? this.#referenceOf(form, 0, form.length, at) : NOTHING
+    }
+    this.#open.span += piece.bytes.length
+    if (this.#open.span >= SPAN_A_REQUEST && this.#open.values.length > 0) this.#close()
+    return answered
   }
 
   /** Sends the full requests; waits while too many are on their way. Throws the first error. */
@@ -121,30 +134,43 @@ export class Answers {
     if (this.#failure) throw this.#failure.error
   }
 
-  #ask(value: Exclude<Scalar, null>, piece: Piece, place: number): Entry {
-    const entry: Entry = { answer: WAITING }
+  #referenceOf(bytes: Uint8Array, start: number, end: number, at: At): number {
+    const hash = this.#hash
+    hash.set(bytes, start, end)
+    const remembered = this.#remembered[at.piece.places.column[at.place]]
+    const young = remembered.young.find(bytes, start, end, hash.low)
+    if (young >= 0) {
+      remembered.hit()
+      return remembered.youngAt * NUMBERS + young
+    }
+    const old = remembered.old.find(bytes, start, end, hash.low)
+    if (old >= 0) {
+      remembered.hit()
+      return remembered.oldAt * NUMBERS + old
+    }
+    this.#distinct.add(hash)
+    const value = this.#options.format.valueAt(at.piece, at.place)
+    assert(value !== null, 'a plain place has a value')
+    remembered.makeRoom(at.dictionaries)
+    const number = remembered.young.add(bytes, start, end, hash.low)
+    const isAsked = this.#options.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
+    if (isAsked) this.#ask(value, at)
+    else remembered.young.leave(number, STATE.noToken)
+    return remembered.youngAt * NUMBERS + number
+  }
+
+  #ask(value: Exclude<Scalar, null>, { piece, answered, place }: At): void {
     const batch = this.#open
+    if (batch.parts.at(-1)?.piece !== piece) batch.parts.push({ piece, answered, from: batch.values.length })
     batch.values.push(value)
-    batch.entries.push(entry)
-    batch.pieces.push(piece)
     batch.places.push(place)
     batch.bytes += piece.places.end[place] - piece.places.start[place] + 4
     if (batch.values.length === VALUES_A_REQUEST || batch.bytes >= BYTES_A_REQUEST) this.#close()
-    return entry
   }
 
   #close(): void {
     this.#full.push(this.#open)
     this.#open = newBatch()
-  }
-
-  #remember(value: Exclude<Scalar, null>, entry: Entry): void {
-    this.#young.set(value, entry)
-    this.#characters += typeof value === 'string' ? value.length : 1
-    if (this.#young.size < REMEMBERED && this.#characters < REMEMBERED_CHARACTERS) return
-    this.#old = this.#young
-    this.#young = new Map()
-    this.#characters = 0
   }
 
   #start(batch: Batch | undefined): void {
@@ -169,13 +195,14 @@ export class Answers {
     }
   }
 
-  async #call({ values, entries }: Batch): Promise<void> {
+  async #call(batch: Batch): Promise<void> {
     const { vault, operation, allowTokens } = this.#options
+    const { values } = batch
     if (operation === 'tokenize') {
       const { epoch, tokens } = await vault.tokenize(values, { allowTokens })
       checkCount(tokens, values)
       this.#seen(epoch)
-      for (const [i, entry] of entries.entries()) entry.answer = this.#answer(tokens[i])
+      this.#take(batch, tokens)
       return
     }
     const tokens = values.map(String)
@@ -183,25 +210,32 @@ export class Answers {
       const answer = await vault.retokenize(tokens)
       checkCount(answer.tokens, values)
       if (answer.notFound.length < tokens.length) this.#seen(answer.epoch)
-      for (const [i, entry] of entries.entries()) entry.answer = this.#answer(answer.tokens[i])
+      this.#take(batch, answer.tokens)
       return
     }
     const answer = await vault.detokenize(tokens)
     checkCount(answer.values, values)
-    for (const [i, entry] of entries.entries()) {
-      entry.answer = this.#answer(answer.values[i])
-      if (answer.values[i] !== null) this.#epochs.add(Number(tokens[i].split('_')[1]))
-    }
+    this.#take(batch, answer.values)
+    for (let i = 0; i < tokens.length; i++)
+      if (answer.values[i] !== null) this.#epochs.add(Number(tokens[i].split('_', 2)[1]))
   }
 
-  #answer(value: Scalar): Answer {
-    if (value === null) return NOT_FOUND
+  #take({ places, parts }: Batch, answers: readonly Scalar[]): void {
     const { format } = this.#options
-    const bare = format.bare(value)
-    const quoted = format.quoted(value)
-    const bareBytes = Buffer.byteLength(bare)
-    const quotedBytes = quoted === bare ? bareBytes : Buffer.byteLength(quoted)
-    return { kind: 'replaced', bare, bareBytes, quoted, quotedBytes }
+    for (const [k, { answered, from }] of parts.entries()) {
+      const { references, dictionaries } = answered
+      const to = Math.min(parts[k + 1]?.from ?? places.length, places.length)
+      for (let i = Math.max(from, 0); i < to; i++) {
+        const reference = references[places[i]]
+        const dictionary = dictionaries[Math.floor(reference / NUMBERS)]
+        const value = answers[i]
+        if (value === null) dictionary.leave(reference % NUMBERS, STATE.notFound)
+        else {
+          const text = format.textOf(value)
+          dictionary.replace(reference % NUMBERS, text, format.needsQuotes(text))
+        }
+      }
+    }
   }
 
   #seen(epoch: number): void {
@@ -227,8 +261,18 @@ export class Answers {
       ? 'name only columns without tokens, or tokenize tokens, too, with --allow-tokens'
       : 'correct the value and run the command again'
     const message = isToken ? 'the value is a token already' : `${problem.message}`
-    return faultOf(batch.pieces[at], batch.places[at], this.#options.format, { message, hint })
+    const piece = batch.parts.findLast(({ from }) => from <= at)?.piece
+    assert(piece, 'every value has a piece')
+    return faultOf(piece, batch.places[at], this.#options.format, { message, hint })
   }
+}
+
+/** A place, and the answers of its piece. */
+type At = {
+  readonly piece: Piece
+  readonly answered: Answered
+  readonly dictionaries: Dictionary[]
+  place: number
 }
 
 type RefusedCall = { slug: string; message: string; path?: string; needs?: unknown }
@@ -262,15 +306,16 @@ function checkCount(answers: readonly unknown[], values: readonly unknown[]): vo
 }
 
 function newBatch(): Batch {
-  return { values: [], entries: [], pieces: [], places: [], bytes: 0 }
+  return { values: [], places: [], parts: [], bytes: 0, span: 0 }
 }
 
-function part({ values, entries, pieces, places }: Batch, from: number, to: number): Batch {
+/** The values [from, to) of a request. */
+function part({ values, places, parts }: Batch, from: number, to: number): Batch {
   return {
     values: values.slice(from, to),
-    entries: entries.slice(from, to),
-    pieces: pieces.slice(from, to),
     places: places.slice(from, to),
+    parts: parts.map((part) => ({ ...part, from: part.from - from })),
     bytes: 0,
+    span: 0,
   }
 }

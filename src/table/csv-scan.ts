@@ -7,6 +7,8 @@ export const QUOTE = 0x22
 const LF = 0x0a
 const CR = 0x0d
 const OPEN = -1
+/** So many bytes are searched by a loop; a call for the bytes behind costs less than a longer loop. */
+const NEAR = 16
 
 type Options = {
   readonly delimiter: number
@@ -19,6 +21,10 @@ export class CsvScanner {
   readonly #withRecordEnds: boolean
   /** 1 for the bytes at the end of a field. */
   readonly #ends = new Uint8Array(256)
+  readonly #delimiters: Search
+  readonly #lfs = new Search(LF)
+  readonly #crs = new Search(CR)
+  readonly #quotes = new Search(QUOTE)
   /** The places of the last scan, of whole records only. */
   readonly places = new PlaceList()
   /** The end of the last whole record. */
@@ -39,6 +45,7 @@ export class CsvScanner {
     this.#delimiter = delimiter
     this.#withRecordEnds = withRecordEnds
     for (const byte of [delimiter, LF, CR]) this.#ends[byte] = 1
+    this.#delimiters = new Search(delimiter)
   }
 
   /** `columnOf[field]` is the index of the named column, or -1; `names` are all names of the header. */
@@ -87,6 +94,7 @@ export class CsvScanner {
   #begin(bytes: Uint8Array, line: number): void {
     // Always a plain Uint8Array: every access to the bytes of a Buffer is slower.
     this.#bytes = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    for (const search of [this.#delimiters, this.#lfs, this.#crs, this.#quotes]) search.begin(bytes)
     this.#line = line
     this.#inQuotes = this.#placesWhole = 0
     this.places.count = this.whole = this.rows = this.lines = 0
@@ -96,13 +104,15 @@ export class CsvScanner {
   #quotedEnd(start: number, isLast: boolean): number {
     const bytes = this.#bytes
     const size = bytes.length
-    for (let i = start + 1; i < size; i++) {
-      const c = bytes[i]
-      if (c === QUOTE) {
-        if (i + 1 === size) return isLast ? size : OPEN
-        if (bytes[i + 1] !== QUOTE) return i + 1
-        i++
-      } else if (c === LF || (c === CR && bytes[i + 1] !== LF)) this.#inQuotes++
+    for (let from = start + 1; ; ) {
+      const quote = this.#nextQuote(from)
+      if (quote === size) break
+      if (quote + 1 === size && !isLast) return OPEN
+      if (bytes[quote + 1] !== QUOTE) {
+        this.#inQuotes += this.#linesIn(start, quote)
+        return quote + 1
+      }
+      from = quote + 2
     }
     if (!isLast) return OPEN
     throw this.#fault(start, 'a quote is left open up to the end of the file')
@@ -111,10 +121,29 @@ export class CsvScanner {
   #bareEnd(start: number): number {
     const bytes = this.#bytes
     const ends = this.#ends
-    const size = bytes.length
+    const near = Math.min(start + NEAR, bytes.length)
     let i = start
-    while (i < size && ends[bytes[i]] === 0) i++
-    return i
+    while (i < near && ends[bytes[i]] === 0) i++
+    if (i < near) return i
+    return Math.min(this.#delimiters.next(i), this.#lfs.next(i), this.#crs.next(i))
+  }
+
+  #nextQuote(from: number): number {
+    const bytes = this.#bytes
+    const near = Math.min(from + NEAR, bytes.length)
+    let i = from
+    while (i < near && bytes[i] !== QUOTE) i++
+    return i < near ? i : this.#quotes.next(i)
+  }
+
+  #linesIn(start: number, end: number): number {
+    if (this.#lfs.next(start) >= end && this.#crs.next(start) >= end) return 0
+    const bytes = this.#bytes
+    let lines = 0
+    for (let i = start; i < end; i++) {
+      if (bytes[i] === LF || (bytes[i] === CR && bytes[i + 1] !== LF)) lines++
+    }
+    return lines
   }
 
   /** Adds a named field; a quoted field without its quotes. */
@@ -164,6 +193,30 @@ export class CsvScanner {
   #fault(at: number, message: string): Error {
     const line = lineAt({ bytes: this.#bytes, line: this.#line }, at)
     return faultAt(line, message, 'correct the line and run the command again')
+  }
+}
+
+/** The places of a byte, found as far as asked for: all bytes are searched once. */
+class Search {
+  readonly #byte: number
+  #bytes = Buffer.alloc(0)
+  #next = 0
+
+  constructor(byte: number) {
+    this.#byte = byte
+  }
+
+  begin({ buffer, byteOffset, length }: Uint8Array<ArrayBufferLike>): void {
+    this.#bytes = Buffer.from(buffer as ArrayBuffer, byteOffset, length)
+    this.#next = -1
+  }
+
+  /** The first place from `start` on, or the size. `start` ascends from call to call. */
+  next(start: number): number {
+    if (this.#next >= start) return this.#next
+    const found = this.#bytes.indexOf(this.#byte, start)
+    this.#next = found < 0 ? this.#bytes.length : found
+    return this.#next
   }
 }
 

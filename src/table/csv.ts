@@ -77,13 +77,22 @@ export class CsvFormat implements Format {
     return value
   }
 
-  bare(value: Exclude<Scalar, null>): string {
-    const text = String(value)
-    return text === '' || this.#special.test(text) ? `"${text.replaceAll('"', '""')}"` : text
+  isPlain({ bytes, places }: Piece, place: number): boolean {
+    const start = places.start[place]
+    return start !== places.end[place] || bytes[start - 1] === QUOTE
   }
 
-  quoted(value: Exclude<Scalar, null>): string {
-    return String(value).replaceAll('"', '""')
+  formOf(value: Exclude<Scalar, null>): Uint8Array {
+    return Buffer.from(this.textOf(value))
+  }
+
+  textOf(value: Exclude<Scalar, null>): string {
+    const text = String(value)
+    return text.includes('"') ? text.replaceAll('"', '""') : text
+  }
+
+  needsQuotes(text: string): boolean {
+    return text === '' || this.#special.test(text)
   }
 
   end(): void {
@@ -91,6 +100,11 @@ export class CsvFormat implements Format {
       throw new UsageError('the file is empty: there is no header with the names of the columns', {
         hint: 'name a file whose first line has the names of the columns',
       })
+  }
+
+  #fieldOf(name: string): string {
+    const text = this.textOf(name)
+    return this.needsQuotes(text) ? `"${text}"` : text
   }
 
   #takeHeader(bytes: Buffer, isLast: boolean): Piece {
@@ -113,7 +127,7 @@ export class CsvFormat implements Format {
         hint: 'name another column with --map',
       })
     const headerEnd = from + end[count - 1]
-    const parts = [bytes.subarray(0, headerEnd), Buffer.from(this.#separator + this.bare(added))]
+    const parts = [bytes.subarray(0, headerEnd), Buffer.from(this.#separator + this.#fieldOf(added))]
     return { ...none, bytes: Buffer.concat([...parts, bytes.subarray(headerEnd, taken)]), taken }
   }
 }

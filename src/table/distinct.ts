@@ -1,59 +1,72 @@
 // Counts different values in bounded memory: exactly up to a million, then from a sample of their hashes,
 // with an error of some tenths of a percent.
+import { Hash } from './dictionary.ts'
 import type { Scalar } from './vault.ts'
 
 const SLOTS = 2 ** 21
 const SAMPLE = 2 ** 20
+const LOG = 2 ** 12
 const FIRST_SLOTS = 2 ** 12
 
 export class DistinctCount {
   /** Open addressing; two halves of a hash a slot, 0 and 0: empty. */
-  #high = new Uint32Array(FIRST_SLOTS)
-  #low = new Uint32Array(FIRST_SLOTS)
+  #slots = new Uint32Array(FIRST_SLOTS * 2)
   #size = 0
+  readonly #hash = new Hash()
   /** Hashes with as many zero bits at the end are in the sample. */
   #zeroBits = 0
 
+  /** Hashes that are not counted yet. Many at once cost less: memory is read for several at a time. */
+  readonly #log = new Uint32Array(LOG * 2)
+  #logged = 0
+
   get count(): number {
+    this.#countLogged()
     return this.#size * 2 ** this.#zeroBits
   }
 
-  add(value: Exclude<Scalar, null>): void {
-    const text = typeof value === 'string' ? value : `\0${value}`
-    let high = 0xdeadbeef
-    let low = 0x41c6ce57
-    for (let i = 0; i < text.length; i++) {
-      const code = text.charCodeAt(i)
-      high = Math.imul(high ^ code, 2654435761)
-      low = Math.imul(low ^ code, 1597334677)
-    }
-    high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909)
-    low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909)
-    this.#insert(high >>> 0, low >>> 0 || 1)
+  /** The halves of the hash of a value. */
+  add({ high, low }: { readonly high: number; readonly low: number }): void {
+    this.#log[this.#logged] = high
+    this.#log[this.#logged + 1] = low || 1
+    this.#logged += 2
+    if (this.#logged === this.#log.length) this.#countLogged()
+  }
+
+  /** A value, of which no hash is known. */
+  addValue(value: Exclude<Scalar, null>): void {
+    const bytes = Buffer.from(typeof value === 'string' ? value : `\0${value}`)
+    this.#hash.set(bytes, 0, bytes.length)
+    this.add(this.#hash)
+  }
+
+  #countLogged(): void {
+    for (let i = 0; i < this.#logged; i += 2) this.#insert(this.#log[i], this.#log[i + 1])
+    this.#logged = 0
   }
 
   #insert(high: number, low: number): void {
     if ((high & (2 ** this.#zeroBits - 1)) !== 0) return
-    const mask = this.#low.length - 1
-    let slot = (low ^ Math.imul(high, 0x9e3779b1)) & mask
-    while (this.#low[slot] !== 0) {
-      if (this.#low[slot] === low && this.#high[slot] === high) return
-      slot = (slot + 1) & mask
+    const slots = this.#slots
+    const mask = slots.length - 2
+    let slot = ((low ^ Math.imul(high, 0x9e3779b1)) << 1) & mask
+    while (slots[slot + 1] !== 0) {
+      if (slots[slot + 1] === low && slots[slot] === high) return
+      slot = (slot + 2) & mask
     }
-    this.#high[slot] = high
-    this.#low[slot] = low
+    slots[slot] = high
+    slots[slot + 1] = low
     if (++this.#size > SAMPLE) {
       this.#zeroBits++
       this.#rebuild(SLOTS)
-    } else if (this.#size * 2 > this.#low.length) this.#rebuild(this.#low.length * 2)
+    } else if (this.#size * 4 > slots.length) this.#rebuild(slots.length)
   }
 
-  #rebuild(slots: number): void {
-    const high = this.#high
-    const low = this.#low
-    this.#high = new Uint32Array(slots)
-    this.#low = new Uint32Array(slots)
+  /** Makes as many slots anew. */
+  #rebuild(count: number): void {
+    const slots = this.#slots
+    this.#slots = new Uint32Array(count * 2)
     this.#size = 0
-    for (let i = 0; i < low.length; i++) if (low[i] !== 0) this.#insert(high[i], low[i])
+    for (let i = 0; i < slots.length; i += 2) if (slots[i + 1] !== 0) this.#insert(slots[i], slots[i + 1])
   }
 }

@@ -105,12 +105,20 @@ export class JsonFormat implements Format {
     }
   }
 
-  bare(value: Exclude<Scalar, null>): string {
+  isPlain({ places }: Piece, place: number): boolean {
+    return places.kind?.[place] === KIND.string
+  }
+
+  formOf(value: Exclude<Scalar, null>): Uint8Array {
+    return Buffer.from(JSON.stringify(value))
+  }
+
+  textOf(value: Exclude<Scalar, null>): string {
     return JSON.stringify(value)
   }
 
-  quoted(value: Exclude<Scalar, null>): string {
-    return JSON.stringify(value)
+  needsQuotes(): boolean {
+    return false
   }
 
   end(): void {

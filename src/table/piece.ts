@@ -48,10 +48,14 @@ export type Format = {
   valueAt(piece: Piece, place: number): Scalar
   /** Throws UsageError where a named column was in no record. */
   end(): void
-  /** The text of a value, without quotes around the text. */
-  bare(value: Exclude<Scalar, null>): string
-  /** The text of a value between quotes of the file. */
-  quoted(value: Exclude<Scalar, null>): string
+  /** Whether the bytes of the place are the form of its value: places of equal values have equal bytes. */
+  isPlain(piece: Piece, place: number): boolean
+  /** The form of a value whose place is not plain. */
+  formOf(value: Exclude<Scalar, null>): Uint8Array
+  /** The text of a value, as between quotes of the file. */
+  textOf(value: Exclude<Scalar, null>): string
+  /** Whether quotes go around a text where the file has none. */
+  needsQuotes(text: string): boolean
   /** Text before a new last field, where the operation adds a field instead of replacing the value. */
   readonly delimiter?: string
 }

@@ -1,17 +1,18 @@
 // A text file through a vault: pieces of whole records are read, the values of their places asked for, and
 // the pieces written in order, all other bytes unchanged. Memory is bounded, for files of any size.
 import { assert } from '../assert.ts'
-import { Answers, type Entry } from './answers.ts'
+import { type Answered, Answers, NOTHING, NUMBERS } from './answers.ts'
+import { copyBytes, STATE } from './dictionary.ts'
 import type { Format, Piece } from './piece.ts'
 import type { Report } from './report.ts'
-import type { Operation, Scalar, Vault } from './vault.ts'
+import type { Operation, Vault } from './vault.ts'
 
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
 const WAITING_BYTES = 24 * 1024 * 1024
 const BYTES_A_PLACE = 24
 const QUOTE = 0x22
-/** Shorter spans are copied by a loop: a call costs more. */
-const SHORT_COPY = 24
+/** A source that gives nothing for so long pauses: a pipe, whose reader waits for the answers. */
+const PAUSE_MS = 100
 
 type SpliceOptions = {
   readonly operation: Operation
@@ -21,8 +22,8 @@ type SpliceOptions = {
   readonly mixedEpochs: boolean
 }
 
-/** A piece whose answers may still be on their way; null: the place stays. */
-type Waiting = { readonly piece: Piece; readonly entries: readonly (Entry | null)[]; answered: number }
+/** A piece whose answers may still be on their way: `known` places have answers. */
+type Waiting = Answered & { readonly piece: Piece; known: number }
 
 export class Splice {
   readonly #format: Format
@@ -55,21 +56,36 @@ export class Splice {
     }
   }
 
-  /** The new content of the file in order. Throws OperatorError, UsageError, and errors of the vault. */
+  /**
+   * The new content of the file in order; while the source pauses, all there is of it. Throws OperatorError,
+   * UsageError, and errors of the vault; then the caller closes the source.
+   */
   async *run(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
     try {
-      for await (const chunk of source) {
+      const chunks = source[Symbol.asyncIterator]()
+      for (;;) {
+        const next = chunks.next()
+        if (await isLate(next)) {
+          yield* this.#takeAll(false)
+          yield* this.#takeAnswers()
+        }
+        const { value: chunk, done } = await next
+        if (done) break
         this.#rest = this.#rest.length === 0 ? asBuffer(chunk) : Buffer.concat([this.#rest, chunk])
         if (this.#rest.length >= this.#needed) yield* this.#takeAll(false)
       }
       yield* this.#takeAll(true)
       this.#format.end()
-      await this.#answers.flush()
-      yield* this.#answered()
+      yield* this.#takeAnswers()
       assert(this.#waiting.length === 0, 'every piece has its answers')
     } finally {
       await this.#answers.settled()
     }
+  }
+
+  async *#takeAnswers(): AsyncGenerator<Buffer> {
+    await this.#answers.flush()
+    yield* this.#answered()
   }
 
   async *#takeAll(isLast: boolean): AsyncGenerator<Buffer> {
@@ -90,40 +106,113 @@ export class Splice {
   }
 
   #enqueue(piece: Piece): void {
-    const { count } = piece.places
-    const entries = new Array<Entry | null>(count)
-    for (let i = 0; i < count; i++) {
-      const value: Scalar = this.#format.valueAt(piece, i)
-      entries[i] = value === null ? null : this.#answers.entryOf(value, piece, i)
-    }
     this.#rows += piece.rows
     this.#unmatched += piece.unmatched
-    this.#waiting.push({ piece, entries, answered: 0 })
+    this.#waiting.push({ piece, ...this.#answers.of(piece), known: 0 })
     this.#waitingBytes += weightOf(piece)
   }
 
   /** The first pieces, as far as their answers are there. */
   *#answered(): Generator<Buffer> {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-      const { entries } = first
-      while (first.answered < entries.length && entries[first.answered]?.answer.kind !== 'waiting')
-        first.answered++
-      if (first.answered < entries.length) return
+      const { piece, references } = first
+      while (first.known < references.length && isAnswered(first, first.known)) first.known++
+      if (first.known < references.length) return
       this.#waiting.shift()
-      this.#waitingBytes -= weightOf(first.piece)
-      this.#count(entries)
-      yield spliced(first.piece, entries, this.#format)
+      this.#waitingBytes -= weightOf(piece)
+      if (references.length === 0) yield piece.bytes
+      else yield this.#format.delimiter === undefined ? this.#spliced(first) : this.#extended(first)
     }
   }
 
-  #count(entries: readonly (Entry | null)[]): void {
-    for (const entry of entries) {
-      if (entry === null) continue
-      this.#values++
-      if (entry.answer.kind === 'replaced') this.#replaced++
-      else if (entry.answer.kind === 'not-found') this.#notFound++
+  /** The bytes of a piece with the answers in their places. */
+  #spliced(waiting: Waiting): Buffer {
+    const { piece, references, dictionaries } = waiting
+    const { bytes, places } = piece
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    const out = Buffer.allocUnsafe(bytes.length + this.#growthOf(waiting, plain))
+    const plainOut = new Uint8Array(out.buffer, out.byteOffset, out.length)
+    let from = 0
+    let to = 0
+    for (let i = 0; i < references.length; i++) {
+      const reference = references[i]
+      if (reference === NOTHING) continue
+      const dictionary = dictionaries[(reference / NUMBERS) | 0]
+      const number = reference % NUMBERS
+      if (dictionary.stateOf(number) !== STATE.replaced) continue
+      const start = places.start[i]
+      to = copyBytes(plain, from, start, plainOut, to)
+      to = dictionary.copy(number, plain[start - 1] === QUOTE, plainOut, to)
+      from = places.end[i]
     }
+    to = copyBytes(plain, from, plain.length, plainOut, to)
+    assert(to === out.length, 'a piece has the computed size')
+    return out
   }
+
+  /** Counts the places of a piece. Returns the bytes that the answers have more than the values. */
+  #growthOf({ piece, references, dictionaries }: Waiting, plain: Uint8Array): number {
+    const { start, end } = piece.places
+    let growth = 0
+    for (let i = 0; i < references.length; i++) {
+      const reference = references[i]
+      if (reference === NOTHING) continue
+      const dictionary = dictionaries[(reference / NUMBERS) | 0]
+      const number = reference % NUMBERS
+      this.#count(dictionary.stateOf(number))
+      if (dictionary.stateOf(number) === STATE.replaced)
+        growth += dictionary.sizeOf(number, plain[start[i] - 1] === QUOTE) - (end[i] - start[i])
+    }
+    return growth
+  }
+
+  #count(state: number): void {
+    this.#values++
+    if (state === STATE.replaced) this.#replaced++
+    else if (state === STATE.notFound) this.#notFound++
+  }
+
+  /** The bytes of a piece with a new last field in each record: the answer, or nothing. */
+  #extended({ piece, references, dictionaries }: Waiting): Buffer {
+    const { bytes, places } = piece
+    const ends = places.recordEnd
+    assert(ends?.length === references.length, 'each record has one place')
+    const delimiter = Buffer.from(this.#format.delimiter ?? '')
+    const parts: Buffer[] = []
+    let from = 0
+    for (const [i, reference] of references.entries()) {
+      parts.push(bytes.subarray(from, ends[i]), delimiter)
+      from = ends[i]
+      if (reference === NOTHING) continue
+      const dictionary = dictionaries[(reference / NUMBERS) | 0]
+      const number = reference % NUMBERS
+      this.#count(dictionary.stateOf(number))
+      if (dictionary.stateOf(number) !== STATE.replaced) continue
+      const answer = Buffer.alloc(dictionary.sizeOf(number, false))
+      dictionary.copy(number, false, answer, 0)
+      parts.push(answer)
+    }
+    parts.push(bytes.subarray(from))
+    return Buffer.concat(parts)
+  }
+}
+
+function isAnswered({ references, dictionaries }: Waiting, place: number): boolean {
+  const reference = references[place]
+  if (reference === NOTHING) return true
+  return dictionaries[(reference / NUMBERS) | 0].stateOf(reference % NUMBERS) !== STATE.waiting
+}
+
+/** Whether nothing comes for a while. Errors are those of whoever awaits `next`. */
+function isLate(next: Promise<unknown>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, PAUSE_MS, true)
+    const settle = (): void => {
+      clearTimeout(timer)
+      resolve(false)
+    }
+    next.then(settle, settle)
+  })
 }
 
 function weightOf({ bytes, places }: Piece): number {
@@ -132,65 +221,4 @@ function weightOf({ bytes, places }: Piece): number {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
-}
-
-/** The bytes of a piece with the answers in their places. */
-function spliced(piece: Piece, entries: readonly (Entry | null)[], { delimiter }: Format): Buffer {
-  const { bytes, places } = piece
-  if (places.count === 0) return bytes
-  if (delimiter !== undefined) return withNewField(piece, entries, delimiter)
-  const out = Buffer.allocUnsafe(sizeOf(piece, entries))
-  let from = 0
-  let to = 0
-  for (let i = 0; i < entries.length; i++) {
-    const answer = entries[i]?.answer
-    if (answer?.kind !== 'replaced') continue
-    const start = places.start[i]
-    to = copy(bytes, { from, end: start }, out, to)
-    if (bytes[start - 1] === QUOTE) to = write(out, to, answer.quoted, answer.quotedBytes)
-    else to = write(out, to, answer.bare, answer.bareBytes)
-    from = places.end[i]
-  }
-  to = copy(bytes, { from, end: bytes.length }, out, to)
-  assert(to === out.length, 'a piece has the computed size')
-  return out
-}
-
-function sizeOf({ bytes, places }: Piece, entries: readonly (Entry | null)[]): number {
-  let size = bytes.length
-  for (let i = 0; i < entries.length; i++) {
-    const answer = entries[i]?.answer
-    if (answer?.kind !== 'replaced') continue
-    const start = places.start[i]
-    size += (bytes[start - 1] === QUOTE ? answer.quotedBytes : answer.bareBytes) - (places.end[i] - start)
-  }
-  return size
-}
-
-function withNewField(piece: Piece, entries: readonly (Entry | null)[], delimiter: string): Buffer {
-  const { bytes, places } = piece
-  const ends = places.recordEnd
-  assert(ends?.length === entries.length, 'each record has one place')
-  const parts: Buffer[] = []
-  let from = 0
-  for (const [i, entry] of entries.entries()) {
-    parts.push(bytes.subarray(from, ends[i]))
-    const answer = entry?.answer
-    parts.push(Buffer.from(answer?.kind === 'replaced' ? delimiter + answer.bare : delimiter))
-    from = ends[i]
-  }
-  parts.push(bytes.subarray(from))
-  return Buffer.concat(parts)
-}
-
-type Span = { readonly from: number; readonly end: number }
-
-function copy(bytes: Buffer, { from, end }: Span, out: Buffer, to: number): number {
-  if (end - from > SHORT_COPY) return to + bytes.copy(out, to, from, end)
-  for (let i = from; i < end; i++) out[to + i - from] = bytes[i]
-  return to + end - from
-}
-
-function write(out: Buffer, to: number, text: string, bytes: number): number {
-  return to + out.write(text, to, bytes === text.length ? 'latin1' : 'utf8')
 }

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CofferError } from '../../src/client/error.ts'
+import { CsvFormat } from '../../src/table/csv.ts'
+import { Splice } from '../../src/table/splice.ts'
 import { FakeVault } from './fake-vault.ts'
 import { splice } from './splice.ts'
 
@@ -146,4 +148,37 @@ test('retokenize, and --map: records stay and get a last field', async () => {
       `id,"ssn","new,er"\r\n1,${tokens[0]},${fresh}\n2,"${tokens[0]}",${fresh}\r3,${strange},\r\n4,,\n5,plain,`,
     )
   }
+})
+
+test('while the source pauses, all answers to its records come out; a failure meanwhile ends the run', async () => {
+  const vault = new FakeVault()
+  const run = new Splice({
+    operation: 'tokenize',
+    format: new CsvFormat({ columns, delimiter: ',' }),
+    vault,
+    allowTokens: false,
+    mixedEpochs: false,
+  })
+  const answered = Promise.withResolvers<void>()
+  const failed = Promise.withResolvers<void>()
+  async function* source(): AsyncGenerator<Buffer> {
+    yield Buffer.from('id,ssn\n1,v1\n2,v')
+    await answered.promise
+    yield Buffer.from('2\n')
+    await failed.promise
+  }
+  let out = ''
+  const ended = assert.rejects(async () => {
+    for await (const bytes of run.run(source())) {
+      out += bytes.toString()
+      if (!out.endsWith(`1,${vault.token('v1')}\n`)) continue
+      vault.before = () => {
+        throw new CofferError('unreachable', 'no node answers')
+      }
+      answered.resolve()
+    }
+  }, /no node answers/)
+  await ended
+  failed.resolve()
+  assert.equal(out, `id,ssn\n1,${vault.token('v1')}\n`)
 })

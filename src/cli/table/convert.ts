@@ -49,9 +49,9 @@ export async function convertText(options: Conversion): Promise<Report> {
   })
   try {
     const content = splice.run(contentOf(options))
-    await compressed(content, input.compression, async (bytes) => {
-      await output.write(bytes)
+    await compressed(content, input.compression, (bytes) => {
       progress.show(Math.floor(input.read() / MEGABYTE))
+      return output.write(bytes)
     })
     check(splice.report)
     await output.commit()
@@ -95,11 +95,24 @@ async function compressed(
   write: (bytes: Buffer) => Promise<void>,
 ): Promise<void> {
   const compressor = compressorOf(compression)
-  if (compressor === undefined) {
-    for await (const bytes of content) await write(bytes)
-    return
+  if (compressor === undefined) await writeAll(content, write)
+  else await pipeline(content, compressor, (packed: AsyncIterable<Buffer>) => writeAll(packed, write))
+}
+
+/** Makes the next part while one is written. */
+async function writeAll(
+  content: AsyncIterable<Buffer>,
+  write: (bytes: Buffer) => Promise<void>,
+): Promise<void> {
+  let writing: Promise<void> = Promise.resolve()
+  try {
+    for await (const bytes of content) {
+      await writing
+      writing = write(bytes)
+      // An error is thrown by the next `await`.
+      writing.catch(() => undefined)
+    }
+  } finally {
+    await writing
   }
-  await pipeline(content, compressor, async (packed: AsyncIterable<Buffer>) => {
-    for await (const bytes of packed) await write(bytes)
-  })
 }
