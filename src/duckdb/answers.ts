@@ -1,83 +1,165 @@
 // Answers for the values of a chunk: every distinct value is asked for once, and recent answers are kept.
-import type { Operation, Scalar } from '../table/vault.ts'
+import { assert } from '../assert.ts'
+import { type Operation, type Scalar, TOKEN } from '../table/vault.ts'
+import { textOf } from './scalars.ts'
 import type { BlockingVault } from './vault-thread.ts'
 
-const CACHED = 65_536
-/** A rotation of epochs, and a removed key, are seen after so long. */
-const CACHED_MS = 5_000
+/** Answers in each of two generations, and the characters of their values and answers. */
+const CACHED = 262_144
+const CACHED_CHARACTERS = 32 * 1024 * 1024
+/** Of so many values one has to come again, else the answers are not kept: asking again costs less. */
+const USEFUL = 8
+/** After so many rows without kept answers the values may be others. */
+const FORGETFUL_ROWS = 1_000_000
 
-/** Counts over all chunks. `epochs`: of new tokens. */
-export type Counts = {
-  /** Rows with a value, and without an answer. */
-  notFound: number
-  readonly epochs: Set<number>
+/** `text` is null where the vault has no answer, or was not asked: the value has not the form of a token. */
+export type Answer = { readonly text: string | null; readonly isAsked: boolean }
+
+type CachedQuestion = {
+  readonly operation: Operation
+  readonly allowTokens: boolean
+  /** Milliseconds until a rotation of epochs, and a removed key, are seen. */
+  readonly keptMs: number
+  /** Receives the epochs of new tokens. */
+  readonly epochs?: Set<number>
+  /** Called for each value whose answer is not from the cache. */
+  readonly answered?: (value: Scalar, answer: Answer) => void
 }
 
-export function noCounts(): Counts {
-  return { notFound: 0, epochs: new Set() }
-}
+type Entry = { text: string | null; isAsked: boolean }
 
 export class CachedAnswers {
   readonly #vault: BlockingVault
-  readonly #question: { readonly operation: Operation; readonly allowTokens: boolean }
-  readonly #counts: Counts
-  readonly #cache = new Map<Scalar, Scalar>()
-  #began = 0
+  readonly #question: CachedQuestion
+  #young = new Map<Scalar, Entry>()
+  #old = new Map<Scalar, Entry>()
+  #characters = 0
+  #began = performance.now()
+  /** Values since the young generation began, and how many of them had come before. */
+  #rows = 0
   #hits = 0
-  /** Few values come again: keeping the answers costs more time than asking again. */
   #isUseless = false
 
-  constructor(
-    vault: BlockingVault,
-    question: { readonly operation: Operation; readonly allowTokens: boolean },
-    counts: Counts,
-  ) {
+  constructor(vault: BlockingVault, question: CachedQuestion) {
     this.#vault = vault
     this.#question = question
-    this.#counts = counts
   }
 
-  /** `result[i]` is the answer for value i; null: not found, or null itself. Throws VaultError. */
-  of(values: readonly Scalar[]): Scalar[] {
+  /** `result[i]` is the answer for value i; null for null. Throws VaultError. */
+  of(values: readonly Scalar[]): (Answer | null)[] {
     this.#expire()
-    const found = new Map<Scalar, Scalar>()
-    const missing: Scalar[] = []
-    for (const value of values) {
-      if (value === null || found.has(value)) continue
-      const cached = this.#cache.get(value)
-      if (cached === undefined) missing.push(value)
-      else this.#hits++
-      found.set(value, cached ?? null)
-    }
-    if (missing.length > 0) this.#ask(missing, found)
-    const counts = this.#counts
-    return values.map((value) => {
-      if (value === null) return null
-      const answer = found.get(value) ?? null
-      if (answer === null) counts.notFound++
-      return answer
-    })
+    const { entries, asked } = this.#entriesOf(values)
+    this.#rows += values.length
+    this.#hits += values.length - asked
+    this.#limit()
+    return entries
   }
 
-  #ask(missing: readonly Scalar[], found: Map<Scalar, Scalar>): void {
-    const { answers, epochs } = this.#vault.ask({ ...this.#question, values: missing })
-    for (const epoch of epochs) this.#counts.epochs.add(epoch)
-    for (let i = 0; i < missing.length; i++) found.set(missing[i], answers[i])
-    if (this.#cache.size + missing.length > CACHED) this.#startAgain(this.#hits < CACHED / 8)
-    if (this.#isUseless) return
-    for (let i = 0; i < missing.length; i++) this.#cache.set(missing[i], answers[i])
+  /** Asks for values that will come. Returns whether there is room for about as many more. */
+  ahead(values: readonly Scalar[]): boolean {
+    this.#entriesOf(values)
+    return this.#young.size * 2 <= CACHED && this.#characters * 2 <= CACHED_CHARACTERS
+  }
+
+  #entriesOf(values: readonly Scalar[]): { readonly entries: (Entry | null)[]; readonly asked: number } {
+    const entries: (Entry | null)[] = new Array(values.length)
+    const missing: Scalar[] = []
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i]
+      let entry = value === null ? null : this.#find(value)
+      if (entry === undefined) {
+        entry = { text: null, isAsked: this.#hasForm(value) }
+        this.#keep(value, entry)
+        missing.push(value)
+      }
+      entries[i] = entry
+    }
+    if (missing.length > 0) this.#ask(missing)
+    return { entries, asked: missing.length }
+  }
+
+  #find(value: Scalar): Entry | undefined {
+    const young = this.#young.get(value)
+    if (young !== undefined) return young
+    const old = this.#old.get(value)
+    if (old !== undefined) this.#keep(value, old)
+    return old
+  }
+
+  #keep(value: Scalar, entry: Entry): void {
+    this.#young.set(value, entry)
+    this.#characters += lengthOf(value) + lengthOf(entry.text)
+  }
+
+  #hasForm(value: Scalar): boolean {
+    return this.#question.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
+  }
+
+  /** Completes the entries of values in the young generation. */
+  #ask(missing: readonly Scalar[]): void {
+    const { answered } = this.#question
+    const entries = missing.map((value) => this.#entryOf(value))
+    try {
+      this.#fill(
+        missing.filter((_, i) => entries[i].isAsked),
+        entries.filter(({ isAsked }) => isAsked),
+      )
+    } catch (error) {
+      this.#forget() // the entries have no answers
+      throw error
+    }
+    if (answered) for (let i = 0; i < missing.length; i++) answered(missing[i], entries[i])
+  }
+
+  #entryOf(value: Scalar): Entry {
+    const entry = this.#young.get(value)
+    assert(entry, 'a value that is asked for has an entry')
+    return entry
+  }
+
+  #fill(values: readonly Scalar[], entries: readonly Entry[]): void {
+    if (values.length === 0) return
+    const { operation, allowTokens, epochs: seen } = this.#question
+    const { answers, epochs } = this.#vault.ask({ operation, allowTokens, values })
+    for (const epoch of epochs) seen?.add(epoch)
+    for (let i = 0; i < values.length; i++) {
+      const text = textOf(answers[i])
+      entries[i].text = text
+      this.#characters += lengthOf(text)
+    }
   }
 
   #expire(): void {
     const now = performance.now()
-    if (now - this.#began < CACHED_MS) return
+    if (now - this.#began < this.#question.keptMs) return
     this.#began = now
-    this.#startAgain(false)
+    this.#forget()
   }
 
-  #startAgain(isUseless: boolean): void {
-    this.#cache.clear()
-    this.#hits = 0
-    this.#isUseless = isUseless
+  /** The young generation becomes the old one when it is full. */
+  #limit(): void {
+    if (this.#isUseless) {
+      this.#young = new Map()
+      if (this.#rows >= FORGETFUL_ROWS) this.#forget()
+    } else if (this.#young.size >= CACHED || this.#characters >= CACHED_CHARACTERS) {
+      const isUseless = this.#hits * USEFUL < this.#rows
+      const old = isUseless ? new Map() : this.#young
+      this.#forget()
+      this.#old = old
+      this.#isUseless = isUseless
+    }
   }
+
+  #forget(): void {
+    this.#young = new Map()
+    this.#old = new Map()
+    this.#characters = 0
+    this.#rows = 0
+    this.#hits = 0
+    this.#isUseless = false
+  }
+}
+
+function lengthOf(value: Scalar): number {
+  return typeof value === 'string' ? value.length : 1
 }

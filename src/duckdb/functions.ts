@@ -2,14 +2,16 @@
 // thread of JavaScript, for at most 2,048 rows at a time, and waits.
 import type { DuckDBConnection, DuckDBDataChunk, DuckDBType, DuckDBVector } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
-import type { Operation, Scalar } from '../table/vault.ts'
-import { CachedAnswers, type Counts, noCounts } from './answers.ts'
+import type { Scalar } from '../table/vault.ts'
+import { CachedAnswers } from './answers.ts'
 import type { DuckDB } from './package.ts'
-import { epochOf, readScalars, textOf } from './scalars.ts'
+import { epochOf, readScalars } from './scalars.ts'
 import type { BlockingVault } from './vault-thread.ts'
 
-/** Counts by function, added up while queries run. */
-export type FunctionCounts = Readonly<Record<Operation | 'token_epoch', Counts>>
+const KEPT_MS = 5_000
+
+/** Values not found, added up while queries run. */
+export type FunctionCounts = { notFound: number }
 
 type Registration = {
   readonly duckdb: DuckDB
@@ -32,17 +34,21 @@ export function registerFunctions(
   vault: BlockingVault,
 ): FunctionCounts {
   const { ANY, INTEGER, VARCHAR } = duckdb
-  const counts: FunctionCounts = {
-    tokenize: noCounts(),
-    detokenize: noCounts(),
-    retokenize: noCounts(),
-    token_epoch: noCounts(),
+  const counts: FunctionCounts = { notFound: 0 }
+  const counted = <T>(value: Scalar, answer: T | null): T | null => {
+    if (answer === null && value !== null) counts.notFound++
+    return answer
   }
   for (const operation of ['tokenize', 'detokenize', 'retokenize'] as const) {
-    const cached = new CachedAnswers(vault, { operation, allowTokens: false }, counts[operation])
-    const answer = (values: readonly Scalar[]): (string | null)[] => cached.of(values).map(textOf)
-    const takes = operation === 'tokenize' ? ANY : VARCHAR
-    registerFunction({ duckdb, connection, name: operation, takes, gives: VARCHAR, answer })
+    const cached = new CachedAnswers(vault, { operation, allowTokens: false, keptMs: KEPT_MS })
+    registerFunction({
+      duckdb,
+      connection,
+      name: operation,
+      takes: operation === 'tokenize' ? ANY : VARCHAR,
+      gives: VARCHAR,
+      answer: (values) => cached.of(values).map((each, i) => counted(values[i], each?.text ?? null)),
+    })
   }
   registerFunction({
     duckdb,
@@ -50,7 +56,7 @@ export function registerFunctions(
     name: 'token_epoch',
     takes: VARCHAR,
     gives: INTEGER,
-    answer: (values) => values.map((value) => countedEpoch(value, counts.token_epoch)),
+    answer: (values) => values.map((value) => counted(value, value === null ? null : epochOf(String(value)))),
   })
   return counts
 }
@@ -83,11 +89,4 @@ function explained<T>(work: () => T, fault = (error: unknown): unknown => error)
     if (!(error instanceof OperatorError) || error.hint === undefined) throw error
     throw new OperatorError(`${error.message}: ${error.hint}`, { cause })
   }
-}
-
-function countedEpoch(value: Scalar, counts: Counts): number | null {
-  if (value === null) return null
-  const epoch = epochOf(String(value))
-  if (epoch === null) counts.notFound++
-  return epoch
 }

@@ -1,14 +1,11 @@
 // Parquet files: a single COPY with a function of the vault. Order, types and metadata are kept; types of
 // tokenized columns stand in the metadata `coffer`, and detokenize gives the types back.
-import type { DuckDBConnection } from '@duckdb/node-api'
 import { OperatorError, UsageError } from '../errors.ts'
-import { DistinctCount } from '../table/distinct.ts'
 import type { Report } from '../table/report.ts'
-import { type Operation, type Scalar, TOKEN } from '../table/vault.ts'
-import { CachedAnswers, type Counts, noCounts } from './answers.ts'
+import type { Operation } from '../table/vault.ts'
 import { openConnection, toOperatorError } from './connection.ts'
-import { registerFunction } from './functions.ts'
-import { type DuckDB, loadDuckDB } from './package.ts'
+import { loadDuckDB } from './package.ts'
+import { askAhead, type ColumnContext, newTally, registerColumn, type Tally } from './parquet-column.ts'
 import {
   type Column,
   ORIGINALS_KEY,
@@ -17,9 +14,8 @@ import {
   readParquetFile,
   textLiteral,
 } from './parquet-file.ts'
-import { epochOf, ScalarError, textOf } from './scalars.ts'
 import { isNumber, readingOf } from './types.ts'
-import { BlockingVault, type VaultAddress, VaultError } from './vault-thread.ts'
+import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
 export type ParquetOptions = {
   readonly operation: Operation
@@ -74,12 +70,8 @@ export async function convertParquet(options: ParquetOptions): Promise<Report> {
   }
 }
 
-type Conversion = {
-  readonly duckdb: DuckDB
-  readonly connection: DuckDBConnection
-  readonly file: ParquetFile
+type Conversion = ColumnContext & {
   readonly columns: readonly Column[]
-  readonly vault: BlockingVault
   readonly options: ParquetOptions
 }
 
@@ -87,18 +79,21 @@ async function convert(conversion: Conversion): Promise<Report> {
   const { connection, file, columns, options } = conversion
   const { operation, asText, warn } = options
   if (operation === 'tokenize') warnOfNumbers(columns, asText, warn)
-  const counts = noCounts()
-  const tally: Tally = { values: 0, replaced: 0, lost: 0, distinct: new DistinctCount() }
-  const replacements = columns.map((column, i) => {
+  const tally = newTally()
+  const replacements: string[] = []
+  for (const [i, column] of columns.entries()) {
+    const argument = argumentOf(conversion, column)
     const name = `coffer_column_${i}`
-    registerColumn(conversion, { name, column, counts, tally })
-    return `${expressionOf(conversion, column, name)} AS ${quoted(column.name)}`
-  })
+    const rows = i === 0 ? options.rows : undefined
+    const answers = registerColumn(conversion, { name, column, tally, rows })
+    await askAhead(conversion, { column, argument, answers })
+    replacements.push(`${typed(conversion, column, `${name}(${argument})`)} AS ${quoted(column.name)}`)
+  }
   await connection.run(
     `COPY (SELECT * REPLACE (${replacements.join(', ')}) FROM ${file.source})
      TO ${textLiteral(options.out)} (${copyOptions(conversion)})`,
   )
-  return reportOf(conversion, counts, tally)
+  return reportOf(conversion, tally)
 }
 
 /** Throws UsageError with the names of the file. */
@@ -126,8 +121,8 @@ function warnOfNumbers(columns: readonly Column[], asText: boolean, warn: (text:
   }
 }
 
-/** The value of the column in OUT, as an expression of SQL. */
-function expressionOf({ file, options }: Conversion, { name, type }: Column, call: string): string {
+/** The values that the vault is asked about, as an expression of SQL. */
+function argumentOf({ options }: Conversion, { name, type }: Column): string {
   const { operation, asText } = options
   if (operation === 'tokenize') {
     const reading = readingOf(type, asText)
@@ -136,100 +131,20 @@ function expressionOf({ file, options }: Conversion, { name, type }: Column, cal
         hint: 'use --as text',
       })
     }
-    return reading === 'as text' ? `${call}(CAST(${quoted(name)} AS VARCHAR))` : `${call}(${quoted(name)})`
+    return reading === 'as text' ? `CAST(${quoted(name)} AS VARCHAR)` : quoted(name)
   }
   if (type !== 'VARCHAR') {
     throw new OperatorError(`column ${name} is ${type}, and tokens are text`, {
       hint: 'name a column with tokens',
     })
   }
-  const original = operation === 'detokenize' ? file.originals.get(name) : undefined
-  return original === undefined ? `${call}(${quoted(name)})` : `CAST(${call}(${quoted(name)}) AS ${original})`
+  return quoted(name)
 }
 
-type Tally = {
-  /** Values without NULL. */
-  values: number
-  /** Values with another text than before. */
-  replaced: number
-  /** Texts without the form of a token, in columns of other types. */
-  lost: number
-  readonly distinct: DistinctCount
-}
-
-type ColumnFunction = {
-  readonly name: string
-  readonly column: Column
-  readonly counts: Counts
-  readonly tally: Tally
-}
-
-/** Registers the function of a column. Its errors name the column. */
-function registerColumn(conversion: Conversion, { name, column, counts, tally }: ColumnFunction): void {
-  const { duckdb, connection, vault, file, columns, options } = conversion
-  const { operation, allowTokens, mixedEpochs, rows } = options
-  const cached = new CachedAnswers(vault, { operation, allowTokens }, counts)
-  const typed = operation === 'detokenize' && file.originals.has(column.name)
-  let done = 0
-  const answer = (values: readonly Scalar[]): (string | null)[] => {
-    const asked = operation === 'tokenize' ? values : values.map(tokenOrNull)
-    const answers = cached.of(asked)
-    if (operation !== 'detokenize' && !mixedEpochs && counts.epochs.size > 1)
-      throw rotated([...counts.epochs])
-    done += values.length
-    if (column === columns[0]) rows?.(done, file.rows)
-    return values.map((value, i) => {
-      if (value === null) return null
-      tally.values++
-      tally.distinct.addValue(value)
-      const found = textOf(answers[i])
-      if (found !== null) {
-        if (found !== value) tally.replaced++
-        if (operation === 'detokenize') counts.epochs.add(epochOf(String(value)) ?? 0)
-        return found
-      }
-      if (operation === 'detokenize' && asked[i] !== null) return null
-      if (typed) tally.lost++
-      return typed ? null : textOf(value)
-    })
-  }
-  registerFunction({
-    duckdb,
-    connection,
-    name,
-    takes: operation === 'tokenize' ? duckdb.ANY : duckdb.VARCHAR,
-    gives: duckdb.VARCHAR,
-    // DuckDB calls other functions for the distinct values of a dictionary: rows could not be counted.
-    volatile: true,
-    fault: (error) => inColumn(error, column.name),
-    answer,
-  })
-}
-
-/** Text without the form of a token is not asked for. */
-function tokenOrNull(value: Scalar): Scalar {
-  return typeof value === 'string' && TOKEN.test(value) ? value : null
-}
-
-function rotated(epochs: readonly number[]): OperatorError {
-  const [first, second] = epochs.toSorted((a, b) => a - b)
-  return new OperatorError(`the epoch changed from ${first} to ${second} on the way`, {
-    hint: 'run it again, or with --mixed-epochs',
-  })
-}
-
-function inColumn(error: unknown, column: string): unknown {
-  if (!(error instanceof OperatorError)) return error
-  const known = error instanceof VaultError ? HINTS[error.slug] : undefined
-  const hint = error instanceof ScalarError ? 'use --as text' : (known ?? error.hint)
-  const about = { cause: error, ...(hint === undefined ? {} : { hint }) }
-  return new OperatorError(`column ${column}: ${error.message}`, about)
-}
-
-/** Hints for files, where the general hints are for SQL. */
-const HINTS: Readonly<Record<string, string>> = {
-  'invalid-value': 'use --as text for numbers beyond 2^53 - 1; a text has at most 32 KiB',
-  'already-a-token': 'with --allow-tokens it is tokenized as other text',
+/** The value of the column in OUT: of detokenize with the type of the original. */
+function typed({ file, options }: Conversion, { name }: Column, call: string): string {
+  const original = options.operation === 'detokenize' ? file.originals.get(name) : undefined
+  return original === undefined ? call : `CAST(${call} AS ${original})`
 }
 
 function copyOptions({ file, columns, options }: Conversion): string {
@@ -269,8 +184,8 @@ function originalsAfter({
   return originals
 }
 
-function reportOf({ file, options }: Conversion, counts: Counts, tally: Tally): Report {
-  const { operation, warn } = options
+function reportOf({ file, options }: Conversion, tally: Tally): Report {
+  const { warn } = options
   if (tally.lost > 0)
     warn(`${tally.lost} texts that are no tokens are NULL now: their columns have other types again`)
   return {
@@ -278,8 +193,8 @@ function reportOf({ file, options }: Conversion, counts: Counts, tally: Tally): 
     values: tally.values,
     distinct: tally.distinct.count,
     replaced: tally.replaced,
-    notFound: operation === 'tokenize' ? 0 : counts.notFound,
+    notFound: tally.notFound,
     unmatched: 0,
-    epochs: [...counts.epochs].sort((a, b) => a - b),
+    epochs: [...tally.epochs].sort((a, b) => a - b),
   }
 }

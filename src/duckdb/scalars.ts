@@ -3,6 +3,7 @@ import type { DuckDBVector } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
 import { type Scalar, TOKEN } from '../table/vault.ts'
 import type { DuckDB } from './package.ts'
+import { textsOf } from './texts.ts'
 
 /** A type or a number without a token. */
 export class ScalarError extends OperatorError {
@@ -51,20 +52,6 @@ export function epochOf(text: string): number | null {
   const match = TOKEN.exec(text)
   const epoch = Number(match?.[1])
   return match && epoch < 2 ** 31 ? epoch : null
-}
-
-type RawVector = Parameters<DuckDB['DuckDBBlobVector']['fromRawVector']>[0]
-
-const DECODER = new TextDecoder('utf-8', { ignoreBOM: true })
-
-/** Decoded here: DuckDB's package leaves out a byte order mark at the beginning of a text. */
-function textsOf(duckdb: DuckDB, vector: DuckDBVector, rows: number): (string | null)[] {
-  const raw: RawVector = Reflect.get(vector, 'vector')
-  const bytes = duckdb.DuckDBBlobVector.fromRawVector(raw, rows)
-  return Array.from({ length: rows }, (_, i) => {
-    const item = bytes.getItemBytes(i)
-    return item === null ? null : DECODER.decode(item)
-  })
 }
 
 function itemsOf<T extends string | number | bigint | boolean>(

@@ -71,12 +71,9 @@ export class Session {
 
   /** Values not found since the last call, by the count of the functions. */
   takeNotFound(): number {
-    let sum = 0
-    for (const counts of Object.values(this.#counts)) {
-      sum += counts.notFound
-      counts.notFound = 0
-    }
-    return sum
+    const { notFound } = this.#counts
+    this.#counts.notFound = 0
+    return notFound
   }
 
   /** Ends the query under way. */
