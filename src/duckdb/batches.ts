@@ -1,11 +1,6 @@
 // Distinct values in requests of bounded size, several at once.
+import { BYTES_A_REQUEST, inHalves, REQUESTS_AT_ONCE, VALUES_A_REQUEST } from '../table/requests.ts'
 import type { Operation, Scalar, Vault } from '../table/vault.ts'
-
-/** Values in a request. */
-export const BATCH_VALUES = 20_000
-/** Requests under way at once. */
-export const AT_ONCE = 3
-const BATCH_BYTES = 4 * 1024 * 1024
 
 export type Question = {
   readonly operation: Operation
@@ -18,7 +13,7 @@ export type Question = {
 /** `answers[i]` belongs to value i; null: not found. `epochs`: the epochs of new tokens, in any order. */
 export type Answers = { readonly answers: readonly Scalar[]; readonly epochs: readonly number[] }
 
-/** Asks in batches, at most `AT_ONCE` under way. Throws the errors of the vault. */
+/** Asks in batches, at most `REQUESTS_AT_ONCE` under way. Throws the errors of the vault. */
 export async function askAll(vault: Vault, question: Question): Promise<Answers> {
   const batches = [...cut(question.values)]
   const found: (readonly Scalar[])[] = new Array(batches.length)
@@ -32,25 +27,21 @@ export async function askAll(vault: Vault, question: Question): Promise<Answers>
       for (const epoch of own) epochs.add(epoch)
     }
   }
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, batches.length) }, work))
+  await Promise.all(Array.from({ length: Math.min(REQUESTS_AT_ONCE, batches.length) }, work))
   return { answers: found.length === 1 ? found[0] : found.flat(), epochs: [...epochs] }
 }
 
-/** Asks in a request, or in halves where the answer would be too large. Throws the errors of the vault. */
+/** Asks in a request, or in several where the vault refuses the size. Throws the errors of the vault. */
 export async function askBatch(vault: Vault, question: Question): Promise<Answers> {
-  const { values } = question
-  try {
-    return await ask(vault, question)
-  } catch (error) {
-    if (values.length < 2 || slugOf(error) !== 'answer-too-large') throw error
-    const half = Math.ceil(values.length / 2)
-    const first = await askBatch(vault, { ...question, values: values.slice(0, half) })
-    const second = await askBatch(vault, { ...question, values: values.slice(half) })
-    return {
-      answers: [...first.answers, ...second.answers],
-      epochs: [...new Set([...first.epochs, ...second.epochs])],
-    }
+  const answers: Scalar[] = []
+  const epochs = new Set<number>()
+  const askPart = async (from: number, to: number): Promise<void> => {
+    const part = await ask(vault, { ...question, values: question.values.slice(from, to) })
+    answers.push(...part.answers)
+    for (const epoch of part.epochs) epochs.add(epoch)
   }
+  await inHalves(askPart, 0, question.values.length)
+  return { answers, epochs: [...epochs] }
 }
 
 async function ask(vault: Vault, { operation, values, allowTokens = false }: Question): Promise<Answers> {
@@ -64,13 +55,13 @@ async function ask(vault: Vault, { operation, values, allowTokens = false }: Que
   return { answers: renewed, epochs: [epoch] }
 }
 
-/** Parts of at most `BATCH_VALUES` values and about `BATCH_BYTES` of JSON; a value at least. */
-export function* cut(values: readonly Scalar[]): Generator<readonly Scalar[]> {
+/** Parts of at most `VALUES_A_REQUEST` values and about `BYTES_A_REQUEST` of JSON; a value at least. */
+function* cut(values: readonly Scalar[]): Generator<readonly Scalar[]> {
   let from = 0
   let bytes = 0
   for (let i = 0; i < values.length; i++) {
     const size = bytesOf(values[i])
-    if (i > from && (i - from === BATCH_VALUES || bytes + size > BATCH_BYTES)) {
+    if (i > from && (i - from === VALUES_A_REQUEST || bytes + size > BYTES_A_REQUEST)) {
       yield values.slice(from, i)
       from = i
       bytes = 0
@@ -86,8 +77,4 @@ export function* cut(values: readonly Scalar[]): Generator<readonly Scalar[]> {
  */
 function bytesOf(value: Scalar): number {
   return typeof value === 'string' ? value.length * 3 + 3 : 25
-}
-
-function slugOf(error: unknown): string | undefined {
-  return error instanceof Error && 'slug' in error && typeof error.slug === 'string' ? error.slug : undefined
 }

@@ -2,9 +2,10 @@
 // their values in a temporary table, and a view of the join.
 import type { DuckDBConnection, DuckDBMaterializedResult } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
-import type { Scalar, Vault } from '../table/vault.ts'
-import { AT_ONCE, askBatch, BATCH_VALUES, cut } from './batches.ts'
-import { type DuckDB, loadDuckDB } from './package.ts'
+import { REQUESTS_AT_ONCE, VALUES_A_REQUEST } from '../table/requests.ts'
+import type { Vault } from '../table/vault.ts'
+import { askBatch } from './batches.ts'
+import { Inserts } from './inserts.ts'
 import { quoted } from './parquet-file.ts'
 import { textOf } from './scalars.ts'
 
@@ -36,20 +37,34 @@ export type Recovered = {
  */
 export async function recover(connection: DuckDBConnection, options: RecoverOptions): Promise<Recovered> {
   const { table, columns, client, view = `${table}_recovered` } = options
-  const duckdb = await loadDuckDB()
   await checkColumns(connection, table, columns)
   const values = `${view}_values`
   await connection.run(`DROP VIEW IF EXISTS temp.${quoted(view)}`)
   await connection.run(`CREATE OR REPLACE TEMP TABLE ${quoted(values)} (token VARCHAR, value VARCHAR)`)
   const each = columns.map((column) => `SELECT ${quoted(column)} AS token FROM ${quoted(table)}`)
-  // The result is whole before the first value is appended: a connection has a single query at a time.
-  const tokens = await connection.run(
-    `SELECT DISTINCT token FROM (${each.join(' UNION ALL ')}) WHERE token IS NOT NULL`,
+  const distinct = (condition: string): string =>
+    `SELECT DISTINCT token FROM (${each.join(' UNION ALL ')}) WHERE ${condition}`
+  const others = await connection.run(
+    `INSERT INTO temp.${quoted(values)} SELECT token, NULL FROM (${distinct(`NOT (${IS_LIKE_A_TOKEN})`)})`,
   )
-  const filled = await fill({ duckdb, connection, client, table: values }, tokens)
+  const tokens = await connection.run(
+    `SELECT string_agg(token, ' ') FROM (
+       SELECT token, row_number() OVER () // ${VALUES_A_REQUEST} AS batch FROM (${distinct(IS_LIKE_A_TOKEN)})
+     ) GROUP BY batch`,
+  )
+  const filled = await fill({ connection, client, table: values }, tokens)
   await connection.run(viewOf({ view, table, columns, values }))
-  return { view, values, ...filled }
+  return {
+    view,
+    values,
+    distinct: filled.distinct + others.rowsChanged,
+    notFound: filled.notFound + others.rowsChanged,
+  }
 }
+
+/** Other texts are no tokens, and are not asked for. */
+const IS_LIKE_A_TOKEN = `starts_with(token, 'tok_') AND strlen(token) BETWEEN 38 AND 47
+  AND NOT contains(token, ' ')`
 
 async function checkColumns(
   connection: DuckDBConnection,
@@ -70,29 +85,18 @@ async function checkColumns(
 }
 
 type Filling = {
-  readonly duckdb: DuckDB
   readonly connection: DuckDBConnection
   readonly client: Vault
   readonly table: string
 }
 
-/** Reads tokens, asks for their values in overlapping requests, and appends both. */
+/** Asks for values in overlapping requests, and inserts them. `tokens`: lists with blanks between tokens. */
 async function fill(
-  { duckdb, connection, client, table }: Filling,
+  { connection, client, table }: Filling,
   tokens: DuckDBMaterializedResult,
 ): Promise<{ readonly distinct: number; readonly notFound: number }> {
   const counts = { distinct: 0, notFound: 0 }
-  const appender = await connection.createAppender(table)
-  const append = (asked: readonly Scalar[], answers: readonly Scalar[]): void => {
-    for (let i = 0; i < asked.length; i += CHUNK_ROWS) {
-      const chunk = duckdb.DuckDBDataChunk.create([duckdb.VARCHAR, duckdb.VARCHAR])
-      const values = answers.slice(i, i + CHUNK_ROWS).map(textOf)
-      chunk.setColumns([asked.slice(i, i + CHUNK_ROWS), values])
-      appender.appendDataChunk(chunk)
-    }
-    counts.distinct += asked.length
-    for (const answer of answers) if (answer === null) counts.notFound++
-  }
+  const inserts = await Inserts.prepare(connection, table)
   const batches = batchesOf(tokens)
   let failed = false
   const work = async (): Promise<void> => {
@@ -100,39 +104,33 @@ async function fill(
       const { value: values, done } = await batches.next()
       if (done) return
       const { answers } = await askBatch(client, { operation: 'detokenize', values })
-      append(values, answers)
+      counts.distinct += answers.length
+      counts.notFound += await inserts.insert(values, answers.map(textOf))
     }
   }
-  const working = Array.from({ length: AT_ONCE }, () =>
+  const working = Array.from({ length: REQUESTS_AT_ONCE }, () =>
     work().catch((error: unknown) => {
       failed = true
       throw error
     }),
   )
   try {
-    // After an error too, the other requests end before the appender is closed.
+    // After an error too, the other requests end before the statements are closed.
     for (const end of await Promise.allSettled(working)) if (end.status === 'rejected') throw end.reason
   } finally {
-    appender.closeSync()
+    inserts.close()
   }
   return counts
 }
 
-/** The most rows that a chunk of DuckDB has. */
-const CHUNK_ROWS = 2_048
-
-/** The only column of a result, in parts of the size of a request. Callers take parts in turn. */
-async function* batchesOf(result: DuckDBMaterializedResult): AsyncGenerator<readonly Scalar[]> {
-  let waiting: Scalar[] = []
+/** Parts of the size of a request. Callers take parts in turn. */
+async function* batchesOf(result: DuckDBMaterializedResult): AsyncGenerator<readonly string[]> {
   for (;;) {
     const chunk = await result.fetchChunk()
-    if (!chunk || chunk.rowCount === 0) break
-    for (const token of chunk.getColumnValues(0)) waiting.push(String(token))
-    if (waiting.length < BATCH_VALUES) continue
-    yield* cut(waiting)
-    waiting = []
+    if (!chunk || chunk.rowCount === 0) return
+    const lists = chunk.getColumnVector(0)
+    for (let i = 0; i < chunk.rowCount; i++) yield String(lists.getItem(i)).split(' ')
   }
-  yield* cut(waiting)
 }
 
 function viewOf({

@@ -81,6 +81,29 @@ test('recover: values of all types as text, and faults that name the column', as
   await assert.rejects(refused([]), /no columns/)
 })
 
+test('recover: values with every character come whole, and texts that are no tokens are NULL', async () => {
+  const values = ['\ufeffx', 'x', '\x1f', 'a\x1fb', 'a\0b', '\0', '', ' ', 'two\nlines', '😀', 'null', '[]']
+  const { tokens } = await vault.client.tokenize(values)
+  const known = tokens.map((token, i) => `(${i}, '${token}')`)
+  const others = [`\ufeff${tokens[1]}`, `${tokens[1]} `, 'tok_1_ 000000000000000000000000000000', 'hello', '']
+  await connection.run(`CREATE TABLE odd AS SELECT * FROM (VALUES ${known.join(',')}) v(i, t)`)
+  await connection.run(
+    `INSERT INTO odd VALUES ${others.map((text, i) => `(${100 + i}, '${text}')`).join(',')}, (200, NULL)`,
+  )
+  const recovered = await recover(connection, { table: 'odd', columns: ['t'], client: vault.client })
+  assert.deepEqual([recovered.distinct, recovered.notFound], [values.length + others.length, others.length])
+  const rows = await ask('SELECT hex(encode(t)) FROM odd_recovered ORDER BY i')
+  assert.deepEqual(rows.flat(), [
+    ...values.map((value) => Buffer.from(value).toString('hex').toUpperCase()),
+    ...new Array(others.length + 1).fill(null),
+  ])
+  const many = await vault.client.tokenize(Array.from({ length: 25_000 }, (_, i) => `many ${i}`))
+  await connection.run(`CREATE TABLE many AS SELECT unnest(['${many.tokens.join("','")}']) AS t`)
+  const { distinct } = await recover(connection, { table: 'many', columns: ['t'], client: vault.client })
+  assert.equal(distinct, 25_000)
+  assert.deepEqual(await ask('SELECT count(DISTINCT t) FROM many_recovered'), [['25000']])
+})
+
 test('recover: answers that would be too large are asked for in parts', async () => {
   const sizes: number[] = []
   const client = {
