@@ -45,6 +45,24 @@ test('the demo of a .env file: every command as it is shown', async () => {
   assert.deepEqual(readdirSync(folder.path), [])
 })
 
+test('the demo of DuckDB: tables are tokenized, joined, migrated and read back', async (t) => {
+  const isThere = await import('@duckdb/node-api').then(
+    () => true,
+    () => false,
+  )
+  if (!isThere) return t.skip('DuckDB is not installed')
+  using folder = new Folder()
+  const { code, stdout, stderr } = await coffer(['demo', 'duckdb'], {
+    env: { TMPDIR: folder.path },
+    ms: 60_000,
+  })
+  assert.equal(code, 0, stdout + stderr)
+  for (let chapter = 1; chapter <= 7; chapter++) assert.match(stdout, new RegExp(`^${chapter}\\. `, 'm'))
+  assert.match(stdout, /^ {4}epoch {2}encounters\n *1 +24\n *2 +10$/m)
+  assert.doesNotMatch(stdout, /cof_|\u001b/, 'no key, and no colour where there is no terminal')
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
 test('Ctrl-C in the midst of it, and a node that dies: nothing is left either', async () => {
   using folder = new Folder()
   const stopped = await begin(folder)

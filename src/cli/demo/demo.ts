@@ -2,23 +2,26 @@
 import type { Command } from 'commander'
 import { UsageError } from '../../errors.ts'
 import { basics } from './basics.ts'
+import { duckdb } from './duckdb.ts'
 import { env } from './env.ts'
 
 const SCENARIOS: ReadonlyMap<string, () => Promise<void>> = new Map([
   ['basics', basics],
   ['env', env],
+  ['duckdb', duckdb],
 ])
 
 export function registerDemo(program: Command): void {
   program
     .command('demo')
     .description('run a scenario on a real node, and explain each step')
-    .argument('[scenario]', [...SCENARIOS.keys()].join(' or '), 'basics')
+    .argument('[scenario]', [...SCENARIOS.keys()].join(', '), 'basics')
     .addHelpText(
       'after',
       `
   basics  two files of a clinic: tokenized, joined, read back, rotated, restarted
   env     the .env file of a project: values stored in the vault, references in their place
+  duckdb  tables of a clinic, CSV and Parquet: tokenized, joined by SQL, migrated after a rotation, read back
 
 Runs a node in a temporary directory, on a free port, and removes everything at the end.
 The demo checks its own claims: the exit code is 1 if one of them is not true.

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { replaceFile } from '../../files.ts'
 import { print } from '../terminal/terminal.ts'
+import { shown } from './shown.ts'
 import { Stage } from './stage.ts'
 import { chapter, claim, nowhereIn } from './story.ts'
 
@@ -69,12 +70,8 @@ class Project {
     args: readonly string[],
     { owner = SHOP, code = 0, input = '' }: { owner?: string; code?: number; input?: string } = {},
   ): Promise<string> {
-    const from = input === '' ? '' : `echo -n '${input}' | `
-    print(`  ${from}coffer ${args.join(' ')}${owner === SHOP ? '' : `     # with the key of ${owner}`}`)
-    const ended = await this.#stage.coffer(owner, args, { cwd: this.dir, input })
-    for (const line of ended.output.trimEnd().split('\n')) print(`    ${line}`)
-    claim(ended.code === code, `\`coffer ${args.join(' ')}\` ends with ${code}`)
-    return ended.output
+    const comment = owner === SHOP ? {} : { comment: `with the key of ${owner}` }
+    return shown(args, { stage: this.#stage, cwd: this.dir, owner, code, input, ...comment })
   }
 
   show(): void {
