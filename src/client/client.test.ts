@@ -367,3 +367,15 @@ z41abUTrH0fBuTA=
 `
   return { cert, key, other }
 }
+
+test('refusals by the rights and limits of a key are told as such', async () => {
+  const node = await fake(problem('forbidden', 403, undefined, { needs: 'tokenize' }))
+  const error = await failure(client([node]).tokenize(['x']))
+  assert.deepEqual([error.slug, error.status, error.retryable], ['forbidden', 403, false])
+  assert.equal(error.members.needs, 'tokenize')
+  for (const slug of ['quota-exceeded', 'budget-exceeded']) {
+    node.answer = problem(slug, 403)
+    assert.equal((await failure(client([node]).tokenize(['x']))).slug, slug)
+  }
+  assert.equal(node.seen.length, 3, 'another try changes nothing')
+})

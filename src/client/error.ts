@@ -5,7 +5,7 @@ import { PROBLEMS, type Slug } from '../errors.ts'
  * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: the
  * answer is not from Coffer, or from another version. `closed`: the client was closed.
  */
-export type ErrorSlug = Slug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
+export type ErrorSlug = NodeSlug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
 
 /** Every error of the client. The text never repeats a value, a token or a key. */
 export class CofferError extends Error {
@@ -39,6 +39,11 @@ export class CofferError extends Error {
 
 type Details = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
 
+/** Refusals of newer nodes, by what the API key may do and use. */
+const REFUSALS = ['forbidden', 'quota-exceeded', 'budget-exceeded'] as const
+
+type NodeSlug = Slug | (typeof REFUSALS)[number]
+
 /** Statuses of gateways that do not reach a node. */
 const GATEWAY: readonly number[] = [502, 503, 504]
 
@@ -54,17 +59,18 @@ export function errorOf(status: number, retryAfter: string | undefined, body: Bu
       about,
     )
   }
-  const { type: _type, title: _title, status: _status, detail, instance, ...members } = problem.json
-  return new CofferError(problem.slug, text(detail) || PROBLEMS[problem.slug].title, {
+  const { type: _type, title, status: _status, detail, instance, ...members } = problem.json
+  const known = isKnown(problem.slug) ? PROBLEMS[problem.slug] : undefined
+  return new CofferError(problem.slug, text(detail) || known?.title || text(title) || problem.slug, {
     status,
     instance: text(instance),
-    retryable: PROBLEMS[problem.slug].retryAfter !== undefined || GATEWAY.includes(status),
+    retryable: known?.retryAfter !== undefined || GATEWAY.includes(status),
     members,
     retryAfter: wait,
   })
 }
 
-function problemOf(body: Buffer): { slug: Slug; json: Record<string, unknown> } | undefined {
+function problemOf(body: Buffer): { slug: NodeSlug; json: Record<string, unknown> } | undefined {
   let json: unknown
   try {
     json = JSON.parse(body.toString('utf8'))
@@ -73,9 +79,14 @@ function problemOf(body: Buffer): { slug: Slug; json: Record<string, unknown> } 
   }
   if (typeof json !== 'object' || json === null || !('type' in json)) return undefined
   const slug = typeof json.type === 'string' ? json.type.replace(/^\/problems\//, '') : ''
-  if (!Object.hasOwn(PROBLEMS, slug)) return undefined
-  // Both just checked.
-  return { slug: slug as Slug, json: json as Record<string, unknown> }
+  const refusal = REFUSALS.find((each) => each === slug)
+  const known = refusal ?? (isKnown(slug) ? slug : undefined)
+  // Just checked.
+  return known && { slug: known, json: json as Record<string, unknown> }
+}
+
+function isKnown(slug: string): slug is Slug {
+  return Object.hasOwn(PROBLEMS, slug)
 }
 
 function text(value: unknown): string {

@@ -34,9 +34,10 @@ export class VaultError extends OperatorError {
   override readonly name = 'VaultError'
   readonly slug: string
 
-  constructor({ slug, detail, instance }: Failure) {
+  constructor({ slug, detail, instance, needs }: Failure) {
     const request = instance === '' ? '' : `, request ${instance}`
-    super(`${detail} (${slug}${request})`, { hint: HINTS[slug] ?? GENERAL_HINT })
+    const fault = needs === undefined ? detail : `the API key lacks the right \`${needs}\``
+    super(`${fault} (${slug}${request})`, { hint: HINTS[slug] ?? GENERAL_HINT })
     this.slug = slug
   }
 }
@@ -44,7 +45,7 @@ export class VaultError extends OperatorError {
 const GENERAL_HINT = 'docs/errors.md says what to do'
 const HINTS: Readonly<Record<string, string>> = {
   unauthorized: 'check COFFER_KEY',
-  forbidden: 'use a key with this right',
+  forbidden: 'use an API key with the right',
   unreachable: 'check COFFER_URL, and that the nodes run',
   timeout: 'check COFFER_URL, and that the nodes run',
   'already-a-token': 'leave out the rows that are tokens, as by WHERE token_epoch(x) IS NULL',
@@ -57,6 +58,8 @@ type Failure = {
   readonly slug: string
   readonly detail: string
   readonly instance: string
+  /** The right that the key has not. */
+  readonly needs?: string
   /** Whether the next question would have the same failure. */
   readonly lasting: boolean
 }
@@ -137,9 +140,10 @@ function failureOf(error: unknown): Failure {
     const detail = error instanceof Error ? error.message : String(error)
     return { kind: 'failed', slug: 'internal', detail, instance: '', lasting: false }
   }
-  const { slug, detail, instance, retryable, status } = error
+  const { slug, detail, instance, retryable, status, members } = error
   const lasting = retryable || status === 0 || status === 401 || status === 403
-  return { kind: 'failed', slug, detail, instance, lasting }
+  const needs = typeof members.needs === 'string' ? { needs: members.needs } : {}
+  return { kind: 'failed', slug, detail, instance, ...needs, lasting }
 }
 
 if (workerData === ROLE) parentPort?.once('message', serve)
