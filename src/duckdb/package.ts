@@ -20,3 +20,12 @@ export async function loadDuckDB(): Promise<DuckDB> {
     hint: 'install a newer version: npm install @duckdb/node-api@latest',
   })
 }
+
+/**
+ * Lets the texts of rows have a byte order mark at their beginning, which DuckDB's package leaves out. For a
+ * process of our own: the decoder of the whole package is replaced.
+ */
+export async function keepByteOrderMarks(): Promise<void> {
+  const { default: accessors } = await import('@duckdb/node-api/lib/vectors/dataAccessors.js')
+  Reflect.set(accessors, 'textDecoder', new TextDecoder('utf-8', { ignoreBOM: true }))
+}

@@ -46,22 +46,23 @@ type ColumnFunction = {
   readonly name: string
   readonly column: Column
   readonly tally: Tally
-  readonly rows: ((done: number, total: number) => void) | undefined
+  /** Called with the rows that are done. */
+  readonly done: ((rows: number) => void) | undefined
 }
 
 /** Registers the function of a column. Its errors name the column. */
 export function registerColumn(context: ColumnContext, about: ColumnFunction): CachedAnswers {
-  const { duckdb, connection, file, options } = context
-  const { name, column, tally, rows } = about
+  const { duckdb, connection, options } = context
+  const { name, column, tally, done } = about
   const answers = answersOf(context, tally)
   const rewritten = rewriterOf(context, about)
-  let done = 0
+  let rows = 0
   const answer = (values: readonly Scalar[]): (string | null)[] => {
     const found = answers.of(values)
     if (options.operation !== 'detokenize' && !options.mixedEpochs && tally.epochs.size > 1)
       throw rotated([...tally.epochs])
-    done += values.length
-    rows?.(done, file.rows)
+    rows += values.length
+    done?.(rows)
     return values.map((value, i) => rewritten(value, found[i]))
   }
   registerFunction({

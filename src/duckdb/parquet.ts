@@ -30,7 +30,8 @@ export type ParquetOptions = {
   /** Whether the new tokens may have several epochs. */
   readonly mixedEpochs: boolean
   readonly vault: VaultAddress
-  readonly rows?: (done: number, total: number) => void
+  /** Called with the rows of the file; the result is called with the rows that are done. */
+  readonly begin?: (rows: number) => Promise<(done: number) => void>
   readonly warn: (text: string) => void
 }
 
@@ -78,14 +79,15 @@ type Conversion = ColumnContext & {
 async function convert(conversion: Conversion): Promise<Report> {
   const { connection, file, columns, options } = conversion
   const { operation, asText, warn } = options
+  const done = await options.begin?.(file.rows)
   if (operation === 'tokenize') warnOfNumbers(columns, asText, warn)
   const tally = newTally()
   const replacements: string[] = []
   for (const [i, column] of columns.entries()) {
     const argument = argumentOf(conversion, column)
     const name = `coffer_column_${i}`
-    const rows = i === 0 ? options.rows : undefined
-    const answers = registerColumn(conversion, { name, column, tally, rows })
+    const about = { name, column, tally, done: i === 0 ? done : undefined }
+    const answers = registerColumn(conversion, about)
     await askAhead(conversion, { column, argument, answers })
     replacements.push(`${typed(conversion, column, `${name}(${argument})`)} AS ${quoted(column.name)}`)
   }

@@ -4,7 +4,7 @@ import type { DuckDBConnection, DuckDBInstance, DuckDBPreparedStatement, DuckDBV
 import { OperatorError } from '../errors.ts'
 import { openConnection, toOperatorError } from './connection.ts'
 import { type FunctionCounts, registerFunctions } from './functions.ts'
-import { type DuckDB, loadDuckDB } from './package.ts'
+import { type DuckDB, keepByteOrderMarks, loadDuckDB } from './package.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
 type SessionOptions = {
@@ -39,6 +39,7 @@ export class Session {
   /** Throws OperatorError where the database cannot be opened, TypeError for a malformed address. */
   static async open({ database, write, vault }: SessionOptions): Promise<Session> {
     const duckdb = await loadDuckDB()
+    await keepByteOrderMarks()
     const file = database === ':memory:' ? undefined : database
     if (file !== undefined && !write && !existsSync(file)) {
       throw new OperatorError(`there is no database ${file}`, {

@@ -273,10 +273,13 @@ test('a rotation on the way is an error, unless mixed epochs are allowed', async
   // The conversion blocks this process: the rotation is by a child that the first chunk starts.
   const rotateOnce = rotator(active + 1)
   await assert.rejects(
-    convert('tokenize', file, ['x'], { rows: rotateOnce }),
+    convert('tokenize', file, ['x'], { begin: async () => rotateOnce }),
     /epoch changed.*--mixed-epochs/s,
   )
-  const mixed = await convert('tokenize', file, ['x'], { rows: rotator(active + 2), mixedEpochs: true })
+  const mixed = await convert('tokenize', file, ['x'], {
+    begin: async () => rotator(active + 2),
+    mixedEpochs: true,
+  })
   assert.deepEqual(mixed.report.epochs, [active + 1, active + 2])
   const back = await convert('detokenize', mixed.out, ['x'])
   await assertEqualFiles(file, back.out)

@@ -47,6 +47,15 @@ test('--csv: NULL is nothing, the empty text is ""', async () => {
   assert.equal(out, 'i,x,y\n1,,""\n2,"a,""b"""," c"')
 })
 
+test('a byte order mark at the beginning of a text is printed', async () => {
+  const out = await sql(
+    '--json',
+    '-c',
+    "SELECT detokenize(tokenize(chr(65279) || 'x')) AS v, [chr(65279)] AS l",
+  )
+  assert.equal(out, '[{"v":"\ufeffx","l":["\ufeff"]}]')
+})
+
 test('statements come from stdin, too', async () => {
   const out = await fine(['sql', '--csv'], {
     env: vault.env,

@@ -1,20 +1,15 @@
 // A Parquet file through the vault, by DuckDB, which is loaded only here.
+import type { ParquetOptions } from '../../duckdb/parquet.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { Replacement } from '../../files.ts'
 import type { Report } from '../../table/report.ts'
-import type { Operation } from '../../table/vault.ts'
 import { address } from '../terminal/connect.ts'
+import { startProgress } from '../terminal/progress.ts'
 import { note } from '../terminal/terminal.ts'
 import { discardOnSignals, isStandardOutput, isStream } from './output.ts'
 
-type ParquetRun = {
-  readonly operation: Operation
-  readonly file: string
-  readonly out: string
-  readonly columns: readonly string[]
-  readonly asText: boolean
-  readonly allowTokens: boolean
-  readonly mixedEpochs: boolean
+/** `out`: the name to take in the end. */
+type ParquetRun = Omit<ParquetOptions, 'vault' | 'begin' | 'warn'> & {
   /** Called before the output takes its name. An error leaves no output. */
   readonly check: (report: Report) => void
 }
@@ -30,13 +25,29 @@ export async function convertParquetFile({ file, out, check, ...options }: Parqu
   const { convertParquet } = await import('../../duckdb/parquet.ts')
   const replacement = Replacement.open(out, { mode: 0o600 })
   const stop = discardOnSignals(replacement)
+  let progress: Awaited<ReturnType<typeof startProgress>> | undefined
   try {
-    const warn = (text: string): void => note(`coffer: ${text}`)
-    const report = await convertParquet({ ...options, file, out: replacement.temporary, vault, warn })
+    const report = await convertParquet({
+      ...options,
+      file,
+      out: replacement.temporary,
+      vault,
+      warn: (text) => {
+        if (progress) progress.note(`coffer: ${text}`)
+        else note(`coffer: ${text}`)
+      },
+      begin: async (total) => {
+        const label = `${options.operation.slice(0, -1)}ing`
+        const shown = await startProgress({ label, unit: 'rows', total })
+        progress = shown
+        return (done) => shown.show(done)
+      },
+    })
     check(report)
     await replacement.commitAppended()
     return report
   } finally {
+    progress?.end()
     stop()
     replacement.discard()
   }
