@@ -40,7 +40,7 @@ export async function convertText(options: Conversion): Promise<Report> {
   const { input, out, coffer, check, operation, allowTokens, mixedEpochs } = options
   const format = formatOf(options)
   const splice = new Splice({ operation, format, vault: coffer, allowTokens, mixedEpochs })
-  const output = openOutput(out)
+  const output = openOutput(out, operation)
   const stop = discardOnSignals(output)
   const progress = await startProgress({
     label: `${operation.slice(0, -1)}ing`,

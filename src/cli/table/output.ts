@@ -4,6 +4,7 @@ import { constants as system } from 'node:os'
 import { promisify } from 'node:util'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile, Replacement } from '../../files.ts'
+import type { Operation } from '../../table/vault.ts'
 
 type Output = {
   write(bytes: Uint8Array): Promise<void>
@@ -33,11 +34,19 @@ export function checkOutput(out: string, { file, force }: OutputOptions): void {
   })
 }
 
+/**
+ * The new content of a regular file. Values are for the owner of the file alone; else a file that is replaced
+ * keeps its mode. Throws FileError.
+ */
+export function replacementOf(out: string, operation: Operation): Replacement {
+  return Replacement.open(out, operation === 'detokenize' ? { mode: 0o600 } : {})
+}
+
 /** Throws FileError, UsageError. */
-export function openOutput(out: string): Output {
+export function openOutput(out: string, operation: Operation): Output {
   if (isStandardOutput(out)) return standardOutput
   if (isStream(out)) return streamOf(openSync(out, 'w'))
-  const replacement = Replacement.open(out, { mode: 0o600 })
+  const replacement = replacementOf(out, operation)
   return {
     write: (bytes) => replacement.append(bytes),
     commit: () => replacement.commitAppended(),
