@@ -6,7 +6,7 @@ export type Bench = {
   /** Temporary, removed at the end. */
   readonly dir: string
   readonly quick: boolean
-  /** Of the suite `recovery`: the part of the full amounts, above 0, at most 1. */
+  /** Of the suite `recovery` and the part `ndjson`: the part of the full amounts, above 0, at most 1. */
   readonly size: number
   /** The growth ends at so many mappings. */
   readonly largest: number

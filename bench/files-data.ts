@@ -47,21 +47,35 @@ export function wideTable(rows: number, distinct: number): Table {
 }
 
 const LINE_NOTE = `,"note":"${'with commas, and {braces} in text. '.repeat(20).slice(0, 420)}"}\n`
+/** Longer than any value or token. */
+const FIELD_BYTES = 64
 
-/** Some 500 bytes a line: `n` counts, `ssn` has `distinct` values at random, `visit` another one in each line. */
-export function lines(rows: number, distinct: number): Table {
+/** What the places of a line have: writes at `at`, and returns the end. */
+type Fields = { readonly ssn: RowWriter; readonly visit: RowWriter }
+
+/** `ssn` has `distinct` values at random, `visit` another one in each line. */
+export function valueFields(distinct: number): Fields {
   const order = atRandom(distinct)
+  return {
+    ssn: (out, at, row) => writeValue(out, at, order(row)),
+    visit: (out, at, row) => writeValue(out, at, distinct + row),
+  }
+}
+
+/** JSON lines of some 500 bytes: `n` counts from 0, `patient.ssn` and `visit` have the fields. */
+export function lineTable(rows: number, { ssn, visit }: Fields): Table {
+  const note = Buffer.from(LINE_NOTE)
   const write: RowWriter = (out, at, row) => {
     let to = at + out.write('{"n":', at, 'latin1')
     to = writeNumber(out, to, row)
     to += out.write(',"patient":{"ssn":"', to, 'latin1')
-    to = writeValue(out, to, order(row))
+    to = ssn(out, to, row)
     to += out.write('"},"visit":"', to, 'latin1')
-    to = writeValue(out, to, distinct + row)
+    to = visit(out, to, row)
     to += out.write('"', to, 'latin1')
-    return to + out.write(LINE_NOTE, to, 'latin1')
+    return to + note.copy(out, to)
   }
-  return { rows, header: '', rowBytes: 48 + 10 + 2 * VALUE_BYTES + LINE_NOTE.length, write }
+  return { rows, header: '', rowBytes: 48 + 10 + 2 * FIELD_BYTES + note.length, write }
 }
 
 /** The text of value `number`, as the tables have it. */

@@ -11,6 +11,7 @@ import { measureClusterBulk, measureClusterSingle } from './cluster-parts.ts'
 import { measureSize } from './cluster-size.ts'
 import { measureFailOver } from './fail-over.ts'
 import { measureCsv, measureParquet, measureWide } from './files.ts'
+import { measureNdjson } from './files-ndjson.ts'
 import { measureSql } from './files-sql.ts'
 import { growthPanels, growthTable, measureGrowth, SIZES } from './growth.ts'
 import { describeMachine, type Machine, machineLines } from './machine.ts'
@@ -28,6 +29,8 @@ import { isMet, resultTable } from './table.ts'
 
 type Suite = {
   readonly parts: Readonly<Record<string, (bench: Bench) => Promise<void>>>
+  /** Parts that run only where they are named. */
+  readonly onlyNamed?: readonly string[]
   /** Numbers of others, for a person. */
   readonly comparison: string
   /** A missed target ends the run with 1. */
@@ -75,7 +78,14 @@ of its leader to the next write.`,
     strict: true,
   },
   files: {
-    parts: { csv: measureCsv, wide: measureWide, parquet: measureParquet, sql: measureSql },
+    parts: {
+      csv: measureCsv,
+      wide: measureWide,
+      parquet: measureParquet,
+      sql: measureSql,
+      ndjson: measureNdjson,
+    },
+    onlyNamed: ['ndjson'],
     comparison: `Seconds are from the start of a command to its end, as a user waits for it; of SQL, of the query alone. Of a time,
 "of floor" says how many times the floor. Targets hold without --quick.`,
   },
@@ -89,8 +99,8 @@ const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUIT
                  of cluster: ${partsOf('cluster')};
                  of secrets: ${partsOf('secrets')};
                  of recovery: ${partsOf('recovery')};
-                 of files: ${partsOf('files')}
-  --size N       recovery: this part of the full amounts, above 0, at most 1 (1; 0.02 with --quick)
+                 of files: ${partsOf('files')} (ndjson only where it is named)
+  --size N       recovery, ndjson: this part of the full amounts, above 0, at most 1 (1; 0.02 with --quick)
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})
   --largest N    end the growth there: ${SIZES.join(', ')}
@@ -130,7 +140,10 @@ function readOptions() {
   if (!(largest >= SIZES[0])) throw new Error(`--largest takes a number from ${SIZES[0]} on`)
   const size = Number(values.size ?? (values.quick ? 0.02 : 1))
   if (!(size > 0 && size <= 1)) throw new Error('--size takes a number above 0, at most 1')
-  const chosen = Object.keys(parts).filter((name) => only.length === 0 || only.includes(name))
+  const { onlyNamed = [] } = SUITES[suite]
+  const chosen = Object.keys(parts).filter((name) =>
+    only.length === 0 ? !onlyNamed.includes(name) : only.includes(name),
+  )
   return {
     ...values,
     suite,
