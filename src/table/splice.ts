@@ -5,6 +5,7 @@ import { type Answered, Answers, NOTHING, NUMBERS } from './answers.ts'
 import { copyBytes, STATE } from './dictionary.ts'
 import type { Format, Piece } from './piece.ts'
 import type { Report } from './report.ts'
+import { type Block, Reader, type Source } from './source.ts'
 import type { Operation, Vault } from './vault.ts'
 
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
@@ -23,14 +24,14 @@ type SpliceOptions = {
 }
 
 /** A piece whose answers may still be on their way: `known` places have answers. */
-type Waiting = Answered & { readonly piece: Piece; known: number }
+type Waiting = Answered & { readonly piece: Piece; readonly block: Block; known: number }
 
 export class Splice {
   readonly #format: Format
   readonly #answers: Answers
   readonly #waiting: Waiting[] = []
   #waitingBytes = 0
-  #rest: Buffer = Buffer.alloc(0)
+  #outs: readonly [Buffer, Buffer] = [Buffer.alloc(0), Buffer.alloc(0)]
   /** The size of the rest at which a record is looked for again: else long records cost squares. */
   #needed = 0
   #rows = 0
@@ -57,71 +58,70 @@ export class Splice {
   }
 
   /**
-   * The new content of the file in order; while the source pauses, all there is of it. Throws OperatorError,
-   * UsageError, and errors of the vault; then the caller closes the source.
+   * The new content of the file in order; while the source pauses, all there is of it. Each part is valid
+   * until the part after the next is asked for. Throws OperatorError, UsageError, and errors of the vault.
    */
-  async *run(source: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
+  async *run(source: Source): AsyncGenerator<Buffer> {
+    const reader = new Reader(source)
     try {
-      const chunks = source[Symbol.asyncIterator]()
       for (;;) {
-        const next = chunks.next()
-        if (await isLate(next)) {
-          yield* this.#takeAll(false)
-          yield* this.#takeAnswers()
+        const reading = reader.read()
+        if (await isLate(reading)) {
+          yield* this.#takeAll(reader, false)
+          yield* this.#takeAnswers(reader)
         }
-        const { value: chunk, done } = await next
-        if (done) break
-        this.#rest = this.#rest.length === 0 ? asBuffer(chunk) : Buffer.concat([this.#rest, chunk])
-        if (this.#rest.length >= this.#needed) yield* this.#takeAll(false)
+        if (!(await reading)) break
+        if (reader.rest.length >= this.#needed) yield* this.#takeAll(reader, false)
       }
-      yield* this.#takeAll(true)
+      yield* this.#takeAll(reader, true)
       this.#format.end()
-      yield* this.#takeAnswers()
+      yield* this.#takeAnswers(reader)
       assert(this.#waiting.length === 0, 'every piece has its answers')
     } finally {
       await this.#answers.settled()
     }
   }
 
-  async *#takeAnswers(): AsyncGenerator<Buffer> {
+  async *#takeAnswers(reader: Reader): AsyncGenerator<Buffer> {
     await this.#answers.flush()
-    yield* this.#answered()
+    yield* this.#answered(reader)
   }
 
-  async *#takeAll(isLast: boolean): AsyncGenerator<Buffer> {
+  async *#takeAll(reader: Reader, isLast: boolean): AsyncGenerator<Buffer> {
     for (;;) {
-      const piece = this.#format.take(this.#rest, isLast)
+      const piece = this.#format.take(reader.rest, isLast)
       if (piece.taken === 0) break
-      this.#rest = this.#rest.subarray(piece.taken)
-      this.#enqueue(piece)
+      this.#enqueue(piece, reader.take(piece.taken))
       await this.#answers.next()
-      yield* this.#answered()
+      yield* this.#answered(reader)
       while (this.#waitingBytes > WAITING_BYTES) {
         await this.#answers.step()
-        yield* this.#answered()
+        yield* this.#answered(reader)
       }
     }
-    assert(!isLast || this.#rest.length === 0, 'the last call takes all bytes')
-    this.#needed = this.#rest.length * 2
+    const left = reader.rest.length
+    assert(!isLast || left === 0, 'the last call takes all bytes')
+    this.#needed = left * 2
   }
 
-  #enqueue(piece: Piece): void {
+  #enqueue(piece: Piece, block: Block): void {
     this.#rows += piece.rows
     this.#unmatched += piece.unmatched
-    this.#waiting.push({ piece, ...this.#answers.of(piece), known: 0 })
+    this.#waiting.push({ piece, block, ...this.#answers.of(piece), known: 0 })
     this.#waitingBytes += weightOf(piece)
   }
 
   /** The first pieces, as far as their answers are there. */
-  *#answered(): Generator<Buffer> {
+  *#answered(reader: Reader): Generator<Buffer> {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
       const { piece, references } = first
       while (first.known < references.length && isAnswered(first, first.known)) first.known++
       if (first.known < references.length) return
       this.#waiting.shift()
       this.#waitingBytes -= weightOf(piece)
-      if (references.length === 0) yield piece.bytes
-      else yield this.#format.delimiter === undefined ? this.#spliced(first) : this.#extended(first)
+      const bytes = this.#format.delimiter === undefined ? this.#spliced(first) : this.#extended(first)
+      reader.release(first.block)
+      yield bytes
     }
   }
 
@@ -130,7 +130,7 @@ export class Splice {
     const { piece, references, dictionaries } = waiting
     const { bytes, places } = piece
     const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-    const out = Buffer.allocUnsafe(bytes.length + this.#growthOf(waiting, plain))
+    const out = this.#outOf(bytes.length + this.#growthOf(waiting, plain))
     const plainOut = new Uint8Array(out.buffer, out.byteOffset, out.length)
     let from = 0
     let to = 0
@@ -148,6 +148,14 @@ export class Splice {
     to = copyBytes(plain, from, plain.length, plainOut, to)
     assert(to === out.length, 'a piece has the computed size')
     return out
+  }
+
+  /** Memory of the part before the last. */
+  #outOf(size: number): Buffer {
+    const [next, last] = this.#outs
+    const usable = next.length < size ? Buffer.allocUnsafeSlow(Math.ceil(size * 1.25)) : next
+    this.#outs = [last, usable]
+    return usable.subarray(0, size)
   }
 
   /** Counts the places of a piece. Returns the bytes that the answers have more than the values. */
@@ -175,8 +183,8 @@ export class Splice {
   /** The bytes of a piece with a new last field in each record: the answer, or nothing. */
   #extended({ piece, references, dictionaries }: Waiting): Buffer {
     const { bytes, places } = piece
-    const ends = places.recordEnd
-    assert(ends?.length === references.length, 'each record has one place')
+    const ends = places.recordEnd ?? new Uint32Array(0)
+    assert(ends.length === references.length, 'each record has one place')
     const delimiter = Buffer.from(this.#format.delimiter ?? '')
     const parts: Buffer[] = []
     let from = 0
@@ -217,8 +225,4 @@ function isLate(next: Promise<unknown>): Promise<boolean> {
 
 function weightOf({ bytes, places }: Piece): number {
   return bytes.length + places.count * BYTES_A_PLACE
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
 }

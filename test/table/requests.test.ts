@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { CofferError } from '../../src/client/error.ts'
 import { CsvFormat } from '../../src/table/csv.ts'
+import { sourceOf } from '../../src/table/source.ts'
 import { Splice } from '../../src/table/splice.ts'
 import { FakeVault } from './fake-vault.ts'
 import { splice } from './splice.ts'
@@ -169,7 +170,7 @@ test('while the source pauses, all answers to its records come out; a failure me
   }
   let out = ''
   const ended = assert.rejects(async () => {
-    for await (const bytes of run.run(source())) {
+    for await (const bytes of run.run(sourceOf(source()))) {
       out += bytes.toString()
       if (!out.endsWith(`1,${vault.token('v1')}\n`)) continue
       vault.before = () => {

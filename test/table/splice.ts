@@ -3,6 +3,7 @@ import { CsvFormat } from '../../src/table/csv.ts'
 import { JsonFormat } from '../../src/table/json.ts'
 import type { Format } from '../../src/table/piece.ts'
 import type { Report } from '../../src/table/report.ts'
+import { sourceOf } from '../../src/table/source.ts'
 import { Splice } from '../../src/table/splice.ts'
 import type { Operation, Vault } from '../../src/table/vault.ts'
 
@@ -26,7 +27,8 @@ export async function splice(
   const { vault, operation = 'tokenize', mixedEpochs = false } = options
   const run = new Splice({ operation, format: formatOf(options), vault, allowTokens: false, mixedEpochs })
   const parts: Buffer[] = []
-  for await (const part of run.run(partsOf(Buffer.from(content), options.part))) parts.push(part)
+  for await (const part of run.run(sourceOf(partsOf(Buffer.from(content), options.part))))
+    parts.push(Buffer.from(part))
   return { bytes: Buffer.concat(parts), report: run.report }
 }
 

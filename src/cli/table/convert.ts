@@ -7,6 +7,7 @@ import type { Compression, FormatName } from '../../table/file-format.ts'
 import { JsonFormat } from '../../table/json.ts'
 import type { Format } from '../../table/piece.ts'
 import type { Report } from '../../table/report.ts'
+import type { Source } from '../../table/source.ts'
 import { Splice } from '../../table/splice.ts'
 import type { Operation } from '../../table/vault.ts'
 import { startProgress } from '../terminal/progress.ts'
@@ -48,7 +49,7 @@ export async function convertText(options: Conversion): Promise<Report> {
     ...(input.size === undefined ? {} : { total: Math.ceil(input.size / MEGABYTE) }),
   })
   try {
-    const content = splice.run(contentOf(options))
+    const content = splice.run(sourceOf(options))
     await compressed(content, input.compression, (bytes) => {
       progress.show(Math.floor(input.read() / MEGABYTE))
       return output.write(bytes)
@@ -60,7 +61,6 @@ export async function convertText(options: Conversion): Promise<Report> {
     progress.end()
     stop()
     output.discard()
-    input.close()
   }
 }
 
@@ -76,15 +76,19 @@ function formatOf({ format, columns, delimiter, newField, asText, operation }: T
 }
 
 /** The content of the file; faults of a compressed file become OperatorErrors. */
-async function* contentOf({ file, input }: Conversion): AsyncGenerator<Buffer> {
-  try {
-    yield* input.content
-  } catch (error) {
-    if (!/^(?:Z_|ZSTD_|ERR_)/.test(errorCode(error) ?? '')) throw error
-    throw new OperatorError(`${file} is damaged: its ${input.compression} content cannot be inflated`, {
-      cause: error,
-      hint: 'make or copy the file again',
-    })
+function sourceOf({ file, input }: Conversion): Source {
+  return {
+    read: async (into) => {
+      try {
+        return await input.source.read(into)
+      } catch (error) {
+        if (!/^(?:Z_|ZSTD_|ERR_)/.test(errorCode(error) ?? '')) throw error
+        throw new OperatorError(`${file} is damaged: its ${input.compression} content cannot be inflated`, {
+          cause: error,
+          hint: 'make or copy the file again',
+        })
+      }
+    },
   }
 }
 
@@ -96,7 +100,12 @@ async function compressed(
 ): Promise<void> {
   const compressor = compressorOf(compression)
   if (compressor === undefined) await writeAll(content, write)
-  else await pipeline(content, compressor, (packed: AsyncIterable<Buffer>) => writeAll(packed, write))
+  else await pipeline(copies(content), compressor, (packed: AsyncIterable<Buffer>) => writeAll(packed, write))
+}
+
+/** A compressor keeps the parts for longer than they are valid. */
+async function* copies(content: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  for await (const bytes of content) yield Buffer.from(bytes)
 }
 
 /** Makes the next part while one is written. */

@@ -1,6 +1,7 @@
 // The bytes of a file, or of stdin: inflated where the first bytes say so, and counted when read.
-import { closeSync, createReadStream, fstatSync, openSync } from 'node:fs'
+import { closeSync, createReadStream, fstatSync, openSync, read, readSync } from 'node:fs'
 import { Readable, type Transform } from 'node:stream'
+import { promisify } from 'node:util'
 import {
   createGunzip,
   createGzip,
@@ -10,6 +11,7 @@ import {
 } from 'node:zlib'
 import { errorCode, OperatorError } from '../../errors.ts'
 import { type Compression, compressionOf, MAGIC_BYTES } from '../../table/file-format.ts'
+import { type Source, sourceOf } from '../../table/source.ts'
 
 const PIECE_BYTES = 1024 * 1024
 
@@ -18,7 +20,7 @@ export type Input = {
   /** Bytes of the file on the disk; undefined for a stream. */
   readonly size: number | undefined
   /** The content, inflated. */
-  readonly content: Readable
+  readonly source: Source
   /** Bytes read so far, before inflating. */
   read(): number
   close(): void
@@ -26,7 +28,34 @@ export type Input = {
 
 /** Throws OperatorError where the file cannot be read. */
 export async function openInput(file: string): Promise<Input> {
-  const { stream, size } = file === '-' ? { stream: process.stdin, size: undefined } : openFile(file)
+  if (file === '-') return streamInput(process.stdin)
+  const fd = openToRead(file)
+  const about = fstatSync(fd)
+  if (about.isDirectory()) {
+    closeSync(fd)
+    throw new OperatorError(`${file} is a directory`, { hint: 'name a file' })
+  }
+  if (!about.isFile()) return streamInput(createReadStream(file, { fd, highWaterMark: PIECE_BYTES }))
+  const first = Buffer.alloc(MAGIC_BYTES)
+  const compression = compressionOf(first.subarray(0, readSync(fd, first, { position: 0 })))
+  if (compression === 'none') return fileInput(fd, about.size)
+  return streamInput(createReadStream(file, { fd, highWaterMark: PIECE_BYTES }), about.size)
+}
+
+function fileInput(fd: number, size: number): Input {
+  const readPart = promisify(read)
+  let done = 0
+  const source: Source = {
+    read: async (into) => {
+      const { bytesRead } = await readPart(fd, into, 0, into.length, null)
+      done += bytesRead
+      return bytesRead
+    },
+  }
+  return { compression: 'none', size, source, read: () => done, close: () => closeSync(fd) }
+}
+
+async function streamInput(stream: Readable, size?: number): Promise<Input> {
   let done = 0
   const chunks = stream[Symbol.asyncIterator]()
   const first: Buffer[] = []
@@ -56,7 +85,7 @@ export async function openInput(file: string): Promise<Input> {
     raw.destroy()
     stream.destroy()
   }
-  return { compression, size, content, read: () => done, close }
+  return { compression, size, source: sourceOf(content), read: () => done, close }
 }
 
 /** Compresses the new content in the way of the file; undefined: no compression. */
@@ -111,17 +140,6 @@ async function feed(
     }
     rest = value
   }
-}
-
-function openFile(file: string): { readonly stream: Readable; readonly size: number | undefined } {
-  const fd = openToRead(file)
-  const about = fstatSync(fd)
-  if (about.isDirectory()) {
-    closeSync(fd)
-    throw new OperatorError(`${file} is a directory`, { hint: 'name a file' })
-  }
-  const size = about.isFile() ? about.size : undefined
-  return { stream: createReadStream(file, { fd, highWaterMark: PIECE_BYTES }), size }
 }
 
 function openToRead(file: string): number {
