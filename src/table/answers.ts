@@ -6,16 +6,11 @@ import { type Dictionary, Hash, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
 import { type Format, faultOf, type Piece } from './piece.ts'
 import { type Remembered, rememberedOf } from './remembered.ts'
+import { BYTES_A_REQUEST, inHalves, isTooLarge, REQUESTS_AT_ONCE, VALUES_A_REQUEST } from './requests.ts'
 import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
 
-const VALUES_A_REQUEST = 20_000
-/** Of UTF-8, roughly; smaller limits of the node halve the request. */
-const BYTES_A_REQUEST = 4 * 1024 * 1024
 /** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
 const SPAN_A_REQUEST = 6 * 1024 * 1024
-const REQUESTS_AT_ONCE = 3
-
-const TOO_LARGE: ReadonlySet<unknown> = new Set(['answer-too-large', 'too-large', 'too-many-values'])
 
 /** Where the answers for the places of a piece are. */
 export type Answered = {
@@ -184,25 +179,27 @@ export class Answers {
   }
 
   async #send(batch: Batch): Promise<void> {
-    try {
-      await this.#call(batch)
-    } catch (error) {
-      if (!TOO_LARGE.has(problemOf(error)?.slug) || batch.values.length === 1)
-        throw this.#located(error, batch)
-      const half = Math.ceil(batch.values.length / 2)
-      await this.#send(part(batch, 0, half))
-      await this.#send(part(batch, half, batch.values.length))
+    const ask = async (from: number, to: number): Promise<void> => {
+      try {
+        await this.#call(batch, from, to)
+      } catch (error) {
+        const isCut = isTooLarge(error) && to - from > 1
+        throw isCut ? error : this.#located(error, batch, from)
+      }
     }
+    await inHalves(ask, 0, batch.values.length)
   }
 
-  async #call(batch: Batch): Promise<void> {
+  /** Asks for the values [from, to) of a request. */
+  async #call(batch: Batch, from: number, to: number): Promise<void> {
     const { vault, operation, allowTokens } = this.#options
-    const { values } = batch
+    const isWhole = from === 0 && to === batch.values.length
+    const values = isWhole ? batch.values : batch.values.slice(from, to)
     if (operation === 'tokenize') {
       const { epoch, tokens } = await vault.tokenize(values, { allowTokens })
       checkCount(tokens, values)
       this.#seen(epoch)
-      this.#take(batch, tokens)
+      this.#take(batch, from, tokens)
       return
     }
     const tokens = values.map(String)
@@ -210,25 +207,27 @@ export class Answers {
       const answer = await vault.retokenize(tokens)
       checkCount(answer.tokens, values)
       if (answer.notFound.length < tokens.length) this.#seen(answer.epoch)
-      this.#take(batch, answer.tokens)
+      this.#take(batch, from, answer.tokens)
       return
     }
     const answer = await vault.detokenize(tokens)
     checkCount(answer.values, values)
-    this.#take(batch, answer.values)
+    this.#take(batch, from, answer.values)
     for (let i = 0; i < tokens.length; i++)
       if (answer.values[i] !== null) this.#epochs.add(Number(tokens[i].split('_', 2)[1]))
   }
 
-  #take({ places, parts }: Batch, answers: readonly Scalar[]): void {
+  /** The answers for the values from `first` on. */
+  #take({ places, parts }: Batch, first: number, answers: readonly Scalar[]): void {
     const { format } = this.#options
+    const end = first + answers.length
     for (const [k, { answered, from }] of parts.entries()) {
       const { references, dictionaries } = answered
-      const to = Math.min(parts[k + 1]?.from ?? places.length, places.length)
-      for (let i = Math.max(from, 0); i < to; i++) {
+      const to = Math.min(parts[k + 1]?.from ?? end, end)
+      for (let i = Math.max(from, first); i < to; i++) {
         const reference = references[places[i]]
         const dictionary = dictionaries[Math.floor(reference / NUMBERS)]
-        const value = answers[i]
+        const value = answers[i - first]
         if (value === null) dictionary.leave(reference % NUMBERS, STATE.notFound)
         else {
           const text = format.textOf(value)
@@ -248,13 +247,13 @@ export class Answers {
   }
 
   /** The error with line and column, where the vault refuses a single value. */
-  #located(error: unknown, batch: Batch): unknown {
+  #located(error: unknown, batch: Batch, first: number): unknown {
     const problem = problemOf(error)
     if (problem?.slug === 'forbidden' && typeof problem.needs === 'string')
       return forbidden(error, problem.needs)
     const index = /^(?:values|tokens)\[(\d+)\]$/.exec(problem?.path ?? '')?.[1]
-    const only = TOO_LARGE.has(problem?.slug) ? 0 : undefined
-    const at = index === undefined ? only : Number(index)
+    const only = isTooLarge(error) ? first : undefined
+    const at = index === undefined ? only : first + Number(index)
     if (!problem || at === undefined || at >= batch.values.length) return error
     const isToken = problem.slug === 'already-a-token'
     const hint = isToken
@@ -307,15 +306,4 @@ function checkCount(answers: readonly unknown[], values: readonly unknown[]): vo
 
 function newBatch(): Batch {
   return { values: [], places: [], parts: [], bytes: 0, span: 0 }
-}
-
-/** The values [from, to) of a request. */
-function part({ values, places, parts }: Batch, from: number, to: number): Batch {
-  return {
-    values: values.slice(from, to),
-    places: places.slice(from, to),
-    parts: parts.map((part) => ({ ...part, from: part.from - from })),
-    bytes: 0,
-    span: 0,
-  }
 }

@@ -27,6 +27,7 @@ export async function inHalves(
   }
 }
 
-function isTooLarge(error: unknown): boolean {
+/** Whether an error refuses the size of a request or of its answer. */
+export function isTooLarge(error: unknown): boolean {
   return error instanceof Error && 'slug' in error && TOO_LARGE.some((slug) => slug === error.slug)
 }
