@@ -1,6 +1,7 @@
 // Answers for the values of a chunk: every distinct value is asked for once, and recent answers are kept.
 import { assert } from '../assert.ts'
 import { type Operation, type Scalar, TOKEN } from '../table/vault.ts'
+import type { Answers, Question } from './batches.ts'
 import { textOf } from './scalars.ts'
 import type { BlockingVault } from './vault-thread.ts'
 
@@ -28,6 +29,14 @@ type CachedQuestion = {
 
 type Entry = { text: string | null; isAsked: boolean }
 
+type LookedUp = {
+  readonly entries: (Entry | null)[]
+  /** Without an answer in the cache. */
+  readonly missing: readonly Scalar[]
+  /** The values of `missing` that may have an answer. */
+  readonly question: Question
+}
+
 export class CachedAnswers {
   readonly #vault: BlockingVault
   readonly #question: CachedQuestion
@@ -48,20 +57,34 @@ export class CachedAnswers {
   /** `result[i]` is the answer for value i; null for null. Throws VaultError. */
   of(values: readonly Scalar[]): (Answer | null)[] {
     this.#expire()
-    const { entries, asked } = this.#entriesOf(values)
+    const { entries, missing, question } = this.#lookUp(values)
+    if (question.values.length > 0) {
+      try {
+        this.#complete(question.values, this.#vault.ask(question))
+      } catch (error) {
+        this.#forget() // the entries have no answers
+        throw error
+      }
+    }
+    this.#tell(missing)
     this.#rows += values.length
-    this.#hits += values.length - asked
+    this.#hits += values.length - missing.length
     this.#limit()
     return entries
   }
 
-  /** Asks for values that will come. Returns whether there is room for about as many more. */
-  ahead(values: readonly Scalar[]): boolean {
-    this.#entriesOf(values)
+  /**
+   * Asks for values that will come, and does not block. Returns whether there is room for about as many more.
+   * Throws VaultError.
+   */
+  async ahead(values: readonly Scalar[]): Promise<boolean> {
+    const { missing, question } = this.#lookUp(values)
+    if (question.values.length > 0) this.#complete(question.values, await this.#vault.askLater(question))
+    this.#tell(missing)
     return this.#young.size * 2 <= CACHED && this.#characters * 2 <= CACHED_CHARACTERS
   }
 
-  #entriesOf(values: readonly Scalar[]): { readonly entries: (Entry | null)[]; readonly asked: number } {
+  #lookUp(values: readonly Scalar[]): LookedUp {
     const entries: (Entry | null)[] = new Array(values.length)
     const missing: Scalar[] = []
     for (let i = 0; i < values.length; i++) {
@@ -74,8 +97,9 @@ export class CachedAnswers {
       }
       entries[i] = entry
     }
-    if (missing.length > 0) this.#ask(missing)
-    return { entries, asked: missing.length }
+    const { operation, allowTokens } = this.#question
+    const asked = missing.filter((value) => this.#entryOf(value).isAsked)
+    return { entries, missing, question: { operation, allowTokens, values: asked } }
   }
 
   #find(value: Scalar): Entry | undefined {
@@ -95,38 +119,25 @@ export class CachedAnswers {
     return this.#question.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
   }
 
-  /** Completes the entries of values in the young generation. */
-  #ask(missing: readonly Scalar[]): void {
-    const { answered } = this.#question
-    const entries = missing.map((value) => this.#entryOf(value))
-    try {
-      this.#fill(
-        missing.filter((_, i) => entries[i].isAsked),
-        entries.filter(({ isAsked }) => isAsked),
-      )
-    } catch (error) {
-      this.#forget() // the entries have no answers
-      throw error
-    }
-    if (answered) for (let i = 0; i < missing.length; i++) answered(missing[i], entries[i])
-  }
-
   #entryOf(value: Scalar): Entry {
     const entry = this.#young.get(value)
     assert(entry, 'a value that is asked for has an entry')
     return entry
   }
 
-  #fill(values: readonly Scalar[], entries: readonly Entry[]): void {
-    if (values.length === 0) return
-    const { operation, allowTokens, epochs: seen } = this.#question
-    const { answers, epochs } = this.#vault.ask({ operation, allowTokens, values })
-    for (const epoch of epochs) seen?.add(epoch)
+  /** Completes entries of the young generation. */
+  #complete(values: readonly Scalar[], { answers, epochs }: Answers): void {
+    for (const epoch of epochs) this.#question.epochs?.add(epoch)
     for (let i = 0; i < values.length; i++) {
       const text = textOf(answers[i])
-      entries[i].text = text
+      this.#entryOf(values[i]).text = text
       this.#characters += lengthOf(text)
     }
+  }
+
+  #tell(values: readonly Scalar[]): void {
+    const { answered } = this.#question
+    if (answered) for (const value of values) answered(value, this.#entryOf(value))
   }
 
   #expire(): void {

@@ -151,7 +151,7 @@ export async function askAhead(
     }
     let hasRoom = true
     for (let from = 0, to = FIRST_VALUES; hasRoom && from < values.length; from = to, to *= 2)
-      hasRoom = answers.ahead(values.slice(from, to))
+      hasRoom = await answers.ahead(values.slice(from, to))
   } catch (error) {
     throw inColumn(error, column.name)
   }

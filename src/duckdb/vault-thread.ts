@@ -52,6 +52,7 @@ const HINTS: Readonly<Record<string, string>> = {
   'invalid-value': 'CAST numbers beyond 2^53 - 1 to VARCHAR; a text has at most 32 KiB',
 }
 
+type Thread = { readonly worker: Worker; readonly port: MessagePort }
 type Opening = { readonly port: MessagePort; readonly flag: Int32Array; readonly address: VaultAddress }
 type Failure = {
   readonly kind: 'failed'
@@ -69,7 +70,7 @@ type Reply = ({ readonly kind: 'answered' } & Answers) | Failure
 export class BlockingVault {
   readonly #address: VaultAddress
   readonly #flag = new Int32Array(new SharedArrayBuffer(4))
-  #thread: { readonly worker: Worker; readonly port: MessagePort } | undefined
+  #thread: Thread | undefined
   #failure: { readonly error: VaultError; readonly until: number } | undefined
 
   /** Throws TypeError for a malformed address. The thread starts with the first question. */
@@ -82,11 +83,30 @@ export class BlockingVault {
 
   /** Throws VaultError. */
   ask(question: Question): Answers {
+    const thread = this.#send(question)
+    return this.#receive(thread, Atomics.wait(this.#flag, 0, 0, ANSWER_MS))
+  }
+
+  /** Does not block. The caller asks no other question meanwhile. Throws VaultError. */
+  async askLater(question: Question): Promise<Answers> {
+    const thread = this.#send(question)
+    thread.worker.ref() // else the process may end
+    try {
+      return this.#receive(thread, await Atomics.waitAsync(this.#flag, 0, 0, ANSWER_MS).value)
+    } finally {
+      thread.worker.unref()
+    }
+  }
+
+  #send(question: Question): Thread {
     if (this.#failure && performance.now() < this.#failure.until) throw this.#failure.error
-    const { port } = (this.#thread ??= this.#start())
+    const thread = (this.#thread ??= this.#start())
     Atomics.store(this.#flag, 0, 0)
-    port.postMessage(question)
-    const waited = Atomics.wait(this.#flag, 0, 0, ANSWER_MS)
+    thread.port.postMessage(question)
+    return thread
+  }
+
+  #receive({ port }: Thread, waited: 'ok' | 'not-equal' | 'timed-out'): Answers {
     assert(waited !== 'timed-out', 'the thread of the vault answers')
     const reply: Reply | undefined = receiveMessageOnPort(port)?.message
     assert(reply, 'the answer of the vault is there when the thread says so')
@@ -104,7 +124,7 @@ export class BlockingVault {
     await worker?.terminate()
   }
 
-  #start(): { readonly worker: Worker; readonly port: MessagePort } {
+  #start(): Thread {
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
     const { port1: port, port2 } = new MessageChannel()
     // The key is in a message: worker data are in reports of the process.

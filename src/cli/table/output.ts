@@ -1,6 +1,5 @@
 // Where the new content of a file goes: a file, named when the content is whole, or a stream.
 import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
-import { constants as system } from 'node:os'
 import { promisify } from 'node:util'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile, Replacement } from '../../files.ts'
@@ -54,14 +53,19 @@ export function openOutput(out: string, operation: Operation): Output {
   }
 }
 
-/** Discards the output and ends the process on SIGINT and SIGTERM. Returns the way to undo both. */
+/**
+ * Discards the output on SIGINT and SIGTERM; then the signal ends the process. `process.exit` would wait for
+ * ever for threads of DuckDB that wait for a function. Returns the way to undo both.
+ */
 export function discardOnSignals(output: Pick<Output, 'discard'>): () => void {
-  const interrupted = (signal: NodeJS.Signals): never => {
+  const interrupted = (signal: NodeJS.Signals): void => {
     output.discard()
-    process.exit(128 + system.signals[signal])
+    undo()
+    process.kill(process.pid, signal)
   }
+  const undo = (): void => void process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
   process.on('SIGINT', interrupted).on('SIGTERM', interrupted)
-  return () => void process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+  return undo
 }
 
 /** A fifo or a device; not a directory. */
