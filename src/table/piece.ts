@@ -62,11 +62,20 @@ export type Format = {
 
 /** The physical line of a byte: LF, CR LF and CR alone end a line. */
 export function lineAt({ bytes, line }: { bytes: Uint8Array; line: number }, at: number): number {
-  let found = line
-  for (let i = 0; i < at; i++) {
-    if (bytes[i] === LF || (bytes[i] === CR && bytes[i + 1] !== LF)) found++
-  }
-  return found
+  const before = Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, Math.min(at, bytes.length))
+  return line + placesOf(before, LF) + (before.includes(CR) ? lonelyCarriageReturns(bytes, before.length) : 0)
+}
+
+function placesOf(bytes: Buffer, byte: number): number {
+  let count = 0
+  for (let i = bytes.indexOf(byte); i >= 0; i = bytes.indexOf(byte, i + 1)) count++
+  return count
+}
+
+function lonelyCarriageReturns(bytes: Uint8Array, end: number): number {
+  let count = 0
+  for (let i = 0; i < end; i++) if (bytes[i] === CR && bytes[i + 1] !== LF) count++
+  return count
 }
 
 /** An error at a line of the file, in the file's own terms; never with a value. */
