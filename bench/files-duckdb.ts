@@ -10,8 +10,8 @@ const address = { urls: process.env.COFFER_URL ?? '', key: process.env.COFFER_KE
 /** For the tokens in a table: values like `value 17`. */
 const VALUE = "'value ' || range"
 
-async function open(path = ':memory:'): Promise<DuckDBConnection> {
-  const instance = await DuckDBInstance.create(path, { temp_directory: '' })
+async function open(path = ':memory:', mode = 'AUTOMATIC'): Promise<DuckDBConnection> {
+  const instance = await DuckDBInstance.create(path, { temp_directory: '', access_mode: mode })
   return instance.connect()
 }
 
@@ -80,7 +80,7 @@ async function values(
   way: (connection: DuckDBConnection) => Promise<readonly unknown[]>,
   isWarm = false,
 ): Promise<void> {
-  const connection = await open(file)
+  const connection = await open(file, 'READ_ONLY')
   const vault = await registerVault(connection, address)
   const due = await firstRow(connection, table === 'many' ? MANY_JOINED : FEW_JOINED)
   assert.equal(due[0], due[1])

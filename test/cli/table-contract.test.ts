@@ -220,6 +220,22 @@ test('any error: exit 1, the line and column and never the value, no OUT', async
   assert.deepEqual(beside(folder.file('faults/x')), faults.map(([name]) => name).sort())
 })
 
+test('2,000 columns, all of them named; a header alone; an empty file', async () => {
+  const names = Array.from({ length: 2000 }, (_, i) => `c${i}`)
+  const rows = [0, 1, 2].map((row) => names.map((_, i) => (i % 7 === row ? '' : `"${row},${i % 50}"`)).join())
+  const content = `${names.join()}\n${rows.join('\r\n')}`
+  const out = folder.file('many.tokens.csv')
+  const named = names.flatMap((name) => ['--column', name])
+  await fine(['tokenize', file('many.csv', content), ...named], { env })
+  assert.match(readFileSync(out, 'utf8').split('\r\n')[2], new RegExp(`^(?:"${TOKEN}",|,)+"${TOKEN}"$`))
+  await fine(['detokenize', out, ...named, '-o', folder.file('many.values.csv')], { env })
+  assert.equal(readFileSync(folder.file('many.values.csv'), 'utf8'), content)
+  const header = ['tokenize', file('header.csv', 'ssn,n'), '--column', 'ssn', '-o', '-']
+  assert.equal(await fine(header, { env }), 'ssn,n')
+  assert.match(await refused(2, ['tokenize', file('empty.csv', ''), '--column', 'ssn'], { env }), /is empty/)
+  assert.ok(!existsSync(folder.file('empty.tokens.csv')))
+})
+
 test('a directory in which OUT cannot be made: exit 1, and nothing is left', async () => {
   const path = file('w.csv', 'ssn\nx\n')
   const isRoot = process.getuid?.() === 0
