@@ -1,6 +1,7 @@
 // `coffer sql` as a command.
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, watch } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { coffer, fine, refused } from '../cli/cli.ts'
 import { type SqlVault, startSqlVault } from './vault.ts'
@@ -113,25 +114,36 @@ test('errors have no value', async () => {
   }
 })
 
-test('a query with too little memory fails, and no plaintext is in any directory', async () => {
-  const cwd = vault.folder.file('work')
-  await fine(['init', cwd]) // an ordinary directory with files
+test('no plaintext in any directory but OUT: a query with too little memory fails instead', async () => {
+  const names = ['work', 'tmp', 'home', 'db', 'out']
+  const [cwd, tmp, home, db, out] = names.map((name) => vault.folder.file('spill', name))
+  for (const dir of [cwd, tmp, home, db, out]) mkdirSync(dir, { recursive: true })
+  const env = { ...vault.env, TMPDIR: tmp, HOME: home, XDG_CACHE_HOME: join(home, '.cache') }
+  const database = join(db, 'clinic.duckdb')
+  const tokens = `CREATE TABLE t AS SELECT tokenize('plain-text-' || (range % 1000)) AS t, range AS i
+    FROM range(400000)`
+  await fine(['sql', database, '--write', '-c', tokens], { env, cwd })
   const seen = new Set<string>()
-  const watcher = watch(vault.folder.path, { recursive: true }, (_event, name) => seen.add(String(name)))
-  const told = await refused(
-    1,
-    [
-      'sql',
-      '-c',
-      `SET memory_limit = '40MB';
-       CREATE TABLE t AS SELECT tokenize('plain-' || (range % 1000)) AS t, range AS i FROM range(400000);
-       SELECT detokenize(t) || i AS x FROM t ORDER BY x, i`,
-    ],
-    { env: vault.env, cwd },
+  const watchers = names.map((name) =>
+    watch(vault.folder.file('spill', name), { recursive: true }, (_event, file) =>
+      seen.add(`${name}/${file}`),
+    ),
   )
-  watcher.close()
-  assert.match(told, /Out of Memory/)
-  assert.deepEqual(readdirSync(cwd).sort(), ['keyring.json', 'n1.yaml'])
-  const others = [...seen].filter((name) => !name.startsWith('v/n1'))
-  assert.deepEqual(others, [], 'no file came and went')
+  const sorted = 'SELECT detokenize(t) || (i * 4 + r) AS x, i FROM t, range(4) q(r) ORDER BY x, i'
+  for (const [mode, statement] of [
+    [[], sorted],
+    [['--write'], `CREATE TABLE u AS SELECT i, md5(x) AS m FROM (${sorted})`],
+    [[], `COPY (${sorted}) TO '${join(out, 'x.parquet')}'`],
+  ] as const) {
+    const low = `SET memory_limit = '40MB'; ${statement}`
+    const told = await refused(1, ['sql', database, ...mode, '-c', low], { env, cwd })
+    assert.match(told, /Out of Memory/)
+  }
+  for (const watcher of watchers) watcher.close()
+  const others = [...seen].filter((name) => !/^(?:db\/clinic\.duckdb(?:\.wal)?|out\/x\.parquet)$/.test(name))
+  assert.deepEqual(others, [], 'no other file came and went')
+  for (const dir of [cwd, tmp, home, db]) {
+    for (const name of readdirSync(dir))
+      assert.equal(readFileSync(join(dir, name)).includes('plain-text-'), false, name)
+  }
 })
