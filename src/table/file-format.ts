@@ -70,7 +70,7 @@ export function checkOut(out: string, { file, format, compression }: Content): v
   if (named.format !== undefined && named.format !== format)
     throw new UsageError(`${out} would not be ${named.format}, but ${format}`, { hint })
   const isCompressed = named.compression !== undefined || named.format !== undefined
-  if (format !== 'parquet' && isCompressed && (named.compression ?? 'none') !== compression)
+  if (isCompressed && (named.compression ?? 'none') !== compression)
     throw new UsageError(
       `${out} would be ${compression === 'none' ? 'not compressed' : `compressed by ${compression}`}`,
       { hint },

@@ -109,7 +109,7 @@ async function run(operation: Operation, file: string, options: Options): Promis
   const report = await (format === 'parquet'
     ? parquet(common, options)
     : text({ ...common, format, delimiter, newField: options.map }, options))
-  tell({ operation, out, report, seconds: (performance.now() - began) / 1000 }, options)
+  tell({ operation, format, out, report, seconds: (performance.now() - began) / 1000 }, options)
 }
 
 function parquet(run: Parameters<typeof convertParquetFile>[0], { out }: Options): Promise<Report> {
@@ -173,15 +173,22 @@ function checkReport({ unmatched, notFound }: Report, { require, strict }: Optio
 
 type Done = {
   readonly operation: Operation
+  readonly format: FormatName
   readonly out: string
   readonly report: Report
   readonly seconds: number
 }
 
 /** Tells the result; on stderr where stdout has the content. */
-function tell({ operation, out, report, seconds }: Done, { json }: Options): void {
+function tell({ operation, format, out, report, seconds }: Done, { json, map }: Options): void {
+  const isNull = format === 'parquet' && operation === 'detokenize'
+  const lost = isNull
+    ? 'NULL in their places'
+    : map === undefined
+      ? 'left as they are'
+      : 'nothing in the new field'
   const { notFound, unmatched, ...counts } = report
-  if (notFound > 0) note(`coffer: ${counted(notFound, 'token')} not found, left as they are`)
+  if (notFound > 0) note(`coffer: ${counted(notFound, 'token')} not found, ${lost}`)
   if (unmatched > 0) note(`coffer: ${counted(unmatched, 'record')} without a place for a named path`)
   const say = isStandardOutput(out) ? note : print
   const { rows, values, distinct, replaced, epochs } = counts
