@@ -38,6 +38,32 @@ test('equal values are asked for once, and a request has at most 20,000 values',
   assert.equal(bytes.toString(), `id,ssn\n${expected.join('')}`)
 })
 
+test('more values than are remembered: each place has its token, and values that come again late are asked for again', async () => {
+  const different = 400_000
+  class PlainVault extends FakeVault {
+    override token(value: unknown): string {
+      return `tok_1_${String(value).padStart(32, '0')}`
+    }
+  }
+  const vault = new PlainVault()
+  const value = (i: number): number => 1000 + (i % different)
+  const rows = Array.from({ length: 600_000 }, (_, i) => `${value(i)},${i % 3}x,${value(i * 7)}\n`)
+  const { bytes, report } = await splice(`a,b,c\n${rows.join('')}`, {
+    vault,
+    columns: ['a', 'b', 'c'],
+    part: () => 300_000,
+  })
+  const found = bytes.toString().split('\n')
+  for (let i = 0; i < rows.length; i++) {
+    const expected = [value(i), `${i % 3}x`, value(i * 7)].map((field) => vault.token(field)).join(',')
+    if (found[i + 1] !== expected) assert.equal(found[i + 1], expected, `row ${i}`)
+  }
+  assert.equal(report.distinct, different + 3)
+  assert.equal(report.replaced, 1_800_000)
+  const asked = vault.requests.reduce((sum, count) => sum + count)
+  assert.ok(asked > 2 * different && asked < report.replaced, `${asked}`)
+})
+
 test('at most three requests are on their way, and pieces keep their order', async () => {
   const vault = new FakeVault()
   let now = 0
