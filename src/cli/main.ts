@@ -11,6 +11,7 @@ import { registerEpoch } from './epoch.ts'
 import { registerInit } from './init.ts'
 import { registerKeyring } from './keyring.ts'
 import { registerKeys } from './keys.ts'
+import { registerLog } from './log/log.ts'
 import { registerMember } from './member.ts'
 import { registerReplica } from './replica.ts'
 import { registerRestore } from './restore.ts'
@@ -51,6 +52,7 @@ Example:
   registerEnv(program)
   registerSql(program)
   registerStatus(program)
+  registerLog(program)
   registerBackup(program)
   registerRestore(program)
   registerReplica(program)

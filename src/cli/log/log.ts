@@ -1,0 +1,157 @@
+// coffer log: the event logs of nodes as one timeline.
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import { UsageError } from '../../errors.ts'
+import { parseInstant } from '../../wire.ts'
+import { counted, note } from '../terminal/terminal.ts'
+import { findLogs, type LogPlace } from './files.ts'
+import type { LogEvent } from './line.ts'
+import { merged } from './merge.ts'
+import { LogSource } from './source.ts'
+import { lineFormatter } from './text.ts'
+
+/** Between two looks at files that are followed. */
+const FOLLOW_MS = 200
+/** Characters that are written at once. */
+const OUTPUT_CHARS = 64 * 1024
+
+type Options = {
+  readonly owner?: string
+  readonly event?: readonly string[]
+  readonly since?: string
+  readonly until?: string
+  readonly follow?: boolean
+  readonly json?: boolean
+}
+
+export function registerLog(program: Command): void {
+  const several = (text: string, before: readonly string[] = []): string[] => [...before, text]
+  program
+    .command('log')
+    .description("show the nodes' event logs as one timeline")
+    .argument('<file|dir...>', 'event logs, data directories, or the directory of a vault')
+    .option('--owner <owner>', 'only events of this owner')
+    .option('--event <event>', 'only events of this name; may be repeated', several)
+    .option('--since <time>', 'only events at or after an instant, 2026-01-31T12:00:00Z')
+    .option('--until <time>', 'only events before an instant')
+    .option('--follow', 'go on with what the nodes write, until Ctrl-C')
+    .option('--json', 'print the lines of the logs, unchanged')
+    .addHelpText(
+      'after',
+      `
+Events stand in the order of the ledger's revisions, then of their times; events without a revision
+stand at their time. Lines that are not events are told on stderr, and passed over.
+
+Example:
+  $ coffer log ./vault
+  $ coffer log ./vault --event epoch.rotated --event ledger.lost --since 2026-01-31T12:00:00Z`,
+    )
+    .action(log)
+}
+
+async function log(paths: string[], options: Options): Promise<void> {
+  const keep = filterOf(options)
+  const places = findLogs(paths)
+  const format = lineFormatter()
+  const write = options.json ? unchanged : (event: LogEvent): Buffer => Buffer.from(`${format(event)}\n`)
+  if (options.follow) return followLogs(places, keep, write)
+  const damage = new Damages()
+  const sources = places.map((place) => new LogSource({ place, keep, follow: false, damaged: damage.tell }))
+  try {
+    await output(merged(sources), write)
+  } finally {
+    for (const source of sources) source.close()
+    damage.end()
+  }
+}
+
+const NEWLINE = Buffer.from('\n')
+const unchanged = ({ bytes }: LogEvent): Buffer => Buffer.concat([bytes, NEWLINE])
+
+/** Resolves at SIGINT or SIGTERM. */
+async function followLogs(
+  places: readonly LogPlace[],
+  keep: (event: LogEvent) => boolean,
+  write: (event: LogEvent) => Buffer,
+): Promise<void> {
+  const damage = new Damages()
+  const stop = new AbortController()
+  const end = (): void => stop.abort()
+  process.once('SIGINT', end).once('SIGTERM', end)
+  const sources = places.map((place) => new LogSource({ place, keep, follow: true, damaged: damage.tell }))
+  try {
+    while (!stop.signal.aborted) {
+      for (const source of sources) source.again()
+      await output(merged(sources), write, stop.signal)
+      await sleep(FOLLOW_MS, undefined, { signal: stop.signal }).catch(() => {})
+    }
+  } finally {
+    process.off('SIGINT', end).off('SIGTERM', end)
+    for (const source of sources) source.close()
+    damage.end()
+  }
+}
+
+/** Writes in parts, no faster than the reader of stdout reads. */
+async function output(
+  events: Iterable<LogEvent>,
+  write: (event: LogEvent) => Buffer,
+  signal?: AbortSignal,
+): Promise<void> {
+  let part: Buffer[] = []
+  let length = 0
+  const flush = async (): Promise<void> => {
+    if (part.length > 0 && !process.stdout.write(Buffer.concat(part)))
+      await once(process.stdout, 'drain', signal && { signal }).catch(() => {})
+    part = []
+    length = 0
+  }
+  for (const event of events) {
+    if (signal?.aborted) break
+    const bytes = write(event)
+    part.push(bytes)
+    if ((length += bytes.length) > OUTPUT_CHARS) await flush()
+  }
+  await flush()
+}
+
+/** Damaged lines: the first ones each by a message, all by their number. */
+class Damages {
+  #count = 0
+
+  readonly tell = ({ file, line, reason }: { file: string; line: number; reason: string }): void => {
+    if (++this.#count <= MOST_TOLD) note(`${file}:${line}: ${reason}; passed over`)
+  }
+
+  end(): void {
+    if (this.#count > MOST_TOLD) note(`${counted(this.#count, 'line')} passed over in all`)
+  }
+}
+
+const MOST_TOLD = 20
+
+/** Throws UsageError. */
+function filterOf({ owner, event, since, until }: Options): (event: LogEvent) => boolean {
+  const from = instant('--since', since) ?? Number.NEGATIVE_INFINITY
+  const to = instant('--until', until) ?? Number.POSITIVE_INFINITY
+  for (const name of event ?? []) {
+    if (!/^[a-z]+\.[a-z-]+$/.test(name))
+      throw new UsageError('--event is not the name of an event', {
+        hint: 'use a name such as epoch.rotated; docs/events.md lists all',
+      })
+  }
+  const names = event && new Set(event)
+  return (each) =>
+    each.at >= from &&
+    each.at < to &&
+    (owner === undefined || each.fields.owner === owner) &&
+    (names === undefined || names.has(each.event))
+}
+
+function instant(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const at = parseInstant(text)
+  if (at !== undefined) return at
+  throw new UsageError(`${option} is not an instant`, { hint: 'use an instant such as 2026-01-31T12:00:00Z' })
+}

@@ -1,0 +1,166 @@
+// The events of one log, read in parts: a window of the next events, in the order of the timeline.
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs'
+import { errorCode } from '../../errors.ts'
+import { filesOf, type LogPlace } from './files.ts'
+import { type LogEvent, parseLine } from './line.ts'
+
+const BLOCK_BYTES = 256 * 1024
+/** Longer than any line of a node (src/events/log.ts bounds the texts). */
+const LINE_BYTES = 1024 * 1024
+/** Events, and bytes of lines, that are looked ahead: revisions of one log are in order but for a few. */
+const WINDOW_EVENTS = 4096
+const WINDOW_BYTES = 4 * 1024 * 1024
+const NEWLINE = 0x0a
+
+export type Damage = {
+  readonly file: string
+  /** From 1. */
+  readonly line: number
+  readonly reason: string
+}
+
+type SourceOptions = {
+  readonly place: LogPlace
+  readonly damaged: (damage: Damage) => void
+  /** The file of the node stays open at its end, where lines may be added. */
+  readonly follow: boolean
+  readonly keep: (event: LogEvent) => boolean
+}
+
+type OpenFile = {
+  readonly path: string
+  readonly file: number
+  /** Identifies the file after a rename. */
+  readonly inode: bigint
+  lines: number
+  /** Bytes behind the last newline; undefined while a line longer than LINE_BYTES is skipped. */
+  rest: Buffer | undefined
+}
+
+export function compareEvents(a: LogEvent, b: LogEvent): number {
+  const byRevision = (a.revision ?? 0) - (b.revision ?? 0)
+  return byRevision || a.at - b.at || (a.node < b.node ? -1 : a.node > b.node ? 1 : a.seq - b.seq)
+}
+
+export class LogSource {
+  /** Events with a revision, and without, each in the order of `compareEvents`. */
+  readonly revised: LogEvent[] = []
+  readonly plain: LogEvent[] = []
+  readonly #options: SourceOptions
+  readonly #block = Buffer.allocUnsafe(BLOCK_BYTES)
+  readonly #read = new Set<bigint>()
+  #open: OpenFile | undefined
+  #bytes = 0
+  #dry = false
+
+  constructor(options: SourceOptions) {
+    this.#options = options
+  }
+
+  /** Reads on until the window is full, or the log has no more whole lines now. */
+  fill(): void {
+    while (this.revised.length + this.plain.length < WINDOW_EVENTS && this.#bytes < WINDOW_BYTES) {
+      if (this.#dry) return
+      this.#dry = !this.#readBlock()
+    }
+  }
+
+  /** Looks for more at the end of the log, where `fill` has found none. */
+  again(): void {
+    this.#dry = false
+  }
+
+  /** Removes the first event of a queue. */
+  take(queue: 'revised' | 'plain'): LogEvent | undefined {
+    const event = this[queue].shift()
+    this.#bytes -= event?.bytes.length ?? 0
+    return event
+  }
+
+  close(): void {
+    if (this.#open) closeSync(this.#open.file)
+    this.#open = undefined
+  }
+
+  /** Returns false where there is nothing to read now. */
+  #readBlock(): boolean {
+    this.#open ??= this.#next()
+    const open = this.#open
+    if (open === undefined) return false
+    const length = readSync(open.file, this.#block, 0, BLOCK_BYTES, null)
+    if (length > 0) {
+      this.#lines(open, this.#block.subarray(0, length))
+      return true
+    }
+    // The file in which the node writes stays open while it is followed, until the node has another one.
+    if (this.#options.follow && this.#isCurrent(open)) return false
+    if (open.rest === undefined || open.rest.length > 0) this.#tell(open, 'the last line is torn')
+    this.close()
+    return true
+  }
+
+  #isCurrent({ path, inode }: OpenFile): boolean {
+    if (this.#options.place.kind === 'directory')
+      return filesOf(this.#options.place).at(-1) === path && same(path, inode)
+    return same(path, inode) || statSync(path, { throwIfNoEntry: false }) === undefined
+  }
+
+  /** The oldest file that was not read yet. */
+  #next(): OpenFile | undefined {
+    for (const path of filesOf(this.#options.place)) {
+      let file: number
+      try {
+        file = openSync(path, 'r')
+      } catch (error) {
+        // Renamed or removed by the node between the list and the call.
+        if (errorCode(error) === 'ENOENT') continue
+        throw error
+      }
+      const { ino: inode } = fstatSync(file, { bigint: true })
+      if (!this.#read.has(inode)) {
+        this.#read.add(inode)
+        return { path, file, inode, lines: 0, rest: Buffer.alloc(0) }
+      }
+      closeSync(file)
+    }
+    return undefined
+  }
+
+  #lines(open: OpenFile, block: Buffer): void {
+    let from = 0
+    for (let end: number; (end = block.indexOf(NEWLINE, from)) >= 0; from = end + 1) {
+      open.lines++
+      const { rest } = open
+      open.rest = Buffer.alloc(0)
+      if (rest === undefined) this.#tell(open, 'the line is too long', open.lines)
+      else this.#line(open, Buffer.concat([rest, block.subarray(from, end)]))
+    }
+    if (open.rest === undefined) return
+    const rest = Buffer.concat([open.rest, block.subarray(from)])
+    open.rest = rest.length > LINE_BYTES ? undefined : rest
+  }
+
+  #line(open: OpenFile, bytes: Buffer): void {
+    const event = parseLine(bytes)
+    if (event === undefined) this.#tell(open, 'the line is not an event', open.lines)
+    if (event === undefined || !this.#options.keep(event)) return
+    insert(event.revision === undefined ? this.plain : this.revised, event)
+    this.#bytes += bytes.length
+  }
+
+  #tell({ path, lines }: OpenFile, reason: string, line = lines + 1): void {
+    this.#options.damaged({ file: path, line, reason })
+  }
+}
+
+function same(path: string, inode: bigint): boolean {
+  return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino === inode
+}
+
+/** Logs are nearly in order: the place is near the end. */
+function insert(events: LogEvent[], event: LogEvent): void {
+  let at = events.length
+  while (at > 0 && compareEvents(events[at - 1], event) > 0) at--
+  if (at === events.length) events.push(event)
+  else events.splice(at, 0, event)
+}

@@ -1,0 +1,61 @@
+// Events as lines for people: aligned columns, colours by kind on a terminal.
+import { styleText } from 'node:util'
+import type { LogEvent } from './line.ts'
+
+type Style = 'red' | 'yellow' | 'green' | 'cyan' | 'magenta' | 'blue' | 'dim'
+
+/** The first entry that begins the name of an event gives the colour. */
+const STYLES: readonly (readonly [prefix: string, style: Style])[] = [
+  ['ledger.lost', 'red'],
+  ['request', 'yellow'],
+  ['ledger', 'blue'],
+  ['epoch', 'magenta'],
+  ['secret', 'cyan'],
+  ['tokens', 'green'],
+  ['node', 'blue'],
+  ['replica.applied', 'dim'],
+]
+
+/** Characters of the longest name of an event. */
+const EVENT_WIDTH = 18
+
+/** Formats events one after the other: the column of nodes grows with the names. */
+export function lineFormatter(): (event: LogEvent) => string {
+  let nodeWidth = 2
+  let revisionWidth = 4
+  return ({ time, node, event, revision, fields }) => {
+    const name = shown(node)
+    const number = String(revision ?? '')
+    nodeWidth = Math.max(nodeWidth, name.length)
+    revisionWidth = Math.max(revisionWidth, number.length)
+    const cells = [
+      shown(time).padEnd(24),
+      name.padEnd(nodeWidth),
+      number.padStart(revisionWidth),
+      coloured(event, shown(event).padEnd(EVENT_WIDTH)),
+    ]
+    return `${[...cells, detailsOf(fields)].join('  ').trimEnd()}`
+  }
+}
+
+/** The members of an event as `name=value`, without the revision. */
+export function detailsOf(fields: LogEvent['fields']): string {
+  return Object.entries(fields)
+    .filter(([name]) => name !== 'revision')
+    .map(
+      ([name, value]) => `${shown(name)}=${shown(typeof value === 'string' ? value : JSON.stringify(value))}`,
+    )
+    .join(' ')
+}
+
+function coloured(event: string, text: string): string {
+  const style = STYLES.find(([prefix]) => event.startsWith(prefix))?.[1]
+  return style === undefined ? text : styleText(style, text, { stream: process.stdout })
+}
+
+/** A plain word as it is; other texts as JSON in ASCII: a text moves no cursor and hides nothing. */
+function shown(text: string): string {
+  if (/^[\w.:@/+,-]+$/.test(text)) return text
+  const quoted = /^[\w.:@/+,[\]{}" -]+$/.test(text) && /^[[{]/.test(text) ? text : JSON.stringify(text)
+  return quoted.replace(/[^\x20-\x7e]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}

@@ -1,0 +1,159 @@
+// coffer log: event logs of several nodes as one timeline.
+import assert from 'node:assert/strict'
+import { appendFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { findLogs } from '../../src/cli/log/files.ts'
+import type { LogEvent } from '../../src/cli/log/line.ts'
+import { merged } from '../../src/cli/log/merge.ts'
+import { type Damage, LogSource } from '../../src/cli/log/source.ts'
+import { detailsOf } from '../../src/cli/log/text.ts'
+import { coffer, Folder, fine, refused, spawnCoffer, until } from './cli.ts'
+
+type Given = {
+  readonly seq: number
+  readonly second: number
+  readonly revision?: number
+  readonly reason?: string
+}
+
+function line(node: string, { seq, second, ...fields }: Given): string {
+  const time = new Date(Date.UTC(2030, 0, 1) + second * 1000).toISOString()
+  return `${JSON.stringify({ time, node, seq, event: fields.revision ? 'replica.applied' : 'node.ready', ...fields })}\n`
+}
+
+function write(folder: Folder, node: string, lines: readonly Given[], name = 'events.ndjson'): void {
+  mkdirSync(folder.file(node), { recursive: true })
+  writeFileSync(folder.file(node, name), lines.map((each) => line(node, each)).join(''))
+}
+
+type Read = { readonly names: string[]; readonly damages: Damage[]; readonly events: LogEvent[] }
+
+function read(...paths: string[]): Read {
+  const damages: Damage[] = []
+  const options = { follow: false, keep: () => true, damaged: (damage: Damage) => damages.push(damage) }
+  const sources = findLogs(paths).map((place) => new LogSource({ place, ...options }))
+  const events = [...merged(sources)]
+  for (const source of sources) source.close()
+  return { names: events.map(({ node, seq }) => `${node}.${seq}`), damages, events }
+}
+
+test('revisions decide, then times; events without a revision stand at their time', () => {
+  using folder = new Folder()
+  write(folder, 'n1', [
+    { seq: 1, second: 1 },
+    { seq: 2, second: 10, revision: 5 },
+    { seq: 3, second: 11, revision: 4 },
+    { seq: 4, second: 40 },
+  ])
+  // The clock of n2 is 20 s ahead.
+  write(folder, 'n2', [
+    { seq: 1, second: 30, revision: 4 },
+    { seq: 2, second: 31, revision: 5 },
+    { seq: 3, second: 35 },
+  ])
+  assert.deepEqual(read(folder.path).names, ['n1.1', 'n1.3', 'n2.1', 'n1.2', 'n2.2', 'n2.3', 'n1.4'])
+})
+
+test('rotated files are read, oldest first; a file named beside its directory is read once', () => {
+  using folder = new Folder()
+  write(folder, 'n1', [{ seq: 9, second: 3 }], 'events-9.ndjson')
+  write(folder, 'n1', [{ seq: 10, second: 3 }], 'events-10.ndjson')
+  write(folder, 'n1', [{ seq: 11, second: 3 }])
+  const expected = ['n1.9', 'n1.10', 'n1.11']
+  assert.deepEqual(read(folder.file('n1'), folder.file('n1', 'events.ndjson')).names, expected)
+  assert.deepEqual(read(folder.path, folder.file('n1')).names, expected)
+})
+
+test('damaged lines are told with file and line, and passed over', () => {
+  using folder = new Folder()
+  const good = line('n1', { seq: 1, second: 1 })
+  mkdirSync(folder.file('n1'))
+  const file = folder.file('n1', 'events.ndjson')
+  writeFileSync(file, `${good}half\n[]\n${'x'.repeat(3_000_000)}\n${good}{"time":"2030`)
+  const { names, damages } = read(file)
+  assert.deepEqual(names, ['n1.1', 'n1.1'])
+  assert.deepEqual(
+    damages.map(({ line: number }) => number),
+    [2, 3, 4, 6],
+  )
+  assert.ok(damages.every((damage) => damage.file === file))
+})
+
+test('longer logs than a window stay in order, and every event is there once', () => {
+  using folder = new Folder()
+  const count = 10_000
+  const lines = (first: number): Given[] =>
+    Array.from({ length: count }, (_, i) => ({
+      seq: i + 1,
+      second: i,
+      ...(i % 2 ? { revision: first + i } : {}),
+    }))
+  write(folder, 'n1', lines(1))
+  write(folder, 'n2', lines(2))
+  const { events } = read(folder.path)
+  assert.equal(events.length, 2 * count)
+  const revisions = events.flatMap(({ revision }) => revision ?? [])
+  assert.deepEqual(
+    revisions,
+    revisions.toSorted((a, b) => a - b),
+  )
+})
+
+test('texts of an event move no cursor', () => {
+  const told = detailsOf({ owner: 'clinic-a', reason: 'a\u001b[2J\u202e "b"\n', revision: 3, names: ['x'] })
+  assert.equal(told, 'owner=clinic-a reason="a\\u001b[2J\\u202e \\"b\\"\\n" names=["x"]')
+})
+
+test('coffer log: columns, filters, the same bytes by --json, exit codes', async () => {
+  using folder = new Folder()
+  write(folder, 'n1', [
+    { seq: 1, second: 1, reason: 'é' },
+    { seq: 2, second: 2, revision: 7 },
+  ])
+  const text = await fine(['log', folder.path])
+  assert.match(text, /^2030-01-01T00:00:01.000Z {2}n1 {8}node.ready {10}reason="\\u00e9"$/m)
+  assert.match(text, /^2030-01-01T00:00:02.000Z {2}n1 {5}7 {2}replica.applied$/m)
+  const json = await fine(['log', folder.path, '--json'])
+  const [first, second] = [
+    line('n1', { seq: 1, second: 1, reason: 'é' }),
+    line('n1', { seq: 2, second: 2, revision: 7 }),
+  ]
+  assert.equal(`${json}\n`, first + second)
+  const since = ['--since', '2030-01-01T00:00:02Z']
+  assert.equal(`${await fine(['log', folder.path, '--json', ...since])}\n`, second)
+  assert.equal(await fine(['log', folder.path, '--owner', 'nobody']), '')
+  assert.equal(`${await fine(['log', folder.path, '--json', '--event', 'node.ready'])}\n`, first)
+  assert.match(await refused(2, ['log', folder.path, '--since', 'yesterday']), /--since is not an instant/)
+  assert.match(await refused(2, ['log', folder.path, '--event', 'rotated']), /epoch\.rotated/)
+  assert.match(await refused(1, ['log', folder.file('nowhere')]), /does not exist/)
+  appendFileSync(folder.file('n1', 'events.ndjson'), 'torn')
+  const { code, stderr } = await coffer(['log', folder.path])
+  assert.equal(code, 0)
+  assert.match(stderr, /events\.ndjson:3: the last line is torn/)
+})
+
+test('--follow shows new lines and new files, and ends at SIGINT with 0', async () => {
+  using folder = new Folder()
+  write(folder, 'n1', [{ seq: 1, second: 1 }])
+  const child = spawnCoffer(['log', folder.path, '--follow', '--json'])
+  let text = ''
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk
+  })
+  const exit = new Promise<number | null>((resolve) => child.once('close', resolve))
+  try {
+    await until('the first event', () => text.includes('"seq":1'))
+    const whole = line('n1', { seq: 2, second: 2 })
+    appendFileSync(folder.file('n1', 'events.ndjson'), whole.slice(0, 20))
+    appendFileSync(folder.file('n1', 'events.ndjson'), whole.slice(20))
+    await until('a line in two parts', () => text.includes('"seq":2'))
+    appendFileSync(folder.file('n1', 'events.ndjson'), line('n1', { seq: 3, second: 3 }))
+    renameSync(folder.file('n1', 'events.ndjson'), folder.file('n1', 'events-1.ndjson'))
+    write(folder, 'n1', [{ seq: 4, second: 4 }])
+    await until('the events around a rotation', () => /"seq":3[\s\S]*"seq":4/.test(text))
+  } finally {
+    child.kill('SIGINT')
+  }
+  assert.equal(await exit, 0)
+  assert.equal(text.split('\n').length - 1, 4)
+})
