@@ -49,7 +49,7 @@ async function compareParquet(other: string): Promise<void> {
     assert.deepEqual(await firstRow(connection, `SELECT count(*) FROM (${sql})`), [0n])
 }
 
-/** Tables: `many` with a token a row, `few` with some tokens, `known` with the values of all. */
+/** Tables: `many` with a token a row, in the order in which they were made, `shuffled` with the same tokens, `few` with some tokens, `known` with the values of all. */
 async function makeTokens(rows: number, few: number): Promise<void> {
   const connection = await open(file)
   const vault = await registerVault(connection, address)
@@ -57,7 +57,8 @@ async function makeTokens(rows: number, few: number): Promise<void> {
     connection.run(`CREATE TABLE known AS SELECT range AS n, ${VALUE} AS value, tokenize(${VALUE}) AS token
       FROM range(${rows})`),
   )
-  await connection.run('CREATE TABLE many AS SELECT token FROM known ORDER BY hash(n)')
+  await connection.run('CREATE TABLE many AS SELECT token FROM known ORDER BY n')
+  await connection.run('CREATE TABLE shuffled AS SELECT token FROM known ORDER BY hash(n)')
   await connection.run(`CREATE TABLE few AS SELECT token FROM range(${rows}) r(i)
     JOIN known ON n = hash(i) % ${few}`)
   await connection.run(`CREATE TABLE known_few AS SELECT * FROM known WHERE n < ${few}`)
@@ -68,6 +69,7 @@ async function makeTokens(rows: number, few: number): Promise<void> {
 const SUM = 'SELECT count(*), count(value), sum(length(value))'
 const MANY_JOINED = `${SUM} FROM many LEFT JOIN known USING (token)`
 const FEW_JOINED = `${SUM} FROM few LEFT JOIN known_few USING (token)`
+const called = (table: string): string => `${SUM} FROM (SELECT detokenize(token) AS value FROM ${table})`
 const JOIN = `WITH m AS MATERIALIZED (SELECT token, detokenize(token) AS value FROM (SELECT DISTINCT token FROM few))
   ${SUM} FROM few LEFT JOIN m USING (token)`
 
@@ -76,13 +78,13 @@ const JOIN = `WITH m AS MATERIALIZED (SELECT token, detokenize(token) AS value F
  * before, so that its thread is there.
  */
 async function values(
-  table: 'many' | 'few',
+  table: 'many' | 'shuffled' | 'few',
   way: (connection: DuckDBConnection) => Promise<readonly unknown[]>,
   isWarm = false,
 ): Promise<void> {
   const connection = await open(file, 'READ_ONLY')
   const vault = await registerVault(connection, address)
-  const due = await firstRow(connection, table === 'many' ? MANY_JOINED : FEW_JOINED)
+  const due = await firstRow(connection, table === 'few' ? FEW_JOINED : MANY_JOINED)
   assert.equal(due[0], due[1])
   if (isWarm) await firstRow(connection, 'SELECT detokenize(token) FROM known WHERE n = 99_999')
   let found: readonly unknown[] = []
@@ -108,10 +110,8 @@ const ACTIONS: Readonly<Record<string, () => Promise<void>>> = {
   'join-many': () => values('many', (connection) => firstRow(connection, MANY_JOINED)),
   'join-few': () => values('few', (connection) => firstRow(connection, FEW_JOINED)),
   recover: () => values('many', recovered),
-  function: () =>
-    values('many', (connection) =>
-      firstRow(connection, `${SUM} FROM (SELECT detokenize(token) AS value FROM many)`),
-    ),
+  function: () => values('many', (connection) => firstRow(connection, called('many'))),
+  shuffled: () => values('shuffled', (connection) => firstRow(connection, called('shuffled'))),
   'first-join': () => values('few', (connection) => firstRow(connection, JOIN)),
   join: () => values('few', (connection) => firstRow(connection, JOIN), true),
 }

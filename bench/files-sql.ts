@@ -25,6 +25,7 @@ export async function measureSql(bench: Bench): Promise<void> {
   const ways: readonly Way[] = [
     { name: 'recover', what: `SQL: ${many}: by recover`, floor: 'join-many', aim: { most: 2.5 } },
     { name: 'function', what: `SQL: ${many}: by detokenize()`, floor: 'join-many', aim: { most: 4 } },
+    { name: 'shuffled', what: 'the same, tokens in another order than they were made', floor: 'join-many' },
     {
       name: 'join',
       what: `SQL: ${few}: by the join of docs/duckdb.md`,
