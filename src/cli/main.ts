@@ -6,6 +6,7 @@ import { VERSION } from '../server/version.ts'
 import { registerBackup } from './backup.ts'
 import { registerCluster } from './cluster/cluster.ts'
 import { registerDemo } from './demo/demo.ts'
+import { registerDev } from './dev.ts'
 import { registerEnv } from './env/env.ts'
 import { registerEpoch } from './epoch.ts'
 import { registerInit } from './init.ts'
@@ -43,6 +44,7 @@ Example:
     )
   registerInit(program)
   registerStart(program)
+  registerDev(program)
   registerCluster(program)
   registerKeys(program)
   registerKeyring(program)

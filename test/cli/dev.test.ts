@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { test } from 'node:test'
+import { promisify } from 'node:util'
+import { Folder, spawnCoffer, until } from './cli.ts'
+
+const inShell = promisify(execFile)
+
+/** `coffer dev`, with a temporary directory of its own, until its line of curl is printed. */
+async function begin(folder: Folder) {
+  const child = spawnCoffer(['dev'], { env: { TMPDIR: folder.path } })
+  const text = { stdout: '', stderr: '' }
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream]?.setEncoding('utf8').on('data', (chunk: string) => {
+      text[stream] += chunk
+    })
+  }
+  const curl = await until('the line of curl', () => /^curl .*$(?=\n)/m.exec(text.stdout)?.[0])
+  const ended = () => until('the end', () => child.exitCode !== null || child.signalCode !== null)
+  return { child, curl, ended, text }
+}
+
+test('the line of curl is run as it stands and returns a token; after Ctrl-C nothing is left', async () => {
+  using folder = new Folder()
+  const dev = await begin(folder)
+  const { stdout } = await inShell('sh', ['-c', dev.curl])
+  assert.match(stdout, /^\{"epoch":1,"tokens":\["tok_1_[0-9a-hjkmnp-tv-z]{32}"\]\}/)
+  const url = /^URL +(http:\/\/127\.0\.0\.1:\d+)$/m.exec(dev.text.stdout)?.[1] ?? ''
+  const key = /^API key +(cof_\S+)$/m.exec(dev.text.stdout)?.[1] ?? ''
+  assert.ok(dev.curl.includes(url) && dev.curl.includes(key))
+  assert.equal(readdirSync(folder.path).length, 1)
+  dev.child.kill('SIGINT')
+  dev.child.kill('SIGINT') // as npx does
+  await dev.ended()
+  assert.equal(dev.child.exitCode, 0, dev.text.stderr)
+  assert.deepEqual(readdirSync(folder.path), [])
+  await assert.rejects(fetch(`${url}/health`), 'nobody listens')
+})
+
+for (const signal of ['SIGTERM', 'SIGHUP'] as const) {
+  test(`${signal} leaves nothing either`, async () => {
+    using folder = new Folder()
+    const dev = await begin(folder)
+    dev.child.kill(signal)
+    await dev.ended()
+    assert.equal(dev.child.exitCode, 0, dev.text.stderr)
+    assert.deepEqual(readdirSync(folder.path), [])
+  })
+}
+
+test('a signal before the node is ready ends the start, and leaves nothing', async () => {
+  using folder = new Folder()
+  const child = spawnCoffer(['dev'], { env: { TMPDIR: folder.path } })
+  await until('the directory', () => readdirSync(folder.path).length > 0)
+  await until('the files', () => readdirSync(folder.path, { recursive: true }).length > 2)
+  child.kill('SIGTERM')
+  await until('the end', () => child.exitCode !== null || child.signalCode !== null)
+  assert.equal(child.exitCode, 0)
+  assert.deepEqual(readdirSync(folder.path), [])
+})
