@@ -45,6 +45,16 @@ test('the demo of a .env file: every command as it is shown', async () => {
   assert.deepEqual(readdirSync(folder.path), [])
 })
 
+test('the demo of a rotation: tokens of both epochs, the migration, and the epochs by the API', async () => {
+  using folder = new Folder()
+  const { code, stdout, stderr } = await coffer(['demo', 'rotation'], { env: { TMPDIR: folder.path } })
+  assert.equal(code, 0, stdout + stderr)
+  for (let chapter = 1; chapter <= 4; chapter++) assert.match(stdout, new RegExp(`^${chapter}\\. `, 'm'))
+  assert.match(stdout, /^ +tok_1_[0-9a-z]{32} +tok_2_[0-9a-z]{32}$/m)
+  assert.match(stdout, /^ +1 +3 +closed\n +2 +3 +active$/m)
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
 test('the demo of DuckDB: tables are tokenized, joined, migrated and read back', async (t) => {
   const isThere = await import('@duckdb/node-api').then(
     () => true,
