@@ -12,6 +12,7 @@ import { registerEpoch } from './epoch.ts'
 import { registerInit } from './init.ts'
 import { registerKeyring } from './keyring.ts'
 import { registerKeys } from './keys.ts'
+import { registerLedger } from './ledger/show.ts'
 import { registerLog } from './log/log.ts'
 import { registerMember } from './member.ts'
 import { registerReplica } from './replica.ts'
@@ -55,6 +56,7 @@ Example:
   registerSql(program)
   registerStatus(program)
   registerLog(program)
+  registerLedger(program)
   registerBackup(program)
   registerRestore(program)
   registerReplica(program)
