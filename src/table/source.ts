@@ -28,7 +28,7 @@ export function sourceOf(stream: AsyncIterable<Uint8Array>): Source {
 const BLOCK_BYTES = 1024 * 1024
 /** With less room, the rest moves to another block. */
 const ROOM_BYTES = 128 * 1024
-const FREE_BLOCKS = 32
+const FREE_BLOCKS = 64
 
 /** Memory, and how many hold it: pieces that are not written yet, and the reader. */
 export type Block = { readonly bytes: Buffer; holders: number }
