@@ -117,6 +117,10 @@ const COMMANDS = [
   'replica verify',
   'replica reset',
   'demo',
+  'dev',
+  'log',
+  'ledger',
+  'ledger show',
 ]
 
 test('every command helps with an example', async () => {
