@@ -296,15 +296,18 @@ for (const how of ['close', 'abort'] as const) {
 }
 
 test('a ledger that fills: new tokens are refused, known ones, epochs and all else go on', async () => {
-  const etcd = await Etcd.start({ 'quota-backend-bytes': String(24 * 1024 * 1024) })
+  // Large enough: pages that etcd writes anew beside the old ones must not reach the quota itself.
+  const etcd = await Etcd.start({ 'quota-backend-bytes': String(96 * 1024 * 1024) })
   const vault = new Vault(undefined, { ledger: `{ kind: etcd, endpoints: ['${etcd.url}'] }` })
   const ledger = new EtcdLedger([etcd.url])
   try {
     await vault.start()
     const { tokens } = await vault.tokenize(['before'])
-    for (let i = 0; i < 28; i++) await ledger.commit(put(`filler/${i}`, 700_000), Deadline.never)
-    await until('it is seen', async () =>
-      /the ledger is \d+ % full/.test(String((await vault.call('/ready')).json.reasons)),
+    for (let i = 0; i < 113; i++) await ledger.commit(put(`filler/${i}`, 700_000), Deadline.never)
+    await until(
+      'it is seen',
+      async () => /the ledger is \d+ % full/.test(String((await vault.call('/ready')).json.reasons)),
+      20_000,
     )
     const { status, json } = await vault.call('/tokenize', { values: ['new'] })
     assert.deepEqual([status, json.type], [503, '/problems/ledger-full'])

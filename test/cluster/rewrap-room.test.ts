@@ -30,8 +30,8 @@ test('a rewrap waits at 60 % of the quota, and goes on after a compaction', asyn
     for (let made = 0; made < SECRETS; made += 5)
       await client.createSecrets(Array.from({ length: 5 }, (_, i) => ({ name: `s${made + i}`, value })))
     const used = async (): Promise<{ size: number; inUse: number }> => {
-      await endpoint.ready(1000)
-      const { dbSize, dbSizeInUse } = await endpoint.status(1000)
+      await endpoint.ready(10_000)
+      const { dbSize, dbSizeInUse } = await endpoint.status(10_000)
       return { size: Number(dbSize) / QUOTA, inUse: Number(dbSizeInUse) / QUOTA }
     }
     const before = await used()
@@ -48,7 +48,7 @@ test('a rewrap waits at 60 % of the quota, and goes on after a compaction', asyn
       const fresh = newRootKey(systemClock)
       replaceFile(ring, now.add(fresh).activate(fresh.id).askRewrap(true).serialize())
       node.signal('SIGHUP')
-      await until('the keyring is read', async () => (await left()) >= SECRETS)
+      await until('the keyring is read', async () => (await left()) >= SECRETS, 30_000)
     }
     const ended = async (): Promise<boolean> => (await left()) === 0
     const waits = 'rewrapping waits for room'
