@@ -3,29 +3,47 @@
 import { Command, CommanderError } from 'commander'
 import { USED_WRONGLY } from '../errors.ts'
 import { VERSION } from '../server/version.ts'
-import { registerBackup } from './backup.ts'
-import { registerCluster } from './cluster/cluster.ts'
-import { registerDemo } from './demo/demo.ts'
-import { registerDev } from './dev.ts'
-import { registerEnv } from './env/env.ts'
-import { registerEpoch } from './epoch.ts'
-import { registerInit } from './init.ts'
-import { registerKeyring } from './keyring.ts'
-import { registerKeys } from './keys.ts'
-import { registerLedger } from './ledger/show.ts'
-import { registerLog } from './log/log.ts'
-import { registerMember } from './member.ts'
-import { registerReplica } from './replica.ts'
-import { registerRestore } from './restore.ts'
-import { registerSecret } from './secret.ts'
-import { registerSql } from './sql/sql.ts'
-import { registerStart } from './start.ts'
-import { registerStatus } from './status.ts'
-import { registerTables } from './table/table.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
-function build(): Command {
+type Register = (program: Command) => void
+
+/** The names of the commands that a module registers, and the module. */
+type CommandModule = { readonly names: readonly string[]; readonly load: () => Promise<Register> }
+
+/** In the order of the help. */
+const COMMANDS: readonly CommandModule[] = [
+  { names: ['init'], load: async () => (await import('./init.ts')).registerInit },
+  { names: ['start'], load: async () => (await import('./start.ts')).registerStart },
+  { names: ['dev'], load: async () => (await import('./dev.ts')).registerDev },
+  { names: ['cluster'], load: async () => (await import('./cluster/cluster.ts')).registerCluster },
+  { names: ['keys'], load: async () => (await import('./keys.ts')).registerKeys },
+  { names: ['keyring'], load: async () => (await import('./keyring.ts')).registerKeyring },
+  { names: ['epoch'], load: async () => (await import('./epoch.ts')).registerEpoch },
+  {
+    names: ['tokenize', 'detokenize', 'retokenize'],
+    load: async () => (await import('./table/table.ts')).registerTables,
+  },
+  { names: ['secret'], load: async () => (await import('./secret.ts')).registerSecret },
+  { names: ['env'], load: async () => (await import('./env/env.ts')).registerEnv },
+  { names: ['sql'], load: async () => (await import('./sql/sql.ts')).registerSql },
+  { names: ['status'], load: async () => (await import('./status.ts')).registerStatus },
+  { names: ['log'], load: async () => (await import('./log/log.ts')).registerLog },
+  { names: ['ledger'], load: async () => (await import('./ledger/show.ts')).registerLedger },
+  { names: ['backup'], load: async () => (await import('./backup.ts')).registerBackup },
+  { names: ['restore'], load: async () => (await import('./restore.ts')).registerRestore },
+  { names: ['replica'], load: async () => (await import('./replica.ts')).registerReplica },
+  { names: ['member'], load: async () => (await import('./member.ts')).registerMember },
+  { names: ['demo'], load: async () => (await import('./demo/demo.ts')).registerDemo },
+]
+
+/** Of the command in the first argument alone, since modules take time to load; else of all. */
+function registrations(): Promise<Register[]> {
+  const named = COMMANDS.filter(({ names }) => names.includes(process.argv[2] ?? ''))
+  return Promise.all((named.length > 0 ? named : COMMANDS).map(({ load }) => load()))
+}
+
+async function build(): Promise<Command> {
   const program = new Command('coffer')
     .description('A vault for tokens that stand for sensitive values, and for secrets with a history.')
     .version(VERSION, '-V, --version', 'print the version')
@@ -43,25 +61,7 @@ Example:
 
 \`coffer COMMAND --help\` shows an example of the command.`,
     )
-  registerInit(program)
-  registerStart(program)
-  registerDev(program)
-  registerCluster(program)
-  registerKeys(program)
-  registerKeyring(program)
-  registerEpoch(program)
-  registerTables(program)
-  registerSecret(program)
-  registerEnv(program)
-  registerSql(program)
-  registerStatus(program)
-  registerLog(program)
-  registerLedger(program)
-  registerBackup(program)
-  registerRestore(program)
-  registerReplica(program)
-  registerMember(program)
-  registerDemo(program)
+  for (const register of await registrations()) register(program)
   // Options after a command belong to the command: `secret get --version 2`. Set last, so not inherited.
   return program.enablePositionalOptions()
 }
@@ -69,7 +69,7 @@ Example:
 /** Returns the exit code. */
 async function main(): Promise<number> {
   try {
-    await build().parseAsync()
+    await (await build()).parseAsync()
     return Number(process.exitCode ?? 0)
   } catch (error) {
     // Commander has printed the message already.
