@@ -1,4 +1,4 @@
-// The laws of docs/architecture.md, judged over a history: what clients asked, when, and what they were answered.
+// The laws of docs/design.md, judged over a history: what clients asked, when, and what they were answered.
 import assert from 'node:assert/strict'
 
 export type Issue = {
