@@ -1,4 +1,5 @@
-// Each guarantee of docs/design.md names a test: the file is there, and has a test of that title.
+// Pages on the inside name what is there: each guarantee of docs/design.md a test by its file and title, the ways
+// through the code in docs/architecture.md the files that they pass.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -31,4 +32,12 @@ test('docs/design.md: each guarantee names a test that is there', () => {
   const laws = rows.flatMap((row) => /^\| (\d+)\./.exec(row)?.[1] ?? [])
   assert.deepEqual(laws, ['1', '2', '3', '4', '5', '6', '7', '8', '9'], 'each law has a row')
   assert.ok(rows.length >= 20, `${rows.length} guarantees`)
+})
+
+test('docs/architecture.md: each file that it names is there', () => {
+  const named = textOf('docs/architecture.md').matchAll(/`([a-z-]+(?:\/[a-z-]+)*\.ts)`/g)
+  const files = new Set([...named].map(([, file]) => file))
+  assert.ok(files.size >= 40, `${files.size} files`)
+  for (const file of files)
+    assert.ok(existsSync(join(ROOT, file)) || existsSync(join(ROOT, 'src', file)), `${file} is there`)
 })
