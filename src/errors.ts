@@ -17,24 +17,22 @@ const table = {
     status: 400,
     title: 'The body is not acceptable JSON',
     about:
-      'The body is empty, is not UTF-8, is not JSON, is broken gzip, nests deeper than 64 levels, or has a ' +
-      'member twice in an object. `path` names the place of the fault.',
+      'The body is empty, not UTF-8, not JSON or broken gzip, nests deeper than 64 levels, or has a member ' +
+      'twice in an object.',
     members: ['path', 'expected'],
   },
   'invalid-request': {
     status: 400,
     title: 'The request does not have the documented form',
     about:
-      'A member or a query parameter is missing, unknown, repeated or of the wrong type. `path` names the ' +
+      'A member, parameter, header or name is missing, unknown, repeated or malformed. `path` names the ' +
       'place, `expected` says what belongs there.',
     members: ['path', 'expected'],
   },
   unauthorized: {
     status: 401,
     title: 'A valid API key is needed',
-    about:
-      'The Authorization header is missing or malformed, or its key is unknown or revoked. Send ' +
-      '`Authorization: Bearer <API key>`.',
+    about: 'The API key is missing, malformed, unknown or revoked. Send `Authorization: Bearer <API key>`.',
     members: [],
   },
   'not-found': {
@@ -46,29 +44,27 @@ const table = {
   'refs-not-found': {
     status: 404,
     title: 'References were not found',
-    about: 'Some references name no secret or version of this owner. `missing` lists all of them.',
+    about: 'Some references name no secret or version of this owner: `missing` lists all.',
     members: ['missing'],
   },
   'method-not-allowed': {
     status: 405,
     title: 'The method is not allowed here',
-    about: 'The path exists, but not with this method. The `Allow` header lists the methods of the path.',
+    about: 'The path exists, but not with this method: `Allow` lists the methods of the path.',
     members: [],
   },
   'epoch-conflict': {
     status: 409,
     title: 'The epoch cannot be opened from here',
-    about:
-      '`to` must be the active epoch plus one (or the active epoch, as a safe retry). `epoch` is the ' +
-      'active epoch.',
+    about: '`to` must be the active epoch plus one (or the active epoch, as a safe retry).',
     members: ['epoch'],
   },
   'secret-exists': {
     status: 409,
     title: 'The secret exists',
     about:
-      'A secret is created once. `names` lists the secrets that exist or are named twice; nothing was ' +
-      'stored. Use PUT to add a version.',
+      'A secret is created once: `names` exist or are named twice, and nothing was stored. PUT adds a ' +
+      'version.',
     members: ['names'],
   },
   'idempotency-in-progress': {
@@ -81,7 +77,7 @@ const table = {
   'version-conflict': {
     status: 412,
     title: 'The secret has another version',
-    about: '`If-Match` names a version that is not the latest version. `version` is the latest version.',
+    about: '`If-Match` does not match the latest version, which is `version`.',
     members: ['version'],
   },
   'too-large': {
@@ -107,33 +103,27 @@ const table = {
   'unsupported-media-type': {
     status: 415,
     title: 'Unsupported media type',
-    about:
-      'The body must be `application/json` in UTF-8, plain or with `Content-Encoding: gzip`. `path` names ' +
-      'the header.',
+    about: 'The body must be `application/json` in UTF-8, plain or with `Content-Encoding: gzip`.',
     members: ['path'],
   },
   'not-a-scalar': {
     status: 422,
     title: 'The value is an object or an array',
-    about:
-      'Only strings, numbers, booleans and null can be in a configured field or in `values`. `path` names ' +
-      'the value.',
+    about: 'Only strings, numbers, booleans and null can be in a configured field or in `values`.',
     members: ['path', 'reason'],
   },
   'invalid-value': {
     status: 422,
     title: 'The value cannot be stored',
     about:
-      'The string is longer than the limit or is not well-formed Unicode, or the number is not finite or ' +
-      'is an integer beyond 2^53 - 1. `path` names the value, `reason` says why.',
+      'The string is too long or not well-formed Unicode, or the number is not finite or an integer ' +
+      'beyond 2^53 - 1: `reason` says why.',
     members: ['path', 'reason'],
   },
   'already-a-token': {
     status: 422,
     title: 'The value is a token already',
-    about:
-      'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`. ' +
-      '`path` names the value.',
+    about: 'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`.',
     members: ['path', 'reason'],
   },
   'idempotency-key-reused': {
@@ -152,10 +142,9 @@ const table = {
     status: 503,
     title: 'The ledger cannot be reached',
     about:
-      "The answer needs a majority of the ledger's members, and no majority can be reached. `outcome` is " +
-      '`not-applied` (nothing of the request reached the ledger) or `unknown`. Sending a tokenize request ' +
-      'again is always safe; a write of secrets is done once if the same request is sent again with its ' +
-      'Idempotency-Key.',
+      "The answer needs the ledger, and no majority of the ledger's members can be reached. " +
+      '`outcome` says whether the request has reached the ledger. Send the same request again; a write of ' +
+      'secrets with its Idempotency-Key.',
     members: ['outcome'],
     retryAfter: 1,
   },
@@ -178,8 +167,7 @@ const table = {
   overloaded: {
     status: 503,
     title: 'Too much is in work',
-    about:
-      'The bodies in work together exceed the limit. Send the request again later, or send fewer at once.',
+    about: 'The bodies in work together exceed the limit. Send fewer at once, or again later.',
     members: [],
     retryAfter: 1,
   },
@@ -210,8 +198,8 @@ const table = {
     status: 503,
     title: 'A root key is missing on this node',
     about:
-      "A key of the owner's data is wrapped by a root key that this node's keyring lacks. Add the root key " +
-      'to the keyring and send the node SIGHUP.',
+      "A key of the owner's data is wrapped by a root key that this node's keyring lacks. Add it, and send " +
+      'the node SIGHUP.',
     members: [],
     retryAfter: 60,
   },

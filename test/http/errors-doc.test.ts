@@ -9,44 +9,38 @@ const FILE = join(import.meta.dirname, '../../docs/errors.md')
 
 const HEAD = `# Errors
 
-Every error is an RFC 9457 problem, \`application/problem+json\`: \`type\` (\`/problems/<slug>\`; \`GET\` of it
-tells what stands here), \`title\`, \`status\`, \`detail\`, \`instance\` (the request id, also in
-\`X-Request-Id\`), and the members below. No error repeats a value, a secret or a key. Tell problems apart by
-\`type\`: \`detail\` is for people and may change.
+Every error is an RFC 9457 problem, \`application/problem+json\`: \`type\` (\`/problems/<slug>\`; \`GET\` of it tells
+title and meaning), \`title\`, \`status\`, \`detail\`, \`instance\` (the request id, also in \`X-Request-Id\`), and the
+members below. No error repeats a value, a secret or a key. Tell problems apart by \`type\`: \`detail\` is for people and
+may change. Where \`Retry-After\` (seconds) stands, the same request may succeed later.
 
-\`Retry-After\` (seconds) stands where the same request may succeed later. Tokenizing again is always safe.
-
-This page is the table in \`src/errors.ts\`; \`COFFER_UPDATE=1 npm test -- errors-doc\` writes it.
+\`COFFER_UPDATE=1 npm test -- errors-doc\` writes this page from the table in \`src/errors.ts\`.
 `
 
 const LEGEND = `
 | member | what |
 |---|---|
-| \`path\` | the place of the fault: \`records[0].contacts[1].phone\`, \`values[3]\`, the name of a parameter or header, \`""\` for the whole body |
-| \`expected\` | what belongs there |
-| \`reason\` | why the value cannot be stored |
-| \`missing\` | all references that were not found |
-| \`names\` | the secrets that exist, or are named twice |
+| \`path\` | the place of the fault: \`records[0].contacts[1].phone\`, \`values[3]\`, a parameter or header, \`""\` for the whole body |
+| \`expected\`, \`reason\` | what belongs there; why the value cannot be stored |
+| \`missing\`, \`names\` | all references that were not found; the secrets that exist, or are named twice |
 | \`epoch\`, \`version\` | the active epoch, the latest version |
 | \`outcome\` | \`not-applied\`: nothing of the request reached the ledger; or \`unknown\` |
 | \`reasons\` | a list of texts |
 `
 
-function row([slug, entry]: [string, ProblemEntry]): string {
-  const members = entry.members.map((member) => `\`${member}\``).join(', ')
-  const cells = [entry.status, `\`${slug}\``, entry.title, entry.about, members, entry.retryAfter ?? '']
-  return `| ${cells.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`.replaceAll(
-    '|  |',
-    '| |',
-  )
+function row([slug, { status, about, members, retryAfter }]: [string, ProblemEntry]): string {
+  const after = retryAfter === undefined ? [] : [`after ${retryAfter} s`]
+  const beside = [...members.map((member) => `\`${member}\``), ...after].join(', ')
+  const cells = [status, `\`${slug}\``, about, beside].map((cell) => String(cell).replaceAll('|', '\\|'))
+  return `| ${cells.join(' | ')} |`.replace('|  |', '| |')
 }
 
 function page(): string {
   const rows = Object.entries(PROBLEMS)
     .sort(([, a], [, b]) => a.status - b.status)
     .map(row)
-  const table = ['| status | problem | title | what it means, what to do | members | `Retry-After` |']
-  return [HEAD, [...table, '|---|---|---|---|---|---|', ...rows].join('\n'), LEGEND].join('\n')
+  const table = ['| status | problem | what it means, what to do | members, `Retry-After` |']
+  return [HEAD, [...table, '|---|---|---|---|', ...rows].join('\n'), LEGEND].join('\n')
 }
 
 test('docs/errors.md is the table of errors', () => {
