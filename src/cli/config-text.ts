@@ -29,6 +29,11 @@ const PEER = 2
 /** The last port of a cluster, relative to its first port. */
 export const LAST_PORT = portOf(0, 2) + PEER
 
+/** All nine ports of a cluster. */
+export function clusterPorts(first: number): number[] {
+  return [0, 1, 2].flatMap((i) => [0, CLIENT, PEER].map((port) => portOf(first, i) + port))
+}
+
 /** The text as a YAML string, quoted where YAML would read another type. */
 function scalar(text: string): string {
   return stringify(text, { lineWidth: 0 }).trimEnd()

@@ -23,7 +23,7 @@ type InitOptions = {
 }
 
 /** `owners`: the API key of each owner, stored nowhere else. */
-export type NewVault = {
+type NewVault = {
   readonly owners: Readonly<Record<string, string>>
   readonly nodes: readonly string[]
   /** The configuration file of each node. */
@@ -133,7 +133,7 @@ export function initDirectory({ dir, owners, fields, port }: InitOptions): NewVa
 }
 
 /** Writes all files of three nodes, or none. Throws UsageError, OperatorError. */
-async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<NewVault> {
+export async function initCluster({ dir, owners, fields, port: first }: InitOptions): Promise<NewVault> {
   const keys = owners.map((owner) => [owner, newApiKey(systemClock)] as const)
   const nodes = NODES.map((node, i) => ({ node, port: portOf(first, i) }))
   const token = `coffer-${randomHex(systemClock, 16)}`

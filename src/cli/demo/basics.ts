@@ -3,8 +3,9 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Coffer, JsonRecord } from '../../client/index.ts'
 import { print, table } from '../terminal/terminal.ts'
 import { FIELDS, LAB_RESULTS, REGISTRATIONS } from './records.ts'
-import { Stage } from './stage.ts'
-import { chapter, claim, nowhereIn } from './story.ts'
+import type { Scenario } from './scenario.ts'
+import type { Stage } from './stage.ts'
+import { claim, nowhereIn } from './story.ts'
 
 const CLINIC = 'clinic'
 const PHARMACY = 'pharmacy'
@@ -23,20 +24,38 @@ function show(records: readonly unknown[], paths: readonly string[]): void {
   print(table([paths, ...records.map((record) => paths.map((path) => at(record, path)))], '  '))
 }
 
-export async function basics(): Promise<void> {
-  await using stage = new Stage([CLINIC, PHARMACY], FIELDS)
+export const basics: Scenario = {
+  about: 'two files of a clinic: tokenized, joined, read back, rotated, restarted',
+  nodes: 1,
+  owners: [CLINIC, PHARMACY],
+  fields: FIELDS,
+  play,
+  next: `  coffer init ./vault --owner ${CLINIC} ${FIELDS.map((field) => `--field '${field}'`).join(' ')}
+  coffer start --config ./vault/n1.yaml
+  curl -s http://127.0.0.1:8200/tokenize -H "Authorization: Bearer $COFFER_KEY" \\
+       -H 'Content-Type: application/json' -d '{"values":["912-40-1187"]}'
+  coffer epoch rotate --to 2
+
+The node documents its API at http://127.0.0.1:8200/docs.`,
+}
+
+async function play(stage: Stage): Promise<void> {
   print(`A vault in ${stage.dir}: one node, two owners, tokens for ${FIELDS.join(', ')}.`)
   await stage.start()
+  await stage.chapter('Two files of a clinic become safe to share')
   const files = await tokenize(stage.client(CLINIC))
+  await stage.chapter('The same patient has the same token: the files still join')
   joinFiles(files)
+  await stage.chapter('The holder of the API key gets the records back')
   await lookBack(stage.client(CLINIC), files)
+  await stage.chapter('Tokens mean nothing to another owner')
   await otherOwner(stage.client(PHARMACY), files)
+  await stage.chapter('A new epoch: new tokens from now on, old tokens still resolve')
   const second = await rotate(stage.client(CLINIC), files)
+  await stage.chapter('The node is stopped and started again')
   await restart(stage, files, second)
-  chapter('7. No value is on the disk in clear')
+  await stage.chapter('No value is on the disk in clear')
   nowhereIn(stage.dir, secrets())
-  await stage.stop()
-  goOn()
 }
 
 /** The two files after tokenizing. */
@@ -46,7 +65,6 @@ const SSN = 'patient.ssn'
 const ssns = (records: readonly unknown[]): string[] => records.map((record) => at(record, SSN))
 
 async function tokenize(clinic: Coffer): Promise<Files> {
-  chapter('1. Two files of a clinic become safe to share')
   print('registrations, before:')
   show(REGISTRATIONS, ['visit', 'ward', 'patient.name', SSN])
   print('\nlab results:')
@@ -95,7 +113,6 @@ function pairs(left: readonly unknown[], right: readonly unknown[]): string[][] 
 }
 
 function joinFiles({ registrations, results }: Files): void {
-  chapter('2. The same patient has the same token: the files still join')
   const joined = pairs(registrations, results)
   print(table([[SSN, 'visit', 'sample'], ...joined], '  '))
   const before = pairs(REGISTRATIONS, LAB_RESULTS)
@@ -108,7 +125,6 @@ function joinFiles({ registrations, results }: Files): void {
 }
 
 async function lookBack(clinic: Coffer, { registrations, results }: Files): Promise<void> {
-  chapter('3. The holder of the API key gets the records back')
   const back = await clinic.detokenizeRecords([...registrations, ...results])
   show(back.records.slice(0, 1), ['visit', 'ward', 'patient.name', SSN])
   claim(
@@ -120,13 +136,10 @@ async function lookBack(clinic: Coffer, { registrations, results }: Files): Prom
 }
 
 async function otherOwner(pharmacy: Coffer, { registrations }: Files): Promise<void> {
-  chapter('4. Tokens mean nothing to another owner')
   const [token] = ssns(registrations)
   const [value] = ssns(REGISTRATIONS)
   const found = await pharmacy.detokenizeOne(token)
-  claim(found === undefined, 'another owner does not find the token')
   const { tokens } = await pharmacy.tokenize([value])
-  claim(tokens[0] !== token, 'another owner gets another token')
   print(
     table(
       [
@@ -137,13 +150,14 @@ async function otherOwner(pharmacy: Coffer, { registrations }: Files): Promise<v
       '  ',
     ),
   )
+  claim(found === undefined, 'another owner does not find the token')
+  claim(tokens[0] !== token, 'another owner gets another token')
   claim((await pharmacy.detokenizeOne(String(tokens[0]))) === value, 'its own token is found')
   print('\n"Not found" is the answer for foreign, forged and never issued tokens alike: it reveals nothing.')
 }
 
 /** Returns the tokens of the second epoch. */
 async function rotate(clinic: Coffer, { registrations }: Files): Promise<readonly (string | null)[]> {
-  chapter('5. A new epoch: new tokens from now on, old tokens still resolve')
   const old = ssns(registrations)
   const values = ssns(REGISTRATIONS)
   const { epoch } = await clinic.rotateEpoch(2)
@@ -171,7 +185,6 @@ async function restart(
   { registrations }: Files,
   second: readonly (string | null)[],
 ): Promise<void> {
-  chapter('6. The node is stopped and started again')
   claim((await stage.stop()) === 0, 'the node ends with exit code 0')
   await stage.start()
   const clinic = stage.client(CLINIC)
@@ -181,15 +194,4 @@ async function restart(
   const { values: found } = await clinic.detokenize(ssns(registrations))
   claim(isDeepStrictEqual(found, values), 'tokens of the first epoch resolve')
   print(`The same values have the same tokens, in epoch ${epoch}; tokens of epoch 1 resolve as before.`)
-}
-
-function goOn(): void {
-  chapter('Your turn')
-  print(`  coffer init ./vault --owner ${CLINIC} ${FIELDS.map((field) => `--field '${field}'`).join(' ')}
-  coffer start --config ./vault/n1.yaml
-  curl -s http://127.0.0.1:8200/tokenize -H "Authorization: Bearer $COFFER_KEY" \\
-       -H 'Content-Type: application/json' -d '{"values":["912-40-1187"]}'
-  coffer epoch rotate --to 2
-
-The node documents its API at http://127.0.0.1:8200/docs.`)
 }

@@ -4,31 +4,49 @@ import { join } from 'node:path'
 import { loadDuckDB } from '../../duckdb/package.ts'
 import { replaceFile } from '../../files.ts'
 import { print } from '../terminal/terminal.ts'
+import type { Scenario } from './scenario.ts'
 import { shown } from './shown.ts'
-import { Stage } from './stage.ts'
-import { chapter, claim, nowhereIn } from './story.ts'
+import type { Stage } from './stage.ts'
+import { claim, nowhereIn } from './story.ts'
 import { ENCOUNTERS, LATER_ENCOUNTERS, NUMBERS, PATIENTS } from './tables.ts'
 
 const CLINIC = 'clinic'
 const STRANGER = 'stranger'
 const HEAD_LINES = 4
 
-export async function duckdb(): Promise<void> {
+export const duckdb: Scenario = {
+  about:
+    'tables in CSV and Parquet: tokenized, joined by SQL, migrated after a rotation, read back',
+  nodes: 1,
+  owners: [CLINIC, STRANGER],
+  play,
+  next: `  coffer init ./vault --owner ${CLINIC}
+  coffer start --config ./vault/n1.yaml
+  coffer tokenize patients.csv --column ssn
+  coffer sql -c "SELECT detokenize(ssn) AS ssn FROM 'patients.tokens.csv' LIMIT 3"
+
+docs/duckdb.md has the rest: other programs, warehouses, and pitfalls.`,
+}
+
+async function play(stage: Stage): Promise<void> {
   await loadDuckDB() // where DuckDB is not installed, the error names the command of npm
-  await using stage = new Stage([CLINIC, STRANGER], [])
   const tables = new Tables(stage)
   print(`Tables of a clinic in ${tables.dir}, and beside them a vault: one node, two owners.`)
   await stage.start()
+  await stage.chapter('Tables go out with tokens in place of values')
   await tokenize(tables)
+  await stage.chapter('An analyst joins and counts them: nobody needs a value for that')
   await joinTables(tables)
+  await stage.chapter('A rotation: new tokens from now on')
   await rotate(tables)
+  await stage.chapter('The tables are migrated: no value leaves the vault')
   await migrate(tables)
+  await stage.chapter('A table that no command reaches gets a map from old tokens to new tokens')
   await update(tables)
+  await stage.chapter('Who may see values gets them back')
   await lookBack(tables)
-  chapter('7. No value is on the disk in clear, but in the tables of the clinic')
-  nowhereIn(join(stage.dir, 'vault'), NUMBERS)
-  await stage.stop()
-  goOn()
+  await stage.chapter('No value is on the disk in clear, but in the tables of the clinic')
+  nowhereIn(stage.vaultDir, NUMBERS)
 }
 
 /** The directory with `clinic/`, the tables with values, and `analyst/`, the tables with tokens. */
@@ -73,7 +91,6 @@ function byCity(patients: string, encounters: string): string {
 }
 
 async function tokenize(tables: Tables): Promise<void> {
-  chapter('1. Tables go out with tokens in place of values')
   tables.showHead('clinic/patients.csv')
   await tables.sql("COPY (SELECT * FROM 'clinic/encounters.csv') TO 'clinic/encounters.parquet'")
   const named = ['--column', 'ssn', '--column', 'phone']
@@ -92,7 +109,6 @@ async function tokenize(tables: Tables): Promise<void> {
 }
 
 async function joinTables(tables: Tables): Promise<void> {
-  chapter('2. An analyst joins and counts them: nobody needs a value for that')
   const found = await tables.sql(byCity('analyst/patients.csv', 'analyst/encounters.parquet'))
   print('')
   const expected = await tables.sql(byCity('clinic/patients.csv', 'clinic/encounters.parquet'))
@@ -103,7 +119,6 @@ async function joinTables(tables: Tables): Promise<void> {
 const EPOCHS = `SELECT token_epoch(ssn) AS epoch, count(*) AS encounters FROM`
 
 async function rotate(tables: Tables): Promise<void> {
-  chapter('3. A rotation: new tokens from now on')
   await tables.run(['epoch', 'rotate', '--to', '2'])
   const file = ['clinic/encounters-2026.csv', '--column', 'ssn']
   await tables.run(['tokenize', ...file, '-o', 'analyst/encounters-2026.csv'])
@@ -119,7 +134,6 @@ async function rotate(tables: Tables): Promise<void> {
 }
 
 async function migrate(tables: Tables): Promise<void> {
-  chapter('4. The tables are migrated: no value leaves the vault')
   const named = ['--column', 'ssn', '--column', 'phone']
   await tables.run(['retokenize', 'analyst/patients.csv', ...named, '-o', 'analyst/patients-2.csv'])
   const file = ['analyst/encounters.parquet', '--column', 'ssn']
@@ -131,7 +145,6 @@ async function migrate(tables: Tables): Promise<void> {
 }
 
 async function update(tables: Tables): Promise<void> {
-  chapter('5. A table that no command reaches gets a map from old tokens to new tokens')
   const create = "CREATE TABLE encounters AS SELECT * FROM 'analyst/encounters.parquet'"
   await tables.run(['sql', 'warehouse.duckdb', '--write', '-c', create])
   await tables.run([
@@ -157,7 +170,6 @@ async function update(tables: Tables): Promise<void> {
 }
 
 async function lookBack(tables: Tables): Promise<void> {
-  chapter('6. Who may see values gets them back')
   const oldest = "SELECT * FROM 'analyst/patients-2.csv' ORDER BY born LIMIT 3"
   const some = `SELECT detokenize(ssn) AS ssn, born, city FROM (${oldest})`
   const values = await tables.sql(some)
@@ -173,14 +185,4 @@ async function lookBack(tables: Tables): Promise<void> {
   await tables.run(['detokenize', 'analyst/patients-2.csv', ...named, '-o', 'clinic/back.csv'])
   claim(tables.read('clinic/back.csv') === PATIENTS, 'the file is the original, byte for byte')
   print('\nThe file that came back is the original, byte for byte.')
-}
-
-function goOn(): void {
-  chapter('Your turn')
-  print(`  coffer init ./vault --owner ${CLINIC}
-  coffer start --config ./vault/n1.yaml
-  coffer tokenize patients.csv --column ssn
-  coffer sql -c "SELECT detokenize(ssn) AS ssn FROM 'patients.tokens.csv' LIMIT 3"
-
-docs/duckdb.md has the rest: other programs, warehouses, and pitfalls.`)
 }

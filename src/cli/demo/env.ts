@@ -4,9 +4,10 @@ import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { replaceFile } from '../../files.ts'
 import { print } from '../terminal/terminal.ts'
+import type { Scenario } from './scenario.ts'
 import { shown } from './shown.ts'
-import { Stage } from './stage.ts'
-import { chapter, claim, nowhereIn } from './story.ts'
+import type { Stage } from './stage.ts'
+import { claim, nowhereIn } from './story.ts'
 
 const SHOP = 'shop'
 const STRANGER = 'stranger'
@@ -28,19 +29,33 @@ export STRIPE_KEY='${VALUES.STRIPE_KEY}'
 /** The program of the project. It prints its passwords, as programs should not. */
 const APP = 'console.log(process.env.DATABASE_PASSWORD, "and", process.env.STRIPE_KEY)'
 
-export async function env(): Promise<void> {
-  await using stage = new Stage([SHOP, STRANGER], [])
+export const env: Scenario = {
+  about: 'the .env file of a project: values stored in the vault, references in their place',
+  nodes: 1,
+  owners: [SHOP, STRANGER],
+  play,
+  next: `  coffer init ./vault --owner ${SHOP}
+  coffer start --config ./vault/n1.yaml
+  coffer env encrypt .env --prefix ${PREFIX}
+  coffer env run .env -- npm start
+
+\`coffer env --help\` explains the rest.`,
+}
+
+async function play(stage: Stage): Promise<void> {
   const project = new Project(stage)
   print(`A project in ${project.dir}, and beside it a vault: one node, two owners.`)
   await stage.start()
+  await stage.chapter('The values of a .env file become secrets')
   await encrypt(project)
+  await stage.chapter('A program gets the values in its environment, and nowhere else')
   await run(project)
+  await stage.chapter('A password changes; the file does not')
   await update(project)
+  await stage.chapter('A conflict is refused, and nothing is half done')
   await refuse(project)
-  chapter('5. No value is on the disk in clear')
+  await stage.chapter('No value is on the disk in clear')
   nowhereIn(stage.dir, [...Object.values(VALUES), NEW_PASSWORD])
-  await stage.stop()
-  goOn()
 }
 
 /** The directory of the project, for files and commands. */
@@ -80,7 +95,6 @@ class Project {
 }
 
 async function encrypt(project: Project): Promise<void> {
-  chapter('1. The values of a .env file become secrets')
   print('  .env, before:')
   project.show()
   print('')
@@ -96,14 +110,12 @@ async function encrypt(project: Project): Promise<void> {
 }
 
 async function run(project: Project): Promise<void> {
-  chapter('2. A program gets the values in its environment, and nowhere else')
   const output = await project.run(['env', 'run', '.env', '--', 'node', 'app.mjs'])
   claim(output === `${PASSWORD} and ${VALUES.STRIPE_KEY}\n`, 'the program gets the original values')
   print('\nNo file and no argument has the values.')
 }
 
 async function update(project: Project): Promise<void> {
-  chapter('3. A password changes; the file does not')
   const before = project.read()
   const name = `${PREFIX}DATABASE_PASSWORD`
   await project.run(['secret', 'update', name, '--value-from', '-'], { input: NEW_PASSWORD })
@@ -118,7 +130,6 @@ async function update(project: Project): Promise<void> {
 }
 
 async function refuse(project: Project): Promise<void> {
-  chapter('4. A conflict is refused, and nothing is half done')
   const references = project.read()
   const clash = `SMTP_HOST=mail.internal\nSTRIPE_KEY=another\n`
   project.write(clash)
@@ -139,14 +150,4 @@ async function refuse(project: Project): Promise<void> {
     'another owner finds no secret',
   )
   print("\nOne existing name, and no secret is created. Another owner's key finds no secret at all.")
-}
-
-function goOn(): void {
-  chapter('Your turn')
-  print(`  coffer init ./vault --owner ${SHOP}
-  coffer start --config ./vault/n1.yaml
-  coffer env encrypt .env --prefix ${PREFIX}
-  coffer env run .env -- npm start
-
-\`coffer env --help\` explains the rest.`)
 }

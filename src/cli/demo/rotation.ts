@@ -2,8 +2,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Coffer } from '../../client/index.ts'
 import { print, table } from '../terminal/terminal.ts'
-import { Stage } from './stage.ts'
-import { chapter, claim, nowhereIn } from './story.ts'
+import type { Scenario } from './scenario.ts'
+import type { Stage } from './stage.ts'
+import { claim, nowhereIn } from './story.ts'
 
 const CLINIC = 'clinic'
 /** Numbers of nobody. */
@@ -11,32 +12,42 @@ const VALUES = ['912-40-1187', '934-77-0052', '951-08-6620']
 
 type Tokens = readonly (string | null)[]
 
-export async function rotation(): Promise<void> {
-  await using stage = new Stage([CLINIC], [])
+export const rotation: Scenario = {
+  about: 'an epoch ends by the API: old tokens resolve, and become new tokens',
+  nodes: 1,
+  owners: [CLINIC],
+  play,
+  next: `  coffer init ./vault --owner ${CLINIC}
+  coffer start --config ./vault/n1.yaml
+  coffer epoch rotate --to 2
+  coffer retokenize patients.tokens.csv --column ssn`,
+}
+
+async function play(stage: Stage): Promise<void> {
   await stage.start()
   const clinic = stage.client(CLINIC)
-  chapter('1. Tokens of epoch 1')
+  await stage.chapter('Tokens of epoch 1')
   const { tokens: old } = await clinic.tokenize(VALUES)
   print(table([['value', 'token'], ...VALUES.map((value, i) => [value, String(old[i])])], '  '))
   claim(
     old.every((token) => token?.startsWith('tok_1_')),
     'every token says epoch 1',
   )
+  await stage.chapter('POST /rotate-epoch: new tokens from now on, and old tokens resolve')
   const fresh = await rotate(clinic, old)
+  await stage.chapter('POST /retokenize: old tokens become new tokens, and no value leaves the vault')
   await migrate(clinic, old, fresh)
-  chapter('4. No value is on the disk in clear')
+  await stage.chapter('No value is on the disk in clear')
   nowhereIn(stage.dir, VALUES)
-  await stage.stop()
 }
 
 /** Returns the tokens of the new epoch. */
 async function rotate(clinic: Coffer, old: Tokens): Promise<Tokens> {
-  chapter('2. POST /rotate-epoch: new tokens from now on, and old tokens resolve')
   const { epoch, rotated } = await clinic.rotateEpoch(2)
   const again = await clinic.rotateEpoch(2)
-  claim(epoch === 2 && rotated && !again.rotated, 'a repeated rotation changes nothing')
   const { tokens: fresh } = await clinic.tokenize(VALUES)
   print(table([['epoch 1', 'epoch 2'], ...old.map((token, i) => [String(token), String(fresh[i])])], '  '))
+  claim(epoch === 2 && rotated && !again.rotated, 'a repeated rotation changes nothing')
   claim(
     fresh.every((token) => token?.startsWith('tok_2_')),
     'every new token says epoch 2',
@@ -48,7 +59,6 @@ async function rotate(clinic: Coffer, old: Tokens): Promise<Tokens> {
 }
 
 async function migrate(clinic: Coffer, old: Tokens, fresh: Tokens): Promise<void> {
-  chapter('3. POST /retokenize: old tokens become new tokens, and no value leaves the vault')
   const { tokens, notFound } = await clinic.retokenize(old)
   claim(isDeepStrictEqual(tokens, fresh) && notFound.length === 0, 'every old token has its new token')
   const { active, epochs } = await clinic.epochs()

@@ -1,7 +1,7 @@
 // Commands of a demo: shown as in a shell, executed, and their output shown below.
 import { print } from '../terminal/terminal.ts'
 import type { Stage } from './stage.ts'
-import { claim } from './story.ts'
+import { check } from './story.ts'
 
 type Shown = {
   readonly stage: Stage
@@ -23,7 +23,7 @@ export async function shown(args: readonly string[], options: Shown): Promise<st
   print(`  ${from}${command}${comment === '' ? '' : `     # ${comment}`}`)
   const ended = await stage.coffer(owner, args, { cwd, input })
   for (const line of ended.output.trimEnd().split('\n')) print(`    ${line}`)
-  claim(ended.code === code, `\`${command}\` ends with ${code}`)
+  check(ended.code === code, `\`${command}\` ends with ${code}`)
   return ended.output
 }
 

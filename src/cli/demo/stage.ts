@@ -1,40 +1,102 @@
-// The stage of a demo: a temporary directory and a real node in a child process, both removed at the end,
+// The stage of a demo: a temporary directory and real nodes in child processes, all removed at the end,
 // whether the demo ends by itself, by an error or by a signal.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { constants, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
-import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../client/index.ts'
-import { OperatorError } from '../../errors.ts'
-import { initDirectory, type NewVault } from '../init.ts'
+import { findEtcd } from '../../node/etcd-binary.ts'
+import { initCluster, initDirectory } from '../init.ts'
+import { note } from '../terminal/terminal.ts'
+import { freeClusterPort } from './ports.ts'
+import { commandLine, StageNode } from './stage-node.ts'
+import { heading } from './story.ts'
 
-const START_MS = 10_000
-const STOP_MS = 5_000
-/** The exit code of a shell after Ctrl-C. */
-const INTERRUPTED = 130
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+/** A killed node takes its member with itself within that time, also a member that has just been started. */
+const MEMBER_MS = 100
 
-const MAIN = fileURLToPath(
-  new URL(import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js', import.meta.url),
-)
+type StageOptions = {
+  readonly nodes: 1 | 3
+  readonly owners: readonly string[]
+  /** Fields of records that become tokens. */
+  readonly fields: readonly string[]
+  /** Resolves when the next chapter may begin. */
+  readonly pause: () => Promise<void>
+}
 
 export class Stage implements AsyncDisposable {
-  /** The directory with the vault's files. */
+  /** The directory of all files of the demo. */
   readonly dir: string
-  readonly vault: NewVault
+  readonly #pause: () => Promise<void>
+  #nodes: readonly StageNode[] = []
+  #keys: Readonly<Record<string, string>> = {}
+  #chapters = 0
   readonly #clients: Coffer[] = []
-  #child: ChildProcess | undefined
-  #url = ''
+  readonly #commands = new Set<ChildProcess>()
 
-  /** Writes the vault's files; no node runs yet. */
-  constructor(owners: readonly string[], fields: readonly string[]) {
+  private constructor({ pause }: StageOptions) {
+    this.#pause = pause
     this.dir = mkdtempSync(join(tmpdir(), 'coffer-demo-'))
     process.once('exit', this.#removeAll)
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, this.#interrupted)
-    this.vault = initDirectory({ dir: join(this.dir, 'vault'), owners, fields, port: 0 })
+    for (const signal of SIGNALS) process.once(signal, this.#interrupted)
+  }
+
+  /** Writes the vault's files; no node runs yet. Throws NoEtcd where three nodes have no etcd. */
+  static async build(options: StageOptions): Promise<Stage> {
+    if (options.nodes === 3) findEtcd(undefined, (line) => note(`coffer: ${line}`))
+    const stage = new Stage(options)
+    try {
+      await stage.#init(options)
+      return stage
+    } catch (error) {
+      await stage[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  async #init({ nodes, owners, fields }: StageOptions): Promise<void> {
+    const dir = this.vaultDir
+    const vault =
+      nodes === 3
+        ? await initCluster({ dir, owners, fields, port: await freeClusterPort() })
+        : initDirectory({ dir, owners, fields, port: 0 })
+    this.#keys = vault.owners
+    this.#nodes = vault.configs.map((file) => new StageNode(file))
+  }
+
+  /** The directory with the vault's files. */
+  get vaultDir(): string {
+    return join(this.dir, 'vault')
+  }
+
+  get nodes(): readonly StageNode[] {
+    return this.#nodes
+  }
+
+  /** Begins the next chapter. */
+  async chapter(title: string): Promise<void> {
+    if (this.#chapters > 0) await this.#pause()
+    this.#chapters++
+    heading(`${this.#chapters}. ${title}`)
+  }
+
+  /** Starts all nodes, and waits until all are ready. Throws OperatorError. */
+  async start(): Promise<void> {
+    await Promise.all(this.#nodes.map((node) => node.start()))
+  }
+
+  /** A client of all nodes, or of one. */
+  client(owner: string, nodes: readonly StageNode[] = this.#nodes): Coffer {
+    const coffer = new Coffer({ urls: nodes.map(({ url }) => url), key: this.#keys[owner] })
+    this.#clients.push(coffer)
+    return coffer
+  }
+
+  key(owner: string): string {
+    return this.#keys[owner]
   }
 
   /** Runs the command line with an owner's key. `output`: the text of stdout, then the text of stderr. */
@@ -43,82 +105,56 @@ export class Stage implements AsyncDisposable {
     args: readonly string[],
     { cwd, input }: { readonly cwd: string; readonly input: string },
   ): Promise<{ readonly code: number | null; readonly output: string }> {
-    const env = { ...process.env, COFFER_URL: this.#url, COFFER_KEY: this.vault.owners[owner] }
-    const child = spawn(process.execPath, [...process.execArgv, MAIN, ...args], { cwd, env })
+    const { COFFER_CA: _, ...own } = process.env
+    const env = {
+      ...own,
+      COFFER_URL: this.#nodes.map(({ url }) => url).join(),
+      COFFER_KEY: this.#keys[owner],
+    }
+    const child = spawn(process.execPath, commandLine(args), { cwd, env })
+    this.#commands.add(child)
     const output = Promise.all([text(child.stdout), text(child.stderr)])
     child.stdin.on('error', () => undefined) // a command may end without reading its input
     child.stdin.end(input)
     const [code] = await once(child, 'close')
+    this.#commands.delete(child)
     return { code, output: (await output).join('') }
   }
 
-  /** Starts the node by `coffer start`, and waits until the node is ready. Throws OperatorError. */
-  async start(): Promise<void> {
-    const args = [...process.execArgv, MAIN, 'start', '--config', this.vault.configs[0]]
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
-    this.#child = child
-    const timer = setTimeout(() => child.kill('SIGKILL'), START_MS)
-    let last = ''
-    this.#url = ''
-    for await (const line of createInterface({ input: child.stderr })) {
-      last = line
-      const { msg, url } = fieldsOf(line)
-      if (msg !== 'ready' || typeof url !== 'string') continue
-      this.#url = url
-      break
-    }
-    clearTimeout(timer)
-    if (this.#url === '') throw new OperatorError(`the node has not started: ${last}`)
-    child.stderr.resume() // the rest of the log is dropped; a full pipe would block the node
-  }
-
-  /** A client of the running node. */
-  client(owner: string): Coffer {
-    const coffer = new Coffer({ urls: this.#url, key: this.vault.owners[owner] })
-    this.#clients.push(coffer)
-    return coffer
-  }
-
-  /** Ends the node by SIGTERM. Returns its exit code; null: the node had to be killed. */
+  /** Ends the nodes by SIGTERM. Returns the first exit code other than 0; null: a node had to be killed. */
   async stop(): Promise<number | null> {
-    const child = this.#child
-    this.#child = undefined
     for (const coffer of this.#clients.splice(0)) coffer.close()
-    if (!child) return 0
-    if (child.exitCode === null && child.signalCode === null) {
-      const ended = once(child, 'exit')
-      child.kill('SIGTERM')
-      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS)
-      await ended
-      clearTimeout(timer)
-    }
-    return child.exitCode
+    const codes = await Promise.all(this.#nodes.map((node) => node.stop()))
+    return codes.find((code) => code !== 0) ?? 0
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop()
-    this.#removeAll()
-    process.off('exit', this.#removeAll)
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, this.#interrupted)
+    try {
+      await this.stop()
+    } finally {
+      this.#removeAll()
+      process.off('exit', this.#removeAll)
+      for (const signal of SIGNALS) process.off(signal, this.#interrupted)
+    }
   }
 
-  readonly #interrupted = (): void => {
-    // The handler of `exit` removes node and directory, even in the midst of a call.
-    process.exit(INTERRUPTED)
+  readonly #interrupted = (signal: NodeJS.Signals): void => {
+    // The handler of `exit` removes nodes and directory, even in the midst of a call.
+    process.exit(128 + constants.signals[signal])
   }
 
   readonly #removeAll = (): void => {
-    this.#child?.kill('SIGKILL')
-    // Until its end the node may write files: the first tries can find the directory not empty.
+    for (const command of this.#commands) command.kill('SIGKILL')
+    const ran = this.#nodes.some((node) => node.runs)
+    for (const node of this.#nodes) node.killNow()
+    // A member that has just been started could make its directory again.
+    if (ran && this.#nodes.length > 1) sleepNow(MEMBER_MS)
+    // Until their end processes may write files: the first tries can find the directory not empty.
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })
   }
 }
 
-function fieldsOf(line: string): { msg?: unknown; url?: unknown } {
-  try {
-    const json: unknown = JSON.parse(line)
-    return typeof json === 'object' && json !== null ? json : {}
-  } catch {
-    return {}
-  }
+/** Blocks the process: handlers of `exit` cannot wait otherwise. */
+function sleepNow(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }

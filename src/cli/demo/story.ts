@@ -2,17 +2,32 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { OperatorError } from '../../errors.ts'
-import { bold, counted, print } from '../terminal/terminal.ts'
+import { bold, counted, green, print } from '../terminal/terminal.ts'
+
+/** The claims printed so far. */
+let claims = 0
 
 /** Throws OperatorError if a statement of the demo is not true. */
-export function claim(holds: boolean, statement: string): asserts holds {
+export function check(holds: boolean, statement: string): asserts holds {
   if (!holds)
     throw new OperatorError(`the demo says that ${statement}, and that is not true`, {
       hint: 'please report it',
     })
 }
 
-export function chapter(title: string): void {
+/** Checks a statement, and prints the statement with a tick. Throws OperatorError. */
+export function claim(holds: boolean, statement: string): asserts holds {
+  check(holds, statement)
+  claims++
+  print(`  ${green('✓')} ${statement}`)
+}
+
+/** The last line of a demo that has ended well. */
+export function printVerdict(): void {
+  print(`\n${green('✓')} ${bold(`${counted(claims, 'claim')} checked, all true.`)} Nothing is left behind.`)
+}
+
+export function heading(title: string): void {
   print(`\n${bold(title)}\n`)
 }
 
@@ -26,10 +41,12 @@ export function nowhereIn(dir: string, values: readonly string[]): void {
     const bytes = readFileSync(join(dir, name))
     return values.some((value) => bytes.includes(value))
   })
-  claim(
+  check(
     files.some((name) => name.endsWith('data.mdb')),
     "the vault's files are there",
   )
-  claim(found.length === 0, 'no value stands in any file')
-  print(`${counted(files.length, 'file')} searched for ${counted(values.length, 'value')}: none found.`)
+  claim(
+    found.length === 0,
+    `${counted(files.length, 'file')} searched for ${counted(values.length, 'value')}: no value is found`,
+  )
 }

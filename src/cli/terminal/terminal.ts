@@ -20,6 +20,10 @@ export function bold(text: string): string {
   return styleText('bold', text, { stream: process.stdout })
 }
 
+export function green(text: string): string {
+  return styleText('green', text, { stream: process.stdout })
+}
+
 /** Lines of aligned columns, the first row bold. `indent` is put before every line. */
 export function table(rows: readonly (readonly string[])[], indent = ''): string {
   const widths: number[] = []
