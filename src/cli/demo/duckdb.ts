@@ -15,8 +15,7 @@ const STRANGER = 'stranger'
 const HEAD_LINES = 4
 
 export const duckdb: Scenario = {
-  about:
-    'tables in CSV and Parquet: tokenized, joined by SQL, migrated after a rotation, read back',
+  about: 'tables in CSV and Parquet: tokenized, joined by SQL, migrated after a rotation, read back',
   nodes: 1,
   owners: [CLINIC, STRANGER],
   play,
