@@ -1,6 +1,6 @@
 // coffer log: event logs of several nodes as one timeline.
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { findLogs } from '../../src/cli/log/files.ts'
 import type { LogEvent } from '../../src/cli/log/line.ts'
@@ -156,4 +156,21 @@ test('--follow shows new lines and new files, and ends at SIGINT with 0', async 
   }
   assert.equal(await exit, 0)
   assert.equal(text.split('\n').length - 1, 4)
+})
+
+test('--html writes a page for its owner alone; an existing file, --follow and --json are refused', async () => {
+  using folder = new Folder()
+  write(folder, 'n1', [{ seq: 1, second: 1, reason: '</script><script>alert(1)</script>' }])
+  const out = folder.file('timeline.html')
+  assert.equal(await fine(['log', folder.path, '--html', out]), '')
+  assert.equal(statSync(out).mode & 0o777, 0o600)
+  const page = readFileSync(out, 'utf8')
+  assert.equal(page.match(/<\/script>/g)?.length, 2)
+  assert.match(await refused(1, ['log', folder.path, '--html', out]), /exists already: .*--force/)
+  const { stderr } = await coffer(['log', folder.path, '--html', out, '--force'])
+  assert.match(stderr, /^1 event in .*timeline\.html.*names of secrets and addresses/m)
+  assert.equal(`${await fine(['log', folder.path, '--html', '-'])}\n`, page)
+  assert.match(await refused(2, ['log', folder.path, '--html', out, '--follow']), /--follow/)
+  assert.match(await refused(2, ['log', folder.path, '--html', out, '--json']), /--json/)
+  assert.match(await refused(2, ['log', folder.path, '--force']), /--html/)
 })

@@ -101,6 +101,8 @@ test('the package has its build, its documents and its license, and neither sour
     'dist/client/index.js',
     'dist/client/index.d.ts',
     'dist/ledger/etcd.proto',
+    'dist/cli/log/page/page.html',
+    'dist/cli/log/page/page.js',
   ])
     assert.ok(packed.includes(file), file)
   const strange = packed.filter((file) =>

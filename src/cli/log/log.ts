@@ -3,9 +3,11 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { UsageError } from '../../errors.ts'
-import { parseInstant } from '../../wire.ts'
+import { isStandardOutput } from '../table/output.ts'
 import { counted, note } from '../terminal/terminal.ts'
 import { findLogs, type LogPlace } from './files.ts'
+import { type FilterOptions, filterOf, isShown } from './filter.ts'
+import { writeTimeline } from './html.ts'
 import type { LogEvent } from './line.ts'
 import { merged } from './merge.ts'
 import { LogSource } from './source.ts'
@@ -16,13 +18,11 @@ const FOLLOW_MS = 200
 /** Characters that are written at once. */
 const OUTPUT_CHARS = 64 * 1024
 
-type Options = {
-  readonly owner?: string
-  readonly event?: readonly string[]
-  readonly since?: string
-  readonly until?: string
+type Options = FilterOptions & {
   readonly follow?: boolean
   readonly json?: boolean
+  readonly html?: string
+  readonly force?: boolean
 }
 
 export function registerLog(program: Command): void {
@@ -37,6 +37,8 @@ export function registerLog(program: Command): void {
     .option('--until <time>', 'only events before an instant')
     .option('--follow', 'go on with what the nodes write, until Ctrl-C')
     .option('--json', 'print the lines of the logs, unchanged')
+    .option('--html <out>', 'write the timeline as a page, for a browser, without a server')
+    .option('--force', 'overwrite an existing file')
     .addHelpText(
       'after',
       `
@@ -45,13 +47,17 @@ stand at their time. Lines that are not events are told on stderr, and passed ov
 
 Example:
   $ coffer log ./vault
-  $ coffer log ./vault --event epoch.rotated --event ledger.lost --since 2026-01-31T12:00:00Z`,
+  $ coffer log ./vault --event epoch.rotated --event ledger.lost --since 2026-01-31T12:00:00Z
+  $ coffer log ./vault --html timeline.html`,
     )
     .action(log)
 }
 
 async function log(paths: string[], options: Options): Promise<void> {
-  const keep = filterOf(options)
+  const filter = filterOf(options)
+  if (options.html !== undefined) return page(paths, { ...options, html: options.html })
+  if (options.force) throw new UsageError('--force is for --html', { hint: 'leave it out' })
+  const keep = (event: LogEvent): boolean => isShown(filter, event)
   const places = findLogs(paths)
   const format = lineFormatter()
   const write = options.json ? unchanged : (event: LogEvent): Buffer => Buffer.from(`${format(event)}\n`)
@@ -64,6 +70,28 @@ async function log(paths: string[], options: Options): Promise<void> {
     for (const source of sources) source.close()
     damage.end()
   }
+}
+
+/** Throws OperatorError, UsageError. */
+async function page(paths: string[], options: Options & { readonly html: string }): Promise<void> {
+  const { html: out, force = false, follow, json } = options
+  if (follow || json)
+    throw new UsageError(`--html does not go with ${follow ? '--follow' : '--json'}`, {
+      hint: 'run the command once for each',
+    })
+  const damage = new Damages()
+  const { events } = await writeTimeline({
+    paths,
+    out,
+    force,
+    filter: filterOf(options),
+    damaged: damage.tell,
+  })
+  damage.end()
+  const where = isStandardOutput(out) ? 'stdout' : out
+  note(
+    `${counted(events, 'event')} in ${where}: open it in a browser. It holds names of secrets and addresses.`,
+  )
 }
 
 const NEWLINE = Buffer.from('\n')
@@ -130,28 +158,3 @@ class Damages {
 }
 
 const MOST_TOLD = 20
-
-/** Throws UsageError. */
-function filterOf({ owner, event, since, until }: Options): (event: LogEvent) => boolean {
-  const from = instant('--since', since) ?? Number.NEGATIVE_INFINITY
-  const to = instant('--until', until) ?? Number.POSITIVE_INFINITY
-  for (const name of event ?? []) {
-    if (!/^[a-z]+\.[a-z-]+$/.test(name))
-      throw new UsageError('--event is not the name of an event', {
-        hint: 'use a name such as epoch.rotated; docs/events.md lists all',
-      })
-  }
-  const names = event && new Set(event)
-  return (each) =>
-    each.at >= from &&
-    each.at < to &&
-    (owner === undefined || each.fields.owner === owner) &&
-    (names === undefined || names.has(each.event))
-}
-
-function instant(option: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const at = parseInstant(text)
-  if (at !== undefined) return at
-  throw new UsageError(`${option} is not an instant`, { hint: 'use an instant such as 2026-01-31T12:00:00Z' })
-}

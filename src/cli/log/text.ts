@@ -4,17 +4,31 @@ import type { LogEvent } from './line.ts'
 
 type Style = 'red' | 'yellow' | 'green' | 'cyan' | 'magenta' | 'blue' | 'dim'
 
-/** The first entry that begins the name of an event gives the colour. */
-const STYLES: readonly (readonly [prefix: string, style: Style])[] = [
-  ['ledger.lost', 'red'],
-  ['request', 'yellow'],
-  ['ledger', 'blue'],
-  ['epoch', 'magenta'],
-  ['secret', 'cyan'],
-  ['tokens', 'green'],
-  ['node', 'blue'],
-  ['replica.applied', 'dim'],
+type EventKind = 'fault' | 'refused' | 'ledger' | 'epoch' | 'secret' | 'token' | 'node' | 'replica' | 'other'
+
+/** The first entry that begins the name of an event gives the kind. */
+const KINDS: readonly (readonly [prefix: string, kind: EventKind])[] = [
+  ['ledger.lost', 'fault'],
+  ['request', 'refused'],
+  ['ledger', 'ledger'],
+  ['epoch', 'epoch'],
+  ['secret', 'secret'],
+  ['tokens', 'token'],
+  ['node', 'node'],
+  ['replica', 'replica'],
 ]
+
+const STYLES: Readonly<Record<EventKind, Style | undefined>> = {
+  fault: 'red',
+  refused: 'yellow',
+  ledger: 'blue',
+  epoch: 'magenta',
+  secret: 'cyan',
+  token: 'green',
+  node: 'blue',
+  replica: 'dim',
+  other: undefined,
+}
 
 /** Characters of the longest name of an event. */
 const EVENT_WIDTH = 18
@@ -48,8 +62,13 @@ export function detailsOf(fields: LogEvent['fields']): string {
     .join(' ')
 }
 
+/** Also of names that are not known here. */
+export function kindOf(event: string): EventKind {
+  return KINDS.find(([prefix]) => event.startsWith(prefix))?.[1] ?? 'other'
+}
+
 function coloured(event: string, text: string): string {
-  const style = STYLES.find(([prefix]) => event.startsWith(prefix))?.[1]
+  const style = STYLES[kindOf(event)]
   return style === undefined ? text : styleText(style, text, { stream: process.stdout })
 }
 

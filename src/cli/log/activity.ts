@@ -1,0 +1,98 @@
+// Requests between two instants, counted in words.
+import { counted } from '../terminal/terminal.ts'
+import type { LogEvent } from './line.ts'
+
+type Request = {
+  readonly at: number
+  readonly node: string
+  readonly event: string
+  readonly count: number
+  readonly reason: string
+}
+
+/** A sentence about some nodes. */
+type Sentence = { readonly text: string; readonly nodes: readonly string[]; readonly refused: boolean }
+
+/** Events that count values, and the words for a count. */
+const SERVED: readonly (readonly [event: string, words: (count: number) => string])[] = [
+  ['tokens.issued', (count) => `${counted(count, 'token')} issued`],
+  ['tokens.resolved', (count) => `${counted(count, 'token')} resolved`],
+  ['secret.created', (count) => `${counted(count, 'secret')} created`],
+  ['secret.updated', (count) => `${counted(count, 'secret')} updated`],
+  ['secret.read', (count) => `${counted(count, 'secret')} read`],
+]
+
+export class Activity {
+  #requests: Request[] = []
+  #isSorted = true
+
+  add({ at, node, event, fields: { count, reason } }: LogEvent): void {
+    const isServed = SERVED.some(([name]) => name === event)
+    if (!isServed && event !== 'request.refused' && event !== 'requests.refused') return
+    const number = typeof count === 'number' && Number.isFinite(count) ? count : 1
+    this.#requests.push({ at, node, event, count: number, reason: typeof reason === 'string' ? reason : '' })
+    this.#isSorted = false
+  }
+
+  /** Of all requests. */
+  total(event: string): number {
+    return sum(this.#requests.filter((request) => request.event === event))
+  }
+
+  get refusals(): number {
+    return sum(this.#requests.filter(isRefused))
+  }
+
+  /** Of the requests in [from, to). */
+  between(from: number, to: number): Sentence[] {
+    this.#sort()
+    const requests = this.#requests.slice(this.#place(from), this.#place(to))
+    const served = requests.filter((request) => !isRefused(request))
+    const parts = SERVED.flatMap(([event, words]) => {
+      const count = sum(served.filter((request) => request.event === event))
+      return count === 0 ? [] : [words(count)]
+    })
+    const sentences: Sentence[] = []
+    if (served.length > 0)
+      sentences.push({
+        text: `${counted(served.length, 'request')}: ${parts.join(', ')}`,
+        nodes: nodesOf(served),
+        refused: false,
+      })
+    for (const [reason, group] of Map.groupBy(requests.filter(isRefused), (request) => request.reason)) {
+      const text = `${counted(sum(group), 'request')} refused${reason === '' ? '' : `: ${reason}`}`
+      sentences.push({ text, nodes: nodesOf(group), refused: true })
+    }
+    return sentences
+  }
+
+  #sort(): void {
+    if (this.#isSorted) return
+    this.#requests = this.#requests.toSorted((a, b) => a.at - b.at)
+    this.#isSorted = true
+  }
+
+  /** The first request at or after an instant. */
+  #place(at: number): number {
+    let [low, high] = [0, this.#requests.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (this.#requests[middle].at < at) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+}
+
+/** A line `requests.refused` counts requests; a line `request.refused` is a single request. */
+function isRefused({ event }: Request): boolean {
+  return event === 'request.refused' || event === 'requests.refused'
+}
+
+function sum(requests: readonly Request[]): number {
+  return requests.reduce((total, { event, count }) => total + (event === 'request.refused' ? 1 : count), 0)
+}
+
+function nodesOf(requests: readonly Request[]): string[] {
+  return [...new Set(requests.map(({ node }) => node))].toSorted()
+}

@@ -1,0 +1,322 @@
+// Drawing: a lane for each node, with its runs, its lead, and counts of its events by time.
+import { KINDS } from './view.js'
+
+/** Heights and widths in CSS pixels. */
+const AXIS = 58
+const HEAD = 24
+const BAR = 20
+const GAP = 4
+const BUCKET = 3
+const FONT = '12px system-ui, sans-serif'
+
+/** The rows of counts under the bar of a lane: kinds, height. */
+const TRACKS = [
+  { words: 'requests', kinds: ['token', 'secret', 'epoch', 'other'], height: 26 },
+  { words: 'refused', kinds: ['refused'], height: 14 },
+  { words: 'replica', kinds: ['replica'], height: 16 },
+]
+
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000]
+  .concat([1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720].map((minutes) => minutes * 60_000))
+  .concat([1, 2, 7, 14, 30, 90, 365].map((days) => days * 86_400_000))
+
+export class Lanes {
+  #data
+  #view
+  #canvas
+  #context
+  #colours = {}
+  #tracks
+  #width = 0
+
+  constructor({ data, view, canvas }) {
+    this.#data = data
+    this.#view = view
+    this.#canvas = canvas
+    this.#context = canvas.getContext('2d')
+    const kinds = new Set(data.names.map(({ kind }) => kind))
+    // A row that is empty in all lanes is left out.
+    this.#tracks = TRACKS.filter((track) => track.kinds.some((kind) => kinds.has(kind)))
+    this.laneHeight = HEAD + BAR + 10 + this.#tracks.reduce((sum, { height }) => sum + height + GAP, 0)
+    this.height = AXIS + data.nodes.length * this.laneHeight
+  }
+
+  /** Reads the colours of the style, again where light becomes dark. */
+  readColours() {
+    const style = getComputedStyle(document.documentElement)
+    for (const name of ['page', 'ink', 'dim', 'line', 'ready', 'starting', 'lead', 'on-lead', ...KINDS])
+      this.#colours[name] = style.getPropertyValue(`--${name}`).trim()
+  }
+
+  topOf(lane) {
+    return AXIS + lane * this.laneHeight
+  }
+
+  /** The lane at a height; undefined above and below the lanes. */
+  laneAt(y) {
+    const lane = Math.floor((y - AXIS) / this.laneHeight)
+    return this.#data.nodes[lane] && y >= AXIS ? lane : undefined
+  }
+
+  x(at) {
+    const { from, to } = this.#view
+    return ((at - from) / (to - from)) * this.#width
+  }
+
+  timeAt(x) {
+    const { from, to } = this.#view
+    return from + (x / this.#width) * (to - from)
+  }
+
+  draw() {
+    const width = this.#canvas.parentElement.clientWidth
+    this.#width = width
+    const ratio = window.devicePixelRatio || 1
+    fit(this.#canvas, { width, height: this.height, ratio })
+    const context = this.#context
+    context.setTransform(ratio, 0, 0, ratio, 0, 0)
+    context.clearRect(0, 0, width, this.height)
+    context.font = FONT
+    context.textBaseline = 'middle'
+    this.#axis()
+    const counts = this.#counts()
+    for (let lane = 0; lane < this.#data.nodes.length; lane++) {
+      this.#lane(lane)
+      this.#bars(lane, counts)
+    }
+    this.#epochs()
+    this.#selection()
+  }
+
+  #axis() {
+    const context = this.#context
+    const { from, to } = this.#view
+    const step = STEPS.find((each) => ((to - from) / each) * 84 < this.#width) ?? STEPS.at(-1)
+    for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
+      const x = Math.round(this.x(at)) + 0.5
+      this.#line({ x, top: 18, bottom: this.height, colour: 'line' })
+      context.fillStyle = this.#colours.dim
+      context.textAlign = x < 30 ? 'left' : x > this.#width - 30 ? 'right' : 'center'
+      context.fillText(clock(at, step), Math.min(Math.max(x, 0), this.#width), 9)
+    }
+    context.textAlign = 'left'
+  }
+
+  #line({ x, top, bottom, colour, dash = [], width = 1 }) {
+    const context = this.#context
+    context.strokeStyle = this.#colours[colour]
+    context.lineWidth = width
+    context.setLineDash(dash)
+    context.beginPath()
+    context.moveTo(x, top)
+    context.lineTo(x, bottom)
+    context.stroke()
+    context.setLineDash([])
+  }
+
+  #lane(lane) {
+    const { node, runs } = this.#data.nodes[lane]
+    const top = this.topOf(lane) + HEAD
+    this.#context.fillStyle = this.#colours.line
+    this.#context.fillRect(0, this.topOf(lane), this.#width, 1)
+    for (const [i, run] of runs.entries()) this.#run({ run, next: runs[i + 1], top })
+    for (const lead of this.#data.leads) {
+      if (lead.node === node)
+        this.#span({
+          from: lead.from,
+          to: lead.to,
+          top,
+          height: BAR,
+          colour: 'lead',
+          text: 'leads',
+          ink: 'on-lead',
+        })
+    }
+    for (const run of runs) {
+      for (const { from, to } of run.losses)
+        this.#span({
+          from,
+          to: to ?? run.to,
+          top,
+          height: BAR,
+          colour: 'fault',
+          text: 'no ledger',
+          ink: 'page',
+        })
+    }
+    const bottom = this.topOf(lane + 1) - 10
+    for (const { at, ms, from, to } of runs.flatMap(({ catchUps }) => catchUps)) {
+      if (to - from < 2) continue
+      const x = this.#span({
+        from: at - ms,
+        to: at,
+        top: bottom - 16,
+        height: 16,
+        colour: 'ledger',
+        text: '',
+      })
+      this.#text(`caught up ${from}–${to}`, x + 4, bottom - 8, 'ink')
+    }
+  }
+
+  #run({ run, next, top }) {
+    const { to } = this.#data
+    const ready = run.ready ?? run.to
+    const end = run.end === 'open' ? to : run.to
+    this.#span({
+      from: run.from,
+      to: ready,
+      top,
+      height: BAR,
+      colour: 'starting',
+      text: 'starts',
+      ink: 'ink',
+    })
+    this.#span({ from: ready, to: end, top, height: BAR, colour: 'ready', text: '', ink: 'ink' })
+    if (run.end === 'open') return
+    const isFault = run.end !== 'stopped'
+    const [x, after] = [this.x(end), this.x(next?.from ?? to)]
+    const context = this.#context
+    context.strokeStyle = this.#colours[isFault ? 'fault' : 'dim']
+    context.lineWidth = 1.5
+    context.setLineDash([3, 3])
+    context.beginPath()
+    context.moveTo(x, top + BAR / 2)
+    context.lineTo(after, top + BAR / 2)
+    context.stroke()
+    context.setLineDash([])
+    if (isFault) this.#cross(x, top + BAR / 2)
+    else this.#line({ x, top, bottom: top + BAR, colour: 'dim', width: 3 })
+    const text = isFault ? 'ended without a stop' : 'stopped'
+    if (after - x > context.measureText(text).width + 24)
+      this.#text(text, x + 12, top + BAR / 2, isFault ? 'fault' : 'dim')
+    else if (isFault) this.#text('gone', x + 9, top + BAR / 2, 'fault')
+  }
+
+  #cross(x, y) {
+    const context = this.#context
+    context.strokeStyle = this.#colours.fault
+    context.lineWidth = 3
+    context.beginPath()
+    context.moveTo(x - 5, y - 5)
+    context.lineTo(x + 5, y + 5)
+    context.moveTo(x + 5, y - 5)
+    context.lineTo(x - 5, y + 5)
+    context.stroke()
+  }
+
+  /** Returns where the span ends. */
+  #span({ from, to, top, height, colour, text, ink }) {
+    const [left, right] = [Math.max(this.x(from), -10), Math.min(this.x(to), this.#width + 10)]
+    if (right < 0 || left > this.#width || right < left) return right
+    const context = this.#context
+    context.fillStyle = this.#colours[colour]
+    context.fillRect(left, top, Math.max(right - left, 2), height)
+    const inside = Math.max(left, 0)
+    if (text && Math.min(right, this.#width) - inside > context.measureText(text).width + 10) {
+      context.fillStyle = this.#colours[ink]
+      context.fillText(text, inside + 5, top + height / 2 + 0.5)
+    }
+    return right
+  }
+
+  /** Text that can be read on whatever is below. */
+  #text(text, x, y, colour) {
+    const context = this.#context
+    context.lineWidth = 4
+    context.lineJoin = 'round'
+    context.strokeStyle = this.#colours.page
+    context.strokeText(text, x, y)
+    context.fillStyle = this.#colours[colour]
+    context.fillText(text, x, y)
+  }
+
+  /** Events by lane, kind and bucket of time. */
+  #counts() {
+    const { at, node, kind } = this.#data.columns
+    const { from, to, matching } = this.#view
+    const buckets = Math.ceil(this.#width / BUCKET) + 1
+    const lanes = this.#data.nodeNames.map((name) => this.#data.nodes.findIndex((each) => each.node === name))
+    const counts = new Uint32Array(this.#data.nodes.length * KINDS.length * buckets)
+    const scale = this.#width / BUCKET / (to - from)
+    for (const i of matching) {
+      if (at[i] < from || at[i] > to) continue
+      const bucket = Math.floor((at[i] - from) * scale)
+      counts[(lanes[node[i]] * KINDS.length + kind[i]) * buckets + bucket]++
+    }
+    return { counts, buckets }
+  }
+
+  #bars(lane, { counts, buckets }) {
+    const context = this.#context
+    let bottom = this.topOf(lane) + HEAD + BAR + GAP
+    for (const { kinds, height } of this.#tracks) {
+      bottom += height
+      const columns = kinds.map((kind) => (lane * KINDS.length + KINDS.indexOf(kind)) * buckets)
+      let most = 4
+      for (let bucket = 0; bucket < buckets; bucket++) most = Math.max(most, sumAt(counts, columns, bucket))
+      for (let bucket = 0; bucket < buckets; bucket++) {
+        const sum = sumAt(counts, columns, bucket)
+        if (sum === 0) continue
+        const bar = 4 + (height - 4) * (Math.log1p(sum) / Math.log1p(most))
+        let y = bottom
+        for (const [k, column] of columns.entries()) {
+          const part = (counts[column + bucket] / sum) * bar
+          if (part === 0) continue
+          context.fillStyle = this.#colours[kinds[k]]
+          context.fillRect(bucket * BUCKET, y - part, BUCKET - 1, part)
+          y -= part
+        }
+      }
+      bottom += GAP
+    }
+  }
+
+  /** A line through all lanes for each epoch, and its name where there is room. */
+  #epochs() {
+    const ends = [0, 0]
+    for (const { at, owner, epoch, rotated } of this.#data.epochs) {
+      const x = this.x(at)
+      if (x < 0 || x > this.#width || (!rotated && epoch === 1)) continue
+      this.#line({ x, top: 22, bottom: this.height, colour: 'epoch', width: 1.5, dash: [5, 3] })
+      const text = `${owner} epoch ${epoch}`
+      const width = this.#context.measureText(text).width
+      const left = Math.min(x + 4, this.#width - width)
+      const row = ends.findIndex((end) => end < left)
+      if (row < 0) continue
+      ends[row] = left + width + 8
+      this.#text(text, left, 28 + row * 16, 'epoch')
+    }
+  }
+
+  #selection() {
+    const { selected } = this.#view
+    if (selected < 0) return
+    const x = this.x(this.#data.columns.at[selected])
+    this.#line({ x, top: 18, bottom: this.height, colour: 'ink', width: 1.5 })
+  }
+}
+
+function sumAt(counts, columns, bucket) {
+  let sum = 0
+  for (const column of columns) sum += counts[column + bucket]
+  return sum
+}
+
+/** Sets the size of a canvas where it has changed: setting it clears the canvas. */
+function fit(canvas, { width, height, ratio }) {
+  const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)]
+  if (canvas.width !== w || canvas.height !== h) {
+    canvas.width = w
+    canvas.height = h
+    canvas.style.height = `${height}px`
+  }
+}
+
+/** The text of a mark of the axis, by the distance of two marks in milliseconds. */
+function clock(at, step) {
+  const time = new Date(at).toISOString()
+  if (step >= 86_400_000) return time.slice(0, 10)
+  if (step >= 60_000) return at % 86_400_000 === 0 ? time.slice(5, 10) : time.slice(11, 16)
+  return step >= 1000 ? time.slice(11, 19) : time.slice(11, 23)
+}
