@@ -2,9 +2,10 @@
 // tools/measure.ts, files that nothing imports, banned calls, titles and links of documents.
 import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { dirname, join, normalize } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { MAX_FILE_LINES, measure, type Summary, summaries } from '../tools/measure.ts'
+import { importsOf, readRooms, roomOf } from './rooms.ts'
 
 const textOf = (file: string): string => readFileSync(file, 'utf8')
 
@@ -46,18 +47,11 @@ const measured = measure()
 /** Stand-ins in memory, for tests. */
 const TWINS = ['src/ledger/memory.ts', 'src/replica/memory-store.ts']
 
-const roomOf = (file: string): string => file.split('/')[1].replace(/\.ts$/, '')
-
-function imports(file: string): string[] {
-  const found = [...textOf(file).matchAll(/(?:from|import\() ?'(\.[^']+)'/g)].map((match) => match[1])
-  return found.map((path) => normalize(join(dirname(file), path)))
-}
-
 test('rooms import only what the table allows', () => {
   const wrong: string[] = []
   for (const file of code) {
     const room = roomOf(file)
-    for (const target of imports(file)) {
+    for (const target of importsOf(file)) {
       const other = roomOf(target)
       const allowed = other === room || ground.includes(other) || mayImport.get(room)?.includes(other)
       if (!allowed) wrong.push(`${file} imports ${target}`)
@@ -89,7 +83,7 @@ test('every import is a file that is there, and every file is imported', () => {
     ...contracts,
   ])
   for (const file of sources) {
-    for (const target of imports(file)) {
+    for (const target of importsOf(file)) {
       assert.ok(existsSync(target), `${file} imports ${target}`)
       if (!file.endsWith('.test.ts') || TWINS.includes(target)) used.add(target)
     }
@@ -188,31 +182,3 @@ test('documents have one title, and their links lead somewhere', () => {
     }
   }
 })
-
-/** Ground files come first in the table, without a slash. `all` in the last column means every room. */
-function readRooms(): {
-  readonly ground: readonly string[]
-  readonly mayImport: Map<string, readonly string[]>
-} {
-  const section = /^## Rooms$([\s\S]*?)^## /m.exec(textOf('docs/architecture.md'))?.[1] ?? ''
-  const ground: string[] = []
-  const mayImport = new Map<string, readonly string[]>()
-  for (const line of section.split('\n').filter((each) => each.startsWith('| `'))) {
-    const [names, , others] = line.split('|').slice(1)
-    const named = namesIn(names)
-    const [rooms, files] = [
-      named.filter((name) => name.endsWith('/')),
-      named.filter((name) => !name.endsWith('/')),
-    ]
-    ground.push(...files)
-    for (const room of rooms) mayImport.set(room.slice(0, -1), namesIn(others))
-  }
-  for (const [room, others] of mayImport)
-    if (others.includes('all')) mayImport.set(room, [...mayImport.keys()])
-  return { ground, mayImport }
-}
-
-/** The names in code spans of a table's cell. */
-function namesIn(cell: string): string[] {
-  return [...cell.matchAll(/`([^`]+)`/g)].flatMap(([, names]) => names.split(' '))
-}
