@@ -368,6 +368,18 @@ test('docs/dependencies.md has every package, and says which are imported', () =
   }
 })
 
+test('docs/README.md has every page once, on one of three shelves, with a line of what it is', () => {
+  const shelves = ['## Use', '## Operate', '## Inside'].map((heading) =>
+    rows(section('docs/README.md', heading)),
+  )
+  const told = shelves.flat().map(([page, what]) => {
+    assert.ok(what.length > 10, page)
+    return /^\[[^\]]+\]\(([\w-]+\.md)\)$/.exec(page)?.[1] ?? assert.fail(page)
+  })
+  const pages = globSync('*.md', { cwd: join(ROOT, 'docs') }).filter((file) => file !== 'README.md')
+  assert.deepEqual(sorted(told), sorted(pages))
+})
+
 test('links within the documents lead to headings that are there', () => {
   const slug = (heading: string): string =>
     heading
