@@ -5,6 +5,7 @@ import { print } from '../terminal/terminal.ts'
 import { basics } from './basics.ts'
 import { duckdb } from './duckdb.ts'
 import { env } from './env.ts'
+import { failure } from './failure.ts'
 import { rotation } from './rotation.ts'
 import type { Scenario } from './scenario.ts'
 import { Stage } from './stage.ts'
@@ -17,6 +18,7 @@ const SCENARIOS: ReadonlyMap<string, Scenario> = new Map([
   ['rotation', rotation],
   ['env', env],
   ['duckdb', duckdb],
+  ['failure', failure],
 ])
 
 const WIDTH = Math.max(...[...SCENARIOS.keys()].map(({ length }) => length))

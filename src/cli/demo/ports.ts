@@ -3,7 +3,7 @@ import { createServer } from 'node:net'
 import { OperatorError } from '../../errors.ts'
 import { clusterPorts } from '../config-text.ts'
 
-/** Below the ports that systems give to outgoing connections. */
+/** Below the ports of outgoing connections. */
 const FIRST = 11_000
 const COUNT = 19_000
 const TRIES = 100

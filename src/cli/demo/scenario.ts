@@ -6,7 +6,7 @@ export type Scenario = {
   readonly about: string
   readonly nodes: 1 | 3
   readonly owners: readonly string[]
-  /** Fields of records that become tokens. */
+  /** Paths of fields in records, replaced by tokens. */
   readonly fields?: readonly string[]
   /** Starts the nodes and tells the story. Throws OperatorError where a claim is not true. */
   readonly play: (stage: Stage) => Promise<void>

@@ -66,6 +66,11 @@ export class StageNode {
     child.stderr.resume() // the rest of the log is dropped; a full pipe would block the node
   }
 
+  /** The process ids of node and member; undefined: none runs. */
+  get pids(): { readonly node: number | undefined; readonly member: number | undefined } {
+    return { node: this.runs ? this.#child?.pid : undefined, member: runningMember(this.#config) }
+  }
+
   /** SIGTERM. Returns the exit code, 0 where no process runs; null: the process had to be killed. */
   async stop(): Promise<number | null> {
     const child = this.#child

@@ -15,13 +15,13 @@ import { commandLine, StageNode } from './stage-node.ts'
 import { heading } from './story.ts'
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-/** A killed node takes its member with itself within that time, also a member that has just been started. */
+/** A killed node takes its member with itself in less time, even a member just started. */
 const MEMBER_MS = 100
 
 type StageOptions = {
   readonly nodes: 1 | 3
   readonly owners: readonly string[]
-  /** Fields of records that become tokens. */
+  /** Paths of fields in records, replaced by tokens. */
   readonly fields: readonly string[]
   /** Resolves when the next chapter may begin. */
   readonly pause: () => Promise<void>
@@ -88,7 +88,7 @@ export class Stage implements AsyncDisposable {
     await Promise.all(this.#nodes.map((node) => node.start()))
   }
 
-  /** A client of all nodes, or of one. */
+  /** A client of all nodes, or of some. */
   client(owner: string, nodes: readonly StageNode[] = this.#nodes): Coffer {
     const coffer = new Coffer({ urls: nodes.map(({ url }) => url), key: this.#keys[owner] })
     this.#clients.push(coffer)
@@ -147,7 +147,7 @@ export class Stage implements AsyncDisposable {
     for (const command of this.#commands) command.kill('SIGKILL')
     const ran = this.#nodes.some((node) => node.runs)
     for (const node of this.#nodes) node.killNow()
-    // A member that has just been started could make its directory again.
+    // A member just started could make its directory again.
     if (ran && this.#nodes.length > 1) sleepNow(MEMBER_MS)
     // Until their end processes may write files: the first tries can find the directory not empty.
     rmSync(this.dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 })

@@ -22,7 +22,7 @@ export function claim(holds: boolean, statement: string): asserts holds {
   print(`  ${green('✓')} ${statement}`)
 }
 
-/** The last line of a demo that has ended well. */
+/** The last line of a demo, after a good end. */
 export function printVerdict(): void {
   print(`\n${green('✓')} ${bold(`${counted(claims, 'claim')} checked, all true.`)} Nothing is left behind.`)
 }

@@ -1,4 +1,4 @@
-// The end of a demo: the event logs of its nodes as one timeline.
+// The end of a demo: the event logs of its nodes as a timeline.
 import { findLogs } from '../log/files.ts'
 import type { LogEvent } from '../log/line.ts'
 import { merged } from '../log/merge.ts'
@@ -7,15 +7,16 @@ import { lineFormatter } from '../log/text.ts'
 import { counted, print } from '../terminal/terminal.ts'
 import { check } from './story.ts'
 
-/** The most events that are printed. */
+/** The largest number of printed events. */
 const LINES = 40
-/** Events of requests that come by hundreds, and members of events that say little in a demo. */
+/** Events of requests come by hundreds; some members of events say little in a demo. */
 const ROUTINE = /^(?:tokens\.|replica\.applied|secret\.read|key\.shown|requests?\.)/
 const TECHNICAL: ReadonlySet<string> = new Set(['request', 'key_id', 'client'])
 
-/** Prints the last events. Where there are more, those of single requests are left out. */
+/** Prints the last events. Where there are more, events of single requests are left out. */
 export function printTimeline(dir: string): void {
-  const { events, logs } = readEvents(dir)
+  const { events, logs, damages } = readEvents(dir)
+  check(damages.length === 0, `every line of an event log is whole (${damages.join(', ')})`)
   check(events.length > 0, 'the nodes have written events')
   const telling = events.length <= LINES ? events : events.filter(({ event }) => !ROUTINE.test(event))
   const shown = telling.slice(-LINES)
@@ -26,8 +27,22 @@ export function printTimeline(dir: string): void {
   print(`\n${counted(events.length, 'event')} of ${counted(logs, 'node')}${left}.`)
 }
 
-/** `logs`: the number of event logs. */
-function readEvents(dir: string): { readonly events: readonly LogEvent[]; readonly logs: number } {
+/** Prints a node's last event of a name. Returns false where there is no such event yet. */
+export function printEvent(dir: string, node: string, name: string): boolean {
+  const event = readEvents(dir).events.findLast((each) => each.node === node && each.event === name)
+  if (event) print(`  ${lineFormatter()(withoutTechnical(event))}`)
+  return event !== undefined
+}
+
+type Events = {
+  readonly events: readonly LogEvent[]
+  /** The number of event logs. */
+  readonly logs: number
+  /** Damaged lines; while a node runs, a line can be half written. */
+  readonly damages: readonly string[]
+}
+
+function readEvents(dir: string): Events {
   const places = findLogs([dir])
   const damages: string[] = []
   const damaged = ({ file, line, reason }: Damage): void => {
@@ -35,9 +50,7 @@ function readEvents(dir: string): { readonly events: readonly LogEvent[]; readon
   }
   const sources = places.map((place) => new LogSource({ place, keep: () => true, follow: false, damaged }))
   try {
-    const events = [...merged(sources)]
-    check(damages.length === 0, `every line of an event log is whole (${damages.join(', ')})`)
-    return { events, logs: places.length }
+    return { events: [...merged(sources)], logs: places.length, damages }
   } finally {
     for (const source of sources) source.close()
   }

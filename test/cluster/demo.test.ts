@@ -1,0 +1,76 @@
+// The demos of three nodes, from their first line to the last process and file.
+import assert from 'node:assert/strict'
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { coffer, Folder, spawnCoffer, until } from '../cli/cli.ts'
+import { assertWhole } from '../cli/demos.ts'
+
+const DEMO_MS = 180_000
+
+/** Processes whose command line names a path below the directory. */
+function processesOf(dir: string): string[] {
+  assert.ok(existsSync('/proc'), 'the test looks for processes in /proc')
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+        return command.includes(dir) ? [`${pid} ${command}`] : []
+      } catch {
+        return [] // the process has just ended
+      }
+    })
+}
+
+function assertNothingLeft(folder: Folder): void {
+  assert.deepEqual(readdirSync(folder.path), [])
+  assert.deepEqual(processesOf(folder.path), [])
+}
+
+test('the demo of failure: one node is lost, two are lost, both come back, and nothing is lost', async () => {
+  using folder = new Folder()
+  const { code, stdout, stderr } = await coffer(['demo', 'failure'], {
+    env: { TMPDIR: folder.path },
+    ms: DEMO_MS,
+  })
+  assert.equal(code, 0, stdout + stderr)
+  assertWhole(stdout, { chapters: 8, claims: 19 })
+  const row = (request: string, answer: string): RegExp => new RegExp(`^ +${request} +${answer} \\(`, 'm')
+  assert.match(stdout, row('POST /tokenize +new values', '200 \\(\\d+ m?s\\) +200'))
+  assert.match(stdout, row('POST /detokenize +known tokens', '200'))
+  assert.match(stdout, row('POST /detokenize +a forged token', '404 not-found'))
+  assert.match(stdout, row('GET /ready\\?for=reads', '200'))
+  assert.match(stdout, row('POST /tokenize +known values', '503 no-quorum, (?:not-applied|unknown)'))
+  assert.match(stdout, row('POST /rotate-epoch', '503 no-quorum, (?:not-applied|unknown)'))
+  assert.match(stdout, / n\d +ledger\.lost +reason=/)
+  assert.match(stdout, / n\d +replica\.caught-up +from=\d+ to=\d+ ms=/)
+  assert.match(stdout, /✓ 3 nodes have the same digest of all that is stored, at revision \d+/)
+  assertNothingLeft(folder)
+})
+
+/** A demo that is ended in the midst of it, once `reached` is true of its directory and of its text. */
+async function interrupt(signal: NodeJS.Signals, reached: (folder: Folder, told: string) => boolean) {
+  using folder = new Folder()
+  const child = spawnCoffer(['demo', 'failure'], { env: { TMPDIR: folder.path } })
+  let told = ''
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    told += chunk
+  })
+  await until('the moment of the signal', () => reached(folder, told), 60_000)
+  assert.ok(processesOf(folder.path).length > 3, 'nodes and members run')
+  child.kill(signal)
+  await until('the end', () => child.exitCode !== null || child.signalCode !== null)
+  assertNothingLeft(folder)
+  return child.exitCode
+}
+
+test('SIGTERM while the nodes start ends nodes and members, and leaves nothing', async () => {
+  const memberRuns = (folder: Folder): boolean =>
+    globSync(folder.file('*', 'vault', 'run', '*.etcd.pid')).length > 0
+  assert.equal(await interrupt('SIGTERM', memberRuns), 143)
+})
+
+test('Ctrl-C while a node is killed ends nodes and members, and leaves nothing', async () => {
+  const nodeIsKilled = (_: Folder, told: string): boolean => / kill -9 \d+ .* leads\n/.test(told)
+  assert.equal(await interrupt('SIGINT', nodeIsKilled), 130)
+})
