@@ -39,17 +39,11 @@ import {
   SECRETS_BYTES_A_REQUEST,
 } from '../src/wire.ts'
 import { batchOf } from './batch.ts'
+import { blocks, examples, Names } from './console.ts'
 import { KEY_A, KEY_B, Vault } from './http/vault.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const textOf = (file: string): string => readFileSync(join(ROOT, file), 'utf8')
-
-/** The contents of fenced blocks of one language. */
-function blocks(file: string, language: string): string[] {
-  return [...textOf(file).matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)]
-    .filter(([, name]) => name === language)
-    .map(([, , text]) => text)
-}
 
 /** What stands under a heading, down to the next one of its level or above. */
 function section(file: string, heading: string): string {
@@ -76,20 +70,6 @@ const code = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([
 const sorted = (list: Iterable<string>): string[] => [...list].sort()
 
 // ---- examples
-
-type Example = { readonly command: string; readonly output: string }
-
-/** Commands begin with `$ ` and go on as long as a quote is open. */
-function examples(block: string): Example[] {
-  const found: { command: string; output: string }[] = []
-  for (const line of block.split('\n')) {
-    const last = found.at(-1)
-    if (last && (last.command.match(/'/g)?.length ?? 0) % 2 === 1) last.command += `\n${line}`
-    else if (line.startsWith('$ ')) found.push({ command: line.slice(2), output: '' })
-    else if (last) last.output += `${line}\n`
-  }
-  return found
-}
 
 /** A shell's words: quotes, and variables but in single quotes. */
 function words(command: string, variables: ReadonlyMap<string, string>): string[] {
@@ -125,54 +105,10 @@ function parseCurl([, ...args]: readonly string[]): Call {
 /** JSON without its insignificant white space. */
 const tight = (json: string): string => json.replace(/("(?:[^"\\]|\\.)*")|[ \t\r\n]+/g, '$1')
 
-const INSTANT = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/
-
-/**
- * What differs from run to run, by what a document calls it: `tok_1_ab…` is one and the same token all over a document,
- * and an instant to the millisecond one and the same instant; their order is that of those that are meant.
- */
-class Names {
-  readonly #tokens = new Map<string, string>()
-  readonly #instants = new Map<string, string>()
-
-  fill(text: string): string {
-    return text
-      .replace(/tok_\d+_\w*…/g, (name) => this.#tokens.get(name) ?? assert.fail(`${name} is not known`))
-      .replace(new RegExp(INSTANT, 'g'), (name) => this.#instants.get(name) ?? name)
-  }
-
-  /** Compares; `…` stands for anything. Binds the names that are new. */
-  match(expected: string, actual: string, what: string): void {
-    const names: string[] = []
-    const pattern = expected
-      .split(new RegExp(`(tok_\\d+_\\w+…|…|${INSTANT.source})`))
-      .map((part, i) => {
-        if (i % 2 === 0) return RegExp.escape(part)
-        if (part === '…') return '.*?'
-        names.push(part)
-        const token = /^tok_\d+_/.exec(part)
-        return `(${token ? `${token[0]}[0-9a-hjkmnp-tv-z]{32}` : INSTANT.source})`
-      })
-      .join('')
-    const found = new RegExp(`^${pattern}$`, 's').exec(actual)
-    assert.ok(found, `${what}\n  documented ${expected}\n  answered   ${actual}`)
-    for (const [i, name] of names.entries()) {
-      const meant: string = found[i + 1]
-      const all = INSTANT.test(name) ? this.#instants : this.#tokens
-      const known = all.get(name)
-      if (known !== undefined)
-        assert.equal(meant, known, `${name} is one and the same in all of the document`)
-      else if (all === this.#tokens) assert.ok(![...all.values()].includes(meant), `${name} has two names`)
-      all.set(name, meant)
-    }
-    const meant = [...this.#instants].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, instant]) => instant)
-    assert.deepEqual(meant, meant.toSorted(), `${what}: the order of the instants`)
-  }
-}
-
 async function runExamples(file: string, vault: Vault): Promise<number> {
   const names = new Names()
   const variables = new Map([
+    ['COFFER_URL', 'http://127.0.0.1:8200'],
     ['COFFER_KEY', KEY_A],
     ['OTHER_KEY', KEY_B],
   ])
