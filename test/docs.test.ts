@@ -261,7 +261,7 @@ describe('docs/operating.md', () => {
   test('the configuration: its members, and an example that is right', () => {
     const { fields, owners } = parseConfig(example, 'n1.yaml')
     assert.deepEqual([fields.length, owners.length], [2, 1])
-    const told = rows(section('docs/operating.md', '## Configuration')).map(([name]) => code(name)[0])
+    const told = rows(section('docs/operating.md', '## Configuration')).flatMap(([names]) => code(names))
     const fault = (): string => {
       try {
         parseConfig(`${example}other: 1\n`, 'n1.yaml')
