@@ -1,5 +1,4 @@
 // Requests between two instants, counted in words.
-import { counted } from '../terminal/terminal.ts'
 import type { LogEvent } from './line.ts'
 
 type Request = {
@@ -11,15 +10,21 @@ type Request = {
 }
 
 /** A sentence about some nodes. */
-type Sentence = { readonly text: string; readonly nodes: readonly string[]; readonly refused: boolean }
+type Sentence = {
+  /** The time of the first request. */
+  readonly at: number
+  readonly text: string
+  readonly nodes: readonly string[]
+  readonly refused: boolean
+}
 
 /** Events that count values, and the words for a count. */
 const SERVED: readonly (readonly [event: string, words: (count: number) => string])[] = [
-  ['tokens.issued', (count) => `${counted(count, 'token')} issued`],
-  ['tokens.resolved', (count) => `${counted(count, 'token')} resolved`],
-  ['secret.created', (count) => `${counted(count, 'secret')} created`],
-  ['secret.updated', (count) => `${counted(count, 'secret')} updated`],
-  ['secret.read', (count) => `${counted(count, 'secret')} read`],
+  ['tokens.issued', (count) => `${many(count, 'token')} issued`],
+  ['tokens.resolved', (count) => `${many(count, 'token')} resolved`],
+  ['secret.created', (count) => `${many(count, 'secret')} created`],
+  ['secret.updated', (count) => `${many(count, 'secret')} updated`],
+  ['secret.read', (count) => `${many(count, 'secret')} read`],
 ]
 
 export class Activity {
@@ -55,13 +60,14 @@ export class Activity {
     const sentences: Sentence[] = []
     if (served.length > 0)
       sentences.push({
-        text: `${counted(served.length, 'request')}: ${parts.join(', ')}`,
+        at: served[0].at,
+        text: `${many(served.length, 'request')}: ${parts.join(', ')}`,
         nodes: nodesOf(served),
         refused: false,
       })
     for (const [reason, group] of Map.groupBy(requests.filter(isRefused), (request) => request.reason)) {
-      const text = `${counted(sum(group), 'request')} refused${reason === '' ? '' : `: ${reason}`}`
-      sentences.push({ text, nodes: nodesOf(group), refused: true })
+      const text = `${many(sum(group), 'request')} refused${reason === '' ? '' : `: ${reason}`}`
+      sentences.push({ at: group[0].at, text, nodes: nodesOf(group), refused: true })
     }
     return sentences
   }
@@ -87,6 +93,11 @@ export class Activity {
 /** A line `requests.refused` counts requests; a line `request.refused` is a single request. */
 function isRefused({ event }: Request): boolean {
   return event === 'request.refused' || event === 'requests.refused'
+}
+
+/** `1 token`, `1,200 tokens`. */
+function many(count: number, noun: string): string {
+  return `${count.toLocaleString('en')} ${noun}${count === 1 ? '' : 's'}`
 }
 
 function sum(requests: readonly Request[]): number {

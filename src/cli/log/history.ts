@@ -174,7 +174,11 @@ function change(run: Run, { at, event, fields }: LogEvent): void {
       break
     case 'ledger.lost':
       if (last === undefined || last.to !== undefined)
-        run.losses.push({ from: at, to: undefined, reason: String(fields.reason ?? '') })
+        run.losses.push({
+          from: at,
+          to: undefined,
+          reason: typeof fields.reason === 'string' ? fields.reason : '',
+        })
       break
     case 'ledger.recovered':
       if (last) last.to ??= at
@@ -182,13 +186,18 @@ function change(run: Run, { at, event, fields }: LogEvent): void {
     case 'replica.caught-up':
       run.catchUps.push({
         at,
-        ms: Number(fields.ms ?? 0),
-        from: Number(fields.from ?? 0),
-        to: Number(fields.to ?? 0),
+        ms: numberOf(fields.ms),
+        from: numberOf(fields.from),
+        to: numberOf(fields.to),
       })
       break
     case 'replica.rebuilt':
       run.rebuilt.push(at)
       break
   }
+}
+
+/** A log may be from elsewhere: a member that is no number counts as 0. */
+function numberOf(member: unknown): number {
+  return typeof member === 'number' && Number.isFinite(member) ? member : 0
 }

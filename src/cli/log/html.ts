@@ -11,14 +11,14 @@ import { History } from './history.ts'
 import type { LogEvent } from './line.ts'
 import { merged } from './merge.ts'
 import { type Damage, LogSource } from './source.ts'
-import { type Facts, headlineOf, momentsOf } from './story.ts'
+import { duration, type Facts, headlineOf, momentsOf } from './story.ts'
 import { detailsOf, kindOf } from './text.ts'
 
 /** Browsers open a page with more events slowly. */
 const MOST_EVENTS = 500_000
 
 /** The parts of the page's script: a part uses the parts before. */
-const SCRIPTS = ['view.js', 'lanes.js', 'list.js', 'page.js']
+const SCRIPTS = ['view.js', 'lanes.js', 'overview.js', 'pointer.js', 'list.js', 'page.js']
 
 type TimelineOptions = {
   /** Event logs, data directories, directories of vaults. */
@@ -105,7 +105,12 @@ class Collector {
     if (this.#part.length >= 1000) this.#flush()
   }
 
+  /** Throws OperatorError. */
   facts(): Facts {
+    if (this.count === 0)
+      throw new OperatorError('there is no event to show', {
+        hint: 'name logs with events, or leave out --since, --until, --event and --owner',
+      })
     this.#flush()
     const { history, activity } = this
     const [nodes, leads, epochs] = [history.nodes(), history.leads(), history.epochs()]
@@ -144,6 +149,8 @@ function summaryOf(facts: Facts, { nodes: nodeNames, names, owners }: Collector)
   return {
     from,
     to,
+    duration: duration(to - from),
+    revision: Math.max(...nodes.map(({ revision }) => revision)),
     headline: headlineOf(facts),
     story: momentsOf(facts),
     nodes,

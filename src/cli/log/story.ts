@@ -6,11 +6,9 @@ import type { Lead, NodeHistory, OpenedEpoch, Run } from './history.ts'
 
 type MomentKind = 'node' | 'fault' | 'good' | 'ledger' | 'epoch' | 'activity' | 'refused'
 
-/** Instants in milliseconds since 1970. */
 type Moment = {
+  /** Milliseconds since 1970. */
   readonly at: number
-  /** The end of the moment. */
-  readonly to: number
   readonly kind: MomentKind
   readonly nodes: readonly string[]
   readonly text: string
@@ -30,6 +28,10 @@ export type Facts = {
 const MOST_FAULTS = 3
 /** Equal moments of several nodes within so short a time are told together. */
 const TOGETHER_MS = 5000
+/** Facts among which equal facts are looked for. */
+const FEW = 30
+/** Nobody reads a longer story. */
+const MOST_MOMENTS = 400
 
 /** `text` is for a single node; `all` for several nodes that are told together. */
 type Fact = {
@@ -38,26 +40,47 @@ type Fact = {
   readonly node: string
   readonly text: string
   readonly all?: string
+  /** The end of a run, at its last event. */
+  readonly isEnd?: true
 }
+
+/** A fact of several nodes. */
+type Told = Omit<Fact, 'node'> & { readonly nodes: readonly string[] }
 
 export function momentsOf({ nodes, leads, epochs, activity, from, to }: Facts): Moment[] {
   const facts = [...nodes.flatMap(factsOf), ...leads.map(leadFact), ...epochs.flatMap(epochFact)]
   const told = together(facts.filter(({ at }) => at >= from && at <= to).toSorted((a, b) => a.at - b.at))
   const moments: Moment[] = []
-  for (const [i, moment] of [undefined, ...told].entries()) {
-    if (moment) moments.push(moment)
-    const begin = moment?.at ?? from
-    const end = told[i]?.at ?? to + 1
-    for (const { text, nodes: served, refused } of activity.between(begin, end))
-      moments.push({ at: begin, to: end, kind: refused ? 'refused' : 'activity', nodes: served, text })
+  for (const [i, fact] of [undefined, ...told].entries()) {
+    if (fact) moments.push(momentOf(fact))
+    const [begin, end] = [fact ? edgeOf(fact) : from, told[i] ? edgeOf(told[i]) : to + 1]
+    for (const { at, text, nodes: served, refused } of activity.between(begin, end))
+      moments.push({ at, kind: refused ? 'refused' : 'activity', nodes: served, text })
   }
-  return moments
+  return shortened(moments)
+}
+
+const momentOf = ({ at, kind, nodes, text }: Told): Moment => ({ at, kind, nodes, text })
+
+/** The last event of a run may be a request: the request belongs before the end. */
+const edgeOf = ({ at, isEnd }: Told): number => (isEnd ? at + 1 : at)
+
+/** Leaves out what was done where there are too many moments; then moments in the middle. */
+function shortened(moments: readonly Moment[]): Moment[] {
+  if (moments.length <= MOST_MOMENTS) return [...moments]
+  const important = moments.filter(({ kind }) => kind !== 'activity')
+  if (important.length <= MOST_MOMENTS) return important
+  const half = MOST_MOMENTS / 2
+  const [first, last] = [important.slice(0, half), important.slice(-half)]
+  const text = `… ${important.length - MOST_MOMENTS} more moments: choose a time with --since and --until`
+  return [...first, { at: first[half - 1].at, kind: 'activity', nodes: [], text }, ...last]
 }
 
 /** A sentence about the whole: faults first, then changes. */
 export function headlineOf({ nodes, leads, epochs, from, to }: Facts): string {
-  const faults = nodes.flatMap((node) => faultsOf(node, from, to))
-  const changes = leads.length - 1
+  const isShown = (at: number): boolean => at >= from && at <= to
+  const faults = faultsOf(nodes, isShown)
+  const changes = leads.slice(1).filter((lead) => isShown(lead.from)).length
   const rotations = epochs.filter(({ rotated }) => rotated).length
   const parts = [
     ...faults.slice(0, MOST_FAULTS),
@@ -102,9 +125,11 @@ function beginOf(
 function lossesOf({ losses }: Run, node: string): Fact[] {
   return losses.flatMap(({ from, to, reason }): Fact[] => {
     const why = reason === '' ? '' : `: ${reason}`
-    const lost: Fact = { at: from, kind: 'fault', node, text: `has lost the ledger${why}` }
+    const text = `lost the ledger${why}`
+    const lost: Fact = { at: from, kind: 'fault', node, text: `has ${text}`, all: `have ${text}` }
     if (to === undefined) return [lost]
-    return [lost, { at: to, kind: 'good', node, text: `has the ledger again, after ${duration(to - from)}` }]
+    const again = `the ledger again, after ${duration(to - from)}`
+    return [lost, { at: to, kind: 'good', node, text: `has ${again}`, all: `have ${again}` }]
   })
 }
 
@@ -113,9 +138,9 @@ function endOf({ end, to, stopping = to }: Run, node: string): Fact[] {
     case 'stopped':
       return [{ at: stopping, kind: 'node', node, text: 'stops', all: 'stop' }]
     case 'gone':
-      return [{ at: to, kind: 'fault', node, text: 'ends without a stop' }]
+      return [{ at: to, kind: 'fault', node, text: 'ends without a stop', isEnd: true }]
     case 'silent':
-      return [{ at: to, kind: 'fault', node, text: 'writes its last event, while others go on' }]
+      return [{ at: to, kind: 'fault', node, text: 'writes its last event, while others go on', isEnd: true }]
     case 'open':
       return []
   }
@@ -129,41 +154,38 @@ function leadFact({ node, from: at }: Lead, i: number, leads: readonly Lead[]): 
 /** The first epoch of an owner is opened by the first start, and is no event of note. */
 function epochFact({ at, owner, epoch, node, rotated }: OpenedEpoch): Fact[] {
   if (!rotated && epoch === 1) return []
-  const text = rotated
-    ? `opens epoch ${epoch} of ${owner}, as a caller has asked`
-    : `sees epoch ${epoch} of ${owner}`
+  const text = rotated ? `rotates ${owner} to epoch ${epoch}` : `learns epoch ${epoch} of ${owner}`
   return [{ at, kind: 'epoch', node, text }]
 }
 
 /** Joins equal facts of several nodes. */
-function together(facts: readonly Fact[]): Moment[] {
-  const moments: (Moment & { readonly all: string | undefined })[] = []
-  for (const { at, kind, node, text, all } of facts) {
-    const last = moments.findLast((moment) => moment.all === all && at - moment.at < TOGETHER_MS)
-    const isAlike = all !== undefined && last !== undefined && !last.nodes.includes(node)
-    if (isAlike) {
-      const joined = { ...last, to: at, text: all, nodes: [...last.nodes, node].toSorted() }
-      moments[moments.indexOf(last)] = joined
-    } else moments.push({ at, to: at, kind, nodes: [node], text, all })
+function together(facts: readonly Fact[]): Told[] {
+  const told: Told[] = []
+  for (const fact of facts) {
+    const { at, node, all } = fact
+    const last = told.slice(-FEW).findLast((each) => each.all === all && at - each.at < TOGETHER_MS)
+    if (all !== undefined && last !== undefined && !last.nodes.includes(node))
+      told[told.lastIndexOf(last)] = { ...last, text: all, nodes: [...last.nodes, node].toSorted() }
+    else told.push({ ...fact, nodes: [node] })
   }
-  return moments.map(({ all: _, ...moment }) => moment)
+  return told
 }
 
-function faultsOf({ node, runs }: NodeHistory, from: number, to: number): string[] {
-  return runs.flatMap((run, i) => {
-    const losses = run.losses.filter((loss) => loss.from <= to && (loss.to ?? run.to) >= from)
-    const lost = losses.map((loss) => {
-      const length = (loss.to ?? run.to) - loss.from
-      return `${node} was without the ledger for ${duration(length)}`
-    })
-    if (run.to < from || run.to > to) return lost
-    const back = runs[i + 1]?.ready
-    if (run.end === 'silent' || (run.end === 'gone' && back === undefined))
-      return [...lost, `${node} was lost and did not come back`]
-    if (run.end === 'gone' && back !== undefined)
-      return [...lost, `${node} was gone for ${duration(back - run.to)} and came back`]
-    return lost
-  })
+/** Nodes that were gone come before nodes that were without the ledger. */
+function faultsOf(nodes: readonly NodeHistory[], isShown: (at: number) => boolean): string[] {
+  const gone: string[] = []
+  const lost: string[] = []
+  for (const { node, runs } of nodes) {
+    for (const [i, { end, to, losses }] of runs.entries()) {
+      for (const loss of losses.filter(({ from }) => isShown(from)))
+        lost.push(`${node} was without the ledger for ${duration((loss.to ?? to) - loss.from)}`)
+      if (!isShown(to) || end === 'stopped' || end === 'open') continue
+      const back = runs[i + 1]?.ready
+      if (back === undefined) gone.push(`${node} was lost and did not come back`)
+      else gone.push(`${node} was gone for ${duration(back - to)} and came back`)
+    }
+  }
+  return [...gone, ...lost]
 }
 
 function times(count: number): string {
@@ -171,12 +193,12 @@ function times(count: number): string {
 }
 
 /** `350 ms`, `5.6 s`, `2 min 14 s`, `3 h 12 min`, `2 d 3 h`. */
-function duration(ms: number): string {
-  const seconds = Math.abs(ms) / 1000
-  if (seconds < 1) return `${Math.round(ms)} ms`
-  if (seconds < 59.95) return `${seconds.toFixed(1)} s`
+export function duration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`
+  if (ms < 59_950) return `${(ms / 1000).toFixed(1)} s`
+  const seconds = Math.round(ms / 1000)
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`
   const minutes = Math.round(seconds / 60)
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`
   if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
   const hours = Math.round(minutes / 60)
   return `${Math.floor(hours / 24)} d ${hours % 24} h`

@@ -7,13 +7,14 @@ const HEAD = 24
 const BAR = 20
 const GAP = 4
 const BUCKET = 3
+const PAPER = ['page', 'panel', 'ink', 'dim', 'line', 'ready', 'starting', 'lead', 'on-lead']
 const FONT = '12px system-ui, sans-serif'
 
 /** The rows of counts under the bar of a lane: kinds, height. */
 const TRACKS = [
-  { words: 'requests', kinds: ['token', 'secret', 'epoch', 'other'], height: 26 },
-  { words: 'refused', kinds: ['refused'], height: 14 },
-  { words: 'replica', kinds: ['replica'], height: 16 },
+  { kinds: ['token', 'secret', 'epoch', 'other'], height: 26 },
+  { kinds: ['refused'], height: 14 },
+  { kinds: ['replica'], height: 16 },
 ]
 
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000]
@@ -25,9 +26,11 @@ export class Lanes {
   #view
   #canvas
   #context
-  #colours = {}
+  colours = {}
   #tracks
   #width = 0
+  /** Where the names of the lanes end, from the left. */
+  labelEnds = []
 
   constructor({ data, view, canvas }) {
     this.#data = data
@@ -44,8 +47,7 @@ export class Lanes {
   /** Reads the colours of the style, again where light becomes dark. */
   readColours() {
     const style = getComputedStyle(document.documentElement)
-    for (const name of ['page', 'ink', 'dim', 'line', 'ready', 'starting', 'lead', 'on-lead', ...KINDS])
-      this.#colours[name] = style.getPropertyValue(`--${name}`).trim()
+    for (const name of [...PAPER, ...KINDS]) this.colours[name] = style.getPropertyValue(`--${name}`).trim()
   }
 
   topOf(lane) {
@@ -84,8 +86,8 @@ export class Lanes {
       this.#lane(lane)
       this.#bars(lane, counts)
     }
+    this.#mark()
     this.#epochs()
-    this.#selection()
   }
 
   #axis() {
@@ -94,22 +96,22 @@ export class Lanes {
     const step = STEPS.find((each) => ((to - from) / each) * 84 < this.#width) ?? STEPS.at(-1)
     for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
       const x = Math.round(this.x(at)) + 0.5
-      this.#line({ x, top: 18, bottom: this.height, colour: 'line' })
-      context.fillStyle = this.#colours.dim
+      this.#line({ x, y: 18, bottom: this.height, colour: 'line' })
+      context.fillStyle = this.colours.dim
       context.textAlign = x < 30 ? 'left' : x > this.#width - 30 ? 'right' : 'center'
       context.fillText(clock(at, step), Math.min(Math.max(x, 0), this.#width), 9)
     }
     context.textAlign = 'left'
   }
 
-  #line({ x, top, bottom, colour, dash = [], width = 1 }) {
+  #line({ x, y, right = x, bottom, colour, dash = [], width = 1 }) {
     const context = this.#context
-    context.strokeStyle = this.#colours[colour]
+    context.strokeStyle = this.colours[colour]
     context.lineWidth = width
     context.setLineDash(dash)
     context.beginPath()
-    context.moveTo(x, top)
-    context.lineTo(x, bottom)
+    context.moveTo(x, y)
+    context.lineTo(right, bottom)
     context.stroke()
     context.setLineDash([])
   }
@@ -117,117 +119,74 @@ export class Lanes {
   #lane(lane) {
     const { node, runs } = this.#data.nodes[lane]
     const top = this.topOf(lane) + HEAD
-    this.#context.fillStyle = this.#colours.line
+    this.#context.fillStyle = this.colours.line
     this.#context.fillRect(0, this.topOf(lane), this.#width, 1)
     for (const [i, run] of runs.entries()) this.#run({ run, next: runs[i + 1], top })
-    for (const lead of this.#data.leads) {
-      if (lead.node === node)
-        this.#span({
-          from: lead.from,
-          to: lead.to,
-          top,
-          height: BAR,
-          colour: 'lead',
-          text: 'leads',
-          ink: 'on-lead',
-        })
-    }
-    for (const run of runs) {
-      for (const { from, to } of run.losses)
-        this.#span({
-          from,
-          to: to ?? run.to,
-          top,
-          height: BAR,
-          colour: 'fault',
-          text: 'no ledger',
-          ink: 'page',
-        })
-    }
-    const bottom = this.topOf(lane + 1) - 10
-    for (const { at, ms, from, to } of runs.flatMap(({ catchUps }) => catchUps)) {
-      if (to - from < 2) continue
-      const x = this.#span({
-        from: at - ms,
-        to: at,
-        top: bottom - 16,
-        height: 16,
-        colour: 'ledger',
-        text: '',
-      })
-      this.#text(`caught up ${from}–${to}`, x + 4, bottom - 8, 'ink')
-    }
+    for (const { from, to } of this.#data.leads.filter((lead) => lead.node === node))
+      this.#span({ from, to, top, colour: 'lead', text: 'leads', ink: 'on-lead' })
+    for (const { from, to, end } of runs.flatMap((run) =>
+      run.losses.map((loss) => ({ ...loss, end: run.to })),
+    ))
+      this.#span({ from, to: to ?? end, top, colour: 'fault', text: 'no ledger', ink: 'page' })
+    this.#catchUps(lane, runs)
   }
 
   #run({ run, next, top }) {
     const { to } = this.#data
     const ready = run.ready ?? run.to
     const end = run.end === 'open' ? to : run.to
-    this.#span({
-      from: run.from,
-      to: ready,
-      top,
-      height: BAR,
-      colour: 'starting',
-      text: 'starts',
-      ink: 'ink',
-    })
-    this.#span({ from: ready, to: end, top, height: BAR, colour: 'ready', text: '', ink: 'ink' })
+    this.#span({ from: run.from, to: ready, top, colour: 'starting', text: 'starts', ink: 'ink' })
+    this.#span({ from: ready, to: end, top, colour: 'ready', text: 'ready', ink: 'ink' })
     if (run.end === 'open') return
     const isFault = run.end !== 'stopped'
+    const colour = isFault ? 'fault' : 'dim'
     const [x, after] = [this.x(end), this.x(next?.from ?? to)]
-    const context = this.#context
-    context.strokeStyle = this.#colours[isFault ? 'fault' : 'dim']
-    context.lineWidth = 1.5
-    context.setLineDash([3, 3])
-    context.beginPath()
-    context.moveTo(x, top + BAR / 2)
-    context.lineTo(after, top + BAR / 2)
-    context.stroke()
-    context.setLineDash([])
-    if (isFault) this.#cross(x, top + BAR / 2)
-    else this.#line({ x, top, bottom: top + BAR, colour: 'dim', width: 3 })
-    const text = isFault ? 'ended without a stop' : 'stopped'
-    if (after - x > context.measureText(text).width + 24)
-      this.#text(text, x + 12, top + BAR / 2, isFault ? 'fault' : 'dim')
-    else if (isFault) this.#text('gone', x + 9, top + BAR / 2, 'fault')
+    const middle = top + BAR / 2
+    this.#line({ x, y: middle, right: after, bottom: middle, colour, width: 1.5, dash: [3, 3] })
+    if (isFault) {
+      this.#line({ x: x - 5, y: middle - 5, right: x + 5, bottom: middle + 5, colour, width: 3 })
+      this.#line({ x: x - 5, y: middle + 5, right: x + 5, bottom: middle - 5, colour, width: 3 })
+    } else this.#line({ x, y: top, bottom: top + BAR, colour, width: 3 })
+    const texts = isFault ? goneTexts(run, next) : ['stopped']
+    const room = after - Math.max(x, 0) - 24
+    const text = texts.find((each) => this.#context.measureText(each).width < room)
+    if (text) this.#text(text, Math.max(x, 0) + 12, middle, colour)
   }
 
-  #cross(x, y) {
-    const context = this.#context
-    context.strokeStyle = this.#colours.fault
-    context.lineWidth = 3
-    context.beginPath()
-    context.moveTo(x - 5, y - 5)
-    context.lineTo(x + 5, y + 5)
-    context.moveTo(x + 5, y - 5)
-    context.lineTo(x - 5, y + 5)
-    context.stroke()
-  }
-
-  /** Returns where the span ends. */
-  #span({ from, to, top, height, colour, text, ink }) {
-    const [left, right] = [Math.max(this.x(from), -10), Math.min(this.x(to), this.#width + 10)]
-    if (right < 0 || left > this.#width || right < left) return right
-    const context = this.#context
-    context.fillStyle = this.#colours[colour]
-    context.fillRect(left, top, Math.max(right - left, 2), height)
-    const inside = Math.max(left, 0)
-    if (text && Math.min(right, this.#width) - inside > context.measureText(text).width + 10) {
-      context.fillStyle = this.#colours[ink]
-      context.fillText(text, inside + 5, top + height / 2 + 0.5)
+  /** Catch-ups are told beside the name of the node, at their time, where there is room. */
+  #catchUps(lane, runs) {
+    let free = this.labelEnds[lane] ?? 0
+    const y = this.topOf(lane) + HEAD / 2
+    for (const { at, ms, from, to } of runs.flatMap(({ catchUps }) => catchUps)) {
+      if (to - from < 2 || this.x(at) < 0 || this.x(at) > this.#width) continue
+      this.#span({ from: at - ms, to: at, top: y + 8, height: 4, colour: 'ledger' })
+      const text = `caught up ${from}–${to}`
+      const width = this.#context.measureText(text).width
+      const left = Math.min(this.x(at), this.#width - width - 4)
+      if (left < free) continue
+      free = left + width + 10
+      this.#text(text, left, y, 'ledger')
     }
-    return right
+  }
+
+  #span({ from, to, top, height = BAR, colour, text, ink }) {
+    const [left, right] = [Math.max(this.x(from), -10), Math.min(this.x(to), this.#width + 10)]
+    if (right < 0 || left > this.#width || right < left) return
+    const context = this.#context
+    context.fillStyle = this.colours[colour]
+    context.fillRect(left, top, Math.max(right - left, 3), height)
+    const inside = Math.max(left, 0)
+    if (!text || Math.min(right, this.#width) - inside < context.measureText(text).width + 10) return
+    context.fillStyle = this.colours[ink]
+    context.fillText(text, inside + 5, top + height / 2 + 0.5)
   }
 
   /** Text that can be read on whatever is below. */
   #text(text, x, y, colour) {
     const context = this.#context
-    context.lineWidth = 4
-    context.lineJoin = 'round'
-    context.strokeStyle = this.#colours.page
-    context.strokeText(text, x, y)
-    context.fillStyle = this.#colours[colour]
+    context.fillStyle = this.colours.page
+    context.fillRect(x - 2, y - 8, context.measureText(text).width + 4, 16)
+    context.fillStyle = this.colours[colour]
     context.fillText(text, x, y)
   }
 
@@ -263,7 +222,7 @@ export class Lanes {
         for (const [k, column] of columns.entries()) {
           const part = (counts[column + bucket] / sum) * bar
           if (part === 0) continue
-          context.fillStyle = this.#colours[kinds[k]]
+          context.fillStyle = this.colours[kinds[k]]
           context.fillRect(bucket * BUCKET, y - part, BUCKET - 1, part)
           y -= part
         }
@@ -278,7 +237,7 @@ export class Lanes {
     for (const { at, owner, epoch, rotated } of this.#data.epochs) {
       const x = this.x(at)
       if (x < 0 || x > this.#width || (!rotated && epoch === 1)) continue
-      this.#line({ x, top: 22, bottom: this.height, colour: 'epoch', width: 1.5, dash: [5, 3] })
+      this.#line({ x, y: 22, bottom: this.height, colour: 'epoch', width: 1.5, dash: [5, 3] })
       const text = `${owner} epoch ${epoch}`
       const width = this.#context.measureText(text).width
       const left = Math.min(x + 4, this.#width - width)
@@ -289,12 +248,28 @@ export class Lanes {
     }
   }
 
-  #selection() {
-    const { selected } = this.#view
-    if (selected < 0) return
-    const x = this.x(this.#data.columns.at[selected])
-    this.#line({ x, top: 18, bottom: this.height, colour: 'ink', width: 1.5 })
+  /** A line at the chosen moment or event. */
+  #mark() {
+    const { mark } = this.#view
+    if (mark === undefined) return
+    const x = this.x(mark)
+    this.#line({ x, y: 18, bottom: this.height, colour: 'ink', width: 1.5 })
+    const context = this.#context
+    context.fillStyle = this.colours.ink
+    context.beginPath()
+    context.moveTo(x - 6, 18)
+    context.lineTo(x + 6, 18)
+    context.lineTo(x, 26)
+    context.fill()
   }
+}
+
+/** Words for the time after a run without a stop, the longest first. */
+function goneTexts(run, next) {
+  if (next === undefined) return ['ended without a stop', 'ended']
+  const seconds = ((next.ready ?? next.from) - run.to) / 1000
+  const long = seconds < 120 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds / 60)} min`
+  return [`ended without a stop, back after ${long}`, `gone ${long}`, 'gone']
 }
 
 function sumAt(counts, columns, bucket) {

@@ -26,7 +26,7 @@ export class List {
   /** Shows the events of the view. Returns their number. */
   update() {
     this.#shown = this.#view.shown()
-    this.#rowHeight = this.#list.clientWidth < 560 ? 46 : 24
+    this.#rowHeight = matchMedia('(max-width: 600px)').matches ? 46 : 24
     this.#rows.style.height = `${this.#shown.length * this.#rowHeight}px`
     this.#fill()
     return this.#shown.length

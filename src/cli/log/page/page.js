@@ -1,6 +1,8 @@
 // The page: texts, filters, keyboard and pointer around the lanes and the list.
 import { Lanes } from './lanes.js'
 import { List } from './list.js'
+import { Overview } from './overview.js'
+import { Pointer } from './pointer.js'
 import { eventOf, KIND_WORDS, KINDS, readData, View } from './view.js'
 
 const byId = (id) => document.getElementById(id)
@@ -11,6 +13,8 @@ let moment = -1
 
 const view = new View(data, () => schedule())
 const lanes = new Lanes({ data, view, canvas: byId('canvas') })
+const overview = new Overview({ data, view, canvas: byId('overview') })
+new Pointer({ data, view, lanes, canvas: byId('canvas'), tip: byId('tip') })
 const list = new List({ data, view, list: byId('list'), rows: byId('rows') })
 
 /** Everything is drawn once a frame, however much has changed. */
@@ -23,6 +27,7 @@ function schedule() {
 function draw() {
   isDrawing = false
   lanes.draw()
+  overview.draw(lanes.colours)
   const shown = list.update()
   byId('count').textContent =
     shown === data.columns.count ? number(shown) : `${number(shown)} of ${number(data.columns.count)}`
@@ -70,7 +75,11 @@ function writeTexts() {
   byId('headline').textContent = headline
   const times = [from, to].map((at) => new Date(at).toISOString().replace('T', ' ').slice(0, 19))
   const until = times[0].slice(0, 10) === times[1].slice(0, 10) ? times[1].slice(11) : times[1]
-  byId('range').textContent = `${nodes.map(({ node }) => node).join(', ')} · ${times[0]} to ${until} UTC`
+  const names = nodes.map(({ node }) => node).join(', ')
+  const revisions = data.revision === 0 ? '' : ` · to revision ${number(data.revision)}`
+  const whole = `${times[0]} to ${until} UTC, ${data.duration}`
+  byId('range').textContent =
+    `${nodes.length} node${nodes.length === 1 ? '' : 's'}: ${names} · ${whole}${revisions}`
   const counts = [
     ['events', columns.count],
     ['tokens issued', totals.issued],
@@ -78,7 +87,7 @@ function writeTexts() {
     ['secrets written', totals.written],
     ['requests refused', totals.refused],
   ]
-  for (const [words, count] of counts) {
+  for (const [words, count] of counts.filter(([, each]) => each > 0)) {
     const item = element('li', { text: ` ${words}` })
     item.prepend(element('b', { text: number(count) }))
     byId('totals').append(item)
@@ -87,7 +96,7 @@ function writeTexts() {
 
 function writeStory() {
   for (const [i, { at, kind, nodes, text }] of data.story.entries()) {
-    const item = element('li', { className: kind, moment: String(i) })
+    const item = element('li', { className: kind })
     const button = element('button', { className: 'moment' })
     button.type = 'button'
     button.append(element('time', { text: since(at) }))
@@ -112,17 +121,22 @@ function writeLanes() {
     label.append(element('b', { text: node }), element('span', { text: words }))
     label.addEventListener('click', () => toggle(view.hiddenNodes, Number(label.dataset.number)))
     byId('labels').append(label)
+    lanes.labelEnds.push(label.offsetLeft + label.offsetWidth + 8)
   }
 }
 
 function writeFilters() {
-  const present = new Set(data.names.map(({ kind }) => kind))
-  for (const kind of KINDS.filter((each) => present.has(each))) {
-    const button = element('button', { text: KIND_WORDS[kind], className: `kind ${kind}`, kind })
+  const counts = new Uint32Array(KINDS.length)
+  for (const kind of data.columns.kind) counts[kind]++
+  for (const [i, kind] of KINDS.entries()) {
+    if (counts[i] === 0) continue
+    const button = element('button', { text: `${KIND_WORDS[kind]} `, className: `kind ${kind}`, kind })
+    button.append(element('small', { text: number(counts[i]) }))
     button.type = 'button'
     button.addEventListener('click', () => toggle(view.hiddenKinds, kind))
     byId('kinds').append(button)
   }
+  byId('owner').parentElement.hidden = data.owners.length < 2
   for (const [i, owner] of data.owners.entries()) {
     const option = element('option', { text: owner })
     option.value = String(i)
@@ -140,19 +154,16 @@ function toggle(set, member) {
 /** Shows a moment of the story, and selects an event of the moment. */
 function goTo(i) {
   const chosen = data.story[i]
-  if (chosen === undefined) return
   moment = i
-  for (const item of byId('story').children)
-    item.classList.toggle('chosen', item.dataset.moment === String(i))
-  byId('story').children[i].scrollIntoView({ block: 'nearest' })
+  const story = byId('story')
+  for (const [k, item] of [...story.children].entries()) item.classList.toggle('chosen', k === i)
+  // The story scrolls, the page does not: the lanes stay where they are.
+  story.scrollTop = story.children[i].offsetTop - story.clientHeight / 2
+  const words = `${since(chosen.at)}  ${chosen.nodes.join(', ')} ${chosen.text}`
+  byId('moment').replaceChildren(element('span', { text: words, className: `mark ${chosen.kind}` }))
   const { at, node } = data.columns
   const isAt = (event) => at[event] === chosen.at && chosen.nodes.includes(data.nodeNames[node[event]])
-  const event = view.matching.find(isAt) ?? view.matching.find((each) => at[each] >= chosen.at) ?? -1
-  if (chosen.at < view.from || chosen.at > view.to) {
-    const half = (view.to - view.from) / 2
-    view.show(chosen.at - half, chosen.at + half)
-  }
-  view.select(event)
+  view.select(view.matching.find(isAt) ?? -1, chosen.at)
   requestAnimationFrame(() => list.reveal())
 }
 
@@ -184,6 +195,9 @@ const KEYS = {
 function reset() {
   byId('text').value = ''
   byId('owner').value = ''
+  byId('moment').textContent = ''
+  moment = -1
+  for (const item of byId('story').children) item.classList.remove('chosen')
   view.reset()
 }
 

@@ -24,8 +24,8 @@ export function readData(text) {
   const columns = {
     count,
     at: new Float64Array(count),
-    node: new Uint16Array(count),
-    name: new Uint16Array(count),
+    node: new Uint32Array(count),
+    name: new Uint32Array(count),
     kind: new Uint8Array(count),
     owner: new Int32Array(count),
   }
@@ -63,6 +63,8 @@ export class View {
   text = ''
   /** The number of an event; -1: none. */
   selected = -1
+  /** The instant that is marked. */
+  mark
   matching = new Uint32Array(0)
   #data
   #changed
@@ -126,11 +128,11 @@ export class View {
     this.show(this.from + by, this.to + by)
   }
 
-  /** Selects an event, and shows its time. */
-  select(i) {
+  /** Selects an event, and marks an instant, that of the event if none is given. */
+  select(i, at = this.#data.columns.at[i]) {
     this.selected = i
-    const at = this.#data.columns.at[i]
-    if (i >= 0 && (at < this.from || at > this.to)) {
+    this.mark = at
+    if (at < this.from || at > this.to) {
       const half = (this.to - this.from) / 2
       this.show(at - half, at + half)
     } else this.#changed()
@@ -142,6 +144,7 @@ export class View {
     this.owner = -1
     this.text = ''
     this.selected = -1
+    this.mark = undefined
     this.filter()
   }
 }
