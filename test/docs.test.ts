@@ -358,10 +358,14 @@ test('docs/cli.md has every command with every option', async () => {
   }
   for (const command of program.commands) walk(command, `coffer ${command.name()}`)
   const told = new Map<string, string[]>()
+  const names = (cell: string): string[] => sorted(code(cell).map((option) => option.split(' ')[0]))
   for (const [heading, name] of textOf('docs/cli.md').matchAll(/^## (coffer .*)$/gm)) {
     const text = section('docs/cli.md', heading)
-    const options = /^\| option/m.test(text) ? rows(text).flatMap(([option]) => code(option)) : []
-    told.set(name, sorted(options.map((option) => option.split(' ')[0])))
+    const [, first] = /^\| (command|option) /m.exec(text) ?? []
+    // A table of commands, or the options of the one command.
+    if (first === 'command')
+      for (const [command, options] of rows(text)) told.set(code(command)[0], names(options))
+    else told.set(name, first === 'option' ? sorted(rows(text).flatMap(([cell]) => names(cell))) : [])
   }
   assert.deepEqual(Object.fromEntries(told), Object.fromEntries(there))
 })
