@@ -10,14 +10,22 @@ function rotatedName(first: number): string {
   return `events-${first}.ndjson`
 }
 
+/** The files of a log among the names of a directory, the oldest first: the current file is the last. */
+export function logFiles(names: readonly string[]): string[] {
+  const rotated: number[] = []
+  for (const name of names) {
+    const match = /^events-([1-9][0-9]{0,15})\.ndjson$/.exec(name)
+    if (match !== null) rotated.push(Number(match[1]))
+  }
+  const current = names.includes(CURRENT) ? [CURRENT] : []
+  return [...rotated.sort((a, b) => a - b).map(rotatedName), ...current]
+}
+
 /** Names of the rotated files in `dir`, the newest first. */
 async function rotatedFiles(dir: string): Promise<string[]> {
-  const numbers: number[] = []
-  for (const name of await readdir(dir)) {
-    const match = /^events-([1-9][0-9]{0,15})\.ndjson$/.exec(name)
-    if (match !== null) numbers.push(Number(match[1]))
-  }
-  return numbers.sort((a, b) => b - a).map(rotatedName)
+  return logFiles(await readdir(dir))
+    .filter((name) => name !== CURRENT)
+    .reverse()
 }
 
 /** The number of the last event in `dir`, 0 without events. Reads only the ends of files. */

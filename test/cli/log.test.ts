@@ -1,12 +1,16 @@
 // coffer log: event logs of several nodes as one timeline.
 import assert from 'node:assert/strict'
-import { appendFileSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { PassThrough, type Writable } from 'node:stream'
 import { test } from 'node:test'
+import { WriteStream } from 'node:tty'
 import { findLogs } from '../../src/cli/log/files.ts'
-import type { LogEvent } from '../../src/cli/log/line.ts'
+import { filterOf } from '../../src/cli/log/filter.ts'
+import { type LogEvent, parseLine } from '../../src/cli/log/line.ts'
 import { merged } from '../../src/cli/log/merge.ts'
 import { type Damage, LogSource } from '../../src/cli/log/source.ts'
-import { detailsOf } from '../../src/cli/log/text.ts'
+import { detailsOf, lineFormatter } from '../../src/cli/log/text.ts'
+import type { UsageError } from '../../src/errors.ts'
 import { coffer, Folder, fine, refused, spawnCoffer, until } from './cli.ts'
 
 type Given = {
@@ -19,6 +23,10 @@ type Given = {
 function line(node: string, { seq, second, ...fields }: Given): string {
   const time = new Date(Date.UTC(2030, 0, 1) + second * 1000).toISOString()
   return `${JSON.stringify({ time, node, seq, event: fields.revision ? 'replica.applied' : 'node.ready', ...fields })}\n`
+}
+
+function eventOf(given: Given): LogEvent {
+  return parseLine(Buffer.from(line('n1', given))) ?? assert.fail()
 }
 
 function write(folder: Folder, node: string, lines: readonly Given[], name = 'events.ndjson'): void {
@@ -130,6 +138,85 @@ test('coffer log: columns, filters, the same bytes by --json, exit codes', async
   const { code, stderr } = await coffer(['log', folder.path])
   assert.equal(code, 0)
   assert.match(stderr, /events\.ndjson:3: the last line is torn/)
+})
+
+test('a misspelt --event is refused, and near names are told', () => {
+  const near: readonly (readonly [name: string, told: RegExp])[] = [
+    ['epoch.rotate', /^use epoch\.rotated$/],
+    ['leger.lsot', /^use ledger\.lost$/],
+    ['observed', /^use epoch\.observed$/],
+    ['replica', /^use replica\.applied, or replica\.caught-up, or replica\.rebuilt$/],
+    ['nothing-like-it', /^use one of node\.started, .*request\.refused$/],
+  ]
+  for (const [name, told] of near)
+    assert.throws(
+      () => filterOf({ event: ['node.ready', name] }),
+      ({ message, hint }: UsageError) =>
+        message === `--event ${name} is not the name of an event` && told.test(hint ?? ''),
+      name,
+    )
+  assert.throws(() => filterOf({ event: ['\u001b[2J'] }), { message: '--event is not the name of an event' })
+  assert.deepEqual([...(filterOf({ event: ['node.ready'] }).names ?? [])], ['node.ready'])
+})
+
+const KINDS_OF_EVENTS = [
+  'ledger.lost',
+  'request.refused',
+  'ledger.leader',
+  'epoch.rotated',
+  'secret.read',
+  'tokens.issued',
+  'node.ready',
+  'replica.applied',
+  'foreign.event',
+]
+
+test('colours by kind, for a terminal alone, and not with NO_COLOR', () => {
+  // The depth of a real terminal depends on the environment.
+  const { getColorDepth } = WriteStream.prototype
+  const terminal = Object.assign(new PassThrough(), { isTTY: true, getColorDepth })
+  const linesOn = (stream: Writable): string[] =>
+    KINDS_OF_EVENTS.map((event) => lineFormatter(stream)({ ...eventOf({ seq: 1, second: 1 }), event }))
+  const before = ['NO_COLOR', 'FORCE_COLOR', 'TERM'].map((name) => [name, process.env[name]] as const)
+  try {
+    for (const [name] of before) delete process.env[name]
+    process.env.TERM = 'xterm-256color'
+    const codes = linesOn(terminal).map((text) => /\x1b\[(\d+)m/.exec(text)?.[1])
+    assert.deepEqual(codes, ['31', '33', '34', '35', '36', '32', '34', '2', undefined])
+    assert.doesNotMatch(linesOn(new PassThrough()).join(''), /\x1b/)
+    process.env.NO_COLOR = '1'
+    assert.doesNotMatch(linesOn(terminal).join(''), /\x1b/)
+  } finally {
+    for (const [name, value] of before)
+      if (value === undefined) delete process.env[name]
+      else process.env[name] = value
+  }
+})
+
+test('--follow waits for the first log, and shows the logs of nodes that come later', async () => {
+  using folder = new Folder()
+  const child = spawnCoffer(['log', folder.path, '--follow', '--json'])
+  const told = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name]?.setEncoding('utf8').on('data', (chunk: string) => {
+      told[name] += chunk
+    })
+  const exit = new Promise<number | null>((resolve) => child.once('close', resolve))
+  try {
+    await until('a word about the wait', () => told.stderr.includes('no event log yet'))
+    write(folder, 'n1', [{ seq: 1, second: 1 }])
+    await until('the first log', () => told.stdout.includes('"node":"n1"'))
+    write(folder, 'n2', [{ seq: 1, second: 1 }])
+    await until('a log that came later', () => told.stdout.includes('"node":"n2"'))
+    rmSync(folder.file('n2'), { recursive: true })
+    appendFileSync(folder.file('n1', 'events.ndjson'), line('n1', { seq: 2, second: 2 }))
+    await until('the log that is still there', () => told.stdout.includes('"seq":2'))
+  } finally {
+    child.kill('SIGINT')
+  }
+  assert.equal(await exit, 0)
+  assert.equal(told.stdout.split('\n').length - 1, 3)
+  assert.match(await refused(1, ['log', folder.file('nowhere'), '--follow']), /does not exist/)
 })
 
 test('--follow shows new lines and new files, and ends at SIGINT with 0', async () => {

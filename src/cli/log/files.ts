@@ -1,11 +1,9 @@
 // Where event logs are: a file, a node's data directory, or a vault's directory.
 import { readdirSync, realpathSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { OperatorError } from '../../errors.ts'
+import { errorCode, OperatorError } from '../../errors.ts'
+import { CURRENT, logFiles } from '../../events/rotation.ts'
 import { readConfig } from '../../node/config.ts'
-
-const CURRENT = 'events.ndjson'
-const ROTATED = /^events-([1-9][0-9]{0,15})\.ndjson$/
 
 /** The log of one node: a directory, or a single file. */
 export type LogPlace =
@@ -14,12 +12,13 @@ export type LogPlace =
 
 /**
  * The logs at `paths`, each once. A vault's directory stands for the data directories in its configurations,
- * and for the directories below it that hold event logs. Throws OperatorError where a path has no log.
+ * and for the directories below it that hold event logs. Throws OperatorError where a path has no log, or,
+ * if logs may come later, does not exist.
  */
-export function findLogs(paths: readonly string[]): LogPlace[] {
+export function findLogs(paths: readonly string[], { mayCome = false } = {}): LogPlace[] {
   const found = new Map<string, LogPlace>()
   for (const path of paths) {
-    for (const place of logsAt(path)) found.set(realpathSync(place.path), place)
+    for (const place of logsAt(path, mayCome)) found.set(realpathSync(place.path), place)
   }
   const directories = [...found].filter(([, { kind }]) => kind === 'directory').map(([path]) => path)
   // A file of a directory that is read anyway would be read twice.
@@ -34,17 +33,18 @@ function inLog(path: string, directories: readonly string[]): boolean {
   )
 }
 
-/** The files of a log, the oldest first. */
-export function filesOf(place: LogPlace): string[] {
-  if (place.kind === 'file') return [place.path]
-  const names = readdirSync(place.path)
-  const first = (name: string): number => Number(ROTATED.exec(name)?.[1])
-  const rotated = names.filter((name) => ROTATED.test(name)).sort((a, b) => first(a) - first(b))
-  const all = names.includes(CURRENT) ? [...rotated, CURRENT] : rotated
-  return all.map((name) => join(place.path, name))
+/** The files of a log, the oldest first; none where a directory has gone meanwhile. */
+export function filesOf({ kind, path }: LogPlace): string[] {
+  if (kind === 'file') return [path]
+  try {
+    return logFiles(readdirSync(path)).map((name) => join(path, name))
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return []
+    throw error
+  }
 }
 
-function logsAt(path: string): LogPlace[] {
+function logsAt(path: string, mayCome: boolean): LogPlace[] {
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined)
     throw new OperatorError(`${path} does not exist`, {
@@ -53,7 +53,7 @@ function logsAt(path: string): LogPlace[] {
   if (!stat.isDirectory()) return [{ kind: 'file', path }]
   if (hasLog(path)) return [{ kind: 'directory', path }]
   const below = [...new Set([...childrenOf(path), ...configuredIn(path)])].filter(hasLog)
-  if (below.length === 0)
+  if (below.length === 0 && !mayCome)
     throw new OperatorError(`${path} has no event log (${CURRENT})`, {
       hint: 'name the directory of a vault whose nodes have been started, or a data directory',
     })

@@ -1,5 +1,6 @@
 // Which events of the logs are shown.
 import { UsageError } from '../../errors.ts'
+import { EVENT_NAMES } from '../../events/log.ts'
 import { parseInstant } from '../../wire.ts'
 import type { LogEvent } from './line.ts'
 
@@ -36,18 +37,45 @@ export function isShown({ from, to, owner, names }: EventFilter, event: LogEvent
 
 /** Throws UsageError. */
 export function filterOf({ owner, event, since, until }: FilterOptions): EventFilter {
-  for (const name of event ?? []) {
-    if (!/^[a-z]+\.[a-z-]+$/.test(name))
-      throw new UsageError('--event is not the name of an event', {
-        hint: 'use a name such as epoch.rotated; docs/events.md lists all',
-      })
-  }
+  for (const name of event ?? []) checkName(name)
   return {
     from: instant('--since', since) ?? ALL_EVENTS.from,
     to: instant('--until', until) ?? ALL_EVENTS.to,
     owner,
     names: event && new Set(event),
   }
+}
+
+function checkName(name: string): void {
+  if (NAMES.includes(name)) return
+  const near = NAMES.filter((each) => isNear(name, each))
+  // A text that could move a cursor is not repeated.
+  const told = /^[\w.-]{1,40}$/.test(name) ? `--event ${name}` : '--event'
+  throw new UsageError(`${told} is not the name of an event`, {
+    hint: `use ${near.length > 0 ? near.join(', or ') : `one of ${NAMES.join(', ')}`}`,
+  })
+}
+
+const NAMES: readonly string[] = EVENT_NAMES
+
+const MOST_WRONG = 3
+
+/** Whether a name has few other letters, or is a part of the other name. */
+function isNear(name: string, other: string): boolean {
+  const isPart = name.length > 2 && other.split('.').includes(name.toLowerCase())
+  return isPart || distance(name.toLowerCase(), other) <= MOST_WRONG
+}
+
+/** Letters to insert, to remove or to change: the distance of Levenshtein. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+    row = next
+  }
+  return row[b.length]
 }
 
 function instant(option: string, text: string | undefined): number | undefined {

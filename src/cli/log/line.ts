@@ -1,6 +1,5 @@
 // A line of an event log, as read.
 
-/** `fields`: the members of the line after `event`, in the order of the line. */
 export type LogEvent = {
   /** Milliseconds since 1970. */
   readonly at: number
@@ -9,6 +8,7 @@ export type LogEvent = {
   readonly seq: number
   readonly event: string
   readonly revision: number | undefined
+  /** All members of the line, in its order. */
   readonly fields: Readonly<Record<string, unknown>>
   /** The bytes of the line, without the newline. */
   readonly bytes: Uint8Array
@@ -23,7 +23,8 @@ export function parseLine(bytes: Buffer): LogEvent | undefined {
     return undefined
   }
   if (typeof json !== 'object' || json === null || Array.isArray(json)) return undefined
-  const { time, node, seq, event, ...fields } = json as Record<string, unknown> // just checked: an object
+  const fields = json as Record<string, unknown> // just checked: an object
+  const { time, node, seq, event } = fields
   if (typeof time !== 'string' || typeof node !== 'string' || typeof event !== 'string') return undefined
   const at = Date.parse(time)
   if (Number.isNaN(at) || typeof seq !== 'number') return undefined

@@ -1,11 +1,12 @@
 // coffer log: the event logs of nodes as one timeline.
 import { once } from 'node:events'
+import { realpathSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { UsageError } from '../../errors.ts'
 import { isStandardOutput } from '../table/output.ts'
 import { counted, note } from '../terminal/terminal.ts'
-import { findLogs, type LogPlace } from './files.ts'
+import { findLogs } from './files.ts'
 import { type FilterOptions, filterOf, isShown } from './filter.ts'
 import { writeTimeline } from './html.ts'
 import type { LogEvent } from './line.ts'
@@ -15,6 +16,8 @@ import { lineFormatter } from './text.ts'
 
 /** Between two looks at files that are followed. */
 const FOLLOW_MS = 200
+/** Between two searches for logs of nodes that came later, in looks at files. */
+const ROUNDS_A_SEARCH = 5
 /** Characters that are written at once. */
 const OUTPUT_CHARS = 64 * 1024
 
@@ -58,10 +61,10 @@ async function log(paths: string[], options: Options): Promise<void> {
   if (options.html !== undefined) return page(paths, { ...options, html: options.html })
   if (options.force) throw new UsageError('--force is for --html', { hint: 'leave it out' })
   const keep = (event: LogEvent): boolean => isShown(filter, event)
-  const places = findLogs(paths)
   const format = lineFormatter()
   const write = options.json ? unchanged : (event: LogEvent): Buffer => Buffer.from(`${format(event)}\n`)
-  if (options.follow) return followLogs(places, keep, write)
+  if (options.follow) return followLogs({ paths, keep, write })
+  const places = findLogs(paths)
   const damage = new Damages()
   const sources = places.map((place) => new LogSource({ place, keep, follow: false, damaged: damage.tell }))
   try {
@@ -97,26 +100,36 @@ async function page(paths: string[], options: Options & { readonly html: string 
 const NEWLINE = Buffer.from('\n')
 const unchanged = ({ bytes }: LogEvent): Buffer => Buffer.concat([bytes, NEWLINE])
 
+type Follow = {
+  readonly paths: readonly string[]
+  readonly keep: (event: LogEvent) => boolean
+  readonly write: (event: LogEvent) => Buffer
+}
+
 /** Resolves at SIGINT or SIGTERM. */
-async function followLogs(
-  places: readonly LogPlace[],
-  keep: (event: LogEvent) => boolean,
-  write: (event: LogEvent) => Buffer,
-): Promise<void> {
+async function followLogs({ paths, keep, write }: Follow): Promise<void> {
   const damage = new Damages()
   const stop = new AbortController()
   const end = (): void => stop.abort()
   process.once('SIGINT', end).once('SIGTERM', end)
-  const sources = places.map((place) => new LogSource({ place, keep, follow: true, damaged: damage.tell }))
+  const sources = new Map<string, LogSource>()
   try {
-    while (!stop.signal.aborted) {
-      for (const source of sources) source.again()
-      await output(merged(sources), write, stop.signal)
+    for (let round = 0; !stop.signal.aborted; round++) {
+      if (round % ROUNDS_A_SEARCH === 0) {
+        for (const place of findLogs(paths, { mayCome: true })) {
+          const path = realpathSync(place.path)
+          if (!sources.has(path))
+            sources.set(path, new LogSource({ place, keep, follow: true, damaged: damage.tell }))
+        }
+      }
+      if (round === 0 && sources.size === 0) note('no event log yet: waiting for the first start of a node')
+      for (const source of sources.values()) source.again()
+      await output(merged([...sources.values()]), write, stop.signal)
       await sleep(FOLLOW_MS, undefined, { signal: stop.signal }).catch(() => {})
     }
   } finally {
     process.off('SIGINT', end).off('SIGTERM', end)
-    for (const source of sources) source.close()
+    for (const source of sources.values()) source.close()
     damage.end()
   }
 }

@@ -12,24 +12,28 @@ type Queue = 'revised' | 'plain'
  */
 export function* merged(sources: readonly LogSource[]): Generator<LogEvent> {
   for (;;) {
-    for (const source of sources) source.fill()
-    const revised = firstOf(sources, 'revised')
+    let due = Number.POSITIVE_INFINITY
+    for (const source of sources) {
+      source.fill()
+      due = Math.min(due, source.revised.first?.at ?? due)
+    }
     const plain = firstOf(sources, 'plain')
-    const due = Math.min(...sources.map((source) => source.revised[0]?.at ?? Number.POSITIVE_INFINITY))
-    const isPlain = plain !== undefined && plain.plain[0].at < due
-    const queue = isPlain || revised === undefined ? 'plain' : 'revised'
-    const source = queue === 'plain' ? plain : revised
-    const event = source?.take(queue)
-    if (event === undefined) return
-    yield event
+    const revised = firstOf(sources, 'revised')
+    const isPlain = plain !== undefined && (plain.event.at < due || revised === undefined)
+    const next = isPlain ? plain : revised
+    if (next === undefined) return
+    next.source.take(isPlain ? 'plain' : 'revised')
+    yield next.event
   }
 }
 
-function firstOf(sources: readonly LogSource[], queue: Queue): LogSource | undefined {
-  let first: LogSource | undefined
+type First = { readonly source: LogSource; readonly event: LogEvent }
+
+function firstOf(sources: readonly LogSource[], queue: Queue): First | undefined {
+  let first: First | undefined
   for (const source of sources) {
-    if (source[queue].length === 0) continue
-    if (first === undefined || compareEvents(source[queue][0], first[queue][0]) < 0) first = source
+    const event = source[queue].first
+    if (event && (first === undefined || compareEvents(event, first.event) < 0)) first = { source, event }
   }
   return first
 }

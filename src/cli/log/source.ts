@@ -11,6 +11,7 @@ const LINE_BYTES = 1024 * 1024
 const WINDOW_EVENTS = 4096
 const WINDOW_BYTES = 4 * 1024 * 1024
 const NEWLINE = 0x0a
+const EMPTY = Buffer.alloc(0)
 
 export type Damage = {
   readonly file: string
@@ -42,12 +43,46 @@ export function compareEvents(a: LogEvent, b: LogEvent): number {
   return byRevision || a.at - b.at || (a.node < b.node ? -1 : a.node > b.node ? 1 : a.seq - b.seq)
 }
 
+/** Events in the order of `compareEvents`. */
+class EventQueue {
+  #events: LogEvent[] = []
+  /** The events before are taken. */
+  #from = 0
+
+  get length(): number {
+    return this.#events.length - this.#from
+  }
+
+  get first(): LogEvent | undefined {
+    return this.#events[this.#from]
+  }
+
+  take(): LogEvent | undefined {
+    const event = this.#events[this.#from]
+    if (event === undefined) return undefined
+    this.#from++
+    if (this.#from >= WINDOW_EVENTS) {
+      this.#events = this.#events.slice(this.#from)
+      this.#from = 0
+    }
+    return event
+  }
+
+  /** Logs are nearly in order: the place is near the end. */
+  insert(event: LogEvent): void {
+    const events = this.#events
+    let at = events.length
+    while (at > this.#from && compareEvents(events[at - 1], event) > 0) at--
+    if (at === events.length) events.push(event)
+    else events.splice(at, 0, event)
+  }
+}
+
 export class LogSource {
-  /** Events with a revision, and without, each in the order of `compareEvents`. */
-  readonly revised: LogEvent[] = []
-  readonly plain: LogEvent[] = []
+  /** Events with a revision, and without. */
+  readonly revised = new EventQueue()
+  readonly plain = new EventQueue()
   readonly #options: SourceOptions
-  readonly #block = Buffer.allocUnsafe(BLOCK_BYTES)
   readonly #read = new Set<bigint>()
   #open: OpenFile | undefined
   #bytes = 0
@@ -71,10 +106,8 @@ export class LogSource {
   }
 
   /** Removes the first event of a queue. */
-  take(queue: 'revised' | 'plain'): LogEvent | undefined {
-    const event = this[queue].shift()
-    this.#bytes -= event?.bytes.length ?? 0
-    return event
+  take(queue: 'revised' | 'plain'): void {
+    this.#bytes -= this[queue].take()?.bytes.length ?? 0
   }
 
   close(): void {
@@ -87,9 +120,11 @@ export class LogSource {
     this.#open ??= this.#next()
     const open = this.#open
     if (open === undefined) return false
-    const length = readSync(open.file, this.#block, 0, BLOCK_BYTES, null)
+    // A new block for each read: the lines of the window are parts of their blocks.
+    const block = Buffer.allocUnsafe(BLOCK_BYTES)
+    const length = readSync(open.file, block, 0, BLOCK_BYTES, null)
     if (length > 0) {
-      this.#lines(open, this.#block.subarray(0, length))
+      this.#lines(open, block.subarray(0, length))
       return true
     }
     // The file in which the node writes stays open while it is followed, until the node has another one.
@@ -119,7 +154,7 @@ export class LogSource {
       const { ino: inode } = fstatSync(file, { bigint: true })
       if (!this.#read.has(inode)) {
         this.#read.add(inode)
-        return { path, file, inode, lines: 0, rest: Buffer.alloc(0) }
+        return { path, file, inode, lines: 0, rest: EMPTY }
       }
       closeSync(file)
     }
@@ -131,9 +166,10 @@ export class LogSource {
     for (let end: number; (end = block.indexOf(NEWLINE, from)) >= 0; from = end + 1) {
       open.lines++
       const { rest } = open
-      open.rest = Buffer.alloc(0)
+      open.rest = EMPTY
+      const part = block.subarray(from, end)
       if (rest === undefined) this.#tell(open, 'the line is too long', open.lines)
-      else this.#line(open, Buffer.concat([rest, block.subarray(from, end)]))
+      else this.#line(open, rest.length === 0 ? part : Buffer.concat([rest, part]))
     }
     if (open.rest === undefined) return
     const rest = Buffer.concat([open.rest, block.subarray(from)])
@@ -144,7 +180,8 @@ export class LogSource {
     const event = parseLine(bytes)
     if (event === undefined) this.#tell(open, 'the line is not an event', open.lines)
     if (event === undefined || !this.#options.keep(event)) return
-    insert(event.revision === undefined ? this.plain : this.revised, event)
+    const queue = event.revision === undefined ? this.plain : this.revised
+    queue.insert(event)
     this.#bytes += bytes.length
   }
 
@@ -155,12 +192,4 @@ export class LogSource {
 
 function same(path: string, inode: bigint): boolean {
   return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino === inode
-}
-
-/** Logs are nearly in order: the place is near the end. */
-function insert(events: LogEvent[], event: LogEvent): void {
-  let at = events.length
-  while (at > 0 && compareEvents(events[at - 1], event) > 0) at--
-  if (at === events.length) events.push(event)
-  else events.splice(at, 0, event)
 }

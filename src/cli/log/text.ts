@@ -1,4 +1,5 @@
 // Events as lines for people: aligned columns, colours by kind on a terminal.
+import type { Writable } from 'node:stream'
 import { styleText } from 'node:util'
 import type { LogEvent } from './line.ts'
 
@@ -33,33 +34,47 @@ const STYLES: Readonly<Record<EventKind, Style | undefined>> = {
 /** Characters of the longest name of an event. */
 const EVENT_WIDTH = 18
 
-/** Formats events one after the other: the column of nodes grows with the names. */
-export function lineFormatter(): (event: LogEvent) => string {
+/** Names of events of which the cell is kept. */
+const MOST_CELLS = 200
+
+/**
+ * Formats events one after the other: the column of nodes grows with the names. Colours are for a terminal
+ * alone, and not with NO_COLOR.
+ */
+export function lineFormatter(stream: Writable = process.stdout): (event: LogEvent) => string {
   let nodeWidth = 2
   let revisionWidth = 4
+  const names = new Map<string, string>()
+  const nameCell = (event: string): string => {
+    const known = names.get(event)
+    if (known !== undefined) return known
+    const cell = coloured(event, shown(event).padEnd(EVENT_WIDTH), stream)
+    if (names.size < MOST_CELLS) names.set(event, cell)
+    return cell
+  }
   return ({ time, node, event, revision, fields }) => {
     const name = shown(node)
     const number = String(revision ?? '')
     nodeWidth = Math.max(nodeWidth, name.length)
     revisionWidth = Math.max(revisionWidth, number.length)
-    const cells = [
-      shown(time).padEnd(24),
-      name.padEnd(nodeWidth),
-      number.padStart(revisionWidth),
-      coloured(event, shown(event).padEnd(EVENT_WIDTH)),
-    ]
-    return `${[...cells, detailsOf(fields)].join('  ').trimEnd()}`
+    const begin = `${shown(time).padEnd(24)}  ${name.padEnd(nodeWidth)}  ${number.padStart(revisionWidth)}`
+    return `${begin}  ${nameCell(event)}  ${detailsOf(fields)}`.trimEnd()
   }
 }
 
-/** The members of an event as `name=value`, without the revision. */
+/** Members with a column of their own. */
+const COLUMNS: ReadonlySet<string> = new Set(['time', 'node', 'seq', 'event', 'revision'])
+
+/** The other members of an event as `name=value`. */
 export function detailsOf(fields: LogEvent['fields']): string {
-  return Object.entries(fields)
-    .filter(([name]) => name !== 'revision')
-    .map(
-      ([name, value]) => `${shown(name)}=${shown(typeof value === 'string' ? value : JSON.stringify(value))}`,
-    )
-    .join(' ')
+  let details = ''
+  for (const name in fields) {
+    if (COLUMNS.has(name)) continue
+    const value = fields[name]
+    const text = typeof value === 'string' ? value : JSON.stringify(value)
+    details += `${details === '' ? '' : ' '}${shown(name)}=${shown(text)}`
+  }
+  return details
 }
 
 /** Also of names that are not known here. */
@@ -67,9 +82,9 @@ export function kindOf(event: string): EventKind {
   return KINDS.find(([prefix]) => event.startsWith(prefix))?.[1] ?? 'other'
 }
 
-function coloured(event: string, text: string): string {
+function coloured(event: string, text: string, stream: Writable): string {
   const style = STYLES[kindOf(event)]
-  return style === undefined ? text : styleText(style, text, { stream: process.stdout })
+  return style === undefined ? text : styleText(style, text, { stream })
 }
 
 /** A plain word as it is; other texts as JSON in ASCII: a text moves no cursor and hides nothing. */
