@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { globSync, readdirSync, readFileSync } from 'node:fs'
+import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { coffer, Folder, isAlive, spawnCoffer, until } from './cli.ts'
+import { coffer, Folder, fine, isAlive, refused, spawnCoffer, until } from './cli.ts'
 import { assertWhole } from './demos.ts'
 
 /** The demo with a temporary directory of its own, and the process of its node. */
@@ -96,4 +96,32 @@ test('who stops reading stops the demo', async () => {
   await demo.ended()
   assert.deepEqual(readdirSync(folder.path), [])
   await until('the node has ended', () => !isAlive(demo.pid))
+})
+
+test('--html: the page of the timeline; a file that exists is refused before any node starts', async () => {
+  using folder = new Folder()
+  using pages = new Folder()
+  const env = { TMPDIR: folder.path }
+  const page = pages.file('timeline.html')
+  writeFileSync(page, 'mine')
+  assert.match(await refused(1, ['demo', 'rotation', '--html', page], { env }), /exists already.*--force/)
+  const missing = pages.file('none', 'timeline.html')
+  assert.match(await refused(1, ['demo', 'rotation', '--html', missing], { env }), /none/)
+  await refused(2, ['demo', 'rotation', '--html', '-'], { env })
+  assert.equal(readFileSync(page, 'utf8'), 'mine')
+  const told = await fine(['demo', 'rotation', '--html', page, '--force'], { env })
+  assert.ok(told.endsWith(`claims checked, all true. ${page} is left, and nothing else.`), told)
+  assert.match(readFileSync(page, 'utf8'), /^<!doctype html>[\s\S]*epoch\.rotated/i)
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
+test('a claim that is not true ends a demo with 1, and with the event logs until then', async () => {
+  using folder = new Folder()
+  const demo = await begin(folder)
+  await until('the first chapter', () => /^1\. /m.test(demo.told()))
+  process.kill(demo.pid, 'SIGKILL')
+  await demo.ended()
+  assert.equal(demo.child.exitCode, 1, demo.told())
+  assert.match(demo.told(), /^The event logs until the failure\n\n +\S+Z +n1 +node\.started$/m)
+  assert.doesNotMatch(demo.told(), /claims checked/)
 })

@@ -48,6 +48,44 @@ test('the demo of failure: one node is lost, two are lost, both come back, and n
   assertNothingLeft(folder)
 })
 
+test('the live demonstration: callers, a node lost and back, a rotation, DuckDB, .env, history, a page', async () => {
+  using folder = new Folder()
+  using pages = new Folder()
+  const page = pages.file('timeline.html')
+  const { code, stdout, stderr } = await coffer(['demo', 'cluster', '--html', page], {
+    env: { TMPDIR: folder.path },
+    ms: DEMO_MS,
+  })
+  assert.equal(code, 0, stdout + stderr)
+  const hasDuckDB = await import('@duckdb/node-api').then(
+    () => true,
+    () => false,
+  )
+  assertWhole(stdout, hasDuckDB ? { chapters: 13, claims: 40 } : { chapters: 11, claims: 33 })
+  if (hasDuckDB) {
+    assert.match(stdout, /^ {4}city +encounters +cost\n {4}Bern +8 +1194$/m)
+    assert.match(stdout, /^ {4}epoch {2}encounters\n *1 +24\n *2 +10$/m)
+  } else assert.match(stdout, /^The chapters of DuckDB are left out: .*npm install @duckdb\/node-api/m)
+  const counted = /✓ (.*): each counts (\d+) tokens, so none is there twice/g
+  const counts = [...stdout.matchAll(counted)].map(([, nodes, tokens]) => [nodes, Number(tokens)])
+  assert.deepEqual(
+    counts.map(([nodes]) => String(nodes).length),
+    ['n1, n2, n3'.length, 'n1, n2'.length, 'n1, n2, n3'.length],
+    'all nodes, two nodes, all nodes',
+  )
+  assert.match(stdout, /^ {2}kill -9 \d+ .* whose member leads, under 24 callers$/m)
+  assert.match(
+    stdout,
+    /^ +1 +[1-9]\d* +0\n +2 +[1-9]\d* +[1-9]\d*$/m,
+    'no request after the rotation in epoch 1',
+  )
+  assert.match(stdout, / n1 +\d+ {2}epoch\.rotated +owner=clinic epoch=2 from=1 to=2 ms=/)
+  assert.match(stdout, /✓ no request failed: the callers went on to the other nodes/)
+  assertNothingLeft(folder)
+  assert.deepEqual(readdirSync(pages.path), ['timeline.html'])
+  assert.match(readFileSync(page, 'utf8'), /epoch\.rotated/)
+})
+
 /** A demo that is ended in the midst of it, once `reached` is true of its directory and of its text. */
 async function interrupt(signal: NodeJS.Signals, reached: (folder: Folder, told: string) => boolean) {
   using folder = new Folder()

@@ -49,7 +49,7 @@ async function play(stage: Stage): Promise<void> {
 }
 
 /** The directory with `clinic/`, the tables with values, and `analyst/`, the tables with tokens. */
-class Tables {
+export class Tables {
   readonly dir: string
   readonly #stage: Stage
 
@@ -89,7 +89,7 @@ function byCity(patients: string, encounters: string): string {
   return `SELECT ${columns} FROM '${patients}' JOIN '${encounters}' USING (ssn) GROUP BY city ORDER BY city`
 }
 
-async function tokenize(tables: Tables): Promise<void> {
+export async function tokenize(tables: Tables): Promise<void> {
   tables.showHead('clinic/patients.csv')
   await tables.sql("COPY (SELECT * FROM 'clinic/encounters.csv') TO 'clinic/encounters.parquet'")
   const named = ['--column', 'ssn', '--column', 'phone']
@@ -107,7 +107,7 @@ async function tokenize(tables: Tables): Promise<void> {
   claim((await tables.sql(tokens)).includes(`${rows}`), 'every encounter has a token')
 }
 
-async function joinTables(tables: Tables): Promise<void> {
+export async function joinTables(tables: Tables): Promise<void> {
   const found = await tables.sql(byCity('analyst/patients.csv', 'analyst/encounters.parquet'))
   print('')
   const expected = await tables.sql(byCity('clinic/patients.csv', 'clinic/encounters.parquet'))
@@ -119,6 +119,11 @@ const EPOCHS = `SELECT token_epoch(ssn) AS epoch, count(*) AS encounters FROM`
 
 async function rotate(tables: Tables): Promise<void> {
   await tables.run(['epoch', 'rotate', '--to', '2'])
+  await tokenizeLater(tables)
+}
+
+/** Encounters after the rotation. */
+export async function tokenizeLater(tables: Tables): Promise<void> {
   const file = ['clinic/encounters-2026.csv', '--column', 'ssn']
   await tables.run(['tokenize', ...file, '-o', 'analyst/encounters-2026.csv'])
   const [old, fresh] = ['analyst/encounters.parquet', 'analyst/encounters-2026.csv']
@@ -132,7 +137,7 @@ async function rotate(tables: Tables): Promise<void> {
   print('\nOld tokens resolve as before, but the old table of patients does not join the new encounters.')
 }
 
-async function migrate(tables: Tables): Promise<void> {
+export async function migrate(tables: Tables): Promise<void> {
   const named = ['--column', 'ssn', '--column', 'phone']
   await tables.run(['retokenize', 'analyst/patients.csv', ...named, '-o', 'analyst/patients-2.csv'])
   const file = ['analyst/encounters.parquet', '--column', 'ssn']

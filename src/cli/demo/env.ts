@@ -9,7 +9,7 @@ import { shown } from './shown.ts'
 import type { Stage } from './stage.ts'
 import { claim, nowhereIn } from './story.ts'
 
-const SHOP = 'shop'
+export const SHOP = 'shop'
 const STRANGER = 'stranger'
 const PREFIX = 'shop/prod/'
 
@@ -26,6 +26,9 @@ DATABASE_PASSWORD="${PASSWORD}"   # ask Ana before you change it
 
 export STRIPE_KEY='${VALUES.STRIPE_KEY}'
 `
+/** All values of the story. */
+export const ENV_VALUES: readonly string[] = [...Object.values(VALUES), NEW_PASSWORD]
+
 /** The program of the project. It prints its passwords, as programs should not. */
 const APP = 'console.log(process.env.DATABASE_PASSWORD, "and", process.env.STRIPE_KEY)'
 
@@ -55,11 +58,11 @@ async function play(stage: Stage): Promise<void> {
   await stage.chapter('A conflict is refused, and nothing is half done')
   await refuse(project)
   await stage.chapter('No value is on the disk in clear')
-  nowhereIn(stage.dir, [...Object.values(VALUES), NEW_PASSWORD])
+  nowhereIn(stage.dir, ENV_VALUES)
 }
 
 /** The directory of the project, for files and commands. */
-class Project {
+export class Project {
   readonly dir: string
   readonly #stage: Stage
 
@@ -94,7 +97,7 @@ class Project {
   }
 }
 
-async function encrypt(project: Project): Promise<void> {
+export async function encrypt(project: Project): Promise<void> {
   print('  .env, before:')
   project.show()
   print('')
@@ -109,13 +112,13 @@ async function encrypt(project: Project): Promise<void> {
   print('\nComments, quotes and blank lines are unchanged; the values are in the vault.')
 }
 
-async function run(project: Project): Promise<void> {
+export async function run(project: Project): Promise<void> {
   const output = await project.run(['env', 'run', '.env', '--', 'node', 'app.mjs'])
   claim(output === `${PASSWORD} and ${VALUES.STRIPE_KEY}\n`, 'the program gets the original values')
   print('\nNo file and no argument has the values.')
 }
 
-async function update(project: Project): Promise<void> {
+export async function update(project: Project): Promise<void> {
   const before = project.read()
   const name = `${PREFIX}DATABASE_PASSWORD`
   await project.run(['secret', 'update', name, '--value-from', '-'], { input: NEW_PASSWORD })

@@ -18,6 +18,9 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** A killed node takes its member with itself in less time, even a member just started. */
 const MEMBER_MS = 100
 
+/** For a call with all its tries: of three nodes an election on a busy machine takes some seconds. */
+const CALL_MS = { 1: 5_000, 3: 30_000 }
+
 type StageOptions = {
   readonly nodes: 1 | 3
   readonly owners: readonly string[]
@@ -34,11 +37,13 @@ export class Stage implements AsyncDisposable {
   #nodes: readonly StageNode[] = []
   #keys: Readonly<Record<string, string>> = {}
   #chapters = 0
+  readonly #callMs: number
   readonly #clients: Coffer[] = []
   readonly #commands = new Set<ChildProcess>()
 
-  private constructor({ pause }: StageOptions) {
+  private constructor({ pause, nodes }: StageOptions) {
     this.#pause = pause
+    this.#callMs = CALL_MS[nodes]
     this.dir = mkdtempSync(join(tmpdir(), 'coffer-demo-'))
     process.once('exit', this.#removeAll)
     for (const signal of SIGNALS) process.once(signal, this.#interrupted)
@@ -90,7 +95,8 @@ export class Stage implements AsyncDisposable {
 
   /** A client of all nodes, or of some. */
   client(owner: string, nodes: readonly StageNode[] = this.#nodes): Coffer {
-    const coffer = new Coffer({ urls: nodes.map(({ url }) => url), key: this.#keys[owner] })
+    const urls = nodes.map(({ url }) => url)
+    const coffer = new Coffer({ urls, key: this.#keys[owner], timeoutMs: this.#callMs })
     this.#clients.push(coffer)
     return coffer
   }

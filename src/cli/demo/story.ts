@@ -22,9 +22,10 @@ export function claim(holds: boolean, statement: string): asserts holds {
   print(`  ${green('✓')} ${statement}`)
 }
 
-/** The last line of a demo, after a good end. */
-export function printVerdict(): void {
-  print(`\n${green('✓')} ${bold(`${counted(claims, 'claim')} checked, all true.`)} Nothing is left behind.`)
+/** The last line of a demo, after a good end. `page`: the file of --html. */
+export function printVerdict(page?: string): void {
+  const left = page === undefined ? 'Nothing is left behind.' : `${page} is left, and nothing else.`
+  print(`\n${green('✓')} ${bold(`${counted(claims, 'claim')} checked, all true.`)} ${left}`)
 }
 
 export function heading(title: string): void {
