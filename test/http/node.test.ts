@@ -21,15 +21,6 @@ function member(json: unknown, name: string): Record<string, unknown> {
   return (json as Record<string, Record<string, unknown>>)[name] // just checked, but for its own type
 }
 
-test('/health and /ready', async () => {
-  for (const path of ['/health', '/ready', '/ready?for=reads']) {
-    const answer = await vault.get(path, NO_KEY)
-    assert.equal(answer.status, 200)
-    assert.equal(answer.headers['content-type'], 'application/json')
-    assert.match(answer.text, /^\{"status":"(ok|ready)"\}$/)
-  }
-})
-
 test('/status: the members of the contract, and no others', async () => {
   await vault.tokens(['status'])
   await until('the replica is not behind', async () => {
