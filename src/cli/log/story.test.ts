@@ -167,6 +167,18 @@ test('the headline: faults first, and only of the time that is shown', () => {
   assert.equal(headlineOf({ ...facts, from: START + 10_000, epochs: [] }), '2 nodes, no faults')
 })
 
+test('nodes that lose the ledger together are told together; more faults than three are counted', () => {
+  const losses = ['n1', 'n2', 'n3'].flatMap((node, i): Told[] => [
+    [10 + i, node, 'ledger.lost', { reason: 'no leader' }],
+    [20 + i, node, 'ledger.recovered'],
+  ])
+  const starts = ['n1', 'n2', 'n3'].flatMap((node) => started(node, 0))
+  const headline = headlineOf(factsOf([...starts, ...losses]))
+  assert.equal(headline, 'n1, n2 and n3 were without the ledger for 12.0 s')
+  const again = [30, 40, 50].flatMap((second) => started('n1', second))
+  assert.match(headlineOf(factsOf([...starts, ...losses, ...again])), /back; 1 more fault$/)
+})
+
 test('durations are told with as many digits as matter', () => {
   const told = [0, 350, 999, 5600, 59_940, 59_960, 134_000, 3_600_000, 11_520_000, 180_000_000].map(duration)
   assert.deepEqual(told, [

@@ -84,7 +84,7 @@ export function headlineOf({ nodes, leads, epochs, from, to }: Facts): string {
   const rotations = epochs.filter(({ rotated }) => rotated).length
   const parts = [
     ...faults.slice(0, MOST_FAULTS),
-    ...(faults.length > MOST_FAULTS ? [`${faults.length - MOST_FAULTS} more faults`] : []),
+    ...(faults.length > MOST_FAULTS ? [`${counted(faults.length - MOST_FAULTS, 'more fault')}`] : []),
     ...(faults.length === 0 ? [`${counted(nodes.length, 'node')}, no faults`] : []),
     ...(changes > 0 ? [`the leader changed ${times(changes)}`] : []),
     ...(rotations > 0 ? [`epochs were rotated ${times(rotations)}`] : []),
@@ -173,19 +173,37 @@ function together(facts: readonly Fact[]): Told[] {
 
 /** Nodes that were gone come before nodes that were without the ledger. */
 function faultsOf(nodes: readonly NodeHistory[], isShown: (at: number) => boolean): string[] {
-  const gone: string[] = []
-  const lost: string[] = []
-  for (const { node, runs } of nodes) {
-    for (const [i, { end, to, losses }] of runs.entries()) {
-      for (const loss of losses.filter(({ from }) => isShown(from)))
-        lost.push(`${node} was without the ledger for ${duration((loss.to ?? to) - loss.from)}`)
-      if (!isShown(to) || end === 'stopped' || end === 'open') continue
+  const gone = nodes.flatMap(({ node, runs }) =>
+    runs.flatMap(({ end, to }, i) => {
+      if (!isShown(to) || end === 'stopped' || end === 'open') return []
       const back = runs[i + 1]?.ready
-      if (back === undefined) gone.push(`${node} was lost and did not come back`)
-      else gone.push(`${node} was gone for ${duration(back - to)} and came back`)
-    }
+      if (back === undefined) return [`${node} was lost and did not come back`]
+      return [`${node} was gone for ${duration(back - to)} and came back`]
+    }),
+  )
+  return [...gone, ...outagesOf(nodes, isShown)]
+}
+
+/** Losses of the ledger; those of several nodes at a time are a single outage. */
+function outagesOf(nodes: readonly NodeHistory[], isShown: (at: number) => boolean): string[] {
+  const losses = nodes.flatMap(({ node, runs }) =>
+    runs.flatMap((run) => run.losses.map(({ from, to = run.to }) => ({ node, from, to }))),
+  )
+  const outages: { names: Set<string>; from: number; to: number }[] = []
+  for (const { node, from, to } of losses
+    .filter((each) => isShown(each.from))
+    .toSorted((a, b) => a.from - b.from)) {
+    const last = outages.at(-1)
+    if (last && from <= last.to) {
+      last.names.add(node)
+      last.to = Math.max(last.to, to)
+    } else outages.push({ names: new Set([node]), from, to })
   }
-  return [...gone, ...lost]
+  return outages.map(({ names, from, to }) => {
+    const [last, ...others] = [...names].toSorted().reverse()
+    const subject = others.length === 0 ? `${last} was` : `${others.reverse().join(', ')} and ${last} were`
+    return `${subject} without the ledger for ${duration(to - from)}`
+  })
 }
 
 function times(count: number): string {

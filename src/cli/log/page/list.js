@@ -63,6 +63,9 @@ export class List {
     const rows = []
     for (let place = first; place < last; place++) rows.push(this.#row(this.#shown[place], place * height))
     this.#rows.replaceChildren(...rows)
+    const { selected } = this.#view
+    if (selected < 0) this.#list.removeAttribute('aria-activedescendant')
+    else this.#list.setAttribute('aria-activedescendant', `event-${selected}`)
   }
 
   #row(i, top) {
@@ -70,10 +73,17 @@ export class List {
     const row = document.createElement('div')
     row.className = 'row'
     row.dataset.event = String(i)
+    row.id = `event-${i}`
     row.setAttribute('role', 'option')
     row.setAttribute('aria-selected', String(i === this.#view.selected))
     row.style.top = `${top}px`
-    for (const [part, text] of Object.entries({ time: time.slice(11, -1), node, revision, name, details })) {
+    for (const [part, text] of Object.entries({
+      time: time.slice(11, -1),
+      of: node,
+      revision,
+      name,
+      details,
+    })) {
       const cell = document.createElement('span')
       cell.className = part === 'name' ? `name ${kind}` : part
       cell.textContent = text

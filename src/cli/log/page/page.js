@@ -125,6 +125,13 @@ function writeLanes() {
   }
 }
 
+/** Columns of the list as wide as their longest text. */
+function setWidths() {
+  const node = Math.max(...data.nodeNames.map(({ length }) => length))
+  byId('list').style.setProperty('--node-width', `${Math.min(node, 24)}ch`)
+  byId('list').style.setProperty('--revision-width', `${String(data.revision).length}ch`)
+}
+
 function writeFilters() {
   const counts = new Uint32Array(KINDS.length)
   for (const kind of data.columns.kind) counts[kind]++
@@ -245,6 +252,7 @@ writeTexts()
 writeFilters()
 writeLanes()
 writeStory()
+setWidths()
 listen()
 draw()
 document.documentElement.dataset.ready = 'yes'
