@@ -1,5 +1,11 @@
 // Distinct values in requests of bounded size, several at once.
-import { BYTES_A_REQUEST, inHalves, REQUESTS_AT_ONCE, VALUES_A_REQUEST } from '../table/requests.ts'
+import {
+  BYTES_A_REQUEST,
+  inParts,
+  REQUESTS_AT_ONCE,
+  RequestSize,
+  VALUES_A_REQUEST,
+} from '../table/requests.ts'
 import type { Operation, Scalar, Vault } from '../table/vault.ts'
 
 export type Question = {
@@ -16,13 +22,14 @@ export type Answers = { readonly answers: readonly Scalar[]; readonly epochs: re
 /** Asks in batches, at most `REQUESTS_AT_ONCE` under way. Throws the errors of the vault. */
 export async function askAll(vault: Vault, question: Question): Promise<Answers> {
   const batches = [...cut(question.values)]
+  const size = new RequestSize(question.operation)
   const found: (readonly Scalar[])[] = new Array(batches.length)
   const epochs = new Set<number>()
   let next = 0
   const work = async (): Promise<void> => {
     while (next < batches.length) {
       const at = next++
-      const { answers, epochs: own } = await askBatch(vault, { ...question, values: batches[at] })
+      const { answers, epochs: own } = await askBatch(vault, { ...question, values: batches[at] }, size)
       found[at] = answers
       for (const epoch of own) epochs.add(epoch)
     }
@@ -31,16 +38,23 @@ export async function askAll(vault: Vault, question: Question): Promise<Answers>
   return { answers: found.length === 1 ? found[0] : found.flat(), epochs: [...epochs] }
 }
 
-/** Asks in a request, or in several where the vault refuses the size. Throws the errors of the vault. */
-export async function askBatch(vault: Vault, question: Question): Promise<Answers> {
+/**
+ * Asks in a request, or in several where the answers are long or the vault refuses the size. Throws the
+ * errors of the vault.
+ */
+export async function askBatch(vault: Vault, question: Question, size: RequestSize): Promise<Answers> {
   const answers: Scalar[] = []
   const epochs = new Set<number>()
   const askPart = async (from: number, to: number): Promise<void> => {
     const part = await ask(vault, { ...question, values: question.values.slice(from, to) })
     answers.push(...part.answers)
+    size.seen(
+      part.answers.length,
+      part.answers.reduce<number>((sum, answer) => sum + bytesOf(answer), 0),
+    )
     for (const epoch of part.epochs) epochs.add(epoch)
   }
-  await inHalves(askPart, 0, question.values.length)
+  await inParts(askPart, 0, question.values.length, size)
   return { answers, epochs: [...epochs] }
 }
 
@@ -71,10 +85,7 @@ function* cut(values: readonly Scalar[]): Generator<readonly Scalar[]> {
   if (from < values.length) yield from === 0 ? values : values.slice(from)
 }
 
-/**
- * Bytes in JSON, of strings three a character: more than a character of text takes. Control characters take
- * six, and the limit of the vault is four times as large.
- */
+/** Bytes in JSON, roughly: the limit of the vault is many times as large as `BYTES_A_REQUEST`. */
 function bytesOf(value: Scalar): number {
-  return typeof value === 'string' ? value.length * 3 + 3 : 25
+  return typeof value === 'string' ? value.length + 3 : 25
 }

@@ -2,7 +2,7 @@
 // their values in a temporary table, and a view of the join.
 import type { DuckDBConnection, DuckDBMaterializedResult } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
-import { REQUESTS_AT_ONCE, VALUES_A_REQUEST } from '../table/requests.ts'
+import { REQUESTS_AT_ONCE, RequestSize, VALUES_A_REQUEST } from '../table/requests.ts'
 import type { Vault } from '../table/vault.ts'
 import { askBatch } from './batches.ts'
 import { Inserts } from './inserts.ts'
@@ -97,15 +97,17 @@ async function fill(
 ): Promise<{ readonly distinct: number; readonly notFound: number }> {
   const counts = { distinct: 0, notFound: 0 }
   const inserts = await Inserts.prepare(connection, table)
-  const batches = batchesOf(tokens)
+  const size = new RequestSize('detokenize')
+  const batches = batchesOf(tokens, size)
   let failed = false
   const work = async (): Promise<void> => {
     while (!failed) {
       const { value: values, done } = await batches.next()
       if (done) return
-      const { answers } = await askBatch(client, { operation: 'detokenize', values })
+      const { answers } = await askBatch(client, { operation: 'detokenize', values }, size)
       counts.distinct += answers.length
-      counts.notFound += await inserts.insert(values, answers.map(textOf))
+      const missing = await inserts.insert(values, answers.map(textOf))
+      counts.notFound += missing
     }
   }
   const working = Array.from({ length: REQUESTS_AT_ONCE }, () =>
@@ -124,12 +126,18 @@ async function fill(
 }
 
 /** Parts of the size of a request. Callers take parts in turn. */
-async function* batchesOf(result: DuckDBMaterializedResult): AsyncGenerator<readonly string[]> {
+async function* batchesOf(
+  result: DuckDBMaterializedResult,
+  size: RequestSize,
+): AsyncGenerator<readonly string[]> {
   for (;;) {
     const chunk = await result.fetchChunk()
     if (!chunk || chunk.rowCount === 0) return
     const lists = chunk.getColumnVector(0)
-    for (let i = 0; i < chunk.rowCount; i++) yield String(lists.getItem(i)).split(' ')
+    for (let i = 0; i < chunk.rowCount; i++) {
+      const tokens = String(lists.getItem(i)).split(' ')
+      while (tokens.length > 0) yield tokens.splice(0, size.values)
+    }
   }
 }
 

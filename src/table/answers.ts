@@ -6,7 +6,14 @@ import { type Dictionary, Hash, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
 import { type Format, faultOf, type Piece } from './piece.ts'
 import { type Remembered, rememberedOf } from './remembered.ts'
-import { BYTES_A_REQUEST, inHalves, isTooLarge, REQUESTS_AT_ONCE, VALUES_A_REQUEST } from './requests.ts'
+import {
+  BYTES_A_REQUEST,
+  inParts,
+  isTooLarge,
+  REQUESTS_AT_ONCE,
+  REQUESTS_WAITING,
+  RequestSize,
+} from './requests.ts'
 import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
 
 /** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
@@ -48,6 +55,7 @@ export class Answers {
   readonly #distinct = new DistinctCount()
   readonly #epochs = new Set<number>()
   readonly #hash = new Hash()
+  readonly #size: RequestSize
   /** By column. */
   readonly #remembered: readonly Remembered[]
   #open = newBatch()
@@ -57,11 +65,17 @@ export class Answers {
 
   constructor(options: AnswersOptions) {
     this.#options = options
+    this.#size = new RequestSize(options.operation)
     this.#remembered = rememberedOf(options.format.columns.length)
   }
 
   get distinct(): number {
     return this.#distinct.count
+  }
+
+  /** Of an answer to a value, as far as seen. */
+  get valueBytes(): number {
+    return this.#size.valueBytes
   }
 
   /** Ascending. */
@@ -93,36 +107,32 @@ export class Answers {
     return answered
   }
 
-  /** Sends the full requests; waits while too many are on their way. Throws the first error. */
+  /** Waits while too many full requests wait. Throws the first error. */
   async next(): Promise<void> {
-    while (this.#full.length > 0) {
-      if (this.#underWay.size < REQUESTS_AT_ONCE) this.#start(this.#full.shift())
-      else await Promise.race(this.#underWay)
+    this.#check()
+    while (this.#full.length > REQUESTS_WAITING) {
+      await Promise.race(this.#underWay)
       this.#check()
     }
   }
 
-  /** Sends all, and waits for the answers to all. Throws the first error. */
-  async flush(): Promise<void> {
+  /** Sends all. */
+  send(): void {
     if (this.#open.values.length > 0) this.#close()
-    await this.next()
-    await this.settled()
-    this.#check()
   }
 
   /** Waits for one answer; sends a partly filled request where no other is under way. */
   async step(): Promise<void> {
-    if (this.#underWay.size === 0 && this.#open.values.length > 0) {
-      this.#close()
-      await this.next()
-    }
+    this.#check()
+    if (this.#underWay.size === 0) this.send()
+    assert(this.#underWay.size > 0, 'a piece that waits has an answer on its way')
     await Promise.race(this.#underWay)
     this.#check()
   }
 
-  /** Waits for the end of the requests under way. Throws nothing. */
+  /** Waits for the end of all requests; after an error, of those under way. Throws nothing. */
   async settled(): Promise<void> {
-    await Promise.all(this.#underWay)
+    while (this.#underWay.size > 0) await Promise.all(this.#underWay)
   }
 
   #check(): void {
@@ -146,7 +156,7 @@ export class Answers {
     this.#distinct.add(hash)
     const value = this.#options.format.valueAt(at.piece, at.place)
     assert(value !== null, 'a plain place has a value')
-    remembered.makeRoom(at.dictionaries)
+    remembered.makeRoom(at.dictionaries, this.#size.expectedBytes)
     const number = remembered.young.add(bytes, start, end, hash.low)
     const isAsked = this.#options.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
     if (isAsked) this.#ask(value, at)
@@ -160,21 +170,28 @@ export class Answers {
     batch.values.push(value)
     batch.places.push(place)
     batch.bytes += piece.places.end[place] - piece.places.start[place] + 4
-    if (batch.values.length === VALUES_A_REQUEST || batch.bytes >= BYTES_A_REQUEST) this.#close()
+    if (batch.values.length >= this.#size.values || batch.bytes >= BYTES_A_REQUEST) this.#close()
   }
 
   #close(): void {
     this.#full.push(this.#open)
     this.#open = newBatch()
+    this.#start()
   }
 
-  #start(batch: Batch | undefined): void {
-    assert(batch, 'a full request is there')
+  /** Sends a full request where few are on their way; the next one at the end of each. */
+  #start(): void {
+    if (this.#underWay.size >= REQUESTS_AT_ONCE || this.#failure) return
+    const batch = this.#full.shift()
+    if (!batch) return
     const sent: Promise<void> = this.#send(batch)
       .catch((error: unknown) => {
         this.#failure ??= { error }
       })
-      .finally(() => this.#underWay.delete(sent))
+      .finally(() => {
+        this.#underWay.delete(sent)
+        this.#start()
+      })
     this.#underWay.add(sent)
   }
 
@@ -187,7 +204,7 @@ export class Answers {
         throw isCut ? error : this.#located(error, batch, from)
       }
     }
-    await inHalves(ask, 0, batch.values.length)
+    await inParts(ask, 0, batch.values.length, this.#size)
   }
 
   /** Asks for the values [from, to) of a request. */
@@ -221,6 +238,7 @@ export class Answers {
   #take({ places, parts }: Batch, first: number, answers: readonly Scalar[]): void {
     const { format } = this.#options
     const end = first + answers.length
+    let bytes = 0
     for (const [k, { answered, from }] of parts.entries()) {
       const { references, dictionaries } = answered
       const to = Math.min(parts[k + 1]?.from ?? end, end)
@@ -231,10 +249,11 @@ export class Answers {
         if (value === null) dictionary.leave(reference % NUMBERS, STATE.notFound)
         else {
           const text = format.textOf(value)
-          dictionary.replace(reference % NUMBERS, text, format.needsQuotes(text))
+          bytes += dictionary.replace(reference % NUMBERS, text, format.needsQuotes(text))
         }
       }
     }
+    this.#size.seen(answers.length, bytes)
   }
 
   #seen(epoch: number): void {

@@ -31,7 +31,7 @@ function answerOf(dictionary: Dictionary, number: number, isInQuotes: boolean): 
 test('a dictionary finds the values added, also after it has grown, and no others', () => {
   const dictionary = new Dictionary(LIMITS)
   for (let i = 0; i < LIMITS.values; i++) equal(add(dictionary, `value ${i}`), i)
-  equal(dictionary.isFull, true)
+  equal(dictionary.isFull(0), true)
   for (let i = 0; i < LIMITS.values; i++) equal(find(dictionary, `value ${i}`), i)
   for (const text of ['', 'value', 'value 5000', 'value 1 ', 'valuf 1']) equal(find(dictionary, text), -1)
 })
@@ -66,12 +66,18 @@ test('a dictionary is full by the bytes of its values, and by the bytes of its a
   const limits = { values: 100, bytes: 100 }
   const byValues = new Dictionary(limits)
   add(byValues, 'x'.repeat(100))
-  equal(byValues.isFull, true)
+  equal(byValues.isFull(0), true)
   const byAnswers = new Dictionary(limits)
   const number = add(byAnswers, 'x')
-  equal(byAnswers.isFull, false)
+  equal(byAnswers.isFull(0), false)
   byAnswers.replace(number, 'y'.repeat(100), false)
-  equal(byAnswers.isFull, true)
+  equal(byAnswers.isFull(0), true)
+  const byExpected = new Dictionary(limits)
+  const waiting = add(byExpected, 'x')
+  equal(byExpected.isFull(99), false)
+  equal(byExpected.isFull(100), true)
+  byExpected.leave(waiting, STATE.notFound)
+  equal(byExpected.isFull(100), false)
 })
 
 test('a full dictionary still answers until the next is full; values that never come again get a small one', () => {
@@ -80,8 +86,8 @@ test('a full dictionary still answers until the next is full; values that never 
   remembered.begin(pieces)
   const fill = (name: string): number => {
     const { young } = remembered
-    for (let i = 0; !young.isFull; i++) add(young, `${name} ${i}`)
-    remembered.makeRoom(pieces)
+    for (let i = 0; !young.isFull(0); i++) add(young, `${name} ${i}`)
+    remembered.makeRoom(pieces, 0)
     return young.count
   }
   equal(fill('first'), 20_000)

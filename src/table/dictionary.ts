@@ -61,6 +61,7 @@ export type Limits = { readonly values: number; readonly bytes: number }
 export class Dictionary {
   readonly #limits: Limits
   #count = 0
+  #waiting = 0
   /** `FIELDS` by value. */
   #entries = new Uint32Array(FIRST_VALUES * FIELDS)
   /** Open addressing, two entries a slot: the number of a value, plus one, and its hash; 0 is empty. */
@@ -76,9 +77,11 @@ export class Dictionary {
     return this.#count
   }
 
-  get isFull(): boolean {
+  /** `answerBytes`: expected of each answer that is waited for. */
+  isFull(answerBytes: number): boolean {
     const { values, bytes } = this.#limits
-    return this.#count >= values || this.#values.size >= bytes || this.#answers.size >= bytes
+    const answers = this.#answers.size + this.#waiting * answerBytes
+    return this.#count >= values || this.#values.size >= bytes || answers >= bytes
   }
 
   /** The number of a value, or -1. `hash` is the low half of the hash of the bytes. */
@@ -94,9 +97,10 @@ export class Dictionary {
 
   /** Adds a value that is not there; its answer is waited for. Returns the value's number. */
   add(bytes: Uint8Array, start: number, end: number, hash: number): number {
-    assert(!this.isFull, 'a full dictionary is replaced')
+    assert(this.#count < this.#limits.values, 'a full dictionary is replaced')
     if (this.#count * FIELDS === this.#entries.length) this.#grow()
     const number = this.#count++
+    this.#waiting++
     this.#entries[number * FIELDS + VALUE_END] = this.#values.append(bytes, start, end)
     insert(this.#slots, number + 1, hash)
     return number
@@ -106,16 +110,24 @@ export class Dictionary {
     return (this.#entries[number * FIELDS + FLAGS] & ~NEEDS_QUOTES) as State
   }
 
-  /** The answer for a value is the text; `needsQuotes`: quotes go around the text where there are none. */
-  replace(number: number, text: string, needsQuotes: boolean): void {
+  /**
+   * The answer for a value is the text; `needsQuotes`: quotes go around the text where there are none.
+   * Returns the bytes of the answer.
+   */
+  replace(number: number, text: string, needsQuotes: boolean): number {
     const entry = number * FIELDS
-    this.#entries[entry + ANSWER_START] = this.#answers.size
-    this.#entries[entry + ANSWER_END] = this.#answers.appendText(text)
+    const start = this.#answers.size
+    const end = this.#answers.appendText(text)
+    this.#waiting--
+    this.#entries[entry + ANSWER_START] = start
+    this.#entries[entry + ANSWER_END] = end
     this.#entries[entry + FLAGS] = needsQuotes ? STATE.replaced | NEEDS_QUOTES : STATE.replaced
+    return end - start
   }
 
   /** There is no answer for a value. */
   leave(number: number, state: typeof STATE.notFound | typeof STATE.noToken): void {
+    this.#waiting--
     this.#entries[number * FIELDS + FLAGS] = state
   }
 

@@ -23,7 +23,7 @@ export class Remembered {
 
   constructor(limits: Limits) {
     this.#many = limits
-    this.#few = { ...limits, values: Math.min(limits.values, FEW_VALUES) }
+    this.#few = { bytes: limits.bytes / 4, values: Math.min(limits.values, FEW_VALUES) }
     this.young = new Dictionary(limits)
     this.old = new Dictionary(limits)
   }
@@ -38,9 +38,9 @@ export class Remembered {
     this.#hits++
   }
 
-  /** Forgets the old dictionary where the young one is full. */
-  makeRoom(dictionaries: Dictionary[]): void {
-    if (!this.young.isFull) return
+  /** Forgets the old dictionary where the young one is full, with answers of `answerBytes` on their way. */
+  makeRoom(dictionaries: Dictionary[], answerBytes: number): void {
+    if (!this.young.isFull(answerBytes)) return
     const isUseful = this.#hits >= this.young.count * FEW_HITS
     this.#hits = 0
     this.old = this.young

@@ -11,6 +11,14 @@ import type { Operation, Vault } from './vault.ts'
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
 const WAITING_BYTES = 48 * 1024 * 1024
 const BYTES_A_PLACE = 24
+const PART_BYTES = 2 * 1024 * 1024
+/** Bytes of answers in a piece, as far as known before. */
+const ANSWERS_A_PIECE = 6 * 1024 * 1024
+/** Of `detokenize`, whose values may suddenly be longer than all before. */
+const TOKENS_PIECE_BYTES = 256 * 1024
+const LEAST_PIECE_BYTES = 16 * 1024
+/** A token and a delimiter. */
+const FIRST_BYTES_A_PLACE = 39
 const QUOTE = 0x22
 /** A source that gives nothing for so long pauses: a pipe, whose reader waits for the answers. */
 const PAUSE_MS = 100
@@ -23,17 +31,29 @@ type SpliceOptions = {
   readonly mixedEpochs: boolean
 }
 
-/** A piece whose answers may still be on their way: `known` places have answers. */
-type Waiting = Answered & { readonly piece: Piece; readonly block: Block; known: number }
+/**
+ * A piece whose answers may still be on their way: `known` places have answers. `from`: the bytes that were
+ * written with their answers, and `place`, the places.
+ */
+type Waiting = Answered & {
+  readonly piece: Piece
+  readonly block: Block
+  known: number
+  from: number
+  place: number
+}
 
 export class Splice {
   readonly #format: Format
   readonly #answers: Answers
   readonly #waiting: Waiting[] = []
   #waitingBytes = 0
-  #outs: readonly [Buffer, Buffer] = [Buffer.alloc(0), Buffer.alloc(0)]
+  #outs: readonly [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>] = [new Uint8Array(0), new Uint8Array(0)]
   /** The size of the rest at which a record is looked for again: else long records cost squares. */
   #needed = 0
+  readonly #mostBytes: number
+  /** Of the piece before. */
+  #bytesAPlace = FIRST_BYTES_A_PLACE
   #rows = 0
   #values = 0
   #replaced = 0
@@ -42,6 +62,7 @@ export class Splice {
 
   constructor({ format, ...options }: SpliceOptions) {
     this.#format = format
+    this.#mostBytes = options.operation === 'detokenize' ? TOKENS_PIECE_BYTES : Number.POSITIVE_INFINITY
     this.#answers = new Answers({ ...options, format })
   }
 
@@ -83,13 +104,17 @@ export class Splice {
   }
 
   async *#takeAnswers(reader: Reader): AsyncGenerator<Buffer> {
-    await this.#answers.flush()
-    yield* this.#answered(reader)
+    this.#answers.send()
+    for (;;) {
+      yield* this.#answered(reader)
+      if (this.#waiting.length === 0) break
+      await this.#answers.step()
+    }
   }
 
   async *#takeAll(reader: Reader, isLast: boolean): AsyncGenerator<Buffer> {
     for (;;) {
-      const piece = this.#format.take(reader.rest, isLast)
+      const piece = this.#take(reader.rest, isLast)
       if (piece.taken === 0) break
       this.#enqueue(piece, reader.take(piece.taken))
       await this.#answers.next()
@@ -104,10 +129,23 @@ export class Splice {
     this.#needed = left * 2
   }
 
+  /** Whole records: of long answers fewer, since a piece is written when all of its answers are there. */
+  #take(rest: Buffer, isLast: boolean): Piece {
+    const { valueBytes } = this.#answers
+    const fitting = Math.floor((ANSWERS_A_PIECE * this.#bytesAPlace) / valueBytes)
+    let most = Math.max(LEAST_PIECE_BYTES, Math.min(fitting, this.#mostBytes))
+    for (; most < rest.length; most *= 2) {
+      const piece = this.#format.take(rest.subarray(0, most), false)
+      if (piece.taken > 0) return piece
+    }
+    return this.#format.take(rest, isLast)
+  }
+
   #enqueue(piece: Piece, block: Block): void {
     this.#rows += piece.rows
     this.#unmatched += piece.unmatched
-    this.#waiting.push({ piece, block, ...this.#answers.of(piece), known: 0 })
+    if (piece.places.count > 0) this.#bytesAPlace = piece.taken / piece.places.count
+    this.#waiting.push({ piece, block, ...this.#answers.of(piece), known: 0, from: 0, place: 0 })
     this.#waitingBytes += weightOf(piece)
   }
 
@@ -119,59 +157,55 @@ export class Splice {
       if (first.known < references.length) return
       this.#waiting.shift()
       this.#waitingBytes -= weightOf(piece)
-      const bytes = this.#format.delimiter === undefined ? this.#spliced(first) : this.#extended(first)
+      if (this.#format.delimiter === undefined) while (!isWritten(first)) yield this.#part(first)
+      else yield this.#extended(first)
       reader.release(first.block)
-      yield bytes
     }
   }
 
-  /** The bytes of a piece with the answers in their places. */
-  #spliced(waiting: Waiting): Buffer {
+  /** The next part of a piece with the answers in their places; `least`: of the memory for the part. */
+  #part(waiting: Waiting, least = PART_BYTES): Buffer {
     const { piece, references, dictionaries } = waiting
-    const { bytes, places } = piece
-    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
-    const out = this.#outOf(bytes.length + this.#growthOf(waiting, plain))
-    const plainOut = new Uint8Array(out.buffer, out.byteOffset, out.length)
-    let from = 0
-    let to = 0
-    for (let i = 0; i < references.length; i++) {
-      const reference = references[i]
-      if (reference === NOTHING) continue
-      const dictionary = dictionaries[(reference / NUMBERS) | 0]
-      const number = reference % NUMBERS
-      if (dictionary.stateOf(number) !== STATE.replaced) continue
-      const start = places.start[i]
-      to = copyBytes(plain, from, start, plainOut, to)
-      to = dictionary.copy(number, plain[start - 1] === QUOTE, plainOut, to)
-      from = places.end[i]
-    }
-    to = copyBytes(plain, from, plain.length, plainOut, to)
-    assert(to === out.length, 'a piece has the computed size')
-    return out
-  }
-
-  /** Memory of the part before the last. */
-  #outOf(size: number): Buffer {
-    const [next, last] = this.#outs
-    const usable = next.length < size ? Buffer.allocUnsafeSlow(Math.ceil(size * 1.25)) : next
-    this.#outs = [last, usable]
-    return usable.subarray(0, size)
-  }
-
-  /** Counts the places of a piece. Returns the bytes that the answers have more than the values. */
-  #growthOf({ piece, references, dictionaries }: Waiting, plain: Uint8Array): number {
     const { start, end } = piece.places
-    let growth = 0
-    for (let i = 0; i < references.length; i++) {
-      const reference = references[i]
+    const { bytes } = piece
+    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    const out = this.#outOf(least)
+    let { place, from } = waiting
+    let to = 0
+    for (; place < references.length; place++) {
+      const reference = references[place]
       if (reference === NOTHING) continue
       const dictionary = dictionaries[(reference / NUMBERS) | 0]
       const number = reference % NUMBERS
-      this.#count(dictionary.stateOf(number))
-      if (dictionary.stateOf(number) === STATE.replaced)
-        growth += dictionary.sizeOf(number, plain[start[i] - 1] === QUOTE) - (end[i] - start[i])
+      const state = dictionary.stateOf(number)
+      if (state === STATE.replaced) {
+        const at = start[place]
+        const isInQuotes = plain[at - 1] === QUOTE
+        const size = dictionary.sizeOf(number, isInQuotes)
+        if (to + at - from + size > out.length) {
+          if (size > out.length) return this.#part(waiting, size)
+          break
+        }
+        to = copyBytes(plain, from, at, out, to)
+        to = dictionary.copy(number, isInQuotes, out, to)
+        from = end[place]
+      }
+      this.#count(state)
     }
-    return growth
+    const unchanged = place < references.length ? start[place] : plain.length
+    const last = Math.min(unchanged, from + out.length - to)
+    to = copyBytes(plain, from, last, out, to)
+    waiting.place = place
+    waiting.from = last
+    return Buffer.from(out.buffer, 0, to)
+  }
+
+  /** Memory that the part before the last had. */
+  #outOf(size: number): Uint8Array<ArrayBuffer> {
+    const [next, last] = this.#outs
+    const usable = next.length < size ? new Uint8Array(size) : next
+    this.#outs = [last, usable]
+    return usable
   }
 
   #count(state: number): void {
@@ -203,6 +237,10 @@ export class Splice {
     parts.push(bytes.subarray(from))
     return Buffer.concat(parts)
   }
+}
+
+function isWritten({ piece, references, place, from }: Waiting): boolean {
+  return place === references.length && from === piece.bytes.length
 }
 
 function isAnswered({ references, dictionaries }: Waiting, place: number): boolean {
