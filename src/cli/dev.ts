@@ -7,6 +7,7 @@ import { SILENT } from '../log.ts'
 import { readConfig } from '../node/config.ts'
 import { sleep } from '../waiting.ts'
 import { initDirectory } from './init.ts'
+import { onParentEnd } from './local/npm-parent.ts'
 import { note, print } from './terminal/terminal.ts'
 
 const OWNER = 'dev'
@@ -38,6 +39,7 @@ async function dev(): Promise<void> {
   const stopped = Promise.withResolvers<void>()
   // npm sends Ctrl-C a second time: every further signal is the same wish.
   for (const signal of SIGNALS) process.on(signal, () => stopped.resolve())
+  onParentEnd(() => stopped.resolve())
   const vault = initDirectory({ dir: join(dir, 'vault'), owners: [OWNER], fields: [], port: 0 })
   const { ignoreStrayRejections, startNode } = await import('../server/start.ts')
   ignoreStrayRejections()

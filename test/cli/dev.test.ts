@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { execFile, spawn } from 'node:child_process'
+import { globSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Folder, spawnCoffer, until } from './cli.ts'
 
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const inShell = promisify(execFile)
 
 /** `coffer dev`, with a temporary directory of its own, until its line of curl is printed. */
@@ -58,4 +60,26 @@ test('a signal before the node is ready ends the start, and leaves nothing', asy
   await until('the end', () => child.exitCode !== null || child.signalCode !== null)
   assert.equal(child.exitCode, 0)
   assert.deepEqual(readdirSync(folder.path), [])
+})
+
+/** Runs a command by `sh`, as npm does, kills the shell once `reached` is true, and waits for an empty directory. */
+async function killShell(args: string, reached: (folder: Folder, told: string) => boolean): Promise<void> {
+  using folder = new Folder()
+  const env = { ...process.env, TMPDIR: folder.path, npm_command: 'exec' }
+  const shell = spawn('sh', ['-c', `"${process.execPath}" "${MAIN}" ${args}; true`], {
+    env,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  let told = ''
+  shell.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    told += chunk
+  })
+  await until('the command runs', () => reached(folder, told))
+  shell.kill('SIGKILL')
+  await until('nothing is left', () => readdirSync(folder.path).length === 0)
+}
+
+test('what npm has started ends with the shell of npm, which hands no signal on', async () => {
+  await killShell('dev', (_, told) => told.includes('\ncurl '))
+  await killShell('demo', (folder) => globSync(folder.file('*', 'vault', 'run', 'n1.pid')).length > 0)
 })

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcessByStdio, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -33,16 +33,26 @@ let offline = false
 type Result = { readonly code: number | null; readonly out: string; readonly err: string }
 type Child = ChildProcessByStdio<null, Readable, Readable>
 
+type Where = {
+  readonly cwd: string
+  readonly node?: string
+  readonly env?: Readonly<Record<string, string>>
+}
+
 /**
  * Spawns a command without variables of Coffer, of the test runner and of npm's scripts; `node` comes first
  * on PATH.
  */
-function begin(command: string, args: readonly string[], cwd: string, node = process.execPath): Child {
+function begin(
+  command: string,
+  args: readonly string[],
+  { cwd, node = process.execPath, env: more = {} }: Where,
+): Child {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(COFFER_|NODE_|FORCE_COLOR|npm_(?:package|lifecycle))/.test(name),
   )
   const path = [dirname(node), process.env.PATH].join(delimiter)
-  const env = { ...Object.fromEntries(own), PATH: path }
+  const env = { ...Object.fromEntries(own), PATH: path, ...more }
   return spawn(command, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
@@ -56,7 +66,7 @@ async function run(child: Child, signal: AbortSignal): Promise<Result> {
 
 /** Runs npm and returns its stdout. Sets `offline` where no registry is reachable. */
 async function npm(cwd: string, ...args: string[]): Promise<string> {
-  const { code, out, err } = await run(begin('npm', args, cwd), deadline)
+  const { code, out, err } = await run(begin('npm', args, { cwd }), deadline)
   if (code !== 0 && OFFLINE.test(err)) offline = true
   else assert.equal(code, 0, deadline.aborted ? `npm ${args[0]} took too long` : err)
   return out
@@ -133,7 +143,7 @@ test('a program in TypeScript compiles against the package', async (t) => {
     'es2022',
     ...types,
   ]
-  const tsc = begin(join(ROOT, 'node_modules/.bin/tsc'), [...options, 'program.ts'], app)
+  const tsc = begin(join(ROOT, 'node_modules/.bin/tsc'), [...options, 'program.ts'], { cwd: app })
   const { code, out } = await run(tsc, AbortSignal.timeout(COMMAND_MS))
   assert.equal(code, 0, out)
 })
@@ -146,7 +156,7 @@ test('without DuckDB the error names the command that installs the package', asy
     "await registerVault(undefined, address).catch((error) => console.log(error.name + ': ' + error.hint))",
   ]
   writeFileSync(join(app, 'duckdb.js'), program.join('\n'))
-  const node = begin(process.execPath, ['duckdb.js'], app)
+  const node = begin(process.execPath, ['duckdb.js'], { cwd: app })
   const { code, out, err } = await run(node, AbortSignal.timeout(COMMAND_MS))
   assert.deepEqual([code, err], [0, ''])
   assert.match(out, /^OperatorError: .*npm install @duckdb\/node-api$/m)
@@ -154,7 +164,8 @@ test('without DuckDB the error names the command that installs the package', asy
 
 /** Inits a vault, starts its node, tokenizes by the SDK, and stops the node. stderr has log lines only. */
 async function use(name: string, node: string): Promise<void> {
-  const command = (...args: string[]): Child => begin(join(app, 'node_modules/.bin/coffer'), args, app, node)
+  const command = (...args: string[]): Child =>
+    begin(join(app, 'node_modules/.bin/coffer'), args, { cwd: app, node })
   const signal = AbortSignal.timeout(COMMAND_MS)
   const made = await run(command('init', name, '--json', '--port', '0'), signal)
   assert.deepEqual([made.code, made.err], [0, ''])
@@ -184,7 +195,7 @@ async function use(name: string, node: string): Promise<void> {
     'coffer.close()',
   ]
   writeFileSync(join(app, `${name}.js`), program.join('\n'))
-  const { code, out, err } = await run(begin(node, [`${name}.js`], app, node), signal)
+  const { code, out, err } = await run(begin(node, [`${name}.js`], { cwd: app, node }), signal)
   assert.deepEqual([code, err], [0, ''])
   const result = JSON.parse(out)
   assert.match(result.tokens[0], /^tok_1_[0-9a-hjkmnp-tv-z]{32}$/)
@@ -205,4 +216,46 @@ test('the package on Node 24: init, start, a token by the SDK, stop', async (t) 
 test('the package on the oldest Node that package.json promises: the same', async (t) => {
   assert.equal(MANIFEST.engines.node, `>=${OLDEST}`)
   if (!skipOffline(t)) await use(OLDEST, join(oldNode, 'node_modules/.bin/node'))
+})
+
+/** `npx coffer dev` until the token of its line of curl. Returns the milliseconds. */
+async function firstToken(name: string, node: string): Promise<number> {
+  const temporary = join(dir, `tmp-${name}`)
+  mkdirSync(temporary)
+  const signal = AbortSignal.timeout(COMMAND_MS)
+  const started = performance.now()
+  const dev = begin('npx', ['--no-install', 'coffer', 'dev'], { cwd: app, node, env: { TMPDIR: temporary } })
+  dev.stderr.resume()
+  const ended = once(dev.stdout, 'close')
+  try {
+    const curl = await new Promise<string>((resolve, reject) => {
+      createInterface({ input: dev.stdout }).on('line', (line) => {
+        if (line.startsWith('curl ')) resolve(line)
+      })
+      signal.addEventListener('abort', () => reject(new Error('no line of curl')))
+    })
+    const { out } = await run(begin('sh', ['-c', curl], { cwd: app }), signal)
+    assert.match(out, /^\{"epoch":1,"tokens":\["tok_1_[0-9a-hjkmnp-tv-z]{32}"\]\}/)
+    return performance.now() - started
+  } finally {
+    dev.kill('SIGTERM') // npx hands it to its shell alone
+    await ended
+    assert.deepEqual(
+      readdirSync(temporary).filter((file) => file.startsWith('coffer-')),
+      [],
+      'the node and its directory are gone',
+    )
+  }
+}
+
+test('npx coffer dev: the first token within 10 s, on Node 24 and on the oldest Node', async (t) => {
+  if (skipOffline(t)) return
+  for (const [name, node] of [
+    ['24', process.execPath],
+    [OLDEST, join(oldNode, 'node_modules/.bin/node')],
+  ] as const) {
+    const ms = await firstToken(name, node)
+    t.diagnostic(`Node ${name}: ${Math.round(ms)} ms`)
+    assert.ok(ms < 10_000, `Node ${name}: ${ms} ms`)
+  }
 })

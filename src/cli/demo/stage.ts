@@ -9,6 +9,7 @@ import { text } from 'node:stream/consumers'
 import { Coffer } from '../../client/index.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { initCluster, initDirectory } from '../init.ts'
+import { onParentEnd } from '../local/npm-parent.ts'
 import { note } from '../terminal/terminal.ts'
 import { freeClusterPort } from './ports.ts'
 import { commandLine, StageNode } from './stage-node.ts'
@@ -36,6 +37,7 @@ export class Stage implements AsyncDisposable {
   readonly #pause: () => Promise<void>
   #nodes: readonly StageNode[] = []
   #keys: Readonly<Record<string, string>> = {}
+  readonly #endWatch: () => void
   #chapters = 0
   readonly #callMs: number
   readonly #clients: Coffer[] = []
@@ -47,6 +49,7 @@ export class Stage implements AsyncDisposable {
     this.dir = mkdtempSync(join(tmpdir(), 'coffer-demo-'))
     process.once('exit', this.#removeAll)
     for (const signal of SIGNALS) process.once(signal, this.#interrupted)
+    this.#endWatch = onParentEnd(() => this.#interrupted('SIGTERM'))
   }
 
   /** Writes the vault's files; no node runs yet. Throws NoEtcd where three nodes have no etcd. */
@@ -141,6 +144,7 @@ export class Stage implements AsyncDisposable {
       this.#removeAll()
       process.off('exit', this.#removeAll)
       for (const signal of SIGNALS) process.off(signal, this.#interrupted)
+      this.#endWatch()
     }
   }
 

@@ -1,6 +1,6 @@
 // Three nodes of a demo: their states side by side, and requests to a single node.
 import type { NodeStatus } from '../../client/index.ts'
-import { Transport, targetOf } from '../../client/transport.ts'
+import { NoAnswer, Transport, targetOf } from '../../client/transport.ts'
 import { OperatorError } from '../../errors.ts'
 import { sleep } from '../../waiting.ts'
 import { print, table } from '../terminal/terminal.ts'
@@ -11,6 +11,7 @@ import { claim } from './story.ts'
 /** An election takes a second or two, the start of a node some seconds. */
 const PATIENCE_MS = 30_000
 const POLL_MS = 50
+const BUSY = 'see whether the machine is busy, and try again'
 /** Shown hexadecimal digits of a digest. */
 const DIGEST_DIGITS = 12
 
@@ -96,7 +97,7 @@ export async function eventually<T>(what: string, look: () => Promise<T | undefi
     if (found !== undefined) return found
     if (performance.now() > deadline)
       throw new OperatorError(`waited ${PATIENCE_MS / 1000} s in vain for ${what}`, {
-        hint: 'see whether the machine is busy, and try again',
+        hint: BUSY,
       })
     await sleep(POLL_MS)
   }
@@ -122,7 +123,7 @@ export type Answered = {
   readonly ms: number
 }
 
-/** Sends a request to a node once, and returns the answer, whatever its status. Throws NoAnswer. */
+/** Sends a request to a node once, and returns the answer, whatever its status. Throws OperatorError. */
 export async function ask({ node, key, method, path, body, headers = {} }: Asked): Promise<Answered> {
   const transport = new Transport({ headers: { authorization: `Bearer ${key}`, ...headers } })
   const began = performance.now()
@@ -136,6 +137,11 @@ export async function ask({ node, key, method, path, body, headers = {} }: Asked
     })
     const json: Record<string, unknown> = JSON.parse(bytes.toString('utf8')) // by the contract an object
     return { status, json, ms: performance.now() - began }
+  } catch (error) {
+    if (!(error instanceof NoAnswer)) throw error
+    throw new OperatorError(`${node.name} has not answered ${method} ${path}: ${error.message}`, {
+      hint: BUSY,
+    })
   } finally {
     transport.close()
   }
