@@ -4,7 +4,7 @@ import { globSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { Folder, spawnCoffer, until } from './cli.ts'
+import { Folder, isAlive, spawnCoffer, until } from './cli.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 const inShell = promisify(execFile)
@@ -66,7 +66,8 @@ test('a signal before the node is ready ends the start, and leaves nothing', asy
 async function killShell(args: string, reached: (folder: Folder, told: string) => boolean): Promise<void> {
   using folder = new Folder()
   const env = { ...process.env, TMPDIR: folder.path, npm_command: 'exec' }
-  const shell = spawn('sh', ['-c', `"${process.execPath}" "${MAIN}" ${args}; true`], {
+  const command = `"${process.execPath}" "${MAIN}" ${args} & echo $!; wait`
+  const shell = spawn('sh', ['-c', command], {
     env,
     stdio: ['ignore', 'pipe', 'ignore'],
   })
@@ -74,9 +75,14 @@ async function killShell(args: string, reached: (folder: Folder, told: string) =
   shell.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     told += chunk
   })
-  await until('the command runs', () => reached(folder, told))
-  shell.kill('SIGKILL')
-  await until('nothing is left', () => readdirSync(folder.path).length === 0)
+  const pid = Number(await until('the process id', () => /^\d+$(?=\n)/m.exec(told)?.[0]))
+  try {
+    await until('the command runs', () => reached(folder, told))
+    shell.kill('SIGKILL')
+    await until('nothing is left', () => readdirSync(folder.path).length === 0 && !isAlive(pid))
+  } finally {
+    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+  }
 }
 
 test('what npm has started ends with the shell of npm, which hands no signal on', async () => {
