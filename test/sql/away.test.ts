@@ -52,6 +52,17 @@ test('a vault that is away at half is an error within 12 s, and no OUT: Parquet'
   assert.deepEqual(readdirSync(cwd), files)
 })
 
+test('"An unreachable vault is an error within 12 s": Parquet, from the start', async () => {
+  const door = await Door.open(vault.node.url, HALF)
+  await door[Symbol.asyncDispose]()
+  const files = readdirSync(cwd)
+  const began = performance.now()
+  const told = await refused(1, tokenize('d.parquet'), { env: { ...vault.env, COFFER_URL: door.url }, cwd })
+  assert.ok(performance.now() - began < 12_500)
+  assert.match(told, /unreachable.*COFFER_URL/)
+  assert.deepEqual(readdirSync(cwd), files)
+})
+
 test('a vault that is away at half is an error, never NULL: SQL', async () => {
   await using door = await Door.open(vault.node.url, HALF)
   const { code, stdout, stderr } = await coffer(

@@ -27,7 +27,7 @@ test('a value goes and comes back; a table is aligned', async () => {
   )
 })
 
-test('--json: one list of objects, of the last statement', async () => {
+test('"`--json` one list of objects, of the last statement"', async () => {
   const out = await sql(
     '--json',
     '-c',
@@ -43,7 +43,7 @@ test('--json: one list of objects, of the last statement', async () => {
   assert.equal(await sql('--json', '-c', 'SELECT 1 AS a WHERE false'), '[]')
 })
 
-test('--csv: NULL is nothing, the empty text is ""', async () => {
+test('"`--csv`: NULL is nothing, \'\' is """', async () => {
   const out = await sql('--csv', '-c', `SELECT * FROM (VALUES (1, NULL, ''), (2, 'a,"b"', ' c')) v(i, x, y)`)
   assert.equal(out, 'i,x,y\n1,,""\n2,"a,""b"""," c"')
 })
@@ -57,7 +57,7 @@ test('a byte order mark at the beginning of a text is printed', async () => {
   assert.equal(out, '[{"v":"\ufeffx","l":["\ufeff"]}]')
 })
 
-test('statements come from stdin, too', async () => {
+test('"SQL by `-c` or stdin"', async () => {
   const out = await fine(['sql', '--csv'], {
     env: vault.env,
     input: "SELECT detokenize(tokenize('x')) AS v;\n",
@@ -66,7 +66,7 @@ test('statements come from stdin, too', async () => {
   assert.match(await refused(2, ['sql'], { env: vault.env, input: ' \n' }), /there is no SQL/)
 })
 
-test('tokens that are not found are NULL, and counted on stderr', async () => {
+test('"not found, or no token: NULL, counted", on stderr', async () => {
   const { tokens } = await vault.other.tokenize(['of another owner'])
   const { code, stdout, stderr } = await coffer(
     [
@@ -81,7 +81,7 @@ test('tokens that are not found are NULL, and counted on stderr', async () => {
   assert.match(stderr, /^coffer: 2 tokens not found: /)
 })
 
-test('a database is read-only without --write; one that is not there is refused', async () => {
+test('"a database is opened read-only without `--write`"; "a DATABASE that is not there: exit 1 without `--write`"', async () => {
   const file = vault.folder.file('clinic.duckdb')
   assert.match(await refused(1, ['sql', file, '-c', 'SELECT 1'], { env: vault.env }), /no database .*--write/)
   assert.equal(existsSync(file), false)
@@ -91,7 +91,7 @@ test('a database is read-only without --write; one that is not there is refused'
   assert.equal(readFileSync(file).includes('123-45-6789'), false)
 })
 
-test('an unreachable vault and a refused key are errors, never NULL', async () => {
+test('"An unreachable vault or a refused key is an error, never NULL."', async () => {
   const question = ['sql', '-c', "SELECT detokenize('tok_1_00000000000000000000000000000000')"]
   const began = performance.now()
   const away = await refused(1, question, { env: { ...vault.env, COFFER_URL: 'http://127.0.0.1:9' } })
@@ -114,7 +114,7 @@ test('errors have no value', async () => {
   }
 })
 
-test('no plaintext in any directory but OUT: a query with too little memory fails instead', async () => {
+test('"nothing is written to a spill directory": a query with too little memory fails instead', async () => {
   const names = ['work', 'tmp', 'home', 'db', 'out']
   const [cwd, tmp, home, db, out] = names.map((name) => vault.folder.file('spill', name))
   for (const dir of [cwd, tmp, home, db, out]) mkdirSync(dir, { recursive: true })
