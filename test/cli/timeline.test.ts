@@ -206,6 +206,18 @@ test('in a browser: pointer, owner, a lane hidden, the whole on the width of a p
   await mouse('mouseWheel', width / 8, { deltaX: 0, deltaY: -500, modifiers: 2 })
   await browser.drawn()
   assert.match(await browser.evaluate(text('count')), /^\d+ of 81$/)
+
+  await browser.press('0')
+  const fingers = (type: string, ...xs: number[]): Promise<unknown> =>
+    browser.call('Input.dispatchTouchEvent', {
+      type,
+      touchPoints: xs.map((x, id) => ({ x: left + x, y: top + 100, id })),
+    })
+  await fingers('touchStart', width * 0.4, width * 0.6)
+  for (const part of [0.1, 0.2, 0.3]) await fingers('touchMove', width * (0.4 - part), width * (0.6 + part))
+  await fingers('touchEnd')
+  await browser.drawn()
+  assert.match(await browser.evaluate(text('count')), /^\d+ of 81$/)
   assert.deepEqual(browser.complaints, [])
 })
 

@@ -20,6 +20,8 @@ type CatchUp = {
 type RunEnd = 'stopped' | 'gone' | 'silent' | 'open'
 
 export type Run = {
+  /** The number of the first event. */
+  readonly seq: number
   /** The start; the first event where the start is not in the log. */
   readonly from: number
   readonly started: boolean
@@ -36,7 +38,6 @@ export type Run = {
 export type NodeHistory = {
   readonly node: string
   readonly runs: Run[]
-  events: number
   /** The greatest revision in the events of the node. */
   revision: number
 }
@@ -65,16 +66,13 @@ export class History {
   /** The greatest revision in the events of all nodes, and the time of its first event. */
   #newest = { revision: 0, at: Number.NEGATIVE_INFINITY }
 
-  /** Takes the events of each node in the order of the node's log. */
+  /** Takes the events of a node in any order, but for those of one run. */
   add(event: LogEvent): void {
     const { at, revision = 0 } = event
     const history = this.#node(event.node)
-    history.events++
     history.revision = Math.max(history.revision, revision)
     if (revision > this.#newest.revision) this.#newest = { revision, at }
-    if (event.event === 'node.started') history.runs.push(newRun(at, true))
-    let run = history.runs.at(-1)
-    if (run === undefined) history.runs.push((run = newRun(at, false)))
+    const run = runOf(history.runs, event)
     run.to = Math.max(run.to, at)
     change(run, event)
     this.#ofCluster(event)
@@ -113,7 +111,7 @@ export class History {
   #node(name: string): NodeHistory {
     const known = this.#nodes.get(name)
     if (known) return known
-    const node: NodeHistory = { node: name, runs: [], events: 0, revision: 0 }
+    const node: NodeHistory = { node: name, runs: [], revision: 0 }
     this.#nodes.set(name, node)
     return node
   }
@@ -148,19 +146,25 @@ export class History {
   }
 }
 
-function newRun(from: number, started: boolean): Run {
-  const ready = started ? undefined : from
-  return {
-    from,
-    started,
-    ready,
-    to: from,
+/** The run of an event, by the numbers of events, which no restart sets back. */
+function runOf(runs: Run[], { at, seq, event }: LogEvent): Run {
+  const i = runs.findLastIndex((run) => run.seq <= seq)
+  const isStart = event === 'node.started'
+  if (i >= 0 && !isStart) return runs[i]
+  const run: Run = {
+    seq,
+    from: at,
+    started: isStart,
+    ready: isStart ? undefined : at,
+    to: at,
     stopping: undefined,
     end: 'open',
     losses: [],
     catchUps: [],
     rebuilt: [],
   }
+  runs.splice(i + 1, 0, run)
+  return run
 }
 
 function change(run: Run, { at, event, fields }: LogEvent): void {

@@ -64,6 +64,24 @@ test('the ends of runs: stopped, gone, silent, open', () => {
   assert.deepEqual(ends('n4'), [['open', 0, 21]])
 })
 
+test('files of a node in any order: the runs are the same', () => {
+  const events = eventsOf([
+    ...started('n1', 0),
+    [5, 'n1', 'tokens.issued', { count: 1 }],
+    ...started('n1', 10),
+    [15, 'n1', 'node.stopped'],
+  ])
+  const runs = (order: readonly LogEvent[]): unknown[] => {
+    const history = new History()
+    for (const event of order) history.add(event)
+    return history.nodes().flatMap(({ runs: all }) => all)
+  }
+  const expected = runs(events)
+  assert.equal(expected.length, 2)
+  assert.deepEqual(runs([...events.slice(3), ...events.slice(0, 3)]), expected)
+  assert.deepEqual(runs([events[0], events[1], ...events.slice(3), events[2]]), expected)
+})
+
 test('a node that has applied all that others have, and writes nothing since, is not silent', () => {
   const facts = factsOf([
     ...started('n1', 0),

@@ -111,7 +111,10 @@ function writeStory() {
 }
 
 function writeLanes() {
-  for (const [lane, { node, events, runs }] of data.nodes.entries()) {
+  const counts = new Uint32Array(data.nodeNames.length)
+  for (const node of data.columns.node) counts[node]++
+  for (const [lane, { node, runs }] of data.nodes.entries()) {
+    const events = counts[data.nodeNames.indexOf(node)] ?? 0
     const label = element('button', { className: 'lane', node, number: String(data.nodeNames.indexOf(node)) })
     label.type = 'button'
     label.title = 'show or hide the events of this node'
