@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { filterOf } from '../../src/cli/log/filter.ts'
 import { writeTimeline } from '../../src/cli/log/html.ts'
 import { Browser, NO_CHROMIUM } from './browser.ts'
 import { Folder } from './cli.ts'
@@ -110,6 +111,30 @@ test('logs without an event are an error, and leave no page', async () => {
   const timeline = writeTimeline({ paths: [logs.path], out: logs.page })
   await assert.rejects(timeline, { name: 'OperatorError', message: 'there is no event to show' })
   assert.throws(() => readFileSync(logs.page), { code: 'ENOENT' })
+})
+
+test('more events than a page can hold are refused, and leave no page', async () => {
+  using logs = new Logs()
+  logs.write(STORY)
+  const timeline = writeTimeline({ paths: [logs.path], out: logs.page, most: 80 })
+  await assert.rejects(timeline, { message: 'there are more than 80 events, too many for a page' })
+  assert.throws(() => readFileSync(logs.page), { code: 'ENOENT' })
+  const filter = filterOf({ until: new Date(START + 20_000).toISOString() })
+  assert.deepEqual(await writeTimeline({ paths: [logs.path], out: logs.page, most: 80, filter }), {
+    events: 78,
+  })
+})
+
+test('a filter chooses events; faults and leaders are told all the same', async () => {
+  using logs = new Logs()
+  logs.write(STORY)
+  const filter = filterOf({ event: ['epoch.rotated'] })
+  const { events } = await writeTimeline({ paths: [logs.path], out: logs.page, filter })
+  assert.equal(events, 1)
+  const page = readFileSync(logs.page, 'utf8')
+  assert.match(page, /"headline":"n3 was gone for 7\.5 s and came back; n1 was without the ledger/)
+  assert.match(page, /"nodes":\["n2"\],"text":"leads, after n3"/)
+  assert.doesNotMatch(page, /tokens\.issued/)
 })
 
 test('in a browser: lanes, events, story; keys zoom, filter, step; no complaint', {

@@ -30,13 +30,22 @@ type TimelineOptions = {
   /** Selects the listed events; faults and leaders are known from all events. */
   readonly filter?: EventFilter
   readonly damaged?: (damage: Damage) => void
+  /** More events are refused. */
+  readonly most?: number
 }
 
 /** Writes the page, mode 0600: names of secrets may be in it. Throws OperatorError, UsageError. */
 export async function writeTimeline(options: TimelineOptions): Promise<{ readonly events: number }> {
-  const { paths, out, force = false, filter = ALL_EVENTS, damaged = () => undefined } = options
+  const {
+    paths,
+    out,
+    force = false,
+    filter = ALL_EVENTS,
+    damaged = () => undefined,
+    most = MOST_EVENTS,
+  } = options
   checkOutput(out, { file: '', force })
-  const collector = new Collector(filter)
+  const collector = new Collector(filter, most)
   const keep = (event: LogEvent): boolean => {
     collector.history.add(event)
     return isShown(filter, event)
@@ -82,19 +91,21 @@ class Collector {
   readonly owners = new Dictionary()
   readonly rows: string[] = []
   readonly #filter: EventFilter
+  readonly #most: number
   count = 0
   #part: string[] = []
   #from = Number.POSITIVE_INFINITY
   #to = Number.NEGATIVE_INFINITY
 
-  constructor(filter: EventFilter) {
+  constructor(filter: EventFilter, most: number) {
     this.#filter = filter
+    this.#most = most
   }
 
   /** Throws OperatorError. */
   add(event: LogEvent): void {
-    if (++this.count > MOST_EVENTS)
-      throw new OperatorError(`there are more than ${MOST_EVENTS} events, too many for a page`, {
+    if (++this.count > this.#most)
+      throw new OperatorError(`there are more than ${this.#most} events, too many for a page`, {
         hint: 'choose events with --since, --until, --event or --owner',
       })
     const { at, node, event: name, seq, revision = 0, fields } = event
