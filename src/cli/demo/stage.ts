@@ -11,6 +11,7 @@ import { findEtcd } from '../../node/etcd-binary.ts'
 import { initCluster, initDirectory } from '../init.ts'
 import { onParentEnd } from '../local/npm-parent.ts'
 import { note } from '../terminal/terminal.ts'
+import { watchOver } from './janitor.ts'
 import { freeClusterPort } from './ports.ts'
 import { commandLine, StageNode } from './stage-node.ts'
 import { heading } from './story.ts'
@@ -38,6 +39,7 @@ export class Stage implements AsyncDisposable {
   #nodes: readonly StageNode[] = []
   #keys: Readonly<Record<string, string>> = {}
   readonly #endWatch: () => void
+  readonly #endJanitor: () => void
   #chapters = 0
   readonly #callMs: number
   readonly #clients: Coffer[] = []
@@ -47,6 +49,7 @@ export class Stage implements AsyncDisposable {
     this.#pause = pause
     this.#callMs = CALL_MS[nodes]
     this.dir = mkdtempSync(join(tmpdir(), 'coffer-demo-'))
+    this.#endJanitor = watchOver(this.dir)
     process.once('exit', this.#removeAll)
     for (const signal of SIGNALS) process.once(signal, this.#interrupted)
     this.#endWatch = onParentEnd(() => this.#interrupted('SIGTERM'))
@@ -154,6 +157,7 @@ export class Stage implements AsyncDisposable {
   }
 
   readonly #removeAll = (): void => {
+    this.#endJanitor()
     for (const command of this.#commands) command.kill('SIGKILL')
     const ran = this.#nodes.some((node) => node.runs)
     for (const node of this.#nodes) node.killNow()
