@@ -19,7 +19,7 @@ const ASK_MS = 2_000
 type StartingNode = {
   readonly config: Config
   readonly http: NodeHttp
-  /** undefined: the node ran before the command. */
+  /** undefined: the node ran before the command, and runs still. */
   readonly started?: StartedProcess
 }
 
@@ -87,11 +87,13 @@ function spawnNode({ file, node }: Config): StartedProcess {
   }
 }
 
-async function untilReady(nodes: readonly StartingNode[], waitMs: number): Promise<void> {
+async function untilReady(starting: readonly StartingNode[], waitMs: number): Promise<void> {
+  let nodes = starting
   const began = performance.now()
   const progress = await startProgress({ label: 'waiting for the nodes', unit: 's' })
   try {
     for (;;) {
+      nodes = nodes.map(startedIfGone)
       const answers = await Promise.all(nodes.map(({ http }) => http.ready(ASK_MS)))
       const ended = nodes.filter(hasEnded)
       if (ended.length > 0) throw new OperatorError(ended.map(describeEnd).join('\n'))
@@ -108,6 +110,12 @@ async function untilReady(nodes: readonly StartingNode[], waitMs: number): Promi
   } finally {
     progress.end()
   }
+}
+
+/** Starts a node that was still stopping when the command began, and has ended since. */
+function startedIfGone(node: StartingNode): StartingNode {
+  const gone = node.started === undefined && runningNode(node.config) === undefined
+  return gone ? { ...node, started: spawnNode(node.config) } : node
 }
 
 /** If another command has started the same node at the same time, the node runs, and counts as not ended. */
