@@ -304,6 +304,17 @@ test('docs/dependencies.md has every package, and says which are imported', () =
   }
 })
 
+test('README.md: every number of Coffer and of a peer stands in docs/benchmarks.md', () => {
+  const [measured, peers] = textOf('docs/benchmarks.md').split('\n## Peers\n')
+  const told = rows(section('README.md', '## What was measured'))
+  assert.ok(told.length >= 5)
+  for (const [what, coffer, peer] of told) {
+    const number = (text: string): string => /^[\d.,]+/.exec(text)?.[0] ?? assert.fail(`${what}: ${text}`)
+    assert.ok(measured.includes(number(coffer)), `${what}: ${coffer}`)
+    assert.ok(peers.includes(number(peer)), `${what}: ${peer}`)
+  }
+})
+
 test('docs/README.md has every page once, on one of three shelves, with a line of what it is', () => {
   const shelves = ['## Use', '## Operate', '## Inside'].map((heading) =>
     rows(section('docs/README.md', heading)),
