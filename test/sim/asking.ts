@@ -1,0 +1,135 @@
+// Asks a simulated node as the HTTP side does, and says what was answered in the words of the judge.
+
+import { AssertionError } from '../../src/assert.ts'
+import { type Clock, Deadline } from '../../src/clock.ts'
+import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
+import { readTokenText, tokenText } from '../../src/crypto/token.ts'
+import { Problem } from '../../src/errors.ts'
+import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import type { Claim, WriteResult } from '../../src/secrets/receipts.ts'
+import type { NodeServices } from '../../src/server/services.ts'
+import type { Answer, Ask, Write } from './judge.ts'
+
+/** As long as a request has at the edge. */
+export const REQUEST_MS = 4500
+const VALUE_BYTES = 32 * 1024
+
+/** Throws errors that no answer may come from. */
+export async function ask(services: NodeServices, clock: Clock, asked: Ask, id: string): Promise<Answer> {
+  try {
+    return await answerTo(services, { clock, asked, id, deadline: new Deadline(clock, REQUEST_MS) })
+  } catch (error) {
+    return failure(error)
+  }
+}
+
+type Request = {
+  readonly clock: Clock
+  readonly asked: Ask
+  readonly id: string
+  readonly deadline: Deadline
+}
+
+async function answerTo({ tokens, secrets, ...services }: NodeServices, request: Request): Promise<Answer> {
+  const { asked, deadline } = request
+  const { owner } = asked
+  const by = { owner, deadline }
+  switch (asked.kind) {
+    case 'tokenize': {
+      const values = new Values()
+      for (const value of asked.values) values.pushString(value, VALUE_BYTES)
+      const { epoch, bodies, checks } = await tokens.tokenize(by, values, false)
+      const text = (_: unknown, i: number): string =>
+        tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4))
+      return { kind: 'tokens', epoch, tokens: asked.values.map(text) }
+    }
+    case 'detokenize': {
+      const { values, index } = await tokens.detokenize(by, named(asked.tokens))
+      const text = (i: number): string =>
+        String(fromCanonical(values.bytes, values.offset[i] * 8, values.length[i]))
+      return { kind: 'values', values: [...index].map((i) => (i < 0 ? undefined : text(i))) }
+    }
+    case 'rotate': {
+      const { epoch, rotated } = await tokens.rotate(by, asked.to)
+      return { kind: 'rotated', epoch, rotated }
+    }
+    case 'epochs':
+      return { kind: 'active', epoch: (await tokens.epochs(by)).active }
+    case 'write': {
+      const { version, validFrom, replayed } = await write({ tokens, secrets, ...services }, request, asked)
+      return { kind: 'written', version, validFrom, replayed }
+    }
+    case 'read': {
+      const which = asked.version === undefined ? {} : { version: asked.version }
+      const { version, value } = await secrets.read(by, asked.name, which)
+      return { kind: 'secret', version, value: value.toString('utf8') }
+    }
+    case 'history': {
+      const lines = await secrets.history(by, asked.name)
+      return {
+        kind: 'lines',
+        lines: lines.map(({ requestId, ...line }) => ({ ...line, request: requestId })),
+      }
+    }
+  }
+}
+
+function named(texts: readonly string[]): Parameters<NodeServices['tokens']['detokenize']>[1] {
+  const count = texts.length
+  const [bodies, checks] = [new Uint8Array(16 * count), new Uint8Array(4 * count)]
+  const epochs = new Float64Array(count)
+  for (const [i, token] of texts.entries()) {
+    const text = Buffer.from(token)
+    epochs[i] = readTokenText(
+      text,
+      0,
+      text.length,
+      bodies.subarray(16 * i, 16 * i + 16),
+      checks.subarray(4 * i, 4 * i + 4),
+      0,
+    )
+  }
+  return { count, epochs, bodies, checks }
+}
+
+/** With and without an Idempotency-Key. */
+async function write(
+  { secrets, receipts }: NodeServices,
+  { id, deadline }: Request,
+  { owner, names, value, create, after, key }: Write,
+): Promise<WriteResult> {
+  const caller = { owner, deadline, keyId: 'k1', request: id }
+  const list = names.map((name) => ({ name, value: Buffer.from(value) }))
+  const matches = (version: number): boolean => after === undefined || version === after
+  const work = (claim?: Claim): Promise<WriteResult> =>
+    create ? secrets.create(caller, list, claim) : secrets.update(caller, list[0], matches, claim)
+  if (key === undefined) return work()
+  const body = Buffer.from(JSON.stringify([names, value]))
+  const asked = { method: create ? 'POST' : 'PUT', name: names[0], ifMatch: String(after), body }
+  const begun = receipts.begin({ owner, keyId: 'k1', idempotencyKey: key }, asked)
+  if (begun.kind === 'answered') return begun.written
+  try {
+    return await work(begun.claim)
+  } catch (error) {
+    return await receipts.successInstead(begun.claim, error, deadline)
+  } finally {
+    receipts.settle(begun.claim)
+  }
+}
+
+function failure(error: unknown): Answer {
+  if (error instanceof UnknownOutcome) return { kind: 'unknown' }
+  if (error instanceof LedgerUnavailable && error.reason !== 'ledger-changed') return { kind: 'not-applied' }
+  if (error instanceof Problem && !(error instanceof AssertionError) && error.status < 500) {
+    const { version, epoch, names } = error.members
+    return {
+      kind: 'refused',
+      slug: error.slug,
+      number: (version ?? epoch) as number | undefined,
+      names: (names ?? []) as string[],
+    }
+  }
+  if (error instanceof Problem && error.slug === 'not-ready')
+    return { kind: 'refused', slug: error.slug, names: [] }
+  throw error
+}

@@ -1,0 +1,132 @@
+// What goes wrong, by kind and at any instant.
+
+import type { MemoryLedger } from '../../src/ledger/memory.ts'
+import type { CommitFault } from './link.ts'
+import type { Machine } from './machine.ts'
+import type { Random } from './seed.ts'
+import type { VirtualTime } from './virtual-time.ts'
+
+const HOUR_MS = 3_600_000
+const COMMIT_FAULTS: readonly CommitFault[] = ['refused', 'lost', 'silent', 'late', 'answer-lost']
+
+type World = {
+  readonly time: VirtualTime
+  readonly random: Random
+  readonly ledger: MemoryLedger
+  readonly machines: readonly Machine[]
+  readonly rewrap: (machine: Machine) => Promise<void>
+}
+
+type Fault = (world: World, machine: Machine) => Promise<void>
+
+/** Each fault that lasts mends itself after a while. */
+const FAULTS: Readonly<Record<string, Fault>> = {
+  async 'crash, power lost'(world, machine) {
+    await machine.crash('lost')
+    await restartSoon(world, machine)
+  },
+  async crash(world, machine) {
+    await machine.crash('stays')
+    await restartSoon(world, machine)
+  },
+  async 'stop and start'(world, machine) {
+    await machine.stop()
+    await restartSoon(world, machine)
+  },
+  async pause({ random }, machine) {
+    machine.pause(random.below(random.chance(0.2) ? 8000 : 400))
+  },
+  async commit({ random }, { weather }) {
+    for (let count = 1 + random.below(3); count > 0; count--) weather.faults.push(random.pick(COMMIT_FAULTS))
+  },
+  async 'no way to the ledger'({ random, time }, { weather, run }) {
+    weather.cut = random.pick(['refuses', 'hangs'])
+    run?.link.breakStreams()
+    await time.sleep(random.below(random.chance(0.2) ? 6000 : 500))
+    weather.cut = 'open'
+  },
+  async 'no quorum'({ random, time, machines }) {
+    for (const { weather, run } of machines) {
+      weather.cut = 'hangs'
+      run?.link.breakStreams()
+    }
+    await time.sleep(random.below(random.chance(0.2) ? 6000 : 500))
+    for (const { weather } of machines) weather.cut = 'open'
+  },
+  async 'slow way'({ random, time }, { weather }) {
+    weather.delay = random.pick([20, 100, 800])
+    await time.sleep(random.below(1000))
+    weather.delay = 2
+  },
+  async 'stale member'({ random, time }, { weather }) {
+    weather.lag = random.pick([10, 50, 300])
+    await time.sleep(random.below(2000))
+    weather.lag = 0
+  },
+  async 'broken stream'(_, { run }) {
+    run?.link.breakStreams()
+  },
+  async compaction({ random, ledger }) {
+    const head = await ledger.head()
+    ledger.compact(Math.max(0, head - random.below(random.chance(0.5) ? 3 : 40)))
+  },
+  async 'compaction beyond a stale member'({ random, ledger, time }, { weather, run }) {
+    weather.cut = 'refuses'
+    run?.link.breakStreams()
+    weather.cutPages = random.below(3)
+    weather.refusedPages = random.below(2)
+    await time.sleep(random.below(800))
+    ledger.compact(await ledger.head())
+    weather.cut = 'open'
+    await time.sleep(random.below(20))
+    ledger.compact(await ledger.head())
+  },
+  async 'slow disk'({ random, time }, { run }) {
+    if (!run) return
+    run.disk.slowness = random.pick([5, 30, 200])
+    await time.sleep(random.below(1500))
+    run.disk.slowness = 1
+  },
+  async 'full disk'({ random, time }, { run }) {
+    if (!run) return
+    run.disk.full = true
+    await time.sleep(random.below(1500))
+    run.disk.full = false
+  },
+  async clock({ random }, machine) {
+    machine.shift += (random.below(2001) - 1000) * random.pick([1, 60, HOUR_MS / 1000])
+  },
+  async 'sweep of receipts'({ machines }, machine) {
+    if (machines.some(({ shift }) => Math.abs(shift) > 20 * HOUR_MS)) return
+    await machine.call(({ receipts }) => receipts.sweep())
+  },
+  async 'another root key'({ rewrap }, machine) {
+    await rewrap(machine)
+  },
+}
+
+async function restartSoon({ time, random }: World, machine: Machine): Promise<void> {
+  await time.sleep(random.below(random.chance(0.2) ? 3000 : 200))
+  if (!machine.run) await machine.start()
+}
+
+/** Faults one after the other and at the same time, until `ended`. Counts the faults by kind. */
+export async function disturb(
+  world: World,
+  ended: () => boolean,
+  counts: Map<string, number>,
+): Promise<void> {
+  const { random, time, machines } = world
+  const kinds = Object.keys(FAULTS).filter(() => random.chance(0.6)) // of each world others
+  const every = random.pick([30, 150, 600])
+  const going = new Set<Promise<void>>()
+  while (kinds.length > 0) {
+    await time.sleep(random.below(2 * every))
+    if (ended()) break
+    const kind = random.pick(kinds)
+    counts.set(kind, (counts.get(kind) ?? 0) + 1)
+    const done = FAULTS[kind](world, random.pick(machines)).finally(() => going.delete(done))
+    going.add(done)
+  }
+  await Promise.all(going)
+}

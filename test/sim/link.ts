@@ -1,0 +1,195 @@
+// The way of one simulated node to the ledger: a network that delays and reorders, loses requests and answers, breaks
+// streams and cuts snapshots. What was sent arrives even where the sender is dead by then.
+
+import { Deadline } from '../../src/clock.ts'
+import {
+  type Commit,
+  type CommitResult,
+  Compacted,
+  type KeyRange,
+  type Ledger,
+  LedgerUnavailable,
+  type Revision,
+  type Snapshot,
+  type SnapshotEntry,
+  UnknownOutcome,
+} from '../../src/ledger/ledger.ts'
+import type { MemoryLedger } from '../../src/ledger/memory.ts'
+import { PendingCommit } from '../../src/ledger/pending-commit.ts'
+import type { Random } from './seed.ts'
+import type { SimProcess, VirtualTime } from './virtual-time.ts'
+
+/** A call that is not a commit is given up after so long by a driver. */
+const CALL_MS = 3000
+
+/** `late`: the caller is told that the outcome is unknown, and the commit arrives much later. */
+export type CommitFault = 'refused' | 'lost' | 'silent' | 'late' | 'answer-lost'
+
+/** How good the way is. Changed by faults while calls are under way. */
+export class Weather {
+  /** Most milliseconds one way. */
+  delay = 2
+  /** Nothing gets through: calls are refused at once, or hang. */
+  cut: 'open' | 'refuses' | 'hangs' = 'open'
+  /** Revisions arrive so much later, in milliseconds. */
+  lag = 0
+  /** Faults of the next commits. */
+  readonly faults: CommitFault[] = []
+  /** How many of the next snapshots are refused, and how many are cut. */
+  refusedPages = 0
+  cutPages = 0
+
+  mend(): void {
+    Object.assign(this, { delay: 2, cut: 'open', lag: 0, refusedPages: 0, cutPages: 0 })
+    this.faults.length = 0
+  }
+}
+
+type LinkOptions = {
+  readonly ledger: MemoryLedger
+  readonly time: VirtualTime
+  readonly random: Random
+  readonly process: SimProcess
+  readonly weather: Weather
+}
+
+export class Link implements Ledger {
+  full = false
+  readonly #options: LinkOptions
+  readonly #streams = new Set<AbortController>()
+
+  constructor(options: LinkOptions) {
+    this.#options = options
+  }
+
+  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
+    const pending = new PendingCommit(commit, deadline, () => undefined)
+    this.#send(pending).catch((error: unknown) => pending.reject(error))
+    return pending.outcome
+  }
+
+  async #send(pending: PendingCommit): Promise<void> {
+    const { weather, time, random, process } = this.#options
+    await this.#travel()
+    if (weather.cut === 'hangs') return
+    const fault = weather.cut === 'refuses' ? 'refused' : weather.faults.shift()
+    if (fault === 'refused') throw new LedgerUnavailable('no-quorum', 'refused before the commit was sent')
+    if (pending.depart() === 0) return
+    if (fault === 'lost') throw new UnknownOutcome('lost on the way')
+    if (fault === 'silent') return
+    const delay = fault === 'late' ? random.below(8000) : this.#delay()
+    time.after(delay, () => this.#arrive(pending, fault), undefined)
+    if (fault !== 'late') return
+    await time.sleep(random.below(50))
+    if (process.alive) throw new UnknownOutcome('no answer; the commit may come late')
+  }
+
+  #arrive(pending: PendingCommit, fault: CommitFault | undefined): void {
+    const { ledger, process, time, weather } = this.#options
+    void ledger.commit(pending.commit, Deadline.never).then((result) => {
+      const lost = fault === 'late' || fault === 'silent' || weather.cut !== 'open'
+      if (lost) return
+      time.after(
+        this.#delay(),
+        () => {
+          if (fault === 'answer-lost') pending.reject(new UnknownOutcome('the answer was lost'))
+          else pending.resolve(result)
+        },
+        process,
+      )
+    })
+  }
+
+  head(): Promise<number> {
+    return this.#call(() => this.#options.ledger.head())
+  }
+
+  read(key: string): ReturnType<Ledger['read']> {
+    return this.#call(() => this.#options.ledger.read(key))
+  }
+
+  /** A linearizable read: as of an instant between call and answer. */
+  async #call<T>(read: () => Promise<T>): Promise<T> {
+    const { weather, time } = this.#options
+    await this.#travel()
+    if (weather.cut === 'hangs') await time.sleep(CALL_MS)
+    if (weather.cut !== 'open') throw unreachable()
+    const answer = await read()
+    await this.#travel()
+    if (weather.cut !== 'open') throw unreachable()
+    return answer
+  }
+
+  async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
+    const { weather, ledger, time, random } = this.#options
+    await this.#travel()
+    if (weather.cut !== 'open') throw unreachable()
+    const stream = new AbortController()
+    this.#streams.add(stream)
+    const ends = signal ? AbortSignal.any([signal, stream.signal]) : stream.signal
+    try {
+      for await (const revision of ledger.follow(after, ends)) {
+        if (weather.lag > 0 || random.chance(0.3)) await time.sleep(this.#delay() + weather.lag)
+        if (ends.aborted) break
+        yield revision
+      }
+    } finally {
+      this.#streams.delete(stream)
+    }
+    if (!signal?.aborted) throw unreachable()
+  }
+
+  /** Every stream of revisions ends, and begins again at the cursor of the replica. */
+  breakStreams(): void {
+    for (const stream of this.#streams) stream.abort()
+  }
+
+  async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
+    const { weather, ledger } = this.#options
+    await this.#travel()
+    if (weather.cut !== 'open') throw unreachable()
+    if (weather.refusedPages > 0) {
+      weather.refusedPages--
+      throw new LedgerUnavailable('no-quorum', 'the page was refused')
+    }
+    const { revision, entries } = await ledger.snapshot(ranges, signal)
+    return { revision, entries: this.#pages(entries) }
+  }
+
+  async *#pages(entries: AsyncIterable<SnapshotEntry>): AsyncIterable<SnapshotEntry> {
+    const { weather, random } = this.#options
+    const cutAfter = weather.cutPages > 0 ? random.below(30) : Number.POSITIVE_INFINITY
+    let count = 0
+    for await (const entry of entries) {
+      if (random.chance(0.1)) await this.#travel()
+      if (weather.cut !== 'open') throw unreachable()
+      if (count++ === cutAfter) {
+        weather.cutPages--
+        throw random.chance(0.5) ? unreachable() : new Compacted('compacted while the pages were read')
+      }
+      yield entry
+    }
+  }
+
+  #delay(): number {
+    return this.#options.random.below(this.#options.weather.delay + 1)
+  }
+
+  #travel(): Promise<void> {
+    return this.#options.time.sleep(this.#delay())
+  }
+
+  checkConnections(): void {}
+
+  health(): ReturnType<Ledger['health']> {
+    return this.#options.ledger.health()
+  }
+
+  async close(): Promise<void> {
+    this.breakStreams()
+  }
+}
+
+function unreachable(): LedgerUnavailable {
+  return new LedgerUnavailable('no-quorum', 'the ledger cannot be reached')
+}

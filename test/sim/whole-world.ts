@@ -1,0 +1,305 @@
+// A world of whole nodes and their clients from one seed: calls while faults come, then all is mended, and within a bounded
+// time every node is ready, has one digest and answers everything. Same seed, same trace.
+
+import { createHash } from 'node:crypto'
+import { type Clock, Deadline } from '../../src/clock.ts'
+import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
+import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import { MemoryLedger } from '../../src/ledger/memory.ts'
+import { ask, REQUEST_MS } from './asking.ts'
+import { disturb } from './faults.ts'
+import { found } from './genesis.ts'
+import { type Answer, type Ask, Judge, type Line, Violation } from './judge.ts'
+import { Machine, type Surroundings } from './machine.ts'
+import { type Random, seeded } from './seed.ts'
+import { VirtualTime } from './virtual-time.ts'
+import { Workload } from './workload.ts'
+
+const NODES = 3
+const CLIENTS = 5
+const CALLS_A_CLIENT = 40
+/** A client gives a call up after so long. */
+const PATIENCE_MS = 20_000
+/** For all of the calls with faults, and for what comes after: virtual milliseconds. */
+const CALLS_MS = 30 * 60_000
+const MENDED_MS = 60_000
+/** Tokens of a call of the last checks. */
+const CHECKED_TOGETHER = 100
+/** More than a request has: a node is answering late. */
+const LATE_MS = REQUEST_MS + 500
+
+export type Variant = Pick<Surroundings, 'driver' | 'store' | 'services'>
+
+export type Report = {
+  readonly seed: number
+  /** SHA-256 of the trace, in hex. */
+  readonly trace: string
+  readonly calls: ReadonlyMap<string, number>
+  readonly faults: ReadonlyMap<string, number>
+  readonly events: number
+  readonly revisions: number
+}
+
+/** Runs the world of a seed. Throws an error that names the seed. */
+export async function runWorld(seed: number, variant: Variant = {}): Promise<Report> {
+  const world = new WholeWorld(seed, variant)
+  const restore = world.time.install()
+  try {
+    return await world.run()
+  } catch (error) {
+    throw new Error(`COFFER_SEED=${seed}: ${error instanceof Error ? error.message : error}`, {
+      cause: error,
+    })
+  } finally {
+    restore()
+  }
+}
+
+class WholeWorld {
+  readonly time = new VirtualTime()
+  readonly ledger = new MemoryLedger()
+  readonly judge = new Judge()
+  readonly #random: Random
+  readonly #workload: Workload
+  readonly #machines: Machine[] = []
+  readonly #surroundings: Surroundings
+  readonly #faults = new Map<string, number>()
+  readonly #trace = createHash('sha256')
+  readonly #keys: readonly Keyring[]
+  #key = 0
+  #failure: unknown
+  #revisions = 0
+
+  constructor(seed: number, variant: Variant) {
+    const random = seeded(seed)
+    this.#random = random
+    this.#workload = new Workload(random, this.judge)
+    const clock: Clock = {
+      now: () => 0,
+      monotonic: () => this.time.now,
+      random: (length) => Uint8Array.from({ length }, () => random.below(256)),
+    }
+    const both = Keyring.create(clock).add(newRootKey(clock))
+    this.#keys = both.ids.map((id) => both.activate(id))
+    this.#surroundings = {
+      time: this.time,
+      ledger: this.ledger,
+      owners: this.#workload.owners,
+      keyring: () => this.#keys[this.#key],
+      checkpointEvery: random.pick([1, 30, 300]),
+      fatal: (error) => this.#fail(error),
+      ...variant,
+    }
+  }
+
+  async run(): Promise<Report> {
+    for (let i = 1; i <= NODES; i++) this.#add(`n${i}`)
+    await this.#do(CALLS_MS, () => this.#disturbed())
+    await this.#do(MENDED_MS, () => this.#mended())
+    return {
+      seed: this.#random.seed,
+      trace: this.#trace.digest('hex'),
+      calls: countBy(this.judge.calls, ({ ask: { kind }, answer }) => `${kind}: ${answer.kind}`),
+      faults: this.#faults,
+      events: this.time.events,
+      revisions: this.#revisions,
+    }
+  }
+
+  /** Runs the part to its end, within so many virtual milliseconds. */
+  async #do(within: number, part: () => Promise<void>): Promise<void> {
+    let done = false
+    this.time.after(
+      0,
+      () => {
+        part().then(
+          () => (done = true),
+          (error) => this.#fail(error),
+        )
+      },
+      undefined,
+    )
+    await this.time.until(() => done || this.#failure !== undefined, this.time.now + within)
+    if (this.#failure !== undefined) throw this.#failure
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error
+  }
+
+  #add(name: string): Machine {
+    const machine = new Machine(name, this.#surroundings, this.#random.below(2 ** 31))
+    this.#machines.push(machine)
+    return machine
+  }
+
+  async #disturbed(): Promise<void> {
+    const random = this.#random
+    await found(this.ledger, this.#keys[0])
+    for (const machine of this.#machines) await machine.start()
+    let clients = CLIENTS
+    const client = async (): Promise<void> => {
+      for (let call = 0; call < CALLS_A_CLIENT; call++) {
+        if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 500 : 20))
+        await this.#ask(random.pick(this.#machines), this.#workload.next())
+      }
+      clients--
+    }
+    const world = {
+      time: this.time,
+      random,
+      ledger: this.ledger,
+      machines: this.#machines,
+      rewrap: (machine: Machine) => this.#rewrap(machine),
+    }
+    await Promise.all([
+      ...Array.from({ length: CLIENTS }, client),
+      disturb(world, () => clients === 0, this.#faults),
+    ])
+  }
+
+  /** A client's call. The answer is judged, and goes into the trace. */
+  async #ask(machine: Machine, asked: Ask): Promise<Answer> {
+    const { judge, time } = this
+    const call = judge.begin(asked)
+    const from = time.now
+    const { promise, resolve } = Promise.withResolvers<Answer>()
+    time.after(PATIENCE_MS, () => resolve({ kind: 'unknown' }), undefined)
+    const answered = machine.call((services, clock) =>
+      this.#answer(machine, () => ask(services, clock, asked, call.id)),
+    )
+    void answered.then((answer) => resolve(answer ?? { kind: 'unknown' }))
+    const answer = await promise
+    judge.end(call, answer)
+    this.#tell([Math.round(from), Math.round(time.now), machine.name, asked, answer])
+    return answer
+  }
+
+  /** Within the time of a request, unless the process stood still. An error that is no answer ends the world. */
+  async #answer(machine: Machine, work: () => Promise<Answer>): Promise<Answer> {
+    const from = this.time.now
+    try {
+      return await work()
+    } catch (error) {
+      this.#fail(error)
+      throw error
+    } finally {
+      const late = this.time.now - from > LATE_MS && machine.stoodStill < from
+      if (late) this.#fail(new Violation('law 7: an answer after its deadline'))
+    }
+  }
+
+  #tell(line: unknown): void {
+    this.#trace.update(`${JSON.stringify(line)}\n`)
+  }
+
+  async #rewrap(machine: Machine): Promise<void> {
+    this.#key = this.#random.below(this.#keys.length)
+    await machine.call(async ({ rewrap }) => {
+      try {
+        await rewrap({ signal: new AbortController().signal, room: async () => undefined })
+      } catch (error) {
+        const overtaken = error instanceof Error && error.message.startsWith('other nodes keep wrapping')
+        const unavailable = error instanceof LedgerUnavailable || error instanceof UnknownOutcome
+        if (!overtaken && !unavailable) this.#fail(error)
+      }
+    })
+  }
+
+  // ---- all is mended
+
+  async #mended(): Promise<void> {
+    const machines = this.#machines
+    for (const machine of machines) {
+      machine.weather.mend()
+      machine.goOn()
+      if (!machine.run) await machine.start()
+      Object.assign(machine.run?.disk ?? {}, { slowness: 1, full: false })
+    }
+    const fresh = this.#add('from-nothing')
+    await fresh.start()
+    while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)
+    await this.#tokensAreThere()
+    const histories = await this.#histories(fresh)
+    this.judge.judgeSecrets(histories)
+    await this.#oneDigest()
+  }
+
+  /** Asks until a node answers: a limit of time is on all of the part. */
+  async #certain(machine: Machine, asked: Ask): Promise<Answer> {
+    for (;;) {
+      const answer = await this.#ask(machine, asked)
+      if (answer.kind !== 'unknown' && answer.kind !== 'not-applied') return answer
+      await this.time.sleep(100)
+    }
+  }
+
+  /** Every acknowledged token, at every node; and values get tokens. */
+  async #tokensAreThere(): Promise<void> {
+    const byOwner = Map.groupBy(this.judge.issues, ([, { owner }]) => owner)
+    for (const machine of this.#machines) {
+      for (const [owner, issues] of byOwner) {
+        const tokens = issues.map(([token]) => token)
+        for (let i = 0; i < tokens.length; i += CHECKED_TOGETHER) {
+          const some = tokens.slice(i, i + CHECKED_TOGETHER)
+          await this.#certain(machine, { kind: 'detokenize', owner, tokens: some })
+        }
+        const values = issues.slice(0, 3).map(([, { value }]) => value)
+        await this.#certain(machine, { kind: 'tokenize', owner, values: [...values, `new ${machine.name}`] })
+      }
+    }
+  }
+
+  /** The histories of all secrets, and the value of each version, at every node. */
+  async #histories(fresh: Machine): Promise<Map<string, readonly Line[]>> {
+    const histories = new Map<string, readonly Line[]>()
+    const names = new Map<string, string[]>()
+    for (const { ask: asked } of this.judge.calls)
+      if (asked.kind === 'write')
+        for (const name of asked.names) names.set(JSON.stringify([asked.owner, name]), [asked.owner, name])
+    for (const [key, [owner, name]] of names) {
+      for (const machine of [fresh, ...this.#machines]) {
+        const answer = await this.#certain(machine, { kind: 'history', owner, name })
+        if (answer.kind !== 'lines') continue
+        histories.set(key, answer.lines)
+        if (machine !== fresh) await this.#certain(machine, { kind: 'read', owner, name })
+        else
+          for (const { version } of answer.lines)
+            await this.#certain(machine, { kind: 'read', owner, name, version })
+      }
+    }
+    return histories
+  }
+
+  /** Law 5: all nodes, one from nothing among them, and each after another start. */
+  async #oneDigest(): Promise<void> {
+    for (const round of ['running', 'started again']) {
+      const digests = new Set<string>()
+      const head = await this.ledger.head()
+      for (const machine of this.#machines) {
+        const digest = await machine.call(async ({ replica }, clock) => {
+          await replica.barrier(new Deadline(clock, REQUEST_MS))
+          return JSON.stringify(replica.digest())
+        })
+        digests.add(digest ?? `no digest of ${machine.name}`)
+      }
+      if (digests.size !== 1 || (await this.ledger.head()) !== head)
+        throw new Violation(`law 5: digests differ, ${round}: ${[...digests].join(' ')}`)
+      this.#tell([...digests])
+      this.#revisions = head
+      if (round !== 'running') return
+      for (const machine of this.#machines) {
+        if (this.#random.chance(0.5)) await machine.crash('lost')
+        else await machine.stop()
+        await machine.start()
+        while (!machine.run?.ready) await this.time.sleep(10)
+      }
+    }
+  }
+}
+
+function countBy<T>(list: readonly T[], name: (each: T) => string): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const each of list) counts.set(name(each), (counts.get(name(each)) ?? 0) + 1)
+  return counts
+}

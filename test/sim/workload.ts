@@ -1,0 +1,114 @@
+// What clients ask: generated, not fixed. Owners, sizes, batches, rotations, secrets in versions, and several calls under
+// one Idempotency-Key, in bursts and with pauses.
+
+import type { Ask, Judge, Write } from './judge.ts'
+import type { Random } from './seed.ts'
+
+const NAMES = ['a', 'a/1', 'a/0000000001', 'b', 'c']
+/** Values of tokens of an owner, before sizes multiply the values. */
+const VALUES = 120
+/** Sizes come in runs: most often short ones. */
+const SIZES: readonly (readonly [number, number])[] = [
+  [0, 12],
+  [0, 12],
+  [0, 12],
+  [0, 12],
+  [12, 40],
+  [12, 40],
+  [12, 40],
+  [200, 900],
+  [4000, 9000],
+  [60_000, 65_536],
+]
+/** Of values for tokens, and of secrets. */
+const TOKEN_BYTES = 32 * 1024
+const SECRET_BYTES = 64 * 1024
+/** One workload in so many has a large batch. */
+const LARGE_ONE_IN = 200
+
+export class Workload {
+  readonly owners: readonly string[]
+  readonly #random: Random
+  readonly #judge: Judge
+  #sizes = SIZES[0]
+  #writes = 0
+  #large: number
+  /** A write that other clients may send, too. */
+  #shared: Write | undefined
+
+  constructor(random: Random, judge: Judge) {
+    this.#random = random
+    this.#judge = judge
+    this.owners = Array.from({ length: random.chance(0.1) ? 12 : 1 + random.below(3) }, (_, i) => `o${i}`)
+    this.#large = random.below(LARGE_ONE_IN) === 0 ? 3000 + random.below(9000) : 0
+  }
+
+  next(): Ask {
+    const random = this.#random
+    const owner = random.pick(this.owners)
+    if (random.chance(0.05)) this.#sizes = random.pick(SIZES)
+    const kind = random.below(100)
+    if (kind < 34) return { kind: 'tokenize', owner, values: this.#values() }
+    if (kind < 60) return { kind: 'detokenize', owner, tokens: this.#tokens() }
+    if (kind < 63) return { kind: 'rotate', owner, to: this.#nextEpoch(owner) }
+    if (kind < 66) return { kind: 'epochs', owner }
+    if (kind < 84) return this.#write(owner)
+    const name = random.pick(NAMES)
+    if (kind < 92) return { kind: 'read', owner, name }
+    if (kind < 97) return { kind: 'read', owner, name, version: 1 + random.below(4) }
+    return { kind: 'history', owner, name }
+  }
+
+  #text(begin: string, limit: number): string {
+    const [least, most] = this.#sizes
+    const length = Math.min(limit, least + this.#random.below(most - least + 1))
+    return begin.length >= length ? begin : begin.padEnd(length, 'value ')
+  }
+
+  #values(): string[] {
+    const random = this.#random
+    const most = this.#sizes[1] > 1000 ? 2 : random.chance(0.1) ? 100 : 6
+    let count = 1 + random.below(most)
+    if (this.#large > 0 && this.#sizes[1] < 1000) {
+      count = this.#large
+      this.#large = 0
+    }
+    const values = count > 100 ? count : VALUES
+    return Array.from({ length: count }, () =>
+      random.chance(0.01) ? '' : this.#text(String(random.below(values)), TOKEN_BYTES),
+    )
+  }
+
+  /** Of the owner, of others, forged. */
+  #tokens(): string[] {
+    const random = this.#random
+    const known = [...this.#judge.issues].map(([token]) => token)
+    return Array.from({ length: 1 + random.below(6) }, () => {
+      const token = known.length > 0 ? random.pick(known) : 'tok_1_00000000000000000000000000000000'
+      return random.chance(0.05) ? `${token.slice(0, -1)}${token.endsWith('0') ? '1' : '0'}` : token
+    })
+  }
+
+  /** Most often the next epoch, as far as clients know. */
+  #nextEpoch(owner: string): number {
+    let active = 1
+    for (const { ask, answer } of this.#judge.calls)
+      if (ask.owner === owner && 'epoch' in answer) active = Math.max(active, answer.epoch)
+    return this.#random.chance(0.8) ? active + 1 : 1 + this.#random.below(active + 2)
+  }
+
+  #write(owner: string): Write {
+    const random = this.#random
+    const shared = this.#shared
+    if (shared && random.chance(0.4)) return shared
+    const create = random.chance(0.4)
+    const names = create ? [...new Set([random.pick(NAMES), random.pick(NAMES)])] : [random.pick(NAMES)]
+    const value = random.chance(0.02) ? '' : this.#text(`secret ${this.#writes}`, SECRET_BYTES)
+    const after = !create && random.chance(0.4) ? 1 + random.below(4) : undefined
+    const key = random.chance(0.5) ? `key ${this.#writes}` : undefined
+    this.#writes++
+    const write: Write = { kind: 'write', owner, names, value, create, after, key }
+    if (key !== undefined) this.#shared = write
+    return write
+  }
+}
