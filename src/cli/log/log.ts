@@ -92,9 +92,8 @@ async function page(paths: string[], options: Options & { readonly html: string 
   })
   damage.end()
   const where = isStandardOutput(out) ? 'stdout' : out
-  note(
-    `${counted(events, 'event')} in ${where}: open it in a browser. It holds names of secrets and addresses.`,
-  )
+  const holds = `${counted(events, 'event')} in ${where}, with names of secrets and addresses`
+  note(`${holds}: open the page in a browser`)
 }
 
 const NEWLINE = Buffer.from('\n')

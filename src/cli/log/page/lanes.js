@@ -133,11 +133,18 @@ export class Lanes {
 
   #run({ run, next, top }) {
     const { to } = this.#data
-    const ready = run.ready ?? run.to
-    const end = run.end === 'open' ? to : run.to
+    const end = run.to
+    const ready = run.ready ?? end
     this.#span({ from: run.from, to: ready, top, colour: 'starting', text: 'starts', ink: 'ink' })
     this.#span({ from: ready, to: end, top, colour: 'ready', text: 'ready', ink: 'ink' })
-    if (run.end === 'open') return
+    if (run.end === 'open') {
+      // The node may run, and have nothing to write.
+      this.#context.globalAlpha = 0.4
+      this.#span({ from: end, to, top, colour: 'ready' })
+      this.#context.globalAlpha = 1
+      return
+    }
+    if (end > to) return
     const isFault = run.end !== 'stopped'
     const colour = isFault ? 'fault' : 'dim'
     const [x, after] = [this.x(end), this.x(next?.from ?? to)]
