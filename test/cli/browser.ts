@@ -13,6 +13,7 @@ const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/go
 export const NO_CHROMIUM = CHROMIUM === undefined && 'there is no Chromium on this machine'
 
 const CALL_MS = 20_000
+const CLOSE_MS = 5_000
 
 type Message = {
   readonly id?: number
@@ -45,6 +46,7 @@ export class Browser implements AsyncDisposable {
     ]
     this.#child = spawn(CHROMIUM, [...options, `--user-data-dir=${this.#profile}`], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'],
+      detached: true, // a group of its own, so that its children can be ended with it
       env: { PATH: process.env.PATH, HOME: this.#profile, XDG_RUNTIME_DIR: this.#profile },
     })
     this.#input = this.#child.stdio[3] as Writable
@@ -129,12 +131,15 @@ export class Browser implements AsyncDisposable {
     return Buffer.from(String(data), 'base64')
   }
 
+  /** By its own command, which ends the children that write into the profile; else by SIGKILL to all. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const { exitCode, signalCode } = this.#child
-    if (exitCode === null && signalCode === null) {
+    const { exitCode, signalCode, pid } = this.#child
+    if (exitCode === null && signalCode === null && pid !== undefined) {
       const ended = new Promise((resolve) => this.#child.once('close', resolve))
-      this.#child.kill('SIGKILL')
-      await ended
+      const timer = setTimeout(() => process.kill(-pid, 'SIGKILL'), CLOSE_MS)
+      this.#session = ''
+      await Promise.all([ended, this.call('Browser.close').catch(() => undefined)])
+      clearTimeout(timer)
     }
     rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
   }
