@@ -59,3 +59,22 @@ test('a failure ends the wait for answers, and is told', async () => {
   assert.deepEqual(answers, [])
   assert.match(failures[0], /no node/)
 })
+
+test('callers end with the chapter that has failed', async () => {
+  let calls = 0
+  const client = answering((value) => {
+    calls++
+    return `tok_1_${value}`
+  })
+  const chapter = async (): Promise<void> => {
+    await using calling = new Callers([client], new Book())
+    await calling.more(2)
+    throw new Error('the claim is not true')
+  }
+  await assert.rejects(chapter, /the claim is not true/)
+  const before = calls
+  const others = new Callers([answering((value) => `tok_1_${value}`)], new Book())
+  await others.more(3)
+  await others.stop()
+  assert.equal(calls, before, 'no call after the chapter, while other callers had three answers')
+})

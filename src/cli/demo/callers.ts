@@ -59,7 +59,7 @@ type Summary = {
 /** The part of a client for callers. */
 type Tokenizing = Pick<Coffer, 'tokenize'>
 
-export class Callers {
+export class Callers implements AsyncDisposable {
   readonly #book: Book
   readonly #answers: Answered[] = []
   readonly #failures: string[] = []
@@ -89,6 +89,11 @@ export class Callers {
     this.#isStopping = true
     await this.#running
     return { answers: this.#answers, failures: this.#failures, longestGapMs: this.#longestGapMs }
+  }
+
+  /** Where a chapter fails, its callers would keep the process alive. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
   }
 
   async #call(client: Tokenizing): Promise<void> {

@@ -94,7 +94,7 @@ function callers(stage: Stage, book: Book): Callers {
 
 async function callAtOnce(stage: Stage, book: Book): Promise<void> {
   const began = performance.now()
-  const calling = callers(stage, book)
+  await using calling = callers(stage, book)
   await calling.more(REQUESTS)
   const { answers, failures } = await calling.stop()
   const { tokens } = book.ofEpoch(1)
@@ -165,7 +165,7 @@ async function isolate(stage: Stage, book: Book): Promise<void> {
 /** Returns the killed node. */
 async function lose(stage: Stage, book: Book): Promise<StageNode> {
   const victim = await leaderOf(stage, CLINIC)
-  const calling = callers(stage, book)
+  await using calling = callers(stage, book)
   await calling.more(REQUESTS)
   print(`  kill -9 ${victim.pids.node}     # ${victim.name}, whose member leads, under ${CALLERS} callers`)
   const began = performance.now()
@@ -185,7 +185,7 @@ async function lose(stage: Stage, book: Book): Promise<StageNode> {
 }
 
 async function comeBack(stage: Stage, book: Book, lost: StageNode): Promise<void> {
-  const calling = callers(stage, book)
+  await using calling = callers(stage, book)
   const began = performance.now()
   await lost.start()
   print(`  ${lost.name} is back and ready after ${seconds(performance.now() - began)}.`)
@@ -202,7 +202,7 @@ async function comeBack(stage: Stage, book: Book, lost: StageNode): Promise<void
 }
 
 async function rotate(stage: Stage, book: Book): Promise<void> {
-  const calling = callers(stage, book)
+  await using calling = callers(stage, book)
   await calling.more(REQUESTS)
   const [node] = stage.nodes
   const { epoch, rotated } = await stage.client(CLINIC, [node]).rotateEpoch(2)
