@@ -35,6 +35,22 @@ const table = {
     about: 'The API key is missing, malformed, unknown or revoked. Send `Authorization: Bearer <API key>`.',
     members: [],
   },
+  forbidden: {
+    status: 403,
+    title: 'The API key may not do this',
+    about:
+      'The API key lacks the right `needs`, or has only secrets whose names begin with `prefix`. Nothing ' +
+      'was done. Use another key, or ask the operator.',
+    members: ['needs', 'prefix'],
+  },
+  'budget-exceeded': {
+    status: 403,
+    title: 'The budget of the API key is used up',
+    about:
+      'With this request the API key would detokenize more than `resolve_per_day` values in this UTC day ' +
+      'on this node. Ask for fewer, or tomorrow.',
+    members: ['resolve_per_day'],
+  },
   'not-found': {
     status: 404,
     title: 'Not found',

@@ -1,5 +1,5 @@
-// Texts that both sides of the API must read alike: ids, names of secrets, references, instants, kinds of
-// ledger; and the limits of secrets (docs/secrets.md).
+// Texts that both sides of the API must read alike: ids, rights, names of secrets, references, instants,
+// kinds of ledger; and the limits of secrets (docs/secrets.md).
 
 /** Bytes of UTF-8 in the value of a secret. */
 export const SECRET_VALUE_BYTES = 64 * 1024
@@ -20,6 +20,25 @@ export function isId(text: string): boolean {
   return WHOLE_ID.test(text)
 }
 
+/** What an API key may do, in the order of the contract. */
+export const RIGHTS = ['tokenize', 'detokenize', 'rotate', 'secrets:read', 'secrets:write'] as const
+export type Right = (typeof RIGHTS)[number]
+
+export function isRight(text: string): text is Right {
+  return RIGHTS.some((right) => right === text)
+}
+
+/** The limits of a key within its owner; absent: none. */
+export type KeyLimits = {
+  /** In the order of RIGHTS; empty: nothing. */
+  readonly may?: readonly Right[]
+  /** Only secrets whose names begin so exist for the key. */
+  readonly prefix?: string
+  /** Milliseconds since 1970: from then on the key is unknown. */
+  readonly until?: number
+  /** Values detokenized by the key in a UTC day on one node. */
+  readonly resolve_per_day?: number
+}
 /** Kinds of ledger, as the configuration and `GET /status` name them. */
 export const LEDGER_KINDS = ['embedded', 'etcd'] as const
 export type LedgerKind = (typeof LEDGER_KINDS)[number]
@@ -47,6 +66,15 @@ const REFERENCE = /^coffer:\/\/([^@]*)(?:@([1-9][0-9]{0,9}))?$/
 
 export function isSecretName(text: string): boolean {
   return text.length <= SECRET_NAME_LENGTH && NAME.test(text)
+}
+
+/** The rule for the prefix of an API key in words, for errors. */
+export const KEY_PREFIX_RULE =
+  'the beginning of names of secrets, as app/prod/: no empty segment, no . or .. segment'
+
+/** Whether names of secrets longer than `text` can begin with `text`. */
+export function isKeyPrefix(text: string): boolean {
+  return text !== '' && isSecretName(`${text}x`) && !/(^|\/)\.\.?$/.test(text)
 }
 
 /** `version` undefined: the latest version. */

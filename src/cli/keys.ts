@@ -7,7 +7,9 @@ import { systemClock } from '../clock.ts'
 import { OperatorError, UsageError } from '../errors.ts'
 import { checkReplaceable, replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
-import { type Config, ConfigError, type OwnerConfig, parseConfig, readConfig } from '../node/config.ts'
+import { type Config, ConfigError, parseConfig, readConfig } from '../node/config.ts'
+import type { KeyConfig, OwnerConfig } from '../node/owners.ts'
+import { parseInstant, RIGHTS } from '../wire.ts'
 import { newApiKey } from './api-key.ts'
 import { whileLocked } from './local/locked-files.ts'
 import { untilInForce } from './local/owners-in-force.ts'
@@ -18,6 +20,13 @@ type Options = {
   readonly owner?: string
   readonly id?: string
   readonly json?: boolean
+}
+
+type AddOptions = Options & {
+  readonly may?: readonly string[]
+  readonly prefix?: string
+  readonly until?: string
+  readonly perDay?: string
 }
 
 export function registerKeys(program: Command): void {
@@ -43,10 +52,17 @@ Example:
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
     .requiredOption('--owner <name>', 'the owner of the key')
     .option('--id <id>', 'the name of the key in logs and histories (default: k1, k2, …)')
+    .option('--may <right>', `one of ${RIGHTS.join(', ')}; can be repeated (default: all)`, collect)
+    .option('--prefix <beginning>', 'only secrets whose names begin so')
+    .option('--until <instant>', 'the end of the key, as 2027-01-31T12:00:00Z')
+    .option('--per-day <count>', 'at most so many values detokenized a day on each node')
     .option('--json', 'print {"owner","id","key"}')
     .addHelpText(
       'after',
-      '\nExample:\n  $ coffer keys add --config ./vault/n1.yaml --owner clinic-a --id laptop',
+      `
+Example:
+  $ coffer keys add --config ./vault/n1.yaml --owner clinic-a --id form --may tokenize
+  $ coffer keys add --config ./vault/n1.yaml --owner clinic-a --may secrets:read --prefix app/prod/`,
     )
     .action(add)
   keys
@@ -66,18 +82,19 @@ Example:
     .description('list the keys of all owners, or of one owner; only hashes of keys are stored')
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
     .option('--owner <name>', 'only this owner')
-    .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256"}],"removed":[…]}]}')
+    .option('--json', 'print {"owners":[{"id","keys":[{"id","sha256","may",…}],"removed":[…]}]}')
     .addHelpText('after', '\nExample:\n  $ coffer keys list --config ./vault/n1.yaml --owner clinic-a')
     .action(list)
 }
 
-async function add({ config: files, owner = '', id: wanted, json }: Options): Promise<void> {
+async function add({ config: files, owner = '', id: wanted, json, ...given }: AddOptions): Promise<void> {
   const key = newApiKey(systemClock)
+  const limits = limitsOf(given)
   const { configs, result: id } = await edit(files, (before) => {
     const id = wanted ?? nextId(before.flatMap((config) => idsOf(config, owner)))
     refuseTaken(before, owner, id)
     const change = (document: Document): void => {
-      const entry = document.createNode({ id, sha256: hashKey(key) })
+      const entry = document.createNode({ id, sha256: hashKey(key), ...limits })
       const found = ownerNode(document, owner)
       if (!found) ownersNode(document).add(document.createNode({ id: owner, keys: [entry] }))
       else keysNode(document, found).add(entry)
@@ -89,7 +106,33 @@ async function add({ config: files, owner = '', id: wanted, json }: Options): Pr
     note(`Key ${id} of ${owner}, shown only now:`)
     print(key)
   }
+  warnOf(given)
   await untilInForce(configs)
+}
+
+function collect(value: string, before: readonly string[] = []): string[] {
+  return [...before, value]
+}
+
+/** The members of the key in the file, whose check says what is wrong with them. */
+function limitsOf({ may, prefix, until, perDay }: Omit<AddOptions, 'config'>): object {
+  return {
+    ...(may === undefined ? {} : { may }),
+    ...(prefix === undefined ? {} : { prefix }),
+    ...(until === undefined ? {} : { until }),
+    ...(perDay === undefined ? {} : { resolve_per_day: /^\d+$/.test(perDay) ? Number(perDay) : perDay }),
+  }
+}
+
+/** Tells what is valid and probably not meant. */
+function warnOf({ prefix, until }: Pick<AddOptions, 'prefix' | 'until'>): void {
+  if (prefix !== undefined && !prefix.endsWith('/'))
+    note(
+      `warning: the prefix does not end in /, so ${prefix}-other begins so, too: mostly ${prefix}/ is meant`,
+    )
+  const end = until === undefined ? undefined : parseInstant(until)
+  if (end !== undefined && end <= systemClock.now())
+    note('warning: --until has passed, so no node knows the key: add another key with a later --until')
 }
 
 /** Throws OperatorError where the id is of a key of the owner, or was of a removed key. */
@@ -144,15 +187,39 @@ function list({ config: files, owner, json }: Options): void {
     throw new OperatorError(`there is no owner ${owner}`, { hint: 'leave out --owner to see all owners' })
   const all = merge(wanted)
   if (json) {
-    printJson({ owners: all })
+    printJson({ owners: all.map(({ keys, ...owner }) => ({ ...owner, keys: keys.map(shown) })) })
     return
   }
   const rows = all.flatMap(({ id, keys, removed }) => [
-    ...keys.map((key) => [id, key.id, `${key.sha256.slice(0, 16)}…`, missingIn(configs, id, key.sha256)]),
+    ...keys.map((key) => [
+      ...[id, key.id, `${key.sha256.slice(0, 16)}…`],
+      [...limitTexts(key), ...differences(configs, id, key)].join('; '),
+    ]),
     ...removed.map((key) => [id, key.id, '', `removed at ${key.removed}`]),
   ])
   const none = all.filter(({ keys }) => keys.length === 0).map(({ id }) => [id, '(no key)', '', ''])
   print(table([['owner', 'key', 'sha256', ''], ...rows, ...none]))
+}
+
+/** As `GET /whoami` shows a key; null for the limits that it does not have. */
+function shown(key: KeyConfig): object {
+  const { id, sha256, may = RIGHTS, prefix = null, until, resolve_per_day = null } = key
+  return { id, sha256, may, prefix, until: until === undefined ? null : instant(until), resolve_per_day }
+}
+
+function instant(time: number): string {
+  return new Date(time).toISOString()
+}
+
+/** Nothing for a key that may do all that its owner may. */
+function limitTexts({ may, prefix, until, resolve_per_day: perDay }: KeyConfig): string[] {
+  const ended = until !== undefined && until <= systemClock.now()
+  return [
+    ...(may === undefined ? [] : [`may ${may.join(', ') || 'nothing'}`]),
+    ...(prefix === undefined ? [] : [`prefix ${prefix}`]),
+    ...(until === undefined ? [] : [`${ended ? 'ended at' : 'until'} ${instant(until)}`]),
+    ...(perDay === undefined ? [] : [`${perDay} values a day`]),
+  ]
 }
 
 /** The owners of several files; the same key of the same owner once. */
@@ -170,9 +237,17 @@ function merge(lists: readonly (readonly OwnerConfig[])[]): OwnerConfig[] {
   return [...owners].map(([id, { keys, removed }]) => ({ id, keys, removed }))
 }
 
-function missingIn(configs: readonly Config[], owner: string, sha256: string): string {
-  const without = configs.filter((config) => !keysOf(config, owner).some((key) => key.sha256 === sha256))
-  return without.length === 0 ? '' : `missing in ${without.map(({ node }) => node).join(', ')}`
+/** The nodes whose files lack the key, or give it other limits. */
+function differences(configs: readonly Config[], owner: string, key: KeyConfig): string[] {
+  const nodes = { 'missing in': [] as string[], 'other limits in': [] as string[] }
+  for (const config of configs) {
+    const there = keysOf(config, owner).find(({ sha256 }) => sha256 === key.sha256)
+    if (!there) nodes['missing in'].push(config.node)
+    else if (JSON.stringify(there) !== JSON.stringify(key)) nodes['other limits in'].push(config.node)
+  }
+  return Object.entries(nodes)
+    .filter(([, names]) => names.length > 0)
+    .map(([what, names]) => `${what} ${names.join(', ')}`)
 }
 
 function keysOf(config: Config, owner: string): OwnerConfig['keys'] {

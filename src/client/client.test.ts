@@ -372,10 +372,13 @@ test('refusals by the rights and limits of a key are told as such', async () => 
   const node = await fake(problem('forbidden', 403, undefined, { needs: 'tokenize' }))
   const error = await failure(client([node]).tokenize(['x']))
   assert.deepEqual([error.slug, error.status, error.retryable], ['forbidden', 403, false])
-  assert.equal(error.members.needs, 'tokenize')
+  assert.deepEqual([error.needs, error.prefix], ['tokenize', undefined])
+  node.answer = problem('forbidden', 403, undefined, { prefix: 'app/' })
+  const outside = await failure(client([node]).secret('ops/A'))
+  assert.deepEqual([outside.needs, outside.prefix], [undefined, 'app/'])
   for (const slug of ['quota-exceeded', 'budget-exceeded']) {
     node.answer = problem(slug, 403)
     assert.equal((await failure(client([node]).tokenize(['x']))).slug, slug)
   }
-  assert.equal(node.seen.length, 3, 'another try changes nothing')
+  assert.equal(node.seen.length, 4, 'another try changes nothing')
 })

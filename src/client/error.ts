@@ -1,5 +1,6 @@
 // The error of a call that failed: a problem in a node's answer (RFC 9457), or no answer of any node.
 import { PROBLEMS, type Slug } from '../errors.ts'
+import { isRight, type Right } from '../wire.ts'
 
 /**
  * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: the
@@ -24,6 +25,10 @@ export class CofferError extends Error {
   readonly members: Readonly<Record<string, unknown>>
   /** The seconds of the answer's `Retry-After`. */
   readonly retryAfter: number | undefined
+  /** Of `forbidden`: the right that the API key lacks. */
+  readonly needs: Right | undefined
+  /** Of `forbidden`: the prefix of names that the API key has. */
+  readonly prefix: string | undefined
 
   constructor(slug: ErrorSlug, detail: string, about: Partial<Details> = {}, options?: ErrorOptions) {
     super(`${detail} (${slug})`, options)
@@ -34,13 +39,16 @@ export class CofferError extends Error {
     this.retryable = about.retryable ?? false
     this.members = about.members ?? {}
     this.retryAfter = about.retryAfter
+    const { needs, prefix } = this.members
+    this.needs = slug === 'forbidden' && typeof needs === 'string' && isRight(needs) ? needs : undefined
+    this.prefix = slug === 'forbidden' && typeof prefix === 'string' ? prefix : undefined
   }
 }
 
 type Details = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
 
-/** Refusals of newer nodes, by what the API key may do and use. */
-const REFUSALS = ['forbidden', 'quota-exceeded', 'budget-exceeded'] as const
+/** Refusals of newer nodes. */
+const REFUSALS = ['quota-exceeded'] as const
 
 type NodeSlug = Slug | (typeof REFUSALS)[number]
 

@@ -26,6 +26,7 @@ export const EVENT_NAMES = [
   'secret.updated',
   'secret.read',
   'key.shown',
+  'key.budget',
   'request.refused',
 ] as const
 

@@ -3,12 +3,14 @@ import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { Deadline } from '../clock.ts'
+import type { Clock, Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
 import type { EventFields, EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
-import type { ApiKeys, Identity } from './auth.ts'
+import type { Right } from '../wire.ts'
+import { type ApiKeys, checkRight, type Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
+import { Budgets } from './budgets.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
@@ -37,6 +39,8 @@ declare module 'fastify' {
 type AppOptions = ListenerOptions & {
   /** The deadline of a request whose last byte has arrived. */
   readonly deadline: () => Deadline
+  /** For the days of budgets. */
+  readonly clock: Pick<Clock, 'now'>
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -62,7 +66,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { deadline, metrics } = options
   const app = newServer(options)
   const callers: Callers = new WeakMap()
-  const judge = (request: IncomingMessage): void => judgeAgain(options.keys, callers, request)
+  const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
   const body = new BodyReader(options.limits, deadline, judge)
   metrics.watchBodies(() => body.inWork)
   metrics.watchConnections(options.connections)
@@ -90,7 +94,8 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   await registerReferencePage(app, document)
   const { tokens, secrets, node } = options
   const openApi = JSON.stringify(document)
-  const context: Context = { tokens, secrets, node, metrics, body, deadline, openApi }
+  const budgets = new Budgets(options.clock)
+  const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, openApi }
   for (const route of ROUTES) register(app, route, context, options.events)
   return app
 }
@@ -150,8 +155,8 @@ function drainOnClose(app: FastifyInstance): () => boolean {
   return () => closing
 }
 
-/** The caller of each request, as judged by the head. */
-type Callers = WeakMap<IncomingMessage, Identity>
+/** The caller of each request, as judged by the head, and the right that the route needs. */
+type Callers = WeakMap<IncomingMessage, { readonly caller: Identity; readonly right: Right | undefined }>
 
 type Surroundings = {
   readonly paths: PathMethods
@@ -172,12 +177,15 @@ function judgeHeads(
     if (!isOpen(request, paths)) {
       request.identity = keys.identify(headers.authorization)
       if (!request.identity) throw unauthorized()
-      callers.set(request.raw, request.identity)
     }
     if (is404) refuseRoute(request, reply, paths)
     const { row } = request.routeOptions.config
-    if (row?.open === false && row.right !== undefined && closing())
-      throw new Problem('stopping', 'the node is stopping')
+    if (row?.open === false && request.identity) {
+      const { right } = row
+      if (right !== undefined && closing()) throw new Problem('stopping', 'the node is stopping')
+      checkRight(request.identity, right)
+      callers.set(request.raw, { caller: request.identity, right })
+    }
     if (row === undefined) readQuery(request.url)
   }
   // Hooks of every request call back: a promise for each would only cost.
@@ -194,12 +202,15 @@ function judgeHeads(
 }
 
 /**
- * A body may take minutes to arrive, and the owners may have been reloaded meanwhile. Throws Problem
- * unauthorized where the key is not the caller's any more.
+ * A body may take minutes to arrive, and the owners may have been reloaded meanwhile. Returns the caller with
+ * the limits in force now. Throws Problem unauthorized where the key is not the caller's any more, forbidden
+ * where the key has lost the right.
  */
-function judgeAgain(keys: ApiKeys, callers: Callers, request: IncomingMessage): void {
+function judgeAgain(keys: ApiKeys, callers: Callers, request: IncomingMessage): Identity {
   const [before, now] = [callers.get(request), keys.identify(request.headers.authorization)]
-  if (!before || before.owner !== now?.owner || before.keyId !== now.keyId) throw unauthorized()
+  if (!now || before?.caller.owner !== now.owner || before.caller.keyId !== now.keyId) throw unauthorized()
+  checkRight(now, before.right)
+  return now
 }
 
 function setHeaders(request: FastifyRequest, reply: FastifyReply): void {
@@ -251,7 +262,9 @@ function register(app: FastifyInstance, route: Route, context: Context, events: 
       const started = performance.now()
       const result = await (route.open
         ? route.handle(context, request)
-        : route.handle(context, request, callerOf(request)))
+        : route.handle(context, request, callerOf(request), (event, fields) =>
+            events.emit(event, { ...requestFields(request), ...fields }),
+          ))
       if (route.event !== undefined && result.event !== undefined) {
         const ms = Math.round(performance.now() - started)
         events.emit(route.event, { ...requestFields(request), ...result.event, ms })

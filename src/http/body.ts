@@ -13,25 +13,25 @@ const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 const DRAIN_BYTES = 64 * 1024 * 1024
 
-/** The work on a body, by the deadline of its request. */
-type BodyWork<T> = (body: Uint8Array, deadline: Deadline) => Promise<T>
+/** A body that is whole: its bytes, the deadline of its request, and the caller as judged then. */
+type Whole<Caller> = { readonly bytes: Uint8Array; readonly deadline: Deadline; readonly caller: Caller }
 
-export class BodyReader {
+export class BodyReader<Caller> {
   readonly #deadline: () => Deadline
   readonly #bodyBytes: number
   readonly #inWorkBytes: number
-  readonly #judge: (request: IncomingMessage) => void
+  readonly #judge: (request: IncomingMessage) => Caller
   /** Bytes of bodies being received or worked on. */
   inWork = 0
 
   /**
    * `deadline` makes the deadline of a request whose last byte has arrived. `judge` is called once a body is
-   * whole. Throws Problem where the caller's key is not known any more.
+   * whole, and returns the caller. Throws Problem where the key of the caller may not do this any more.
    */
   constructor(
     limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number },
     deadline: () => Deadline,
-    judge: (request: IncomingMessage) => void,
+    judge: (request: IncomingMessage) => Caller,
   ) {
     this.#deadline = deadline
     this.#judge = judge
@@ -43,11 +43,10 @@ export class BodyReader {
    * Hands the body to `work` and counts its bytes as in work until the promise settles. Throws Problem:
    * unsupported-media-type, too-large, overloaded, invalid-json; errors of `judge`.
    */
-  async with<T>(request: IncomingMessage, work: BodyWork<T>): Promise<T> {
+  async with<T>(request: IncomingMessage, work: (whole: Whole<Caller>) => Promise<T>): Promise<T> {
     return this.#share(async (share) => {
       const bytes = await this.#read(request, share)
-      this.#judge(request)
-      return work(bytes, share.deadline)
+      return work({ bytes, deadline: share.deadline, caller: this.#judge(request) })
     })
   }
 
@@ -57,7 +56,7 @@ export class BodyReader {
    */
   async withFault<T>(
     request: IncomingMessage,
-    work: (body: Uint8Array, deadline: Deadline, fault: Problem | undefined) => Promise<T>,
+    work: (whole: Whole<Caller>, fault: Problem | undefined) => Promise<T>,
   ): Promise<T> {
     return this.#share(async (share) => {
       const { headers } = request
@@ -72,8 +71,7 @@ export class BodyReader {
         if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
         fault ??= error
       }
-      this.#judge(request)
-      return work(bytes, share.deadline, fault)
+      return work({ bytes, deadline: share.deadline, caller: this.#judge(request) }, fault)
     })
   }
 
@@ -160,14 +158,16 @@ export class BodyReader {
   }
 }
 
+type Room = Pick<BodyReader<unknown>, 'take' | 'inWork'>
+
 /** The part of the room for bodies that a request has taken, and the deadline of the request. */
 class Share {
   /** From the judgement of the head, until the last byte has arrived. */
   deadline: Deadline
-  readonly #reader: BodyReader
+  readonly #reader: Room
   #bytes = 0
 
-  constructor(reader: BodyReader, deadline: Deadline) {
+  constructor(reader: Room, deadline: Deadline) {
     this.#reader = reader
     this.deadline = deadline
   }

@@ -21,8 +21,8 @@ test('the deadline of a request begins with the last byte of its body, however s
   const server = createServer(async (asked, answer) => {
     asked.once('data', () => first.resolve())
     await (asked.url === '/with'
-      ? body.with(asked, async (bytes, deadline) => told.push([String(bytes), deadline.left()]))
-      : body.withFault(asked, async (_, deadline, fault) =>
+      ? body.with(asked, async ({ bytes, deadline }) => told.push([String(bytes), deadline.left()]))
+      : body.withFault(asked, async ({ deadline }, fault) =>
           told.push([fault?.slug ?? 'no fault', deadline.left()]),
         ))
     answer.end()

@@ -1,7 +1,8 @@
 // Handlers of the routes of the node itself.
 import type { FastifyRequest } from 'fastify'
 import { Problem } from '../errors.ts'
-import { type Identity, RIGHTS } from './auth.ts'
+import { RIGHTS } from '../wire.ts'
+import type { Identity } from './auth.ts'
 import { problemPage } from './problems.ts'
 import { readQuery } from './query.ts'
 import type { Context, Result } from './route.ts'
@@ -23,11 +24,14 @@ export function status({ node }: Context, request: FastifyRequest): Result {
   return { body: JSON.stringify(node.status()) }
 }
 
-/** Null stands for limits that keys and owners do not have. */
-export function whoami(_context: Context, request: FastifyRequest, { owner, keyId }: Identity): Result {
+/** Null stands for limits that the key or its owner does not have. */
+export function whoami({ node }: Context, request: FastifyRequest, caller: Identity): Result {
   readQuery(request.url)
-  const limits = { prefix: null, until: null, resolve_per_day: null, quota: null, used: null }
-  return { body: JSON.stringify({ owner, key_id: keyId, may: RIGHTS, ...limits }), event: {} }
+  const { owner, keyId, may = RIGHTS, prefix = null, until, resolve_per_day = null } = caller
+  const end = until === undefined ? null : new Date(until).toISOString()
+  const used = { quota: null, used: node.used(owner) ?? null }
+  const limits = { may, prefix, until: end, resolve_per_day, ...used }
+  return { body: JSON.stringify({ owner, key_id: keyId, ...limits }), event: {} }
 }
 
 export async function metricsText({ metrics }: Context, request: FastifyRequest): Promise<Result> {

@@ -125,6 +125,7 @@ function slugsOf(route: Route): Slug[] {
   const slugs = new Set<Slug>(['invalid-request', 'internal', ...own])
   if (!route.open) slugs.add('unauthorized')
   if (body) for (const slug of ofBody) slugs.add(slug)
-  if (!route.open && route.right !== undefined) for (const slug of UNAVAILABLE) slugs.add(slug)
+  if (!route.open && route.right !== undefined)
+    for (const slug of ['forbidden', ...UNAVAILABLE] as const) slugs.add(slug)
   return [...slugs]
 }

@@ -6,12 +6,12 @@ import {
   NAME_PART,
   REFERENCE_PATTERN,
   REFS_A_REQUEST,
+  RIGHTS,
   SECRET_NAME_LENGTH,
   SECRET_NAME_PATTERN,
   SECRET_VALUE_BYTES,
   SECRETS_A_REQUEST,
 } from '../wire.ts'
-import { RIGHTS } from './auth.ts'
 
 export type Schema = Readonly<Record<string, unknown>>
 
@@ -134,7 +134,7 @@ export const OPERATIONS = {
         object({ records: RECORDS, not_found: NOT_FOUND_PLACES }),
       ],
     },
-    problems: ['not-found', 'too-many-values', 'answer-too-large'],
+    problems: ['not-found', 'too-many-values', 'answer-too-large', 'budget-exceeded'],
   },
   retokenize: {
     summary: 'The same values under the active epoch',
@@ -287,11 +287,11 @@ export const OPERATIONS = {
       owner: TEXT,
       key_id: TEXT,
       may: { type: 'array', items: { enum: RIGHTS } },
-      prefix: { type: 'null' },
-      until: { type: 'null' },
-      resolve_per_day: { type: 'null' },
+      prefix: { type: ['string', 'null'] },
+      until: OPEN_END,
+      resolve_per_day: { type: ['integer', 'null'], minimum: 1 },
       quota: { type: 'null' },
-      used: { type: 'null' },
+      used: { type: ['integer', 'null'], minimum: 0, description: 'Bytes of live entries of the owner.' },
     }),
   },
   metrics: { summary: 'Prometheus metrics', tag: 'node', answer: TEXT, type: 'text/plain' },

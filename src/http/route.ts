@@ -2,8 +2,10 @@
 import type { FastifyRequest } from 'fastify'
 import type { Deadline } from '../clock.ts'
 import type { EventFields, EventName } from '../events/log.ts'
-import type { Identity, Right } from './auth.ts'
+import type { Right } from '../wire.ts'
+import type { Identity } from './auth.ts'
 import type { BodyReader } from './body.ts'
+import type { Budgets } from './budgets.ts'
 import type { Metrics } from './metrics.ts'
 import type { Operation } from './operations.ts'
 import type { SecretCalls } from './secret-calls.ts'
@@ -14,6 +16,8 @@ export type NodeStatus = {
   notReady(forReads: boolean): readonly string[]
   /** The answer of `GET /status`. */
   status(): Record<string, unknown>
+  /** Bytes of all live entries of an owner, as applied here; undefined before the replica is read. */
+  used(owner: string): number | undefined
 }
 
 /** The instances behind the handlers. */
@@ -22,7 +26,8 @@ export type Context = {
   readonly secrets: SecretCalls
   readonly node: NodeStatus
   readonly metrics: Metrics
-  readonly body: BodyReader
+  readonly body: BodyReader<Identity>
+  readonly budgets: Budgets
   /** The deadline of a request whose body is not read: call when the head has been judged. */
   readonly deadline: () => Deadline
   /** The OpenAPI document as JSON. */
@@ -40,6 +45,9 @@ export type Result = {
   /** Beside the caller, the request and its duration. No event is emitted where absent. */
   readonly event?: EventFields
 }
+
+/** Emits an event of the caller and the request, beside the event of the route. */
+export type Emit = (event: EventName, fields: EventFields) => void
 
 type Common = {
   readonly method: 'GET' | 'POST' | 'PUT'
@@ -59,7 +67,13 @@ type OpenRoute = Common & {
 type KeyRoute = Common & {
   readonly open: false
   readonly right: Right | undefined
-  readonly handle: (context: Context, request: FastifyRequest, caller: Identity) => Result | Promise<Result>
+  /** `caller` as judged by the head: a body comes with the caller as judged when the body was whole. */
+  readonly handle: (
+    context: Context,
+    request: FastifyRequest,
+    caller: Identity,
+    emit: Emit,
+  ) => Result | Promise<Result>
 }
 
 export type Route = OpenRoute | KeyRoute

@@ -17,6 +17,7 @@ import {
   SECRETS_A_REQUEST,
   SECRETS_BYTES_A_REQUEST,
 } from '../wire.ts'
+import { checkPrefix } from './auth.ts'
 import { ifMatch } from './conditional.ts'
 import { badRequest } from './problems.ts'
 import { readQuery } from './query.ts'
@@ -25,6 +26,8 @@ import type { Services } from './services.ts'
 /** A request to create or update. */
 export type SecretWrite = {
   readonly caller: Caller
+  /** Of the API key: only names that begin so. */
+  readonly prefix: string | undefined
   readonly idempotencyKey: string | undefined
   readonly asked: AskedRequest
   /** With the query, to be checked after the receipt. */
@@ -32,6 +35,9 @@ export type SecretWrite = {
   /** The fault of the media type or of the bytes of the body: thrown after the faults of query and name. */
   readonly fault: Problem | undefined
 }
+
+/** The owner that reads, and the prefix of the API key. */
+type Reader = SecretRequest & Pick<SecretWrite, 'prefix'>
 
 /** The answer to a write. */
 export type WriteAnswer = {
@@ -66,6 +72,10 @@ export class SecretCalls {
       readQuery(write.url)
       if (write.fault) throw write.fault
       const parsed = await this.#newSecrets(write)
+      checkPrefix(
+        write.prefix,
+        parsed.secrets.map((secret) => secret.name),
+      )
       return created(parsed, await this.#services().secrets.create(write.caller, parsed.secrets, claim))
     } catch (error) {
       const written = await this.#successInstead(write, claim, error)
@@ -88,6 +98,7 @@ export class SecretCalls {
       const json = await this.#json(write.asked.body)
       checkMembers(json, '', ['value'])
       const value = secretValue(json.value, 'value')
+      checkPrefix(write.prefix, [name])
       // If-Match is read where there is a version to compare: an absent secret is 404 whatever If-Match says.
       const matches = (version: number): boolean => ifMatch(precondition)(version)
       return updated(
@@ -119,9 +130,10 @@ export class SecretCalls {
     return newSecrets(await this.#json(asked.body))
   }
 
-  async read(request: SecretRequest, name: string, query: Json): Promise<{ body: string; etag: string }> {
+  async read(request: Reader, name: string, query: Json): Promise<{ body: string; etag: string }> {
     const which = whichOf(query)
     checkName(name, 'name')
+    checkPrefix(request.prefix, [name])
     const { value, ...interval } = await this.#services().secrets.read(request, name, which)
     const { version } = interval
     const times = { valid_from: text(interval.validFrom), valid_to: text(interval.validTo) }
@@ -131,8 +143,9 @@ export class SecretCalls {
     }
   }
 
-  async history(request: SecretRequest, name: string): Promise<string> {
+  async history(request: Reader, name: string): Promise<string> {
     checkName(name, 'name')
+    checkPrefix(request.prefix, [name])
     const lines = await this.#services().secrets.history(request, name)
     const versions = lines.map(({ version, validFrom, validTo, keyId, requestId }) => ({
       version,
@@ -145,17 +158,22 @@ export class SecretCalls {
   }
 
   async list(
-    request: SecretRequest,
+    request: Reader,
     { prefix = '', after = '', limit = '100' }: Record<string, string>,
   ): Promise<string> {
     const most = Number(limit)
-    const names = await this.#services().secrets.names(request, { prefix, after, limit: most + 1 })
+    const own = request.prefix ?? ''
+    const longer = own.length > prefix.length ? own : prefix
+    /** Whether a name can begin with both prefixes. A list waits for the ledger, with and without names. */
+    const both = longer.startsWith(own) && longer.startsWith(prefix)
+    const page = { prefix: longer, after, limit: both ? most + 1 : 0 }
+    const names = await this.#services().secrets.names(request, page)
     const next = names.length > most ? names[most - 1] : null
     return JSON.stringify({ names: names.slice(0, most), next })
   }
 
   /** Throws Problem refs-not-found with all missing references. */
-  async resolve(request: SecretRequest, body: Uint8Array): Promise<{ body: string; count: number }> {
+  async resolve(request: Reader, body: Uint8Array): Promise<{ body: string; count: number }> {
     const json = await this.#json(body)
     checkMembers(json, '', ['refs'], ['at'])
     const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
@@ -170,6 +188,10 @@ export class SecretCalls {
       return parsed
     })
     const at = json.at === undefined ? undefined : instantOf(json.at)
+    checkPrefix(
+      request.prefix,
+      refs.map(({ name }) => name),
+    )
     const { secrets } = this.#services()
     const { values, missing } = await secrets.resolve(request, refs, at, this.#answerBytes)
     if (missing.length > 0) {

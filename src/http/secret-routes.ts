@@ -1,7 +1,5 @@
 // Handlers of the routes of secrets: the parts of a request for the calls, and their results.
 import type { FastifyRequest } from 'fastify'
-import type { Deadline } from '../clock.ts'
-import type { Problem } from '../errors.ts'
 import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'
 import type { Identity } from './auth.ts'
 import { idempotencyKey } from './conditional.ts'
@@ -26,9 +24,8 @@ const READ: Readonly<Record<string, Parameter>> = {
 export async function createSecrets(
   { body, secrets, metrics }: Context,
   request: FastifyRequest,
-  caller: Identity,
 ): Promise<Result> {
-  const write = writeOf(request, caller, '')
+  const write = writeOf(request, '')
   const answer = await body.withFault(request.raw, (...read) => secrets.create(write(...read)))
   if (!answer.written.replayed) metrics.secrets('created', answer.count)
   return written(answer, 201)
@@ -37,9 +34,8 @@ export async function createSecrets(
 export async function updateSecret(
   { body, secrets, metrics }: Context,
   request: FastifyRequest,
-  caller: Identity,
 ): Promise<Result> {
-  const write = writeOf(request, caller, nameOf(request))
+  const write = writeOf(request, nameOf(request))
   const answer = await body.withFault(request.raw, (...read) => secrets.update(write(...read)))
   if (!answer.written.replayed) metrics.secrets('updated', answer.count)
   return written(answer, 200)
@@ -48,15 +44,15 @@ export async function updateSecret(
 /** Throws Problem invalid-request where the Idempotency-Key has no valid form. */
 function writeOf(
   request: FastifyRequest,
-  { owner, keyId }: Identity,
   name: string,
-): (body: Uint8Array, deadline: Deadline, fault: Problem | undefined) => SecretWrite {
+): (...read: Parameters<Parameters<Context['body']['withFault']>[1]>) => SecretWrite {
   const { method, url, headers } = request
   const key = idempotencyKey(request.raw)
-  return (body, deadline, fault) => ({
+  return ({ bytes, deadline, caller: { owner, keyId, prefix } }, fault) => ({
     caller: { owner, keyId, request: String(request.id), deadline },
+    prefix,
     idempotencyKey: key,
-    asked: { method, name, ifMatch: headers['if-match'], body },
+    asked: { method, name, ifMatch: headers['if-match'], body: bytes },
     url,
     fault,
   })
@@ -76,10 +72,11 @@ function written(
 export async function readSecret(
   { secrets, metrics, deadline }: Context,
   request: FastifyRequest,
-  { owner }: Identity,
+  { owner, prefix }: Identity,
 ): Promise<Result> {
   const query = readQuery(request.url, READ)
-  const { body, etag } = await secrets.read({ owner, deadline: deadline() }, nameOf(request), query)
+  const reader = { owner, prefix, deadline: deadline() }
+  const { body, etag } = await secrets.read(reader, nameOf(request), query)
   metrics.secrets('read', 1)
   return { body, headers: { etag }, event: { count: 1 } }
 }
@@ -87,28 +84,28 @@ export async function readSecret(
 export async function secretHistory(
   { secrets, deadline }: Context,
   request: FastifyRequest,
-  { owner }: Identity,
+  { owner, prefix }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  return { body: await secrets.history({ owner, deadline: deadline() }, nameOf(request)) }
+  return { body: await secrets.history({ owner, prefix, deadline: deadline() }, nameOf(request)) }
 }
 
 export async function listSecrets(
   { secrets, deadline }: Context,
   request: FastifyRequest,
-  { owner }: Identity,
+  { owner, prefix }: Identity,
 ): Promise<Result> {
-  return { body: await secrets.list({ owner, deadline: deadline() }, readQuery(request.url, LIST)) }
+  const query = readQuery(request.url, LIST)
+  return { body: await secrets.list({ owner, prefix, deadline: deadline() }, query) }
 }
 
 export async function resolveReferences(
   { body, secrets, metrics }: Context,
   request: FastifyRequest,
-  { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  const answer = await body.with(request.raw, (bytes, deadline) =>
-    secrets.resolve({ owner, deadline }, bytes),
+  const answer = await body.with(request.raw, ({ bytes, deadline, caller: { owner, prefix } }) =>
+    secrets.resolve({ owner, prefix, deadline }, bytes),
   )
   metrics.secrets('read', answer.count)
   return { body: answer.body, event: { count: answer.count } }

@@ -3,28 +3,24 @@ import type { FastifyRequest } from 'fastify'
 import type { TokenRequest } from '../tokens/tokens.ts'
 import type { Identity } from './auth.ts'
 import { readQuery } from './query.ts'
-import type { Context, Result } from './route.ts'
+import type { Context, Emit, Result } from './route.ts'
 import type { TokenAnswer } from './token-calls.ts'
 
 type Call = (request: TokenRequest, body: Uint8Array) => Promise<TokenAnswer>
 
-export function tokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
-  return issued(context, request, caller, (asked, body) => context.tokens.tokenize(asked, body))
+export function tokenize(context: Context, request: FastifyRequest): Promise<Result> {
+  return issued(context, request, (asked, body) => context.tokens.tokenize(asked, body))
 }
 
-export function retokenize(context: Context, request: FastifyRequest, caller: Identity): Promise<Result> {
-  return issued(context, request, caller, (asked, body) => context.tokens.retokenize(asked, body))
+export function retokenize(context: Context, request: FastifyRequest): Promise<Result> {
+  return issued(context, request, (asked, body) => context.tokens.retokenize(asked, body))
 }
 
-async function issued(
-  { body, metrics }: Context,
-  request: FastifyRequest,
-  { owner }: Identity,
-  call: Call,
-): Promise<Result> {
+async function issued({ body, metrics }: Context, request: FastifyRequest, call: Call): Promise<Result> {
   readQuery(request.url)
-  const { answer, count, epoch, missing, fresh } = await body.with(request.raw, (bytes, deadline) =>
-    call({ owner, deadline }, bytes),
+  const { answer, count, epoch, missing, fresh } = await body.with(
+    request.raw,
+    ({ bytes, deadline, caller: { owner } }) => call({ owner, deadline }, bytes),
   )
   metrics.tokens('issued', count, missing ?? 0, fresh ?? 0)
   const event = {
@@ -36,28 +32,31 @@ async function issued(
 }
 
 export async function detokenize(
-  { body, tokens, metrics }: Context,
+  { body, budgets, tokens, metrics }: Context,
   request: FastifyRequest,
-  { owner }: Identity,
+  _head: Identity,
+  emit: Emit,
 ): Promise<Result> {
   readQuery(request.url)
   const {
     answer,
     count,
     missing = 0,
-  } = await body.with(request.raw, (bytes, deadline) => tokens.detokenize({ owner, deadline }, bytes))
+  } = await body.with(request.raw, async ({ bytes, deadline, caller }) => {
+    const answered = await tokens.detokenize({ owner: caller.owner, deadline }, bytes)
+    const values = answered.count - (answered.missing ?? 0)
+    budgets.spend(caller, values, () => emit('key.budget', { count: values }))
+    return answered
+  })
   metrics.tokens('resolved', count, missing, 0)
   return { body: answer, event: { count, missing } }
 }
 
-export async function rotateEpoch(
-  { body, tokens }: Context,
-  request: FastifyRequest,
-  { owner }: Identity,
-): Promise<Result> {
+export async function rotateEpoch({ body, tokens }: Context, request: FastifyRequest): Promise<Result> {
   readQuery(request.url)
-  const { answer, epoch, rotated, revision } = await body.with(request.raw, (bytes, deadline) =>
-    tokens.rotate({ owner, deadline }, bytes),
+  const { answer, epoch, rotated, revision } = await body.with(
+    request.raw,
+    ({ bytes, deadline, caller: { owner } }) => tokens.rotate({ owner, deadline }, bytes),
   )
   if (!rotated) return { body: answer }
   return { body: answer, event: { epoch, revision, from: epoch - 1, to: epoch } }

@@ -134,3 +134,14 @@ export class ConfigValue {
     else this.fault(`expected ${expected}, found ${typeOf(this.#value)}${hint}`)
   }
 }
+
+/** Adds a fault to every repetition of a text. '' stands for a faulty value and is skipped. */
+export class UniqueTexts {
+  readonly #paths = new Map<string, string>()
+
+  check(text: string, value: ConfigValue, advice: string): void {
+    const first = this.#paths.get(text)
+    if (first !== undefined) value.fault(`the same as ${first}; ${advice}`)
+    else if (text !== '') this.#paths.set(text, value.path)
+  }
+}

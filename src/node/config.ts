@@ -4,9 +4,10 @@ import { dirname, resolve } from 'node:path'
 import { withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
 import { DRIVERS, type LedgerSetting, type LedgerSettings, type MemberSettings } from '../ledger/drivers.ts'
-import { isId, LEDGER_KINDS, type LedgerKind, parseInstant } from '../wire.ts'
+import { LEDGER_KINDS, type LedgerKind } from '../wire.ts'
 import { isLoopback, splitListen } from './address.ts'
-import { type ConfigFault, ConfigValue } from './config-value.ts'
+import { type ConfigFault, ConfigValue, UniqueTexts } from './config-value.ts'
+import { type OwnerConfig, readId, readOwners } from './owners.ts'
 import { readYaml } from './yaml.ts'
 
 /** Limits of one request, and of all requests together. Sizes are in bytes. */
@@ -49,16 +50,6 @@ const MAX_LIMITS: Limits = {
   bodies_in_work_bytes: 4096 * MIB,
   event_file_bytes: 1024 * MIB,
   event_files_kept: 1000,
-}
-
-/** `sha256` is 64 lower-case hex digits, the hash of the whole API key. */
-type KeyConfig = { readonly id: string; readonly sha256: string }
-/** A key that was: its id is not given again. `removed` is an instant of RFC 3339. */
-type RemovedKey = { readonly id: string; readonly removed: string }
-export type OwnerConfig = {
-  readonly id: string
-  readonly keys: readonly KeyConfig[]
-  readonly removed: readonly RemovedKey[]
 }
 
 /** All paths are absolute; in the file they are relative to it. */
@@ -159,11 +150,6 @@ function readRoot(root: ConfigValue, file: string): Config {
   }
 }
 
-function readId(value: ConfigValue): string {
-  const expected = 'an id of 1 to 64 characters of a-z 0-9 . _ - that begins with a letter or digit'
-  return value.text(expected, isId)
-}
-
 function readPath(value: ConfigValue, folder: string): string {
   return resolve(
     folder,
@@ -182,17 +168,6 @@ function readPaths<Name extends string>(
   return Object.fromEntries(paths) as Record<Name, string>
 }
 
-/** Adds a fault to every repetition of a text. '' stands for a faulty value and is skipped. */
-class UniqueTexts {
-  readonly #paths = new Map<string, string>()
-
-  check(text: string, value: ConfigValue, advice: string): void {
-    const first = this.#paths.get(text)
-    if (first !== undefined) value.fault(`the same as ${first}; ${advice}`)
-    else if (text !== '') this.#paths.set(text, value.path)
-  }
-}
-
 function readListen(value: ConfigValue, open: boolean): { host: string; port: number } {
   const expected = 'host:port, as 127.0.0.1:8200 or "[::1]:8200", with a port from 0 to 65535'
   const listen = splitListen(value.text(expected, (text) => splitListen(text) !== undefined))
@@ -203,39 +178,6 @@ function readListen(value: ConfigValue, open: boolean): { host: string; port: nu
     )
   }
   return listen
-}
-
-function readOwners(value: ConfigValue): OwnerConfig[] {
-  const ids = new UniqueTexts()
-  const hashes = new UniqueTexts()
-  return value.list('a list of at least one owner', 1).map((item) => {
-    const at = item.members('id', 'keys')
-    const id = readId(at.id)
-    ids.check(id, at.id, 'name each owner once')
-    return { id, ...(at.keys.given ? readKeys(at.keys, hashes) : { keys: [], removed: [] }) }
-  })
-}
-
-function readKeys(value: ConfigValue, hashes: UniqueTexts): Pick<OwnerConfig, 'keys' | 'removed'> {
-  const ids = new UniqueTexts()
-  const keys: KeyConfig[] = []
-  const removed: RemovedKey[] = []
-  for (const item of value.list('a list of keys ([] for none)')) {
-    const at = item.members('id', 'sha256', 'removed')
-    const id = readId(at.id)
-    ids.check(id, at.id, 'name each key of an owner once; the id of a removed key is not given again')
-    if (at.removed.given) {
-      const isInstant = (text: string): boolean => parseInstant(text) !== undefined
-      removed.push({ id, removed: at.removed.text('an instant, as 2026-01-31T12:00:00Z', isInstant) })
-      if (at.sha256.given) at.sha256.fault('of a removed key; remove one of the two members')
-      continue
-    }
-    const expected = "64 lower-case hex digits, the API key's SHA-256"
-    const sha256 = at.sha256.text(expected, (text) => /^[0-9a-f]{64}$/.test(text))
-    hashes.check(sha256, at.sha256, 'an API key belongs to one owner, once: `coffer keys add` makes another')
-    keys.push({ id, sha256 })
-  }
-  return { keys, removed }
 }
 
 function readFields(value: ConfigValue): string[] {

@@ -7,7 +7,13 @@ import { type Clock, Deadline } from '../clock.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { type AskedRequest, type AskedUnder, receiptHash, requestMac, sameMac } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
-import type { Found, LedgerPut, Replica, StoredEntry } from '../replica/replica.ts'
+import {
+  type Found,
+  type LedgerPut,
+  LedgerUnavailable,
+  type Replica,
+  type StoredEntry,
+} from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import type { Writer } from '../state/writer.ts'
@@ -119,8 +125,14 @@ export class Receipts {
    * itself; Problem idempotency-key-reused; LedgerUnavailable.
    */
   async successInstead(claim: Claim, error: unknown, deadline: Deadline): Promise<WriteResult> {
+    assert(this.#running.has(claim.key), 'a claim is judged before it is settled')
     if (!(error instanceof Problem) || error.status >= 500) throw error
-    await this.#replica.barrier(deadline)
+    try {
+      await this.#replica.barrier(deadline)
+    } catch (unavailable) {
+      // By the contract a name outside the key's prefix is refused without a quorum, too.
+      throw error.slug === 'forbidden' && unavailable instanceof LedgerUnavailable ? error : unavailable
+    }
     const written = this.#find(claim)
     if (!written) throw error
     return written

@@ -6,6 +6,7 @@ import { readConfig } from '../node/config.ts'
 import { announceAgain } from './announce.ts'
 import { keyringMismatch, readKeyring } from './open.ts'
 import { putOwners, type RunningNode } from './running-node.ts'
+import { warnOfEndedKeys } from './warnings.ts'
 
 /**
  * Reads owners and keyring again. Of a faulty file the content read before stays in force, and the fault is
@@ -15,6 +16,7 @@ export function reload(node: RunningNode): void {
   const { config, log } = node
   reread(node, 'the owners stay', () => {
     putOwners(node, readConfig(config.file).owners)
+    warnOfEndedKeys(node)
     log.info({ owners: node.owners.length, hash: node.ownersHash }, 'owners re-read')
   })
   reread(node, 'the keyring stays', () => {

@@ -94,7 +94,7 @@ export function runningNode(parts: OpenParts): RunningNode {
   return {
     ...parts,
     boot: randomHex(clock, 16),
-    apiKeys: new ApiKeys(owners),
+    apiKeys: new ApiKeys(owners, clock),
     background: new Background((error) => {
       if (!(error instanceof OperatorError)) return fail(error as Error) // all that is thrown is an Error
       log.error({ error: error.message }, 'owners and keyring are in force, and could not be announced')

@@ -30,8 +30,9 @@ import { becomeReady } from './ready.ts'
 import { reload } from './reload.ts'
 import { closeAll, type RunningNode, runningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
-import { metricsOf, notReady, statusOf } from './status.ts'
+import { metricsOf, notReady, statusOf, usedBy } from './status.ts'
 import { VERSION } from './version.ts'
+import { warnOfEndedKeys } from './warnings.ts'
 
 /**
  * How long the lock of the data directory is waited for: commands hold the lock briefly to see whether a node
@@ -108,6 +109,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     void failed.promise.then(() => cleanStop.spoil()) // damage may have been seen
     const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop, replicaCheck }
     const node = runningNode({ ...opened, stop, closers, fail: failed.resolve, checkpointEvery })
+    warnOfEndedKeys(node)
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
     // meanwhile, and calls are 503 until becomeReady sets `node.services`.
@@ -202,10 +204,15 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   const listener = { tls: readTls(config), connections: new Connections(connectionsAtMost(), log) }
   const app = await buildApp({
     deadline: () => new Deadline(clock, REQUEST_MS, () => node.health.quorum),
+    clock,
     keys: apiKeys,
     tokens,
     secrets,
-    node: { notReady: (forReads) => notReady(node, forReads), status: () => statusOf(node) },
+    node: {
+      notReady: (forReads) => notReady(node, forReads),
+      status: () => statusOf(node),
+      used: (owner) => usedBy(node, owner),
+    },
     events,
     metrics: new Metrics(() => metricsOf(node, tokens)),
     log,

@@ -53,6 +53,11 @@ export function statusOf({
   }
 }
 
+/** As `NodeStatus.used`. */
+export function usedBy({ services }: RunningNode, owner: string): number | undefined {
+  return services && (services.replica.owner(owner)?.bytes ?? 0)
+}
+
 /** The node's numbers in `GET /metrics`. */
 export function metricsOf(node: RunningNode, calls: TokenCalls): NodeNumbers {
   const { config, events, health, keyring, ownersHash, services } = node

@@ -10,6 +10,8 @@ import type { RunningNode } from './running-node.ts'
 const DAY_MS = 24 * 60 * 60 * 1000
 /** A certificate is warned of in the last days of its validity, once a day. */
 const ENDING_MS = 30 * DAY_MS
+/** Ended keys that a warning names. */
+const ENDED_NAMED = 10
 /** Records without a match before a field is warned of. */
 const RECORDS_BEFORE_WARNING = 100
 
@@ -50,6 +52,17 @@ export class Warnings {
       this.#node.log.warn({ used }, 'the ledger is filling: make room before it refuses new tokens')
     this.#fillingWarned = filling
   }
+}
+
+/** Warns of keys whose `until` has passed: such a key is unknown, as a removed one. */
+export function warnOfEndedKeys({ clock, log, owners }: Pick<RunningNode, 'clock' | 'log' | 'owners'>): void {
+  const now = clock.now()
+  const ended = owners.flatMap(({ id: owner, keys }) =>
+    keys.filter(({ until = now + 1 }) => until <= now).map(({ id }) => `${owner}/${id}`),
+  )
+  if (ended.length === 0) return
+  const keys = ended.slice(0, ENDED_NAMED)
+  log.warn({ keys, count: ended.length }, 'API keys have ended: remove them, or set a later `until`')
 }
 
 /** The node's own certificates ending within 30 days of `now`, and unreadable certificates. */

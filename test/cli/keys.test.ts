@@ -3,7 +3,7 @@ import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'n
 import { test } from 'node:test'
 import { Coffer, CofferError } from '../../src/client/index.ts'
 import { readConfig } from '../../src/node/config.ts'
-import { Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
+import { coffer, Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
 
 /** Whether the node accepts the key. */
 async function known(url: string, key: string): Promise<boolean> {
@@ -80,6 +80,44 @@ test('the file keeps its comments, its mode and its place; nothing wrong is writ
   assert.deepEqual([keys, removed.map(({ id }) => id)], [[], ['k1', 'k2']])
   await fine([...add, '--owner', 'default'])
   assert.equal(readConfig(config).owners[0].keys.length, 1)
+})
+
+test('rights and limits: added, warned of, in force, listed; a bad one changes nothing', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--port', String(await freePort()))
+  const config = folder.file('v', 'n1.yaml')
+  const before = readFileSync(config, 'utf8')
+  const add = ['keys', 'add', '--config', config, '--owner', 'default']
+  const bad: readonly (readonly [string[], RegExp])[] = [
+    [['--may', 'read'], /keys\[1\]\.may\[0\]: expected one of tokenize, /],
+    [['--may', 'rotate', '--may', 'rotate'], /may\[1\]: the same as /],
+    [['--prefix', 'a/../'], /prefix: expected the beginning/],
+    [['--until', 'soon'], /until: expected an instant/],
+    [['--per-day', '0'], /resolve_per_day: expected a whole number/],
+    [['--per-day', 'x'], /resolve_per_day: expected a whole number/],
+  ]
+  for (const [options, message] of bad) assert.match(await refused(2, [...add, ...options]), message)
+  assert.equal(readFileSync(config, 'utf8'), before)
+  await using node = await NodeProcess.start(config)
+  const limits = ['--may', 'secrets:read', '--may', 'tokenize', '--prefix', 'app', '--per-day', '7']
+  const added = await coffer([...add, ...limits, '--until', '2037-01-01T00:00:00Z'])
+  assert.equal(added.code, 0)
+  assert.match(added.stderr, /warning: the prefix does not end in \//)
+  const headers = { authorization: `Bearer ${added.stdout.trim()}` }
+  const me = JSON.parse(await (await fetch(`${node.url}/whoami`, { headers })).text())
+  const until = '2037-01-01T00:00:00.000Z'
+  const wanted = { may: ['tokenize', 'secrets:read'], prefix: 'app', until, resolve_per_day: 7 }
+  assert.deepEqual(me, { owner: 'default', key_id: 'k2', ...wanted, quota: null, used: me.used })
+  const list = JSON.parse(await fine(['keys', 'list', '--config', config, '--json']))
+  const { sha256: _sha256, ...shown } = list.owners[0].keys[1]
+  assert.deepEqual(shown, { id: 'k2', ...wanted })
+  const text = await fine(['keys', 'list', '--config', config])
+  assert.match(
+    text,
+    /k2 .*may tokenize, secrets:read; prefix app; until 2037-01-01T00:00:00\.000Z; 7 values a day/,
+  )
+  const past = await coffer([...add, '--until', '2020-01-01T00:00:00Z'])
+  assert.deepEqual([past.code, /warning: --until has passed/.test(past.stderr)], [0, true])
 })
 
 test('several files get the same key, or none gets one', async () => {

@@ -76,10 +76,11 @@ async function listen({
   const listener = { tls, handshakeMs, connections: new Connections(most, log) }
   const app = await buildApp({
     deadline: soon,
-    keys: new ApiKeys([]),
+    clock: systemClock,
+    keys: new ApiKeys([], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: () => [], status: () => ({}) },
+    node: { notReady: () => [], status: () => ({}), used: () => 0 },
     events,
     metrics,
     log,

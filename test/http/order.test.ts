@@ -162,10 +162,11 @@ async function listen(state: State): Promise<FastifyInstance> {
   const services = (): Services => servicesOf(state)
   const app = await buildApp({
     deadline: soon,
-    keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
+    clock: systemClock,
+    keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: () => [], status: () => ({}) },
+    node: { notReady: () => [], status: () => ({}), used: () => 0 },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
     log: { error: assert.fail, warn: assert.fail, info: () => undefined },

@@ -51,10 +51,11 @@ async function over(
   const log = (fields: object, message: string) => told.logs.push(JSON.stringify({ ...fields, message }))
   const app = await buildApp({
     deadline: soon,
-    keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }]),
+    clock: systemClock,
+    keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}) },
+    node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}), used: () => 0 },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
     log: { ...SILENT, error: log, warn: log },

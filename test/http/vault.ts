@@ -23,8 +23,16 @@ export const TOKEN = /^tok_[1-9][0-9]{0,9}_[0-9a-hjkmnp-tv-z]{32}$/
 /** The metric of how many bytes of bodies are being received or worked on. */
 export const IN_WORK = 'coffer_bodies_in_work_bytes'
 
-/** API keys by owner. */
-export type Owners = Readonly<Record<string, readonly string[]>>
+/** An API key with its limits, as the configuration has them. */
+export type LimitedKey = {
+  readonly key: string
+  readonly may?: readonly string[]
+  readonly prefix?: string
+  readonly until?: string
+  readonly resolve_per_day?: number
+}
+/** API keys by owner; a text is a key without limits. */
+export type Owners = Readonly<Record<string, readonly (string | LimitedKey)[]>>
 
 export type VaultOptions = {
   readonly fields?: readonly string[]
@@ -154,6 +162,7 @@ export class Vault {
     path: string,
     body: string,
     sent: number,
+    key = KEY_A,
   ): Promise<{ finish(): Promise<string>; leave(): void }> {
     const { hostname, port } = new URL(this.node.url)
     const bytes = Buffer.from(body)
@@ -165,7 +174,7 @@ export class Vault {
     socket.on('data', (chunk) => {
       answer += chunk.toString('latin1')
     })
-    const head = [`POST ${path} HTTP/1.1`, 'Host: x', `Authorization: Bearer ${KEY_A}`]
+    const head = [`POST ${path} HTTP/1.1`, 'Host: x', `Authorization: Bearer ${key}`, 'Connection: close']
     head.push('Content-Type: application/json', `Content-Length: ${bytes.length}`)
     socket.write(`${head.join('\r\n')}\r\n\r\n`)
     socket.write(bytes.subarray(0, sent))
@@ -248,7 +257,10 @@ export async function until(what: string, done: () => boolean | Promise<boolean>
 function writeConfig(dir: string, options: VaultOptions): string {
   const owners = Object.entries(options.owners ?? OWNERS).map(([id, keys]) => ({
     id,
-    keys: keys.map((key, i) => ({ id: `k${i + 1}`, sha256: hashKey(key) })),
+    keys: keys.map((each, i) => {
+      const { key, ...limits } = typeof each === 'string' ? { key: each } : each
+      return { id: `k${i + 1}`, sha256: hashKey(key), ...limits }
+    }),
   }))
   const config = {
     node: 'n1',
