@@ -173,3 +173,19 @@ test('an Idempotency-Key that had success is answered again where its receipt is
     const again = await updateOnce(two, 'known', secret('a', 'a2'))
     assert.deepEqual([again.version, again.replayed], [2, true])
   }))
+
+test('a name outside the prefix of a key is refused as such under an Idempotency-Key, too', () =>
+  withWorld(1, async (world, one) => {
+    await createOnce(one, 'known', [secret('a')])
+    world.ledger.reachable = false
+    const { receipts } = one
+    const under = { owner: OWNER, keyId: 'k1', idempotencyKey: 'new' }
+    const asked = { method: 'POST', name: '', ifMatch: undefined, body: Buffer.from('{}') }
+    const begun = receipts.begin(under, asked)
+    assert.ok(begun.kind === 'claimed')
+    const judged = (error: Error): Promise<unknown> => receipts.successInstead(begun.claim, error, soon(500))
+    const outside = new Problem('forbidden', 'outside', { prefix: 'app/' })
+    await assert.rejects(judged(outside), outside)
+    await assert.rejects(judged(new Problem('secret-exists', 'there')), LedgerUnavailable)
+    receipts.settle(begun.claim)
+  }))
