@@ -36,6 +36,8 @@ export class Heads {
   /** Remembers the head of every name until the replica has applied `revision`. */
   accepted(owner: string, names: readonly string[], head: Head, revision: number): void {
     assert(revision > 0, 'an accepted commit has a revision')
+    // After an unknown outcome the answer may come later than the replica, and later than another version.
+    if (this.#replica.applied >= revision) return
     const keys = names.map((name) => `${owner}/${name}`)
     for (const key of keys) {
       const before = this.#accepted.get(key) ?? []

@@ -30,6 +30,7 @@ import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { snapshotRanges } from '../state/ledger-keys.ts'
+import { until } from '../waiting.ts'
 import type { WriteResult } from './receipts.ts'
 
 /** Secrets of two owners, one of them with many versions, some written under an Idempotency-Key. */
@@ -309,3 +310,21 @@ test('a backup with a version that was changed, moved or left out is refused', (
     assert.notEqual(await digestOf(other), await digestOf(one))
     await world.remove(other)
   }))
+
+test('an update overtakes the answer to a create whose outcome was unknown', async () => {
+  await withWorld(1, async (_, node) => {
+    const { way, replica } = node
+    way.through = async (_commit, send) => {
+      way.through = undefined
+      await send()
+      throw new UnknownOutcome('the answer was lost')
+    }
+    const created = node.secrets.create(caller('r1'), [secret('a')])
+    await until(() => replica.owner(OWNER)?.secrets.has('a') ?? false, { every: 1, within: 4000 })
+    way.hold() // the second version is accepted, and not applied
+    await node.secrets.update(caller('r2'), secret('a', 'second'), anyVersion)
+    assert.equal((await created).version, 1)
+    way.release()
+    assert.equal(await textOf(node, 'a'), 'second')
+  })
+})
