@@ -6,6 +6,8 @@ import type { Machine } from './machine.ts'
 import type { Random } from './seed.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
+/** Longer than a client waits, and than a commit is late. */
+const ALL_ANSWERED_MS = 30_000
 const HOUR_MS = 3_600_000
 const COMMIT_FAULTS: readonly CommitFault[] = ['refused', 'lost', 'silent', 'late', 'answer-lost']
 
@@ -15,6 +17,8 @@ type World = {
   readonly ledger: MemoryLedger
   readonly machines: readonly Machine[]
   readonly rewrap: (machine: Machine) => Promise<void>
+  /** Clients rest for so long, and send no request again that was sent before. False: they have rested already. */
+  readonly rest: (ms: number) => Promise<boolean>
 }
 
 type Fault = (world: World, machine: Machine) => Promise<void>
@@ -94,10 +98,12 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     run.disk.full = false
   },
   async clock({ random }, machine) {
-    machine.shift += (random.below(2001) - 1000) * random.pick([1, 60, HOUR_MS / 1000])
+    machine.shift += (random.below(2001) - 1000) * random.pick([1, 60, 600])
   },
-  async 'sweep of receipts'({ machines }, machine) {
-    if (machines.some(({ shift }) => Math.abs(shift) > 20 * HOUR_MS)) return
+  /** Receipts are swept while some node may be behind; a day after no client asks under the same key. */
+  async 'two days later'({ machines, rest }, machine) {
+    if (!(await rest(ALL_ANSWERED_MS))) return
+    for (const each of machines) each.shift += 50 * HOUR_MS
     await machine.call(({ receipts }) => receipts.sweep())
   },
   async 'another root key'({ rewrap }, machine) {

@@ -9,8 +9,12 @@ import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 export const IDENTITY = 'e'.repeat(32)
 
 /** Puts the genesis: revision 1 of an empty ledger. */
-export async function found(ledger: Ledger, keyring = Keyring.create(systemClock)): Promise<void> {
-  const receiptKey = keyring.wrap(systemClock.random(32), ['receipts'], systemClock)
+export async function found(
+  ledger: Ledger,
+  keyring = Keyring.create(systemClock),
+  clock = systemClock,
+): Promise<void> {
+  const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
   const writer = { boot: '0'.repeat(32), commit: 0 }
   const value = encodeEntry(
     { kind: 'genesis', identity: IDENTITY, format: LEDGER_FORMAT, receiptKey },

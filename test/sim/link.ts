@@ -19,8 +19,8 @@ import { PendingCommit } from '../../src/ledger/pending-commit.ts'
 import type { Random } from './seed.ts'
 import type { SimProcess, VirtualTime } from './virtual-time.ts'
 
-/** A call that is not a commit is given up after so long by a driver. */
-const CALL_MS = 3000
+/** A call that is not a commit is given up after so long by a driver; longer than a request has, too. */
+const CALL_MS = [1000, 3000, 12_000]
 
 /** `late`: the caller is told that the outcome is unknown, and the commit arrives much later. */
 export type CommitFault = 'refused' | 'lost' | 'silent' | 'late' | 'answer-lost'
@@ -110,9 +110,9 @@ export class Link implements Ledger {
 
   /** A linearizable read: as of an instant between call and answer. */
   async #call<T>(read: () => Promise<T>): Promise<T> {
-    const { weather, time } = this.#options
+    const { weather, time, random } = this.#options
     await this.#travel()
-    if (weather.cut === 'hangs') await time.sleep(CALL_MS)
+    if (weather.cut === 'hangs') await time.sleep(random.pick(CALL_MS))
     if (weather.cut !== 'open') throw unreachable()
     const answer = await read()
     await this.#travel()

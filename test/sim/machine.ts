@@ -112,10 +112,10 @@ export class Machine {
   /** As server/announce.ts. */
   async #announce(run: Run, { replica, tokens }: NodeServices, boot: string): Promise<void> {
     const key = ledgerKey.boot(boot)
-    const value = encodeEntry({ kind: 'boot', boot, node: this.name }, replica.nextWriter())
-    const commit = { if: [{ key, revision: 0 }], put: [{ key, value }] }
     while (!run.ready) {
       try {
+        const value = encodeEntry({ kind: 'boot', boot, node: this.name }, replica.nextWriter())
+        const commit = { if: [{ key, revision: 0 }], put: [{ key, value }] }
         await replica.commit(commit, key, new Deadline(run.clock, COMMIT_MS))
         for (const owner of this.#around.owners)
           await tokens.openFirst({ owner, deadline: new Deadline(run.clock, COMMIT_MS) })

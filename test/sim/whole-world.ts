@@ -66,9 +66,13 @@ class WholeWorld {
   readonly #faults = new Map<string, number>()
   readonly #trace = createHash('sha256')
   readonly #keys: readonly Keyring[]
+  /** Of what belongs to no node. */
+  readonly #clock: Clock
   #key = 0
   #failure: unknown
   #revisions = 0
+  /** Clients rest until this instant. */
+  #restUntil = 0
 
   constructor(seed: number, variant: Variant) {
     const random = seeded(seed)
@@ -79,6 +83,7 @@ class WholeWorld {
       monotonic: () => this.time.now,
       random: (length) => Uint8Array.from({ length }, () => random.below(256)),
     }
+    this.#clock = clock
     const both = Keyring.create(clock).add(newRootKey(clock))
     this.#keys = both.ids.map((id) => both.activate(id))
     this.#surroundings = {
@@ -135,13 +140,16 @@ class WholeWorld {
 
   async #disturbed(): Promise<void> {
     const random = this.#random
-    await found(this.ledger, this.#keys[0])
+    await found(this.ledger, this.#keys[0], this.#clock)
     for (const machine of this.#machines) await machine.start()
     let clients = CLIENTS
+    const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
     const client = async (): Promise<void> => {
       for (let call = 0; call < CALLS_A_CLIENT; call++) {
         if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 500 : 20))
-        await this.#ask(random.pick(this.#machines), this.#workload.next())
+        while (this.time.now < this.#restUntil) await this.time.sleep(this.#restUntil - this.time.now)
+        const machine = random.chance(crowd) ? this.#machines[0] : random.pick(this.#machines)
+        await this.#ask(machine, this.#workload.next())
       }
       clients--
     }
@@ -151,6 +159,13 @@ class WholeWorld {
       ledger: this.ledger,
       machines: this.#machines,
       rewrap: (machine: Machine) => this.#rewrap(machine),
+      rest: async (ms: number) => {
+        if (this.#restUntil > 0) return false
+        this.#workload.forget()
+        this.#restUntil = this.time.now + ms
+        await this.time.sleep(ms)
+        return true
+      },
     }
     await Promise.all([
       ...Array.from({ length: CLIENTS }, client),
@@ -279,7 +294,8 @@ class WholeWorld {
       for (const machine of this.#machines) {
         const digest = await machine.call(async ({ replica }, clock) => {
           await replica.barrier(new Deadline(clock, REQUEST_MS))
-          return JSON.stringify(replica.digest())
+          const receipts = [...replica.receipts()].map(({ key }) => key).sort()
+          return JSON.stringify({ ...replica.digest(), receipts })
         })
         digests.add(digest ?? `no digest of ${machine.name}`)
       }

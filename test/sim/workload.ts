@@ -5,8 +5,8 @@ import type { Ask, Judge, Write } from './judge.ts'
 import type { Random } from './seed.ts'
 
 const NAMES = ['a', 'a/1', 'a/0000000001', 'b', 'c']
-/** Values of tokens of an owner, before sizes multiply the values. */
-const VALUES = 120
+/** Different values of tokens of an owner, before sizes multiply the values; few: clients ask for the same ones. */
+const VALUES = [4, 30, 120, 3000]
 /** Sizes come in runs: most often short ones. */
 const SIZES: readonly (readonly [number, number])[] = [
   [0, 12],
@@ -23,6 +23,8 @@ const SIZES: readonly (readonly [number, number])[] = [
 /** Of values for tokens, and of secrets. */
 const TOKEN_BYTES = 32 * 1024
 const SECRET_BYTES = 64 * 1024
+/** Tokens that clients ask for as soon as another client has them. */
+const RECENT = 5
 /** One workload in so many has a large batch. */
 const LARGE_ONE_IN = 200
 
@@ -33,6 +35,8 @@ export class Workload {
   #sizes = SIZES[0]
   #writes = 0
   #large: number
+  readonly #different: number
+  readonly #rotations: number
   /** A write that other clients may send, too. */
   #shared: Write | undefined
 
@@ -40,7 +44,14 @@ export class Workload {
     this.#random = random
     this.#judge = judge
     this.owners = Array.from({ length: random.chance(0.1) ? 12 : 1 + random.below(3) }, (_, i) => `o${i}`)
+    this.#different = random.pick(VALUES)
+    this.#rotations = random.pick([0, 1, 3, 10])
     this.#large = random.below(LARGE_ONE_IN) === 0 ? 3000 + random.below(9000) : 0
+  }
+
+  /** Two days later no caller sends a request again. */
+  forget(): void {
+    this.#shared = undefined
   }
 
   next(): Ask {
@@ -48,14 +59,14 @@ export class Workload {
     const owner = random.pick(this.owners)
     if (random.chance(0.05)) this.#sizes = random.pick(SIZES)
     const kind = random.below(100)
-    if (kind < 34) return { kind: 'tokenize', owner, values: this.#values() }
+    if (kind < 36) return { kind: 'tokenize', owner, values: this.#values() }
     if (kind < 60) return { kind: 'detokenize', owner, tokens: this.#tokens() }
-    if (kind < 63) return { kind: 'rotate', owner, to: this.#nextEpoch(owner) }
-    if (kind < 66) return { kind: 'epochs', owner }
-    if (kind < 84) return this.#write(owner)
+    if (kind < 60 + this.#rotations) return { kind: 'rotate', owner, to: this.#nextEpoch(owner) }
+    if (kind < 73) return { kind: 'epochs', owner }
+    if (kind < 88) return this.#write(owner)
     const name = random.pick(NAMES)
-    if (kind < 92) return { kind: 'read', owner, name }
-    if (kind < 97) return { kind: 'read', owner, name, version: 1 + random.below(4) }
+    if (kind < 95) return { kind: 'read', owner, name }
+    if (kind < 98) return { kind: 'read', owner, name, version: 1 + random.below(4) }
     return { kind: 'history', owner, name }
   }
 
@@ -73,7 +84,7 @@ export class Workload {
       count = this.#large
       this.#large = 0
     }
-    const values = count > 100 ? count : VALUES
+    const values = count > 100 ? count : this.#different
     return Array.from({ length: count }, () =>
       random.chance(0.01) ? '' : this.#text(String(random.below(values)), TOKEN_BYTES),
     )
@@ -84,7 +95,8 @@ export class Workload {
     const random = this.#random
     const known = [...this.#judge.issues].map(([token]) => token)
     return Array.from({ length: 1 + random.below(6) }, () => {
-      const token = known.length > 0 ? random.pick(known) : 'tok_1_00000000000000000000000000000000'
+      const some = random.chance(0.5) ? known.slice(-RECENT) : known
+      const token = some.length > 0 ? random.pick(some) : 'tok_1_00000000000000000000000000000000'
       return random.chance(0.05) ? `${token.slice(0, -1)}${token.endsWith('0') ? '1' : '0'}` : token
     })
   }

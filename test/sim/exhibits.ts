@@ -1,0 +1,150 @@
+// Bugs that others had, or that were feared here, planted where a world takes its parts: in the driver of the ledger. No exhibit changes a file of the product.
+
+import {
+  type Commit,
+  type CommitResult,
+  type Ledger,
+  LedgerUnavailable,
+  type Revision,
+  UnknownOutcome,
+} from '../../src/ledger/ledger.ts'
+import type { Variant } from './whole-world.ts'
+
+/** A driver with some of its methods replaced. */
+function withParts(link: Ledger, parts: Partial<Ledger>): Ledger {
+  return {
+    commit: parts.commit ?? ((commit, deadline) => link.commit(commit, deadline)),
+    head: parts.head ?? (() => link.head()),
+    read: (key) => link.read(key),
+    follow: parts.follow ?? ((after, signal) => link.follow(after, signal)),
+    snapshot: parts.snapshot ?? ((ranges, signal) => link.snapshot(ranges, signal)),
+    checkConnections: (check) => link.checkConnections(check),
+    health: () => link.health(),
+    full: false,
+    close: () => link.close(),
+  }
+}
+
+/** Sends the commit without some of its guards. A refusal names all guards. */
+function withoutGuards(link: Ledger, dropped: (key: string) => boolean): Partial<Ledger> {
+  return {
+    async commit(commit, deadline) {
+      const sent = { ...commit, if: commit.if.filter(({ key }) => !dropped(key)) }
+      const result = await link.commit(sent, deadline)
+      if (result.ok) return result
+      const found = await Promise.all(
+        commit.if.map(({ key }) => result.found.find((each) => each.key === key) ?? link.read(key)),
+      )
+      return { ...result, found }
+    },
+  }
+}
+
+/** The receipt of a write leaves after the write, as a commit of its own, and guards nothing. */
+function receiptApart(link: Ledger): Partial<Ledger> {
+  const isReceipt = ({ key }: { readonly key: string }): boolean => key.startsWith('receipt/')
+  const effects = withParts(
+    link,
+    withoutGuards(link, (key) => isReceipt({ key })),
+  )
+  return {
+    async commit(commit, deadline) {
+      const receipts = commit.put.filter((put) => isReceipt(put) && put.value !== null)
+      if (receipts.length === 0) return link.commit(commit, deadline)
+      const effect: Commit = { if: commit.if, put: commit.put.filter((put) => !isReceipt(put)) }
+      const result = await effects.commit(effect, deadline)
+      if (result.ok) await link.commit({ if: [], put: receipts }, deadline).catch(() => undefined)
+      return result
+    },
+  }
+}
+
+/** A head as of an earlier call, but never one before what the node has seen by its stream. */
+function staleHead(link: Ledger): Partial<Ledger> {
+  let seen = 0
+  let before = 0
+  return {
+    async head() {
+      const answer = Math.max(seen, before)
+      before = await link.head()
+      return answer === 0 ? before : answer
+    },
+    async *follow(after, signal) {
+      for await (const revision of link.follow(after, signal)) {
+        seen = revision.revision
+        yield revision
+      }
+    },
+  }
+}
+
+/** A stream loses puts: of some revisions with several puts the last one. */
+function losesEvents(link: Ledger): Partial<Ledger> {
+  return {
+    async *follow(after, signal) {
+      for await (const { revision, puts } of link.follow(after, signal)) {
+        const lost: Revision = { revision, puts: puts.slice(0, -1) }
+        yield puts.length > 1 && revision % 7 === 0 ? lost : { revision, puts }
+      }
+    },
+  }
+}
+
+/** Sends every commit again that was answered, and tells the second answer. */
+function repeats(link: Ledger): Partial<Ledger> {
+  return {
+    async commit(commit, deadline): Promise<CommitResult> {
+      const first = await link.commit(commit, deadline)
+      return first.revision % 5 === 0 && !deadline.passed ? link.commit(commit, deadline) : first
+    },
+  }
+}
+
+/** Acknowledges a commit that no disk has. */
+function losesAcknowledged(link: Ledger): Partial<Ledger> {
+  return {
+    async commit(commit, deadline): Promise<CommitResult> {
+      const head = await link.head()
+      return head % 11 === 10 ? { ok: true, revision: head + 1 } : link.commit(commit, deadline)
+    },
+  }
+}
+
+/** Tells a commit whose outcome is not known as one that has not happened. */
+function unknownAsRefused(link: Ledger): Partial<Ledger> {
+  return {
+    commit: (commit, deadline) =>
+      link.commit(commit, deadline).catch((error: unknown) => {
+        if (error instanceof UnknownOutcome) throw new LedgerUnavailable('no-quorum', error.message)
+        throw error
+      }),
+  }
+}
+
+const driver = (parts: (link: Ledger) => Partial<Ledger>): Variant => ({
+  driver: (link) => withParts(link, parts(link)),
+})
+
+/** Each with the laws, or the invariants of the product, by which it is to be found. */
+export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; readonly found: RegExp }>> = {
+  'mappings without the guard of their epoch': {
+    variant: driver((link) => withoutGuards(link, (key) => key.startsWith('epoch/'))),
+    found: /laws? 3/,
+  },
+  'versions without a guard: a lost update, as Galera': {
+    variant: driver((link) => withoutGuards(link, (key) => key.startsWith('version/'))),
+    found: /law|version/,
+  },
+  'the receipt outside the commit of its effect': {
+    variant: driver(receiptApart),
+    found: /Idempotency-Key/,
+  },
+  'a stale head, as etcd after a change of leader': { variant: driver(staleHead), found: /laws? [1346]/ },
+  'a stream that loses events, as etcd at compaction': {
+    variant: driver(losesEvents),
+    found: /laws? \d|internal error|internal:|ledger/,
+  },
+  'a Txn sent twice, as jetcd': { variant: driver(repeats), found: /law|refused/ },
+  'acknowledged and lost, as NATS': { variant: driver(losesAcknowledged), found: /laws? \d|ledger|not done/ },
+  'an unknown outcome told as refused': { variant: driver(unknownAsRefused), found: /refused|laws? \d/ },
+}
