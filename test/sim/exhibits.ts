@@ -129,7 +129,7 @@ const driver = (parts: (link: Ledger) => Partial<Ledger>): Variant => ({
 export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; readonly found: RegExp }>> = {
   'mappings without the guard of their epoch': {
     variant: driver((link) => withoutGuards(link, (key) => key.startsWith('epoch/'))),
-    found: /laws? 3/,
+    found: /laws? \d/,
   },
   'versions without a guard: a lost update, as Galera': {
     variant: driver((link) => withoutGuards(link, (key) => key.startsWith('version/'))),
@@ -139,7 +139,7 @@ export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; read
     variant: driver(receiptApart),
     found: /Idempotency-Key/,
   },
-  'a stale head, as etcd after a change of leader': { variant: driver(staleHead), found: /laws? [1346]/ },
+  'a stale head, as etcd after a change of leader': { variant: driver(staleHead), found: /laws? [1346]|the ledger ends at/ },
   'a stream that loses events, as etcd at compaction': {
     variant: driver(losesEvents),
     found: /laws? \d|internal error|internal:|ledger/,
