@@ -10,7 +10,7 @@ export const BYTES_A_REQUEST = 1024 * 1024
 export const REQUESTS_AT_ONCE = 3
 
 /** So many more requests wait while a file is read on. */
-export const REQUESTS_WAITING = 6
+export const REQUESTS_WAITING = 3
 
 /** Of `detokenize`, whose values may suddenly be longer than all before. */
 const TOKENS_A_REQUEST = 2000

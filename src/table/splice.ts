@@ -9,7 +9,7 @@ import { type Block, Reader, type Source } from './source.ts'
 import type { Operation, Vault } from './vault.ts'
 
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
-const WAITING_BYTES = 48 * 1024 * 1024
+const WAITING_BYTES = 40 * 1024 * 1024
 const BYTES_A_PLACE = 24
 const PART_BYTES = 2 * 1024 * 1024
 /** Bytes of answers in a piece, as far as known before. */
