@@ -177,7 +177,7 @@ test('colours by kind, for a terminal alone, and not with NO_COLOR', () => {
   const terminal = Object.assign(new PassThrough(), { isTTY: true, getColorDepth })
   const linesOn = (stream: Writable): string[] =>
     KINDS_OF_EVENTS.map((event) => lineFormatter(stream)({ ...eventOf({ seq: 1, second: 1 }), event }))
-  const before = ['NO_COLOR', 'FORCE_COLOR', 'TERM'].map((name) => [name, process.env[name]] as const)
+  const before = ['NO_COLOR', 'FORCE_COLOR', 'TERM', 'CI'].map((name) => [name, process.env[name]] as const)
   try {
     for (const [name] of before) delete process.env[name]
     process.env.TERM = 'xterm-256color'
