@@ -139,7 +139,10 @@ export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; read
     variant: driver(receiptApart),
     found: /Idempotency-Key/,
   },
-  'a stale head, as etcd after a change of leader': { variant: driver(staleHead), found: /laws? [1346]|the ledger ends at/ },
+  'a stale head, as etcd after a change of leader': {
+    variant: driver(staleHead),
+    found: /laws? [1346]|the ledger ends at/,
+  },
   'a stream that loses events, as etcd at compaction': {
     variant: driver(losesEvents),
     found: /laws? \d|internal error|internal:|ledger/,
