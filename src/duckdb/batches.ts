@@ -3,7 +3,7 @@ import {
   BYTES_A_REQUEST,
   inParts,
   REQUESTS_AT_ONCE,
-  RequestSize,
+  type RequestSize,
   VALUES_A_REQUEST,
 } from '../table/requests.ts'
 import type { Operation, Scalar, Vault } from '../table/vault.ts'
@@ -20,9 +20,8 @@ export type Question = {
 export type Answers = { readonly answers: readonly Scalar[]; readonly epochs: readonly number[] }
 
 /** Asks in batches, at most `REQUESTS_AT_ONCE` under way. Throws the errors of the vault. */
-export async function askAll(vault: Vault, question: Question): Promise<Answers> {
+export async function askAll(vault: Vault, question: Question, size: RequestSize): Promise<Answers> {
   const batches = [...cut(question.values)]
-  const size = new RequestSize(question.operation)
   const found: (readonly Scalar[])[] = new Array(batches.length)
   const epochs = new Set<number>()
   let next = 0

@@ -12,6 +12,7 @@ import {
 import { assert } from '../assert.ts'
 import { Coffer, CofferError } from '../client/index.ts'
 import { OperatorError } from '../errors.ts'
+import { RequestSize } from '../table/requests.ts'
 import { type Answers, askAll, type Question } from './batches.ts'
 
 const ROLE = 'coffer-vault'
@@ -139,9 +140,14 @@ export class BlockingVault {
 /** The thread's side: answers questions in turn. */
 function serve({ port, flag, address }: Opening): void {
   const coffer = new Coffer(address)
+  const sizes = {
+    tokenize: new RequestSize('tokenize'),
+    detokenize: new RequestSize('detokenize'),
+    retokenize: new RequestSize('retokenize'),
+  }
   const answer = async (question: Question): Promise<Reply> => {
     try {
-      return { kind: 'answered', ...(await askAll(coffer, question)) }
+      return { kind: 'answered', ...(await askAll(coffer, question, sizes[question.operation])) }
     } catch (error) {
       return failureOf(error)
     }

@@ -13,6 +13,8 @@ import {
   REQUESTS_AT_ONCE,
   REQUESTS_WAITING,
   RequestSize,
+  TOKENS_A_REQUEST,
+  VALUES_A_REQUEST,
 } from './requests.ts'
 import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
 
@@ -65,7 +67,8 @@ export class Answers {
 
   constructor(options: AnswersOptions) {
     this.#options = options
-    this.#size = new RequestSize(options.operation)
+    const { operation } = options
+    this.#size = new RequestSize(operation, operation === 'detokenize' ? TOKENS_A_REQUEST : VALUES_A_REQUEST)
     this.#remembered = rememberedOf(options.format.columns.length)
   }
 

@@ -12,8 +12,8 @@ export const REQUESTS_AT_ONCE = 3
 /** So many more requests wait while a file is read on. */
 export const REQUESTS_WAITING = 3
 
-/** Of `detokenize`, whose values may suddenly be longer than all before. */
-const TOKENS_A_REQUEST = 2000
+/** Of files: values may suddenly be longer than all before. */
+export const TOKENS_A_REQUEST = 2000
 const TOKEN_BYTES = 48
 /** Of answers. */
 const ANSWER_BYTES = 1024 * 1024
@@ -24,8 +24,8 @@ export class RequestSize {
   #valueBytes: number
   #isFirst = true
 
-  constructor(operation: Operation) {
-    this.#most = operation === 'detokenize' ? TOKENS_A_REQUEST : VALUES_A_REQUEST
+  constructor(operation: Operation, most = VALUES_A_REQUEST) {
+    this.#most = most
     this.#valueBytes = operation === 'detokenize' ? VALUE_BYTES : TOKEN_BYTES
   }
 
