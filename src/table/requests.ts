@@ -34,7 +34,7 @@ export class RequestSize {
     return this.#valueBytes
   }
 
-  /** The bytes of an answer on its way, for what is of no use if too small; 0 before the first answer. */
+  /** The bytes of an answer on its way: `valueBytes`, but 0 while no size was seen. */
   get expectedBytes(): number {
     return this.#isFirst ? 0 : this.#valueBytes
   }

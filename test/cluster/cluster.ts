@@ -2,7 +2,7 @@
 // killed, stopped in mid-air, restarted. Every call is one request to one node: nothing is tried again.
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { isFree } from '../../src/cli/demo/ports.ts'
 import { coffer, Folder, fine, init, isAlive, NodeProcess, until } from '../cli/cli.ts'
 
 export type Answer = { readonly status: number; readonly json: Record<string, unknown> }
@@ -16,16 +16,6 @@ export type Status = {
 }
 
 const LONG_MS = 40_000
-
-export async function isFree(port: number): Promise<boolean> {
-  const server = createServer()
-  const free = await new Promise<boolean>((resolve) => {
-    server.once('error', () => resolve(false))
-    server.listen(port, '127.0.0.1', () => resolve(true))
-  })
-  await new Promise<void>((resolve) => server.close(() => resolve()))
-  return free
-}
 
 /**
  * The first of the nine ports of `init --nodes 3`, of which none is in use; below those that the system gives to

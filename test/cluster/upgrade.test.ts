@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { isFree } from '../../src/cli/demo/ports.ts'
 import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 import { Folder, fine, refused, until } from '../cli/cli.ts'
 import { checkKept } from '../upgrade/check.ts'
 import { CLUSTER_PORT, expected, unpack } from '../upgrade/fixture.ts'
-import { isFree } from './cluster.ts'
 
 const LONG_MS = 120_000
 const PORTS = [0, 10, 20].flatMap((node) => [0, 1, 2].map((i) => CLUSTER_PORT + node + i))

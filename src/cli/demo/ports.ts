@@ -19,7 +19,7 @@ export async function freeClusterPort(): Promise<number> {
   })
 }
 
-async function isFree(port: number): Promise<boolean> {
+export async function isFree(port: number): Promise<boolean> {
   const server = createServer()
   const free = await new Promise<boolean>((resolve) => {
     server.once('error', () => resolve(false))
