@@ -183,8 +183,8 @@ test('documents have one title, and their links lead somewhere', () => {
   }
 })
 
-test('README and the pages of docs/ have at most 25,000 words', () => {
+test('README and the pages of docs/ have at most 28,000 words', () => {
   const texts = ['README.md', ...globSync('docs/*.md')].map(textOf)
   const words = texts.flatMap((text) => text.split(/\s+/)).filter((word) => /[\p{L}\p{N}]/u.test(word))
-  assert.ok(words.length <= 25_000, `${words.length} words: say each thing once`)
+  assert.ok(words.length <= 28_000, `${words.length} words: say each thing once`)
 })
