@@ -32,7 +32,7 @@ The node logs to stderr, a JSON object per line, and writes its process id to ru
 the configuration.
 
   SIGTERM, SIGINT  finish the requests in progress, then exit with 0; a second signal exits at once with 1
-  SIGHUP           re-read the owners and the keyring; a fault in either is logged, and the other is in force
+  SIGHUP           re-read owners, keyring and certificate; a fault in one is logged, the others are in force
 
 Example:
   $ coffer start                            creates ./coffer-data the first time, and prints the API key

@@ -2,8 +2,9 @@
 // contract has them.
 import { once } from 'node:events'
 import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
-import { createServer as createTlsServer, type ServerOptions } from 'node:https'
+import { createServer as createTlsServer, type ServerOptions, Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
+import { createSecureContext } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import { assert } from '../assert.ts'
 import type { Logger } from '../log.ts'
@@ -13,29 +14,45 @@ import { refuseRaw } from './problems.ts'
 export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
 
 const REQUEST_TIMEOUT_MS = 120_000
-const KEEP_ALIVE_MS = 72_000
+/** TLS 1.3, and of TLS 1.2 the suites with forward secrecy whose cipher also authenticates (AEAD). */
+const TLS = {
+  minVersion: 'TLSv1.2',
+  ciphers: [
+    'TLS_AES_128_GCM_SHA256',
+    'TLS_AES_256_GCM_SHA384',
+    'TLS_CHACHA20_POLY1305_SHA256',
+    'ECDHE-ECDSA-AES128-GCM-SHA256',
+    'ECDHE-RSA-AES128-GCM-SHA256',
+    'ECDHE-ECDSA-AES256-GCM-SHA384',
+    'ECDHE-RSA-AES256-GCM-SHA384',
+    'ECDHE-ECDSA-CHACHA20-POLY1305',
+    'ECDHE-RSA-CHACHA20-POLY1305',
+  ].join(':'),
+} as const
 /** A connection without a handshake holds a descriptor, and the end of a stop. */
 const HANDSHAKE_MS = 10_000
 
 export type ListenerOptions = {
   readonly tls: TlsFiles | undefined
   readonly connections: Connections
+  /** How long a connection may rest between two requests. */
+  readonly keepAliveMs: number
   /** HANDSHAKE_MS but for tests. */
   readonly handshakeMs?: number
 }
 
 export function newListener(
   listener: RequestListener,
-  { tls, connections, handshakeMs = HANDSHAKE_MS }: ListenerOptions,
+  { tls, connections, keepAliveMs, handshakeMs = HANDSHAKE_MS }: ListenerOptions,
 ): Server {
   // A missing Host header is refused by app.ts: node:http would refuse without a request id and a problem.
   const options = { requireHostHeader: false }
   const server = tls
-    ? tlsListener(listener, { ...options, ...tls, handshakeTimeout: handshakeMs })
+    ? tlsListener(listener, { ...options, ...TLS, ...tls, handshakeTimeout: handshakeMs })
     : createServer(options, listener)
   connections.watch(server)
   server.requestTimeout = REQUEST_TIMEOUT_MS
-  server.keepAliveTimeout = KEEP_ALIVE_MS
+  server.keepAliveTimeout = keepAliveMs
   // A client that ends its sending side after the request gets its answer.
   Object.assign(server, { httpAllowHalfOpen: true })
   // app.ts sends `100 Continue`, after the head of the request has been judged. Other expectations may be
@@ -58,6 +75,17 @@ function tlsListener(listener: RequestListener, options: ServerOptions): Server 
   // After `clientError`: without a handshake no answer is ever flushed, and an end waits for the flush.
   server.on('tlsClientError', (_error, socket) => socket.destroy())
   return server
+}
+
+/**
+ * New connections get the certificate; open connections go on. Throws errors of OpenSSL where the two are no
+ * pair; then nothing has changed.
+ */
+export function replaceCertificate(app: FastifyInstance, tls: TlsFiles): void {
+  const options = { ...TLS, ...tls }
+  createSecureContext(options)
+  for (const server of [app.server, ...app.otherServers])
+    if (server instanceof TlsServer) server.setSecureContext(options)
 }
 
 declare module 'fastify' {

@@ -65,7 +65,7 @@ test('every member', () => {
     '  - { id: b, keys: [] }',
     '  - { id: c }',
     'tokenize: { fields: [patient.ssn, "contacts[].phone", "a[][]", "first name"] }',
-    'limits: { body_bytes: 1048576, event_files_kept: 2 }',
+    'limits: { body_bytes: 1048576, event_files_kept: 2, keep_alive_seconds: 5 }',
     'ledger:',
     '  kind: etcd',
     '  endpoints: [https://127.0.0.1:8201, "http://[::1]:8211/"]',
@@ -83,7 +83,8 @@ test('every member', () => {
     [['k1', 'k2'], [], []],
   )
   assert.deepEqual(config.fields, ['patient.ssn', 'contacts[].phone', 'a[][]', 'first name'])
-  assert.deepEqual(config.limits, { ...DEFAULT_LIMITS, body_bytes: 1048576, event_files_kept: 2 })
+  const limits = { body_bytes: 1048576, event_files_kept: 2, keep_alive_seconds: 5 }
+  assert.deepEqual(config.limits, { ...DEFAULT_LIMITS, ...limits })
   assert.deepEqual(config.ledger, {
     kind: 'etcd',
     endpoints: ['https://127.0.0.1:8201', 'http://[::1]:8211'],

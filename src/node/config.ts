@@ -24,6 +24,8 @@ export type Limits = {
   /** The event log is rotated at this size; `event_files_kept` counts the rotated files. */
   readonly event_file_bytes: number
   readonly event_files_kept: number
+  /** How long a connection may rest between two requests. */
+  readonly keep_alive_seconds: number
 }
 
 const KIB = 1024
@@ -37,6 +39,7 @@ export const DEFAULT_LIMITS: Limits = {
   bodies_in_work_bytes: 256 * MIB,
   event_file_bytes: 64 * MIB,
   event_files_kept: 16,
+  keep_alive_seconds: 72,
 }
 
 const MAX_LIMITS: Limits = {
@@ -50,6 +53,7 @@ const MAX_LIMITS: Limits = {
   bodies_in_work_bytes: 4096 * MIB,
   event_file_bytes: 1024 * MIB,
   event_files_kept: 1000,
+  keep_alive_seconds: 3600,
 }
 
 /** All paths are absolute; in the file they are relative to it. */

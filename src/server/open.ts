@@ -1,9 +1,11 @@
 // Opening a node's keyring, ledger and replica, with the checks before their content is used.
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Deadline, randomHex } from '../clock.ts'
 import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
+import { withReserve } from '../descriptors.ts'
 import { OperatorError } from '../errors.ts'
+import type { TlsFiles } from '../http/listener.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
@@ -29,6 +31,11 @@ export class StartError extends OperatorError {
 /** Throws PrivateFileError where others can read the file, KeyringError where the file is not a keyring. */
 export function readKeyring({ keyring }: Config): Keyring {
   return Keyring.parse(readPrivateFile(keyring))
+}
+
+/** The certificate and key for callers; undefined: callers come without TLS. Throws errors of the system. */
+export function readTls({ tls }: Config): TlsFiles | undefined {
+  return tls && withReserve(() => ({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) }))
 }
 
 /**

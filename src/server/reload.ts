@@ -1,18 +1,22 @@
-// A reload: owners and keyring are read again. Each is in force at once, whatever the other, the ledger or
-// the start of the node wait for; the ledger learns of both in the background.
+// A reload: owners, keyring and the certificate for callers are read again. Each is in force at once,
+// whatever the others, the ledger or the start of the node wait for; the ledger learns of owners and keyring
+// in the background.
+import { X509Certificate } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
 import { KeyringError } from '../crypto/keyring.ts'
 import { FatalError } from '../errors.ts'
+import { replaceCertificate } from '../http/listener.ts'
 import { readConfig } from '../node/config.ts'
 import { announceAgain } from './announce.ts'
-import { keyringMismatch, readKeyring } from './open.ts'
+import { keyringMismatch, readKeyring, readTls } from './open.ts'
 import { putOwners, type RunningNode } from './running-node.ts'
 import { warnOfEndedKeys } from './warnings.ts'
 
 /**
- * Reads owners and keyring again. Of a faulty file the content read before stays in force, and the fault is
- * logged; the other file is not held back.
+ * Reads owners, keyring and certificate again. Of a faulty file the content read before stays in force, and
+ * the fault is logged; the other files are not held back.
  */
-export function reload(node: RunningNode): void {
+export function reload(node: RunningNode, app: FastifyInstance): void {
   const { config, log } = node
   reread(node, 'the owners stay', () => {
     putOwners(node, readConfig(config.file).owners)
@@ -26,6 +30,12 @@ export function reload(node: RunningNode): void {
     if (mismatch !== undefined) throw new KeyringError(mismatch)
     node.keyring = keyring
     log.info({ active: keyring.active, root_keys: keyring.ids }, 'keyring re-read')
+  })
+  reread(node, 'the certificate stays', () => {
+    const tls = readTls(config)
+    if (tls === undefined) return
+    replaceCertificate(app, tls)
+    log.info({ valid_to: new X509Certificate(tls.cert).validTo }, 'certificate re-read')
   })
   announceAgain(node)
 }

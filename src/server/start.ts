@@ -1,7 +1,7 @@
 // The start of a node: every part is opened in order, and closed in reverse. The node listens before the
 // replica is open, and becomes ready in the background (ready.ts).
 import { lookup } from 'node:dns/promises'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import pino from 'pino'
 import { assert } from '../assert.ts'
@@ -23,7 +23,7 @@ import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
-import { beginReplicaCheck, openLedger, readKeyring, StartError } from './open.ts'
+import { beginReplicaCheck, openLedger, readKeyring, readTls, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
 import { becomeReady } from './ready.ts'
@@ -48,7 +48,10 @@ export type Node = {
   readonly url: string
   /** Resolves when requests are served fully; rejects with the error that has ended the start. */
   readonly ready: Promise<void>
-  /** Rereads owners and keyring. Faults are logged, and the content read before stays in force. */
+  /**
+   * Rereads owners, keyring and the certificate for callers. Faults are logged, and the content read before
+   * stays in force.
+   */
   reload(): void
   /** Drains, then closes in reverse. */
   stop(): Promise<void>
@@ -125,7 +128,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
       url,
       ready,
       failed: failed.promise,
-      reload: () => reload(node),
+      reload: () => reload(node, app),
       stop: () => stopNode(node, app, ready),
     }
   } catch (error) {
@@ -201,7 +204,11 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
   closers.push(() => secrets.close())
   const probe = new Probe(node, tokens)
   closers.push(() => probe.close())
-  const listener = { tls: readTls(config), connections: new Connections(connectionsAtMost(), log) }
+  const listener = {
+    tls: readTls(config),
+    connections: new Connections(connectionsAtMost(), log),
+    keepAliveMs: limits.keep_alive_seconds * 1000,
+  }
   const app = await buildApp({
     deadline: () => new Deadline(clock, REQUEST_MS, () => node.health.quorum),
     clock,
@@ -232,10 +239,6 @@ async function addressesOf(host: string): Promise<string[]> {
   const found = await lookup(host, { all: true })
   assert(found.length > 0, 'a name that is found has an address')
   return [...new Set(found.map(({ address }) => address))]
-}
-
-function readTls({ tls }: Config): { cert: Buffer; key: Buffer } | undefined {
-  return tls && { cert: readFileSync(tls.cert), key: readFileSync(tls.key) }
 }
 
 /** The origin of the listening node, with the actual port where the configuration has port 0. */

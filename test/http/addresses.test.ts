@@ -73,7 +73,7 @@ async function listen({
   const services = (): never => assert.fail('no call reaches a service')
   const log = { error: assert.fail, warn, info: () => undefined }
   metrics = new Metrics(() => NUMBERS)
-  const listener = { tls, handshakeMs, connections: new Connections(most, log) }
+  const listener = { tls, handshakeMs, keepAliveMs: 72_000, connections: new Connections(most, log) }
   const app = await buildApp({
     deadline: soon,
     clock: systemClock,

@@ -174,6 +174,7 @@ async function listen(state: State): Promise<FastifyInstance> {
     limits: DEFAULT_LIMITS,
     tls: undefined,
     connections: new Connections(Number.POSITIVE_INFINITY, SILENT),
+    keepAliveMs: 72_000,
     problemOf,
     fatal: assert.fail,
   })

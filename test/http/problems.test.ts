@@ -63,6 +63,7 @@ async function over(
     limits: DEFAULT_LIMITS,
     tls: undefined,
     connections: new Connections(Number.POSITIVE_INFINITY, SILENT),
+    keepAliveMs: 72_000,
     problemOf,
     fatal: (reason) => told.fatal.push(reason),
   })

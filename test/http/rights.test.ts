@@ -130,6 +130,7 @@ const app = await buildApp({
   limits: DEFAULT_LIMITS,
   tls: undefined,
   connections: new Connections(Number.POSITIVE_INFINITY, SILENT),
+  keepAliveMs: 72_000,
   problemOf,
   fatal: assert.fail,
 })
