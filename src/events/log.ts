@@ -4,58 +4,10 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
+import { type EventFields, type EventName, LineWriter } from './event.ts'
 import { type Batch, LineFile, linesLeft } from './file.ts'
 import { CURRENT, lastNumber, rotate } from './rotation.ts'
 
-export const EVENT_NAMES = [
-  'node.started',
-  'node.ready',
-  'node.stopped',
-  'ledger.connected',
-  'ledger.leader',
-  'ledger.lost',
-  'ledger.recovered',
-  'replica.applied',
-  'replica.caught-up',
-  'replica.rebuilt',
-  'tokens.issued',
-  'tokens.resolved',
-  'epoch.rotated',
-  'epoch.observed',
-  'secret.created',
-  'secret.updated',
-  'secret.read',
-  'key.shown',
-  'key.budget',
-  'request.refused',
-] as const
-
-export type EventName = (typeof EVENT_NAMES)[number]
-
-/**
- * The fields that apply to the event. Never a value, a secret or a key. A text too long for a line is cut.
- */
-export type EventFields = {
-  owner?: string
-  key_id?: string
-  request?: string
-  epoch?: number
-  revision?: number
-  count?: number
-  missing?: number
-  from?: string | number
-  to?: string | number
-  /** A duration in milliseconds. */
-  ms?: number
-  reason?: string
-}
-
-/**
- * Characters of a line; texts of a longer line are cut. Lines stay below the window of file.ts, also in
- * UTF-8.
- */
-const MAX_LINE = 16 * 1024
-const MAX_TEXT = 1024
 /** Characters of lines that are not written yet; further events are dropped. */
 const MAX_WAITING = 8 * 1024 * 1024
 /** How long an event may wait for other events. */
@@ -77,6 +29,7 @@ type EventLogOptions = {
 export class EventLog {
   readonly #options: EventLogOptions
   readonly #path: string
+  readonly #lines: LineWriter
   #seq: number
   #dropped = 0
   #pending = ''
@@ -85,11 +38,11 @@ export class EventLog {
   #writing: Promise<void> | undefined
   #file: LineFile | undefined
   #closed = false
-  #stamp = { at: Number.NaN, text: '' }
 
   private constructor(options: EventLogOptions, seq: number) {
     this.#options = options
     this.#path = join(options.dir, CURRENT)
+    this.#lines = new LineWriter(options.node, options.clock)
     this.#seq = seq
   }
 
@@ -112,7 +65,7 @@ export class EventLog {
   /** Adds an event. Never throws, never waits. After close() the event is only counted. */
   emit(event: EventName, fields: EventFields = {}): void {
     try {
-      const line = this.#line(event, fields)
+      const line = this.#lines.line(++this.#seq, event, fields)
       if (this.#closed || this.#pending.length + this.#inFlight + line.length > MAX_WAITING) {
         this.#dropped++
       } else {
@@ -138,33 +91,6 @@ export class EventLog {
     this.#closed = true
     await this.flush()
     await this.#closeFile()
-  }
-
-  #line(event: EventName, fields: EventFields): string {
-    const now = this.#options.clock.now()
-    if (now !== this.#stamp.at) this.#stamp = { at: now, text: new Date(now).toISOString() }
-    const { owner, key_id, request, epoch, revision, count, missing, from, to, ms, reason } = fields
-    const members = {
-      // The order of the members in a line. Named one by one, to keep other members of `fields` out; a single
-      // JSON.stringify takes two thirds of the time of a line put together by hand.
-      time: this.#stamp.text,
-      node: this.#options.node,
-      seq: ++this.#seq,
-      event,
-      owner,
-      key_id,
-      request,
-      epoch,
-      revision,
-      count,
-      missing,
-      from,
-      to,
-      ms,
-      reason,
-    }
-    const line = JSON.stringify(members)
-    return `${line.length <= MAX_LINE ? line : JSON.stringify(members, cut)}\n`
   }
 
   /**
@@ -238,8 +164,4 @@ export class EventLog {
       // Every event is written or counted already.
     }
   }
-}
-
-function cut(_name: string, value: unknown): unknown {
-  return typeof value === 'string' ? value.slice(0, MAX_TEXT) : value
 }

@@ -5,7 +5,7 @@ import type { IncomingMessage } from 'node:http'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Clock, Deadline } from '../clock.ts'
 import { FatalError, Problem } from '../errors.ts'
-import type { EventFields, EventLog } from '../events/log.ts'
+import type { EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { Right } from '../wire.ts'
 import { type ApiKeys, checkRight, type Identity } from './auth.ts'
@@ -24,11 +24,14 @@ import { ROUTES } from './routes.ts'
 import type { SecretCalls } from './secret-calls.ts'
 import { NO_PATH, routedTarget } from './target.ts'
 import type { TokenCalls } from './token-calls.ts'
+import { clientOf, Trail } from './trail.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** The owner and the key; undefined where the path needs no key. */
     identity: Identity | undefined
+    /** As `clientOf`. */
+    client: string
   }
   interface FastifyContextConfig {
     /** The row of the table; undefined for the reference page. */
@@ -64,13 +67,16 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { deadline, metrics } = options
-  const app = newServer(options)
+  const trail = new Trail(options.events)
+  const app = newServer(options, trail)
+  app.addHook('onClose', async () => trail.close())
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
   const body = new BodyReader(options.limits, deadline, judge)
   metrics.watchBodies(() => body.inWork)
   metrics.watchConnections(options.connections)
   app.decorateRequest('identity', undefined)
+  app.decorateRequest('client', '')
   // Handlers read bodies by themselves: Fastify parses none.
   for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   const paths = new PathMethods()
@@ -81,7 +87,9 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.decorate('otherServers', [])
   const closing = drainOnClose(app)
   // Before the plugins: a plugin keeps the handlers that are set when the plugin is registered.
-  app.setErrorHandler((error, request, reply) => refuse(options, paths, { error, request, reply }))
+  app.setErrorHandler((error, request, reply) =>
+    refuse({ ...options, trail, paths }, { error, request, reply }),
+  )
   judgeHeads(app, options, { paths, closing, callers })
   app.addHook('onResponse', (request, reply, done) => {
     metrics.request(request.routeOptions.url ?? 'none', request.method, reply.statusCode, reply.elapsedTime)
@@ -96,11 +104,11 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const openApi = JSON.stringify(document)
   const budgets = new Budgets(options.clock)
   const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, openApi }
-  for (const route of ROUTES) register(app, route, context, options.events)
+  for (const route of ROUTES) register(app, route, context, trail)
   return app
 }
 
-function newServer(options: AppOptions): FastifyInstance {
+function newServer(options: AppOptions, trail: Trail): FastifyInstance {
   return fastify({
     logger: false,
     genReqId: (request) => {
@@ -118,12 +126,10 @@ function newServer(options: AppOptions): FastifyInstance {
     // The router cannot decode the URL. Hooks do not run here.
     frameworkErrors: (_error, request, reply) => {
       setHeaders(request, reply)
-      const known = options.keys.identify(request.headers.authorization) !== undefined
-      sendProblem(
-        request,
-        reply,
-        known ? badRequest('', 'a well-formed URL', 'malformed URL') : unauthorized(),
-      )
+      const identity = options.keys.identify(request.headers.authorization)
+      const problem = identity ? badRequest('', 'a well-formed URL', 'malformed URL') : unauthorized()
+      trail.refused({ id: request.id, identity, client: clientOf(request.raw.socket) }, problem.slug)
+      sendProblem(request, reply, problem)
     },
     clientErrorHandler: refuseRaw,
   })
@@ -191,6 +197,7 @@ function judgeHeads(
   // Hooks of every request call back: a promise for each would only cost.
   app.addHook('onRequest', (request, reply, done) => {
     setHeaders(request, reply)
+    request.client = clientOf(request.raw.socket) // an ended connection has no address any more
     try {
       judge(request, reply)
       if (request.headers.expect?.toLowerCase() === '100-continue') reply.raw.writeContinue()
@@ -237,8 +244,13 @@ function isOpen(request: FastifyRequest, paths: PathMethods): boolean {
 type Refused = { readonly error: unknown; readonly request: FastifyRequest; readonly reply: FastifyReply }
 
 function refuse(
-  { log, fatal, events, problemOf }: AppOptions,
-  paths: PathMethods,
+  {
+    log,
+    fatal,
+    problemOf,
+    trail,
+    paths,
+  }: AppOptions & { readonly trail: Trail; readonly paths: PathMethods },
   { error, request, reply }: Refused,
 ): FastifyReply {
   let problem = problemOf(error) ?? fastifyProblem(error)
@@ -248,12 +260,11 @@ function refuse(
     if (error instanceof FatalError) fatal(error)
   }
   // Probes of /ready come every second: a change of their answer is an event, an answer is not.
-  if (!isOpen(request, paths))
-    events.emit('request.refused', { ...requestFields(request), reason: problem.slug })
+  if (!isOpen(request, paths)) trail.refused(request, problem.slug)
   return sendProblem(request, reply, problem)
 }
 
-function register(app: FastifyInstance, route: Route, context: Context, events: EventLog): void {
+function register(app: FastifyInstance, route: Route, context: Context, trail: Trail): void {
   app.route({
     method: route.method,
     url: route.path,
@@ -263,12 +274,9 @@ function register(app: FastifyInstance, route: Route, context: Context, events: 
       const result = await (route.open
         ? route.handle(context, request)
         : route.handle(context, request, callerOf(request), (event, fields) =>
-            events.emit(event, { ...requestFields(request), ...fields }),
+            trail.emit(request, event, fields),
           ))
-      if (route.event !== undefined && result.event !== undefined) {
-        const ms = Math.round(performance.now() - started)
-        events.emit(route.event, { ...requestFields(request), ...result.event, ms })
-      }
+      trail.answered(request, route, result, Math.round(performance.now() - started))
       if (!route.open) reply.header('cache-control', 'no-store')
       return sendResult(reply, result)
     },
@@ -282,11 +290,6 @@ function callerOf({ identity }: FastifyRequest): Identity {
 
 function unauthorized(): Problem {
   return new Problem('unauthorized', 'the API key is missing, malformed or unknown')
-}
-
-function requestFields({ identity, id }: FastifyRequest): EventFields {
-  const request = String(id)
-  return identity ? { owner: identity.owner, key_id: identity.keyId, request } : { request }
 }
 
 /** Problems for Fastify's own refusals. */

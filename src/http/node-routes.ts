@@ -21,7 +21,7 @@ export function ready({ node }: Context, request: FastifyRequest): Result {
 
 export function status({ node }: Context, request: FastifyRequest): Result {
   readQuery(request.url)
-  return { body: JSON.stringify(node.status()) }
+  return { body: JSON.stringify(node.status()), event: { reason: 'status' } }
 }
 
 /** Null stands for limits that the key or its owner does not have. */

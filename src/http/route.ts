@@ -1,7 +1,7 @@
 // A row of the table of routes: a route, the arguments of its handler, and the result.
 import type { FastifyRequest } from 'fastify'
 import type { Deadline } from '../clock.ts'
-import type { EventFields, EventName } from '../events/log.ts'
+import type { EventFields, EventName } from '../events/event.ts'
 import type { Right } from '../wire.ts'
 import type { Identity } from './auth.ts'
 import type { BodyReader } from './body.ts'
@@ -44,6 +44,10 @@ export type Result = {
   readonly headers?: Readonly<Record<string, string>>
   /** Beside the caller, the request and its duration. No event is emitted where absent. */
   readonly event?: EventFields
+  /** The names of secrets that were given or written, for the event; one for each value. */
+  readonly names?: readonly string[]
+  /** Whether an earlier request had the effect: the event is `request.replayed`. */
+  readonly replayed?: boolean
 }
 
 /** Emits an event of the caller and the request, beside the event of the route. */

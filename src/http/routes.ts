@@ -56,6 +56,7 @@ export const ROUTES: readonly Route[] = [
     open: false,
     right: 'tokenize',
     operation: OPERATIONS.epochs,
+    event: 'epochs.read',
     handle: epochs,
   },
   {
@@ -73,6 +74,7 @@ export const ROUTES: readonly Route[] = [
     open: false,
     right: 'secrets:read',
     operation: OPERATIONS.listSecrets,
+    event: 'secret.listed',
     handle: listSecrets,
   },
   {
@@ -108,6 +110,7 @@ export const ROUTES: readonly Route[] = [
     open: false,
     right: 'secrets:read',
     operation: OPERATIONS.secretHistory,
+    event: 'secret.history',
     handle: secretHistory,
   },
   { method: 'GET', path: '/health', open: true, operation: OPERATIONS.health, handle: health },
@@ -118,6 +121,7 @@ export const ROUTES: readonly Route[] = [
     open: false,
     right: undefined,
     operation: OPERATIONS.status,
+    event: 'key.shown',
     handle: status,
   },
   {

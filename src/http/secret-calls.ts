@@ -44,8 +44,16 @@ export type WriteAnswer = {
   readonly body: string
   readonly etag: string | undefined
   readonly written: WriteResult
-  /** How many versions were written. */
-  readonly count: number
+  /** The secrets of the request. */
+  readonly names: readonly string[]
+}
+
+type ResolveAnswer = {
+  readonly body: string
+  /** The secret of each reference. */
+  readonly names: readonly string[]
+  /** Of a single reference with a version. */
+  readonly version?: number
 }
 
 const NO_PATHS = new Paths([])
@@ -130,7 +138,11 @@ export class SecretCalls {
     return newSecrets(await this.#json(asked.body))
   }
 
-  async read(request: Reader, name: string, query: Json): Promise<{ body: string; etag: string }> {
+  async read(
+    request: Reader,
+    name: string,
+    query: Json,
+  ): Promise<{ body: string; etag: string; version: number }> {
     const which = whichOf(query)
     checkName(name, 'name')
     checkPrefix(request.prefix, [name])
@@ -140,10 +152,11 @@ export class SecretCalls {
     return {
       body: JSON.stringify({ name, value: value.toString('utf8'), version, ...times }),
       etag: etag(version),
+      version,
     }
   }
 
-  async history(request: Reader, name: string): Promise<string> {
+  async history(request: Reader, name: string): Promise<{ body: string; count: number }> {
     checkName(name, 'name')
     checkPrefix(request.prefix, [name])
     const lines = await this.#services().secrets.history(request, name)
@@ -154,13 +167,13 @@ export class SecretCalls {
       key_id: keyId,
       request_id: requestId,
     }))
-    return this.#bounded(JSON.stringify({ name, versions }))
+    return { body: this.#bounded(JSON.stringify({ name, versions })), count: versions.length }
   }
 
   async list(
     request: Reader,
     { prefix = '', after = '', limit = '100' }: Record<string, string>,
-  ): Promise<string> {
+  ): Promise<{ body: string; count: number }> {
     const most = Number(limit)
     const own = request.prefix ?? ''
     const longer = own.length > prefix.length ? own : prefix
@@ -169,11 +182,12 @@ export class SecretCalls {
     const page = { prefix: longer, after, limit: both ? most + 1 : 0 }
     const names = await this.#services().secrets.names(request, page)
     const next = names.length > most ? names[most - 1] : null
-    return JSON.stringify({ names: names.slice(0, most), next })
+    const given = names.slice(0, most)
+    return { body: JSON.stringify({ names: given, next }), count: given.length }
   }
 
   /** Throws Problem refs-not-found with all missing references. */
-  async resolve(request: Reader, body: Uint8Array): Promise<{ body: string; count: number }> {
+  async resolve(request: Reader, body: Uint8Array): Promise<ResolveAnswer> {
     const json = await this.#json(body)
     checkMembers(json, '', ['refs'], ['at'])
     const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
@@ -201,7 +215,7 @@ export class SecretCalls {
       })
     }
     const answer = JSON.stringify({ values: values.map((value) => value.toString('utf8')) })
-    return { body: this.#bounded(answer), count: values.length }
+    return { body: this.#bounded(answer), names: refs.map(({ name }) => name), ...versionOfOne(refs) }
   }
 
   /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
@@ -224,15 +238,25 @@ export class SecretCalls {
 function created({ secrets, many }: NewSecrets, written: WriteResult): WriteAnswer {
   const answers = secrets.map(({ name }) => versionOf(name, written))
   const body = JSON.stringify(many ? { secrets: answers } : answers[0])
-  return { body, etag: many ? undefined : etag(written.version), written, count: secrets.length }
+  const names = secrets.map(({ name }) => name)
+  return { body, etag: many ? undefined : etag(written.version), written, names }
 }
 
 function updated(name: string, written: WriteResult): WriteAnswer {
-  return { body: JSON.stringify(versionOf(name, written)), etag: etag(written.version), written, count: 1 }
+  return {
+    body: JSON.stringify(versionOf(name, written)),
+    etag: etag(written.version),
+    written,
+    names: [name],
+  }
 }
 
 function versionOf(name: string, { version, validFrom }: WriteResult): Json {
   return { name, version, valid_from: text(validFrom) }
+}
+
+function versionOfOne([first, ...others]: readonly Reference[]): { version?: number } {
+  return first?.version === undefined || others.length > 0 ? {} : { version: first.version }
 }
 
 function etag(version: number): string {

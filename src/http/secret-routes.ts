@@ -27,7 +27,7 @@ export async function createSecrets(
 ): Promise<Result> {
   const write = writeOf(request, '')
   const answer = await body.withFault(request.raw, (...read) => secrets.create(write(...read)))
-  if (!answer.written.replayed) metrics.secrets('created', answer.count)
+  if (!answer.written.replayed) metrics.secrets('created', answer.names.length)
   return written(answer, 201)
 }
 
@@ -37,7 +37,7 @@ export async function updateSecret(
 ): Promise<Result> {
   const write = writeOf(request, nameOf(request))
   const answer = await body.withFault(request.raw, (...read) => secrets.update(write(...read)))
-  if (!answer.written.replayed) metrics.secrets('updated', answer.count)
+  if (!answer.written.replayed) metrics.secrets('updated', answer.names.length)
   return written(answer, 200)
 }
 
@@ -59,14 +59,15 @@ function writeOf(
 }
 
 function written(
-  { body, etag, written: { replayed, revision }, count }: WriteAnswer,
+  { body, etag, written: { replayed, revision, version }, names }: WriteAnswer,
   status: number,
 ): Result {
   const headers = {
     ...(etag === undefined ? {} : { etag }),
     ...(replayed ? { 'idempotency-replayed': 'true' } : {}),
   }
-  return { body, status, headers, ...(replayed || count === 0 ? {} : { event: { revision, count } }) }
+  const event = names.length === 0 ? {} : { version, ...(revision === 0 ? {} : { revision }) }
+  return { body, status, headers, event, names, replayed }
 }
 
 export async function readSecret(
@@ -76,9 +77,10 @@ export async function readSecret(
 ): Promise<Result> {
   const query = readQuery(request.url, READ)
   const reader = { owner, prefix, deadline: deadline() }
-  const { body, etag } = await secrets.read(reader, nameOf(request), query)
+  const name = nameOf(request)
+  const { body, etag, version } = await secrets.read(reader, name, query)
   metrics.secrets('read', 1)
-  return { body, headers: { etag }, event: { count: 1 } }
+  return { body, headers: { etag }, event: { version }, names: [name] }
 }
 
 export async function secretHistory(
@@ -87,7 +89,9 @@ export async function secretHistory(
   { owner, prefix }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  return { body: await secrets.history({ owner, prefix, deadline: deadline() }, nameOf(request)) }
+  const name = nameOf(request)
+  const { body, count } = await secrets.history({ owner, prefix, deadline: deadline() }, name)
+  return { body, event: { name, count } }
 }
 
 export async function listSecrets(
@@ -96,7 +100,8 @@ export async function listSecrets(
   { owner, prefix }: Identity,
 ): Promise<Result> {
   const query = readQuery(request.url, LIST)
-  return { body: await secrets.list({ owner, prefix, deadline: deadline() }, query) }
+  const { body, count } = await secrets.list({ owner, prefix, deadline: deadline() }, query)
+  return { body, event: { count } }
 }
 
 export async function resolveReferences(
@@ -107,8 +112,9 @@ export async function resolveReferences(
   const answer = await body.with(request.raw, ({ bytes, deadline, caller: { owner, prefix } }) =>
     secrets.resolve({ owner, prefix, deadline }, bytes),
   )
-  metrics.secrets('read', answer.count)
-  return { body: answer.body, event: { count: answer.count } }
+  metrics.secrets('read', answer.names.length)
+  const { version, ...given } = answer
+  return { ...given, event: version === undefined ? {} : { version } }
 }
 
 /** Decoded once; valid or not. */

@@ -30,6 +30,14 @@ type RotateAnswer = {
   readonly revision: number
 }
 
+type EpochsAnswer = {
+  readonly answer: Buffer
+  /** The active epoch. */
+  readonly epoch: number
+  /** How many epochs there are. */
+  readonly count: number
+}
+
 /** The paths and members of a body, and the first leaf whose matches are limited. */
 type FormShape = { readonly paths: Paths; readonly known: readonly string[]; readonly leaf: number }
 
@@ -225,8 +233,9 @@ export class TokenCalls {
     return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
   }
 
-  async epochs(request: TokenRequest): Promise<Buffer> {
-    return Buffer.from(JSON.stringify(await this.#services().tokens.epochs(request)))
+  async epochs(request: TokenRequest): Promise<EpochsAnswer> {
+    const list = await this.#services().tokens.epochs(request)
+    return { answer: Buffer.from(JSON.stringify(list)), epoch: list.active, count: list.epochs.length }
   }
 
   async #form(body: Uint8Array, { paths, known, leaf }: FormShape): Promise<Form> {

@@ -58,7 +58,7 @@ export async function rotateEpoch({ body, tokens }: Context, request: FastifyReq
     request.raw,
     ({ bytes, deadline, caller: { owner } }) => tokens.rotate({ owner, deadline }, bytes),
   )
-  if (!rotated) return { body: answer }
+  if (!rotated) return { body: answer, event: { epoch }, replayed: true }
   return { body: answer, event: { epoch, revision, from: epoch - 1, to: epoch } }
 }
 
@@ -68,5 +68,6 @@ export async function epochs(
   { owner }: Identity,
 ): Promise<Result> {
   readQuery(request.url)
-  return { body: await tokens.epochs({ owner, deadline: deadline() }) }
+  const { answer, epoch, count } = await tokens.epochs({ owner, deadline: deadline() })
+  return { body: answer, event: { epoch, count } }
 }

@@ -146,7 +146,7 @@ test('a misspelt --event is refused, and near names are told', () => {
     ['leger.lsot', /^use ledger\.lost$/],
     ['observed', /^use epoch\.observed$/],
     ['replica', /^use replica\.applied, or replica\.caught-up, or replica\.rebuilt$/],
-    ['nothing-like-it', /^use one of node\.started, .*request\.refused$/],
+    ['nothing-like-it', /^use one of node\.started, .*requests\.refused$/],
   ]
   for (const [name, told] of near)
     assert.throws(
@@ -168,6 +168,10 @@ const KINDS_OF_EVENTS = [
   'tokens.issued',
   'node.ready',
   'replica.applied',
+  'requests.refused',
+  'epochs.read',
+  'secret.listed',
+  'request.replayed',
   'foreign.event',
 ]
 
@@ -182,7 +186,21 @@ test('colours by kind, for a terminal alone, and not with NO_COLOR', () => {
     for (const [name] of before) delete process.env[name]
     process.env.TERM = 'xterm-256color'
     const codes = linesOn(terminal).map((text) => /\x1b\[(\d+)m/.exec(text)?.[1])
-    assert.deepEqual(codes, ['31', '33', '34', '35', '36', '32', '34', '2', undefined])
+    assert.deepEqual(codes, [
+      '31',
+      '33',
+      '34',
+      '35',
+      '36',
+      '32',
+      '34',
+      '2',
+      '33',
+      '35',
+      '36',
+      undefined,
+      undefined,
+    ])
     assert.doesNotMatch(linesOn(new PassThrough()).join(''), /\x1b/)
     process.env.NO_COLOR = '1'
     assert.doesNotMatch(linesOn(terminal).join(''), /\x1b/)

@@ -168,7 +168,10 @@ test('a budget: whole requests are refused, values that are not there cost nothi
   const named = (name: string): string[] => events().filter((line) => line.includes(`"event":"${name}"`))
   await until('the refusals are written', () => named('request.refused').length === 3)
   assert.equal(named('key.budget').length, 1)
-  assert.match(named('key.budget')[0], /"owner":"clinic-a","key_id":"k2","request":"[^"]+","count":2/)
+  assert.match(
+    named('key.budget')[0],
+    /"owner":"clinic-a","key_id":"k2","client":"127.0.0.1","request":"[^"]+","count":2/,
+  )
 })
 
 test('a key whose end has passed is unknown at once; the node warns of it', async () => {

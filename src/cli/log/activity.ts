@@ -7,6 +7,8 @@ type Request = {
   readonly event: string
   readonly count: number
   readonly reason: string
+  /** A further line of a request with many names. */
+  readonly isFurther: boolean
 }
 
 /** A sentence about some nodes. */
@@ -25,17 +27,22 @@ const SERVED: readonly (readonly [event: string, words: (count: number) => strin
   ['secret.created', (count) => `${many(count, 'secret')} created`],
   ['secret.updated', (count) => `${many(count, 'secret')} updated`],
   ['secret.read', (count) => `${many(count, 'secret')} read`],
+  ['secret.history', (count) => `${many(count, 'version')} listed`],
+  ['secret.listed', (count) => `${many(count, 'name')} listed`],
+  ['request.replayed', (count) => `${many(count, 'result')} given again`],
 ]
 
 export class Activity {
   #requests: Request[] = []
   #isSorted = true
 
-  add({ at, node, event, fields: { count, reason } }: LogEvent): void {
+  add({ at, node, event, fields: { count, reason, part } }: LogEvent): void {
     const isServed = SERVED.some(([name]) => name === event)
     if (!isServed && event !== 'request.refused' && event !== 'requests.refused') return
     const number = typeof count === 'number' && Number.isFinite(count) ? count : 1
-    this.#requests.push({ at, node, event, count: number, reason: typeof reason === 'string' ? reason : '' })
+    const isFurther = typeof part === 'number' && part > 1
+    const why = typeof reason === 'string' ? reason : ''
+    this.#requests.push({ at, node, event, count: number, reason: why, isFurther })
     this.#isSorted = false
   }
 
@@ -61,7 +68,7 @@ export class Activity {
     if (served.length > 0)
       sentences.push({
         at: served[0].at,
-        text: `${many(served.length, 'request')}: ${parts.join(', ')}`,
+        text: `${many(served.filter(({ isFurther }) => !isFurther).length, 'request')}: ${parts.join(', ')}`,
         nodes: nodesOf(served),
         refused: false,
       })

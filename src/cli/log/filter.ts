@@ -1,6 +1,6 @@
 // Which events of the logs are shown.
 import { UsageError } from '../../errors.ts'
-import { EVENT_NAMES } from '../../events/log.ts'
+import { EVENT_NAMES } from '../../events/event.ts'
 import { parseInstant } from '../../wire.ts'
 import type { LogEvent } from './line.ts'
 

@@ -222,3 +222,17 @@ test('a story of very many moments is cut in its middle, and says so', () => {
   assert.equal(moments.length, 401)
   assert.match(moments[200].text, /502 more moments/)
 })
+
+test('the lines of a request with many names are one request; results given again are told', () => {
+  const names = (count: number, part: number): Record<string, unknown> => ({ names: [], part, count })
+  const facts = factsOf([
+    [0, 'n1', 'secret.created', names(50, 1)],
+    [0, 'n1', 'secret.created', names(20, 2)],
+    [1, 'n1', 'request.replayed', { count: 2 }],
+    [2, 'n1', 'secret.listed', { count: 1 }],
+  ])
+  assert.deepEqual(
+    momentsOf(facts).map(({ text }) => text),
+    ['3 requests: 70 secrets created, 1 name listed, 2 results given again'],
+  )
+})

@@ -10,6 +10,7 @@ type EventKind = 'fault' | 'refused' | 'ledger' | 'epoch' | 'secret' | 'token' |
 /** The first entry that begins the name of an event gives the kind. */
 const KINDS: readonly (readonly [prefix: string, kind: EventKind])[] = [
   ['ledger.lost', 'fault'],
+  ['request.replayed', 'other'],
   ['request', 'refused'],
   ['ledger', 'ledger'],
   ['epoch', 'epoch'],
