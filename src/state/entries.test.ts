@@ -107,6 +107,14 @@ test('what encoding never writes is refused', () => {
       assert.throws(() => decodeEntry(key, other), CorruptEntry, changed)
     }
   }
+  for (const [key, entry] of ENTRIES) {
+    const beyond = Uint8Array.from(encodeEntry(entry, WRITER))
+    beyond[18] = 32 // a commit of 2^53
+    assert.throws(() => decodeEntry(key, beyond), CorruptEntry)
+  }
+  const notUtf8 = withJson({ node: '?' })
+  notUtf8[notUtf8.lastIndexOf(0x3f)] = 0xff
+  assert.throws(() => decodeEntry(ledgerKey.boot(WRITER.boot), notUtf8), CorruptEntry)
   assert.throws(() => decodePuts(1, [{ key: ledgerKey.epoch('a'), value: null, created: 0 }]), CorruptEntry)
   assert.deepEqual(decodePuts(1, [{ key: 'foreign', value: null, created: 0 }]), {
     decoded: [],

@@ -119,16 +119,16 @@ export function decodeEntry(key: string, bytes: Uint8Array): Entry | undefined {
 type JsonKey = Exclude<LedgerKey, { kind: 'segment' | 'version' | 'receipt' }>
 
 function decodeJson(name: JsonKey, bytes: Uint8Array, key: string): Entry {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8', WRITER_BYTES)
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).subarray(WRITER_BYTES)
   let json: unknown
   try {
-    json = JSON.parse(text)
+    json = JSON.parse(text.toString('utf8'))
   } catch {
     throw new CorruptEntry(`the entry ${key} is not JSON`)
   }
   const entry = readMembers(name, new Members(json, key))
-  // No other white space, order or member.
-  if (JSON.stringify(body(entry)) !== text)
+  // No other white space, order or member; as bytes, since those that are no UTF-8 are read as U+FFFD.
+  if (!Buffer.from(JSON.stringify(body(entry))).equals(text))
     throw new CorruptEntry(`the entry ${key} is not as entries are written`)
   return entry
 }

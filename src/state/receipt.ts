@@ -50,7 +50,7 @@ export function decodeReceipt(bytes: Uint8Array, name: Pick<Receipt, 'kind' | 'o
   if (record.length !== RECORD_BYTES || record[0] !== RECORD_FORMAT)
     throw new CorruptEntry('a receipt has no valid form')
   const [at, version, validFrom] = [0, 1, 2].map((i) => Number(record.readBigUInt64BE(1 + MAC_BYTES + 8 * i)))
-  if (at > LAST_TIME || validFrom > LAST_TIME || version < 1)
+  if (at > LAST_TIME || validFrom > LAST_TIME || version < 1 || !Number.isSafeInteger(version))
     throw new CorruptEntry('a receipt has no valid numbers')
   return { ...name, mac: record.subarray(1, 1 + MAC_BYTES), at, version, validFrom }
 }

@@ -164,6 +164,7 @@ test('receipts are decoded to what was encoded; nothing cut, longer or out of ra
     [numbersAt, 255],
     [numbersAt + 16, 255],
     [numbersAt + 8, 0, 0, 0, 0, 0, 0, 0, 0],
+    [numbersAt + 8, 0, 32, 0, 0, 0, 0, 0, 1],
   ]) {
     const bad = Uint8Array.from(bytes)
     bad.set(values, at)

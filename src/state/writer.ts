@@ -50,6 +50,8 @@ export function checkHeader(bytes: Uint8Array): void {
   if (format < 1 || format > LAST_FORMAT)
     throw new CorruptEntry(`an entry has version ${format}, this node knows ${LEDGER_FORMAT}`)
   if (format !== LEDGER_FORMAT) throw new OtherFormat('the ledger', format)
+  // Beyond 2^53 a number has no exact double, and two writers would be the same.
+  if (bytes[17] !== 0 || bytes[18] > 31) throw new CorruptEntry('an entry has no valid number of its commit')
 }
 
 /** Throws CorruptEntry, OtherFormat. */
