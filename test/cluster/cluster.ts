@@ -15,6 +15,8 @@ export type Status = {
   readonly members: readonly { readonly node: string; readonly ready: boolean }[]
 }
 
+type Setting = { readonly folder?: Folder; readonly nodes?: 1 | 3 }
+
 const LONG_MS = 40_000
 
 /**
@@ -142,21 +144,25 @@ export class Cluster implements AsyncDisposable {
   readonly nodes: readonly ClusterNode[]
   readonly keys: Readonly<Record<string, string>>
 
-  private constructor(folder: Folder, keys: Readonly<Record<string, string>>, port: number) {
+  private constructor(
+    folder: Folder,
+    keys: Readonly<Record<string, string>>,
+    { port, nodes }: { readonly port: number; readonly nodes: number },
+  ) {
     this.folder = folder
     this.keys = keys
-    this.nodes = [0, 1, 2].map(
-      (i) => new ClusterNode(folder, `n${i + 1}`, { port: port + 10 * i, key: keys.a }),
+    this.nodes = Array.from(
+      { length: nodes },
+      (_, i) => new ClusterNode(folder, `n${i + 1}`, { port: port + 10 * i, key: keys.a }),
     )
   }
 
-  /** Owners a and b; the field patient.ssn. */
-  static async init(): Promise<Cluster> {
-    const folder = new Folder()
+  /** Owners a and b; the field patient.ssn. `nodes`: 1 for a node with an embedded ledger. */
+  static async init({ folder = new Folder(), nodes = 3 }: Setting = {}): Promise<Cluster> {
     const port = await freeCluster()
     const args = [
       '--nodes',
-      '3',
+      String(nodes),
       '--owner',
       'a',
       '--owner',
@@ -166,7 +172,7 @@ export class Cluster implements AsyncDisposable {
       '--port',
       `${port}`,
     ]
-    return new Cluster(folder, await init(folder.file('v'), ...args), port)
+    return new Cluster(folder, await init(folder.file('v'), ...args), { port, nodes })
   }
 
   static async start(): Promise<Cluster> {

@@ -89,8 +89,8 @@ export class Judge {
   readonly #rotations = new Set<string>()
   #instant = 0
 
-  begin(ask: Ask): Call {
-    const id = `c${this.calls.length}`
+  /** `id`: as the versions that a call writes name the call. */
+  begin(ask: Ask, id = `c${this.calls.length}`): Call {
     const call: Call = {
       id,
       ask,
