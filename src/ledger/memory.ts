@@ -133,18 +133,22 @@ export class MemoryLedger implements Ledger {
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    signal?.addEventListener('abort', () => this.#signal(), { once: true })
+    const abort = (): void => this.#signal()
+    signal?.addEventListener('abort', abort)
     const generation = this.#generation
-    let last = after
-    for (;;) {
-      if (this.#closed || signal?.aborted) return
-      if (generation !== this.#generation) throw new LedgerUnavailable('no-quorum', 'the stream broke')
-      if (last < this.#compacted) throw new Compacted(`revisions up to ${this.#compacted} are gone`)
-      const next = this.reachable ? this.#log[last - this.#compacted] : undefined
-      if (next) {
-        last = next.revision
-        yield next
-      } else await this.#wake.promise
+    try {
+      for (let last = after; ; ) {
+        if (this.#closed || signal?.aborted) return
+        if (generation !== this.#generation) throw new LedgerUnavailable('no-quorum', 'the stream broke')
+        if (last < this.#compacted) throw new Compacted(`revisions up to ${this.#compacted} are gone`)
+        const next = this.reachable ? this.#log[last - this.#compacted] : undefined
+        if (next) {
+          last = next.revision
+          yield next
+        } else await this.#wake.promise
+      }
+    } finally {
+      signal?.removeEventListener('abort', abort)
     }
   }
 

@@ -8,7 +8,7 @@ import { Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { Claim, WriteResult } from '../../src/secrets/receipts.ts'
 import type { NodeServices } from '../../src/server/services.ts'
-import type { Answer, Ask, Write } from './judge.ts'
+import type { Answer, Ask, Write } from './asks.ts'
 
 /** As long as a request has at the edge. */
 export const REQUEST_MS = 4500

@@ -9,6 +9,10 @@ import type { VirtualTime } from './virtual-time.ts'
 /** Longer than a client waits, and than a commit is late. */
 const ALL_ANSWERED_MS = 30_000
 const HOUR_MS = 3_600_000
+const MEAN_PAUSES_MS = [30, 150, 600]
+/** Of a world. */
+const MOST_FAULTS = [8, 15, 30, 60]
+export const LEAST_FAULTS = 5
 const COMMIT_FAULTS: readonly CommitFault[] = ['refused', 'lost', 'silent', 'late', 'answer-lost']
 
 type World = {
@@ -123,12 +127,14 @@ export async function disturb(
   counts: Map<string, number>,
 ): Promise<void> {
   const { random, time, machines } = world
-  const kinds = Object.keys(FAULTS).filter(() => random.chance(0.6)) // of each world others
-  const every = random.pick([30, 150, 600])
+  const all = Object.keys(FAULTS)
+  const some = all.filter(() => random.chance(0.6)) // of each world others
+  const kinds = some.length > 0 ? some : all
+  const every = random.pick(MEAN_PAUSES_MS)
+  const most = random.pick(MOST_FAULTS)
   const going = new Set<Promise<void>>()
-  while (kinds.length > 0) {
+  for (let count = 0; count < most && !ended(); count++) {
     await time.sleep(random.below(2 * every))
-    if (ended()) break
     const kind = random.pick(kinds)
     counts.set(kind, (counts.get(kind) ?? 0) + 1)
     const done = FAULTS[kind](world, random.pick(machines)).finally(() => going.delete(done))

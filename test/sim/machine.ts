@@ -135,6 +135,7 @@ export class Machine {
     this.run = undefined
     run.process.alive = false
     for (const end of [...run.calls]) end()
+    run.link.breakStreams() // else the streams, and all that they hold, would be kept for ever
     this.#left = await run.disk.afterCrash(power)
   }
 

@@ -1,15 +1,18 @@
-// npm run sim -- [--minutes M] [--seeds N] [--seed S]: worlds of whole nodes, one seed after the other; what was done, by
-// kind, and what held. Exit 1 with the seed where a law was broken.
+// npm run sim -- [--minutes M] [--seeds N] [--seed S] [--processes P]: worlds of whole nodes, one seed after the other; what
+// was done, by kind, and what held. Exit 1 with the seed where a law was broken.
 import { parseArgs } from 'node:util'
 import { seeded } from './seed.ts'
-import { runWorld } from './whole-world.ts'
+import { runWorlds } from './worlds.ts'
 
-const options = { minutes: { type: 'string' }, seeds: { type: 'string' }, seed: { type: 'string' } } as const
+const option = { type: 'string' } as const
+const options = { minutes: option, seeds: option, seed: option, processes: option }
 const { values } = parseArgs({ options })
 const minutes = Number(values.minutes ?? (values.seeds === undefined ? 1 : Number.POSITIVE_INFINITY))
 const seeds = Number(values.seeds ?? Number.POSITIVE_INFINITY)
 const first = seeded(values.seed === undefined ? undefined : Number(values.seed)).seed
-if ([minutes, seeds, first].some(Number.isNaN)) throw new Error('--minutes, --seeds and --seed take numbers')
+const processes = Number(values.processes ?? 2)
+if ([minutes, seeds, first, processes].some(Number.isNaN))
+  throw new Error('--minutes, --seeds, --seed and --processes take numbers')
 
 const began = performance.now()
 const calls = new Map<string, number>()
@@ -18,28 +21,41 @@ let worlds = 0
 let events = 0
 let revisions = 0
 
-function add(counts: Map<string, number>, more: ReadonlyMap<string, number>): void {
-  for (const [kind, count] of more) counts.set(kind, (counts.get(kind) ?? 0) + count)
+/** Adds to the counts. Returns the sum of what was added. */
+function add(counts: Map<string, number>, more: ReadonlyMap<string, number>): number {
+  let sum = 0
+  for (const [kind, count] of more) {
+    counts.set(kind, (counts.get(kind) ?? 0) + count)
+    sum += count
+  }
+  return sum
 }
 
-function table(title: string, counts: ReadonlyMap<string, number>): void {
+const least = { calls: Number.POSITIVE_INFINITY, faults: Number.POSITIVE_INFINITY }
+
+function table(title: string, counts: ReadonlyMap<string, number>, fewest: number): void {
   const sum = [...counts.values()].reduce((a, b) => a + b, 0)
-  console.log(`\n${title}: ${sum} (${Math.round(sum / worlds)} a world)`)
+  console.log(`\n${title}: ${sum} (${Math.round(sum / worlds)} a world, at least ${fewest})`)
   for (const [kind, count] of [...counts].sort(([, a], [, b]) => b - a))
     console.log(`${String(count).padStart(10)}  ${kind}`)
 }
 
 try {
-  while (worlds < seeds && performance.now() - began < minutes * 60_000) {
-    const report = await runWorld(first + worlds)
-    worlds++
-    events += report.events
-    revisions += report.revisions
-    add(calls, report.calls)
-    add(faults, report.faults)
-  }
-  table('calls and answers', calls)
-  table('faults', faults)
+  await runWorlds({
+    first,
+    seeds,
+    ms: minutes * 60_000,
+    processes,
+    report: (report) => {
+      worlds++
+      events += report.events
+      revisions += report.revisions
+      least.calls = Math.min(least.calls, add(calls, report.calls))
+      least.faults = Math.min(least.faults, add(faults, report.faults))
+    },
+  })
+  table('calls and answers', calls, least.calls)
+  table('faults', faults, least.faults)
   const seconds = (performance.now() - began) / 1000
   console.log(
     `\n${worlds} worlds from seed ${first} in ${seconds.toFixed(1)} s: ${events} events, ${revisions} revisions`,
@@ -48,7 +64,7 @@ try {
     'held: laws 1 to 7 and 9; after all was mended every node was ready, with one digest, and answered everything',
   )
 } catch (error) {
-  console.error(error)
-  console.error(`after ${worlds} worlds; again: npm run sim -- --seeds 1 --seed ${first + worlds}`)
+  console.error(error instanceof Error ? error.message : error)
+  console.error(`after ${worlds} worlds; again: npm run sim -- --seeds 1 --seed SEED --processes 1`)
   process.exitCode = 1
 }

@@ -2,16 +2,20 @@
 // time every node is ready, has one digest and answers everything. Same seed, same trace.
 
 import { createHash } from 'node:crypto'
+import { crc32 } from 'node:zlib'
 import { type Clock, Deadline } from '../../src/clock.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { ask, REQUEST_MS } from './asking.ts'
-import { disturb } from './faults.ts'
+import type { Answer, Ask, Line } from './asks.ts'
+import { disturb, LEAST_FAULTS } from './faults.ts'
 import { found } from './genesis.ts'
-import { type Answer, type Ask, Judge, type Line, Violation } from './judge.ts'
+import { Judge } from './judge.ts'
+import { secretOf } from './judge-secrets.ts'
 import { Machine, type Surroundings } from './machine.ts'
 import { type Random, seeded } from './seed.ts'
+import { Violation } from './violation.ts'
 import { VirtualTime } from './virtual-time.ts'
 import { Workload } from './workload.ts'
 
@@ -101,6 +105,7 @@ class WholeWorld {
     for (let i = 1; i <= NODES; i++) this.#add(`n${i}`)
     await this.#do(CALLS_MS, () => this.#disturbed())
     await this.#do(MENDED_MS, () => this.#mended())
+    for (const { run } of this.#machines) run?.link.breakStreams()
     return {
       seed: this.#random.seed,
       trace: this.#trace.digest('hex'),
@@ -145,7 +150,7 @@ class WholeWorld {
     let clients = CLIENTS
     const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
     const client = async (): Promise<void> => {
-      for (let call = 0; call < CALLS_A_CLIENT; call++) {
+      for (let call = 0; call < CALLS_A_CLIENT || sum(this.#faults) < LEAST_FAULTS; call++) {
         if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 500 : 20))
         while (this.time.now < this.#restUntil) await this.time.sleep(this.#restUntil - this.time.now)
         const machine = random.chance(crowd) ? this.#machines[0] : random.pick(this.#machines)
@@ -205,7 +210,7 @@ class WholeWorld {
   }
 
   #tell(line: unknown): void {
-    this.#trace.update(`${JSON.stringify(line)}\n`)
+    this.#trace.update(`${JSON.stringify(line, shorter)}\n`)
   }
 
   async #rewrap(machine: Machine): Promise<void> {
@@ -251,15 +256,14 @@ class WholeWorld {
 
   /** Every acknowledged token, at every node; and values get tokens. */
   async #tokensAreThere(): Promise<void> {
-    const byOwner = Map.groupBy(this.judge.issues, ([, { owner }]) => owner)
+    const byOwner = Map.groupBy(this.judge.tokens, (token) => this.judge.issue(token)?.owner ?? '')
     for (const machine of this.#machines) {
-      for (const [owner, issues] of byOwner) {
-        const tokens = issues.map(([token]) => token)
+      for (const [owner, tokens] of byOwner) {
         for (let i = 0; i < tokens.length; i += CHECKED_TOGETHER) {
           const some = tokens.slice(i, i + CHECKED_TOGETHER)
           await this.#certain(machine, { kind: 'detokenize', owner, tokens: some })
         }
-        const values = issues.slice(0, 3).map(([, { value }]) => value)
+        const values = tokens.slice(0, 3).map((token) => this.judge.issue(token)?.value ?? '')
         await this.#certain(machine, { kind: 'tokenize', owner, values: [...values, `new ${machine.name}`] })
       }
     }
@@ -268,10 +272,10 @@ class WholeWorld {
   /** The histories of all secrets, and the value of each version, at every node. */
   async #histories(fresh: Machine): Promise<Map<string, readonly Line[]>> {
     const histories = new Map<string, readonly Line[]>()
-    const names = new Map<string, string[]>()
+    const names = new Map<string, readonly [string, string]>()
     for (const { ask: asked } of this.judge.calls)
       if (asked.kind === 'write')
-        for (const name of asked.names) names.set(JSON.stringify([asked.owner, name]), [asked.owner, name])
+        for (const name of asked.names) names.set(secretOf(asked.owner, name), [asked.owner, name])
     for (const [key, [owner, name]] of names) {
       for (const machine of [fresh, ...this.#machines]) {
         const answer = await this.#certain(machine, { kind: 'history', owner, name })
@@ -312,6 +316,16 @@ class WholeWorld {
       }
     }
   }
+}
+
+/** Long texts by their begin, length and checksum. */
+function shorter(_: string, value: unknown): unknown {
+  if (typeof value !== 'string' || value.length < 100) return value
+  return `${value.slice(0, 20)}… ${value.length} ${crc32(value)}`
+}
+
+function sum(counts: ReadonlyMap<string, number>): number {
+  return [...counts.values()].reduce((a, b) => a + b, 0)
 }
 
 function countBy<T>(list: readonly T[], name: (each: T) => string): Map<string, number> {

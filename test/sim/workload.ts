@@ -1,25 +1,23 @@
 // What clients ask: generated, not fixed. Owners, sizes, batches, rotations, secrets in versions, and several calls under
 // one Idempotency-Key, in bursts and with pauses.
 
-import type { Ask, Judge, Write } from './judge.ts'
+import type { Ask, Write } from './asks.ts'
+import type { Judge } from './judge.ts'
 import type { Random } from './seed.ts'
 
 const NAMES = ['a', 'a/1', 'a/0000000001', 'b', 'c']
 /** Different values of tokens of an owner, before sizes multiply the values; few: clients ask for the same ones. */
 const VALUES = [4, 30, 120, 3000]
-/** Sizes come in runs: most often short ones. */
-const SIZES: readonly (readonly [number, number])[] = [
+type Sizes = readonly [least: number, most: number]
+
+/** Sizes come in runs of a kind: in most worlds short ones, in some of all kinds. */
+const SHORT: readonly Sizes[] = [
   [0, 12],
-  [0, 12],
-  [0, 12],
-  [0, 12],
-  [12, 40],
-  [12, 40],
   [12, 40],
   [200, 900],
-  [4000, 9000],
-  [60_000, 65_536],
 ]
+const ALL: readonly Sizes[] = [...SHORT, [4000, 9000], [60_000, 65_536]]
+const ALL_ONE_IN = 12
 /** Of values for tokens, and of secrets. */
 const TOKEN_BYTES = 32 * 1024
 const SECRET_BYTES = 64 * 1024
@@ -32,7 +30,8 @@ export class Workload {
   readonly owners: readonly string[]
   readonly #random: Random
   readonly #judge: Judge
-  #sizes = SIZES[0]
+  readonly #kinds: readonly Sizes[]
+  #sizes: Sizes = SHORT[0]
   #writes = 0
   #large: number
   readonly #different: number
@@ -45,6 +44,7 @@ export class Workload {
     this.#judge = judge
     this.owners = Array.from({ length: random.chance(0.1) ? 12 : 1 + random.below(3) }, (_, i) => `o${i}`)
     this.#different = random.pick(VALUES)
+    this.#kinds = random.below(ALL_ONE_IN) === 0 ? ALL : SHORT
     this.#rotations = random.pick([0, 1, 3, 10])
     this.#large = random.below(LARGE_ONE_IN) === 0 ? 3000 + random.below(9000) : 0
   }
@@ -57,7 +57,7 @@ export class Workload {
   next(): Ask {
     const random = this.#random
     const owner = random.pick(this.owners)
-    if (random.chance(0.05)) this.#sizes = random.pick(SIZES)
+    if (random.chance(0.05)) this.#sizes = random.pick(this.#kinds)
     const kind = random.below(100)
     if (kind < 36) return { kind: 'tokenize', owner, values: this.#values() }
     if (kind < 60) return { kind: 'detokenize', owner, tokens: this.#tokens() }
@@ -93,7 +93,7 @@ export class Workload {
   /** Of the owner, of others, forged. */
   #tokens(): string[] {
     const random = this.#random
-    const known = [...this.#judge.issues].map(([token]) => token)
+    const known = this.#judge.tokens
     return Array.from({ length: 1 + random.below(6) }, () => {
       const some = random.chance(0.5) ? known.slice(-RECENT) : known
       const token = some.length > 0 ? random.pick(some) : 'tok_1_00000000000000000000000000000000'
@@ -103,9 +103,7 @@ export class Workload {
 
   /** Most often the next epoch, as far as clients know. */
   #nextEpoch(owner: string): number {
-    let active = 1
-    for (const { ask, answer } of this.#judge.calls)
-      if (ask.owner === owner && 'epoch' in answer) active = Math.max(active, answer.epoch)
+    const active = this.#judge.activeEpoch(owner)
     return this.#random.chance(0.8) ? active + 1 : 1 + this.#random.below(active + 2)
   }
 

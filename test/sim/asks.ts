@@ -1,0 +1,62 @@
+// What clients ask a vault, and what they are answered, in the words of the judge.
+
+export type Ask =
+  | { readonly kind: 'tokenize'; readonly owner: string; readonly values: readonly string[] }
+  | { readonly kind: 'detokenize'; readonly owner: string; readonly tokens: readonly string[] }
+  | { readonly kind: 'rotate'; readonly owner: string; readonly to: number }
+  | { readonly kind: 'epochs'; readonly owner: string }
+  | Write
+  | { readonly kind: 'read'; readonly owner: string; readonly name: string; readonly version?: number }
+  | { readonly kind: 'history'; readonly owner: string; readonly name: string }
+
+/** `after`: the version that the new version has to follow. `key`: the Idempotency-Key. */
+export type Write = {
+  readonly kind: 'write'
+  readonly owner: string
+  readonly names: readonly string[]
+  readonly value: string
+  readonly create: boolean
+  readonly after?: number | undefined
+  readonly key?: string | undefined
+}
+
+/** `request`: the call that has put the version. `validTo` is null for the latest version. */
+export type Line = {
+  readonly version: number
+  readonly validFrom: number
+  readonly validTo: number | null
+  readonly request: string
+}
+
+export type Answer =
+  | { readonly kind: 'tokens'; readonly epoch: number; readonly tokens: readonly string[] }
+  | { readonly kind: 'values'; readonly values: readonly (string | undefined)[] }
+  | { readonly kind: 'rotated'; readonly epoch: number; readonly rotated: boolean }
+  | { readonly kind: 'active'; readonly epoch: number }
+  | {
+      readonly kind: 'written'
+      readonly version: number
+      readonly validFrom: number
+      readonly replayed: boolean
+    }
+  | { readonly kind: 'secret'; readonly version: number; readonly value: string }
+  | { readonly kind: 'lines'; readonly lines: readonly Line[] }
+  | {
+      readonly kind: 'refused'
+      readonly slug: string
+      readonly number?: number | undefined
+      readonly names?: readonly string[]
+    }
+  /** 503, and nothing has happened. */
+  | { readonly kind: 'not-applied' }
+  /** 503, a broken connection, or no answer yet: what was asked may happen, or not. */
+  | { readonly kind: 'unknown' }
+
+export type Call = {
+  readonly id: string
+  readonly ask: Ask
+  readonly asked: number
+  /** Infinity before the answer. */
+  answered: number
+  answer: Answer
+}
