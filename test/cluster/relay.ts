@@ -1,4 +1,5 @@
-// A TCP relay in front of an etcd, that can swallow or delay what comes through without closing anything.
+// A TCP relay in front of an etcd or a node, that can swallow or delay what comes through without closing anything, close
+// connections in the middle of it, and reset them.
 import { once } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
@@ -7,6 +8,8 @@ export class Relay {
   silent = false
   /** Milliseconds by which bytes to the client are late. */
   delay = 0
+  /** True: of the next bytes half comes through, and the connection is closed. */
+  halved = false
   readonly url: string
   readonly #server: Server
   readonly #sockets: Set<Socket>
@@ -30,6 +33,11 @@ export class Relay {
         const late: Buffer[] = [] // in order, also where the delay ends meanwhile
         from.on('data', (bytes: Buffer) => {
           if (relay.silent) return
+          if (relay.halved) {
+            to.end(bytes.subarray(0, bytes.length >> 1))
+            from.destroy()
+            return
+          }
           if (late.length === 0 && (relay.delay === 0 || from === near)) to.write(bytes)
           else {
             late.push(bytes)
@@ -48,6 +56,11 @@ export class Relay {
     if (address === null || typeof address === 'string') throw new Error('the relay has no port')
     const relay = new Relay(server, `http://127.0.0.1:${address.port}`, sockets)
     return relay
+  }
+
+  /** Resets all connections. */
+  reset(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy()
   }
 
   close(): void {

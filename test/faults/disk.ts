@@ -40,9 +40,9 @@ export class Disk {
     this.#image = image
   }
 
-  /** A new disk at the empty directory, or why this machine cannot have a disk. The image is sparse. */
-  static make(at: string, mebibytes = 1024): Disk | string {
-    const disk = new Disk(at, `${at}.ext4`)
+  /** A new disk at the empty directory, or why this machine cannot have a disk. The image is a sparse file. */
+  static make(at: string, image = `${at}.ext4`, mebibytes = 1024): Disk | string {
+    const disk = new Disk(at, image)
     closeSync(openSync(disk.#image, 'wx', 0o600))
     truncateSync(disk.#image, mebibytes * MEBIBYTE)
     const python = run('python3', '-c', 'import fcntl')

@@ -31,7 +31,7 @@ export type Lost = { readonly rounds: number; readonly counts: ReadonlyMap<strin
 /** Why this machine has no disk that loses power; undefined where it has. */
 export function noPowerLoss(): string | undefined {
   const folder = new Folder()
-  const disk = Disk.make(folder.path, 64)
+  const disk = Disk.make(folder.path, `${folder.path}.ext4`, 64)
   if (typeof disk !== 'string') disk.remove()
   folder[Symbol.dispose]()
   return typeof disk === 'string' ? disk : undefined

@@ -1,0 +1,127 @@
+// Faults of real processes, networks and disks. Each one happens under load, and is mended before it returns, as an
+// operator would mend it; the last checks follow.
+import { sleep } from '../../src/waiting.ts'
+import { until } from '../cli/cli.ts'
+import type { ClusterNode } from '../cluster/cluster.ts'
+import type { Relay } from '../cluster/relay.ts'
+import { damage } from './damage.ts'
+import type { Fault, Stage } from './stage.ts'
+
+const MOST_MS = 4000
+const READY_MS = 90_000
+const SOME_CALLS = 40
+
+const pause = (stage: Stage): Promise<void> => sleep(stage.random.below(MOST_MS))
+
+/** A few nodes, in random order. */
+function some(stage: Stage, count: number): ClusterNode[] {
+  const rest = [...stage.nodes]
+  return Array.from({ length: count }, () => rest.splice(stage.random.below(rest.length), 1)[0])
+}
+
+async function killed(stage: Stage, count: number): Promise<void> {
+  const nodes = some(stage, count)
+  await Promise.all(nodes.map((node) => node.kill()))
+  await pause(stage)
+  await stage.cluster.startAll()
+}
+
+async function stopped(stage: Stage, what: readonly ('vault' | 'member')[]): Promise<void> {
+  const node = stage.random.chance(0.5) ? stage.anyNode() : await stage.cluster.leader()
+  const pids = what.map((each) => (each === 'vault' ? (node.process?.pid ?? 0) : node.memberPid))
+  for (const pid of pids) if (pid > 0) process.kill(pid, 'SIGSTOP')
+  await sleep(1000 + stage.random.below(8000))
+  for (const pid of pids) if (pid > 0) process.kill(pid, 'SIGCONT')
+}
+
+/** From one node to the members, from the other members to one of them, or from the clients to the nodes. */
+function line({ random, wires }: Stage): readonly Relay[] {
+  return random.pick([
+    random.pick(wires.ledger),
+    random.pick(wires.ledger),
+    wires.clients,
+    [random.pick(wires.peers)],
+  ])
+}
+
+async function relayed(stage: Stage, disturb: (relay: Relay) => void): Promise<void> {
+  const all = line(stage)
+  const relays = stage.random.chance(0.5) ? all : [stage.random.pick(all)]
+  for (const relay of relays) disturb(relay)
+  await sleep(1000 + stage.random.below(6000))
+  for (const relay of relays) {
+    Object.assign(relay, { silent: false, delay: 0, halved: false })
+    relay.reset() // bytes are missing in the middle of the connections
+  }
+}
+
+async function powerLost(stage: Stage, count: number): Promise<void> {
+  const nodes = some(stage, count)
+  const disks = nodes.map((node) => stage.disks[stage.nodes.indexOf(node)])
+  for (const disk of disks) disk.lose()
+  await Promise.all(nodes.map((node) => node.process?.[Symbol.asyncDispose]()))
+  for (const disk of disks) await disk.comeBack()
+  await stage.cluster.startAll()
+}
+
+async function diskFull(stage: Stage): Promise<void> {
+  const node = stage.anyNode()
+  const disk = stage.disks[stage.nodes.indexOf(node)]
+  disk.fill(stage.random.pick([0, 8, 24]) * 1024 * 1024)
+  await until(`${node.name} says that its disk is full`, () => isUnready(node), READY_MS)
+  await pause(stage)
+  disk.drain()
+}
+
+async function isUnready(node: ClusterNode): Promise<boolean> {
+  try {
+    return (await node.reasons()).length > 0
+  } catch {
+    return true // the node has ended
+  }
+}
+
+export const FAULTS: readonly Fault[] = [
+  { name: 'kill -9 of a node', run: (stage) => killed(stage, 1) },
+  { name: 'kill -9 of two nodes', run: (stage) => killed(stage, 2) },
+  { name: 'kill -9 of all nodes', run: (stage) => killed(stage, 3) },
+  { name: 'SIGTERM and a new start', run: restarted },
+  { name: 'kill -9 of a member', run: async (stage) => stage.anyNode().signalMember('SIGKILL') },
+  { name: 'SIGSTOP of a vault', run: (stage) => stopped(stage, ['vault']) },
+  { name: 'SIGSTOP of a member', run: (stage) => stopped(stage, ['member']) },
+  { name: 'SIGSTOP of a node and its member', run: (stage) => stopped(stage, ['vault', 'member']) },
+  { name: 'a network that swallows', run: (stage) => relayed(stage, (relay) => (relay.silent = true)) },
+  {
+    name: 'a network that delays',
+    run: (stage) => relayed(stage, (relay) => (relay.delay = 20 + stage.random.below(700))),
+  },
+  { name: 'a network that resets', run: reset },
+  {
+    name: 'a network that cuts answers in half',
+    run: (stage) => relayed(stage, (relay) => (relay.halved = true)),
+  },
+  { name: 'API keys and root keys are changed', run: operated },
+  { name: 'power loss of a node', needs: 'disks', run: (stage) => powerLost(stage, 1) },
+  { name: 'power loss of all nodes', needs: 'disks', run: (stage) => powerLost(stage, 3) },
+  { name: 'a full disk', needs: 'disks', run: diskFull },
+  ...damage,
+]
+
+async function restarted(stage: Stage): Promise<void> {
+  const [node] = some(stage, 1)
+  await node.process?.stop()
+  await stage.cluster.startAll()
+}
+
+async function reset(stage: Stage): Promise<void> {
+  const relays = line(stage)
+  for (let i = 0; i < 10; i++) {
+    for (const relay of relays) relay.reset()
+    await sleep(stage.random.below(400))
+  }
+}
+
+async function operated(stage: Stage): Promise<void> {
+  for (let i = 0; i < 3; i++) await stage.operator.work()
+  await stage.goOn(SOME_CALLS)
+}

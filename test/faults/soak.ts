@@ -1,0 +1,101 @@
+// npm run soak -- [--minutes M] [--seed S] [--only TEXT]: all faults in turn on three real nodes under load; after each one
+// the history is judged, and the last checks are made. What was done, by kind; what held; memory over time.
+import { parseArgs } from 'node:util'
+import { seeded } from '../sim/seed.ts'
+import { FAULTS } from './faults.ts'
+import { lastChecks } from './last-checks.ts'
+import { MemoryOverTime } from './memory.ts'
+import { type Fault, Stage } from './stage.ts'
+
+const CALLS = 60
+const NAME_GROUPS = 10
+const ROTATIONS = 1
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '5' },
+    seed: { type: 'string' },
+    only: { type: 'string', default: '' },
+  },
+})
+const minutes = Number(values.minutes)
+const random = seeded(values.seed === undefined ? undefined : Number(values.seed))
+if (!(minutes > 0) || Number.isNaN(random.seed)) throw new Error('--minutes and --seed take numbers')
+
+const began = performance.now()
+const seconds = (): number => Math.round((performance.now() - began) / 1000)
+const done = new Map<string, number>()
+const wanted = FAULTS.filter(({ name }) => name.includes(values.only))
+
+/** One fault under load, and the last checks. */
+async function episode(stage: Stage, fault: Fault, group: number): Promise<void> {
+  const { clients, book, operator } = stage
+  const from = performance.now()
+  const names = clients.namesOf(group % NAME_GROUPS)
+  clients.begin(book.judge(names), names, ROTATIONS)
+  const known = clients.judge.calls.length
+  clients.start()
+  try {
+    await stage.goOn(CALLS)
+    await fault.run(stage)
+    await stage.goOn(CALLS)
+  } finally {
+    await clients.stop()
+  }
+  await lastChecks(stage)
+  await operator.check()
+  done.set(fault.name, (done.get(fault.name) ?? 0) + 1)
+  const ms = performance.now() - from
+  console.log(
+    `${String(seconds()).padStart(5)} s  ${fault.name}: ${clients.judge.calls.length - known} calls, ${(ms / 1000).toFixed(1)} s`,
+  )
+}
+
+/** All faults, in another order each time, until the minutes are over. */
+async function soak(stage: Stage): Promise<void> {
+  const possible = wanted.filter(({ needs }) => needs === undefined || stage.disks.length > 0)
+  if (possible.length < wanted.length) console.log(`left out, without disks of their own: ${stage.noDisk}`)
+  for (let episodes = 0, turn: Fault[] = []; seconds() < minutes * 60; episodes++) {
+    if (turn.length === 0) turn = [...possible]
+    const [fault] = turn.splice(random.below(turn.length), 1)
+    try {
+      await episode(stage, fault, episodes)
+    } catch (error) {
+      for (const node of stage.nodes) console.error(node.name, node.process?.log.slice(-30).join('\n'))
+      throw new Error(`in "${fault.name}", the ${episodes + 1}. fault`, { cause: error })
+    }
+  }
+}
+
+function table(title: string, counts: ReadonlyMap<string, number>): void {
+  console.log(`\n${title}: ${[...counts.values()].reduce((a, b) => a + b, 0)}`)
+  for (const [name, count] of [...counts].sort()) console.log(`${String(count).padStart(8)}  ${name}`)
+}
+
+function report(stage: Stage, memory: MemoryOverTime, violations: number): void {
+  table('calls and answers', stage.clients.counts)
+  table('commands', stage.operator.counts)
+  table('faults', done)
+  const missing = wanted.filter(({ name }) => !done.has(name)).map(({ name }) => name)
+  if (missing.length > 0) console.log(`not reached: ${missing.join('; ')}`)
+  console.log('\nmemory (RssAnon)')
+  for (const line of memory.lines()) console.log(`  ${line}`)
+  console.log(`\nslowest 503: ${stage.clients.slowest.toFixed(0)} ms`)
+  console.log(`seed ${random.seed}, ${seconds()} s: ${violations} violations`)
+}
+
+await using stage = await Stage.set(random)
+using memory = new MemoryOverTime(() =>
+  stage.nodes.flatMap((node): (readonly [string, number])[] => [
+    [node.name, node.process?.child.pid ?? 0],
+    [`${node.name} etcd`, node.memberPid],
+  ]),
+)
+try {
+  await soak(stage)
+  report(stage, memory, 0)
+} catch (error) {
+  console.error(error, `\nagain: npm run soak -- --minutes ${minutes} --seed ${random.seed}`)
+  report(stage, memory, 1)
+  process.exitCode = 1
+}
