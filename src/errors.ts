@@ -142,6 +142,14 @@ const table = {
     about: 'A valid token of the caller is not tokenized again, unless the body says `"allow_tokens": true`.',
     members: ['path', 'reason'],
   },
+  'field-missing': {
+    status: 422,
+    title: 'A record lacks a required field',
+    about:
+      'A field that `require` names is not in a record, or is null, at the place `path`; of a list without ' +
+      'elements the path ends in `[]`. Nothing was stored. Complete the record, or leave it out.',
+    members: ['path'],
+  },
   'idempotency-key-reused': {
     status: 422,
     title: 'The Idempotency-Key belongs to another request',

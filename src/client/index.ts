@@ -33,6 +33,12 @@ export type CofferOptions = {
 /** `allowTokens`: strings that are tokens already are tokenized as other strings, instead of refused. */
 export type TokenizeOptions = { readonly allowTokens?: boolean }
 
+/**
+ * `require`: configured fields; a record without a value other than null in each of them, or in an element of
+ * a list on the way, is refused.
+ */
+type TokenizeRecordsOptions = TokenizeOptions & { readonly require?: readonly string[] }
+
 /** `tokens[i]` belongs to value i; null belongs to null. */
 export type Tokenized = { readonly epoch: number; readonly tokens: readonly (string | null)[] }
 export type TokenizedRecords = {
@@ -128,12 +134,16 @@ export class Coffer {
     return this.#post('/tokenize', { values, ...allow(options) })
   }
 
-  /** The same records, with tokens in the fields of the node's configuration. */
+  /**
+   * The same records, with tokens in the fields of the node's configuration. Throws `field-missing`, with
+   * `members.path`, where a record lacks a required field; then nothing is stored.
+   */
   async tokenizeRecords(
     records: readonly object[],
-    options: TokenizeOptions = {},
+    { require, ...options }: TokenizeRecordsOptions = {},
   ): Promise<TokenizedRecords> {
-    return this.#post('/tokenize', { records, ...allow(options) })
+    const required = require === undefined ? {} : { require }
+    return this.#post('/tokenize', { records, ...required, ...allow(options) })
   }
 
   async detokenize(tokens: readonly (string | null)[]): Promise<Detokenized> {

@@ -98,7 +98,11 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.setNotFoundHandler(() => {
     throw new Problem('not-found', 'there is no such route')
   })
-  const document = openApiDocument(options.version, ROUTES)
+  const document = openApiDocument({
+    version: options.version,
+    routes: ROUTES,
+    fields: options.tokens.fields,
+  })
   await registerReferencePage(app, document)
   const { tokens, secrets, node } = options
   const openApi = JSON.stringify(document)

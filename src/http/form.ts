@@ -16,6 +16,7 @@ export type Limits = { readonly values: number; readonly value_bytes: number; re
 export class Form {
   readonly body: Uint8Array
   readonly scan: Scan
+  readonly known: readonly string[]
   readonly #paths: Paths
 
   /** Throws Problem invalid-request where the body is no object or has members beside `known`. */
@@ -23,6 +24,7 @@ export class Form {
     this.body = body
     this.#paths = paths
     this.scan = scanned
+    this.known = known
     const expected = `an object with ${known.join(' or ')}`
     if (this.scan.kind !== KIND.object) throw badRequest('', expected, 'the body is not an object')
     for (const { name } of this.scan.members) {

@@ -1,6 +1,6 @@
 // The OpenAPI document, derived from the table of routes.
 import { PROBLEMS, type Slug } from '../errors.ts'
-import type { Operation, Schema } from './operations.ts'
+import { CONFIGURED_FIELD, type Operation, type Schema } from './operations.ts'
 import type { Route } from './route.ts'
 
 const ABOUT =
@@ -18,7 +18,21 @@ const UNAVAILABLE: readonly Slug[] = [
   'unknown-root-key',
 ]
 
-export function openApiDocument(version: string, routes: readonly Route[]): Schema {
+type Described = {
+  readonly version: string
+  readonly routes: readonly Route[]
+  /** The configured fields. */
+  readonly fields: readonly string[]
+}
+
+/** Plain data, as of JSON. */
+export function openApiDocument({ version, routes, fields }: Described): Schema {
+  const field = { ...CONFIGURED_FIELD, ...(fields.length > 0 ? { enum: fields } : { not: {} }) }
+  const document = documentOf(version, routes)
+  return JSON.parse(JSON.stringify(document, (_, value) => (value === CONFIGURED_FIELD ? field : value)))
+}
+
+function documentOf(version: string, routes: readonly Route[]): Schema {
   const paths: Record<string, Record<string, Schema>> = {}
   for (const route of routes) {
     const path = route.path.replace(/:(\w+)/g, '{$1}')

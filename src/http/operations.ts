@@ -66,6 +66,16 @@ const TOKENIZED_RECORDS = {
   ...RECORDS,
   description: 'An object or an array in a configured field is 422 not-a-scalar; else as in values.',
 }
+/** The document of a node lists its fields. */
+export const CONFIGURED_FIELD = { type: 'string', description: 'A configured field' }
+const REQUIRED_FIELDS = {
+  type: 'array',
+  items: CONFIGURED_FIELD,
+  uniqueItems: true,
+  description:
+    'Each record must have a value other than null in each of these fields, and in every element of a list ' +
+    'on the way; else 422 field-missing.',
+}
 const NOT_FOUND_PLACES = { type: 'array', items: object({ record: COUNT, path: TEXT }) }
 
 const NAME = {
@@ -105,7 +115,7 @@ export const OPERATIONS = {
     tag: 'tokens',
     body: {
       oneOf: [
-        object({ records: TOKENIZED_RECORDS, allow_tokens: FLAG }, ['records']),
+        object({ records: TOKENIZED_RECORDS, allow_tokens: FLAG, require: REQUIRED_FIELDS }, ['records']),
         object({ values: TOKENIZED_VALUES, allow_tokens: FLAG }, ['values']),
       ],
     },
@@ -115,7 +125,14 @@ export const OPERATIONS = {
         object({ epoch: EPOCH, tokens: NULLABLE_TOKENS }),
       ],
     },
-    problems: ['too-many-values', 'answer-too-large', 'not-a-scalar', 'invalid-value', 'already-a-token'],
+    problems: [
+      'too-many-values',
+      'answer-too-large',
+      'not-a-scalar',
+      'invalid-value',
+      'already-a-token',
+      'field-missing',
+    ],
   },
   detokenize: {
     summary: 'Turn tokens back into values',

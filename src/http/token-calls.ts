@@ -3,11 +3,13 @@ import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
+import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
 import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
 import { Answer } from './answer.ts'
 import { Form, type Limits, readTokens, readValues } from './form.ts'
 import { badRequest } from './problems.ts'
+import { pathOfGap, Required } from './required.ts'
 import type { Services } from './services.ts'
 import { Turns } from './turns.ts'
 
@@ -41,9 +43,12 @@ type EpochsAnswer = {
 /** The paths and members of a body, and the first leaf whose matches are limited. */
 type FormShape = { readonly paths: Paths; readonly known: readonly string[]; readonly leaf: number }
 
-// Leaf numbers: the order of the paths below.
+// Leaf numbers: the order of the paths below. REQUIRE and VALUE: of tokenize; TOKEN: of detokenize. The
+// configured fields follow.
 const RECORD = 0
-const VALUE = 1
+const REQUIRE = 1
+const VALUE = 2
+const TOKEN = 1
 
 const RETOKENIZE: FormShape = { paths: new Paths(['tokens[]']), known: ['tokens'], leaf: 0 }
 const ROTATE: FormShape = { paths: new Paths(['to']), known: ['to'], leaf: 0 }
@@ -51,7 +56,8 @@ const ROTATE: FormShape = { paths: new Paths(['to']), known: ['to'], leaf: 0 }
 export class TokenCalls {
   readonly #services: () => Services
   readonly #limits: Limits
-  readonly #fields: readonly string[]
+  /** The configured fields. */
+  readonly fields: readonly string[]
   readonly #turns = new Turns()
   readonly #scanner = new ScanThread()
   readonly #tokenizeShape: FormShape
@@ -63,18 +69,18 @@ export class TokenCalls {
   constructor(services: () => Services, fields: readonly string[], limits: Limits) {
     this.#services = services
     this.#limits = limits
-    this.#fields = fields
+    this.fields = fields
     this.fieldMatches = new Float64Array(fields.length)
     const inRecords = fields.map((field) => `records[].${field}`)
     this.#tokenizeShape = {
-      paths: new Paths(['records[]', 'values[]', ...inRecords]),
-      known: ['records', 'values', 'allow_tokens'],
+      paths: new Paths(['records[]', 'require[]', 'values[]', ...inRecords]),
+      known: ['records', 'values', 'allow_tokens', 'require'],
       leaf: VALUE,
     }
     this.#detokenizeShape = {
       paths: new Paths(['records[]', 'tokens[]', ...inRecords, 'token']),
       known: ['records', 'tokens', 'token'],
-      leaf: VALUE,
+      leaf: TOKEN,
     }
   }
 
@@ -83,7 +89,9 @@ export class TokenCalls {
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
     const allow = form.flag('allow_tokens')
+    const required = requiredFields(form, this.fields)
     if (main.name === 'records') await this.#checkRecords(form)
+    if (required.length > 0) await this.#checkRequired(form, required)
     const { places, values, index } = await this.#turns.take(body.length, () =>
       readValues(form, this.#limits, VALUE),
     )
@@ -138,7 +146,7 @@ export class TokenCalls {
     if (main.name === 'token') return this.#detokenizeOne(request, form)
     form.list(main.name)
     if (main.name === 'records') await this.#checkRecords(form)
-    const places = placesFrom(form, VALUE)
+    const places = placesFrom(form, TOKEN)
     const strict = main.name === 'tokens'
     const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
     const { tokens } = this.#services()
@@ -255,6 +263,16 @@ export class TokenCalls {
     })
   }
 
+  /** Every record has the fields. A scan of its own: other requests need no places on the way to a field. */
+  async #checkRequired({ body, known }: Form, fields: readonly string[]): Promise<void> {
+    const required = new Required(fields)
+    const scan = await this.#scanner.scan(body, required.paths, UNLIMITED)
+    const gap = await this.#turns.take(body.length, () => required.gap(scan))
+    if (gap === undefined) return
+    const path = new Form(body, required.paths, scan, known).pathOf(gap.match)
+    throw new Problem('field-missing', 'a record lacks a required field', { path: pathOfGap(path, gap) })
+  }
+
   #answer(hint: number): Answer {
     return new Answer(hint, this.#limits.answer_bytes)
   }
@@ -263,7 +281,7 @@ export class TokenCalls {
     const { count, leaf } = form.scan
     for (let i = 0; i < count; i++) {
       if (leaf[i] === RECORD) this.records++
-      else if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - 2]++
+      else if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - VALUE - 1]++
     }
   }
 
@@ -273,8 +291,29 @@ export class TokenCalls {
 
   /** Configured fields without a match so far. */
   unmatched(): string[] {
-    return this.#fields.filter((_, i) => this.fieldMatches[i] === 0)
+    return this.fields.filter((_, i) => this.fieldMatches[i] === 0)
   }
+}
+
+/** The fields that `require` names; none where it is not there. Throws Problem invalid-request. */
+function requiredFields(form: Form, configured: readonly string[]): string[] {
+  const member = form.member('require')
+  if (!member) return []
+  form.list('require')
+  if (form.member('records') === undefined)
+    throw badRequest('require', 'records beside it', 'require is for records')
+  const { count, kinds, leaf } = form.scan
+  const fields = new Set<string>()
+  for (let i = 0; i < count; i++) {
+    if (leaf[i] !== REQUIRE) continue
+    const isText = kinds[i] === KIND.string || kinds[i] === KIND.escaped
+    const field = isText ? form.string(i) : undefined
+    if (field === undefined || !configured.includes(field))
+      throw badRequest(form.pathOf(i), 'a configured field', 'require names something else than a field')
+    if (fields.has(field)) throw badRequest(form.pathOf(i), 'each field once', 'require names a field twice')
+    fields.add(field)
+  }
+  return [...fields]
 }
 
 /**

@@ -66,7 +66,7 @@ test('the table has the problems of the contract, with their statuses', () => {
     412: ['version-conflict'],
     413: ['too-large', 'too-many-values', 'answer-too-large'],
     415: ['unsupported-media-type'],
-    422: ['not-a-scalar', 'invalid-value', 'already-a-token', 'idempotency-key-reused'],
+    422: ['not-a-scalar', 'invalid-value', 'already-a-token', 'field-missing', 'idempotency-key-reused'],
     500: ['internal'],
     503: [
       ...['no-quorum', 'ledger-full', 'disk-full', 'overloaded', 'not-ready', 'stopping'],

@@ -53,6 +53,12 @@ const EXCUSED: readonly Excused[] = [
     slug: 'invalid-request',
     contract: '`If-Match` by RFC 9110: `*`, a list, strong comparison; anything else 400',
   },
+  {
+    operation: 'POST /tokenize',
+    status: 422,
+    slug: 'field-missing',
+    contract: '`require`: each record must have a scalar other than null at each',
+  },
   { operation: 'OPTIONS /secrets/resolve', status: 405, slug: 'method-not-allowed', contract: RESOLVE },
 ]
 
