@@ -31,7 +31,8 @@ export function registerStart(program: Command): void {
 The node logs to stderr, a JSON object per line, and writes its process id to run/NODE.pid beside
 the configuration.
 
-  SIGTERM, SIGINT  finish the requests in progress, then exit with 0; a second signal exits at once with 1
+  SIGTERM, SIGINT  after drain_seconds finish the requests in progress, then exit with 0; a second
+                   signal exits at once with 1
   SIGHUP           re-read owners, keyring and certificate; a fault in one is logged, the others are in force
 
 Example:

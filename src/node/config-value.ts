@@ -109,15 +109,15 @@ export class ConfigValue {
     return ''
   }
 
-  /** A whole number from 1 to `max`; 0 after a fault. */
-  positive(max: number): number {
+  /** A whole number from `least` to `max`; 0 after a fault. */
+  whole(least: number, max: number): number {
     const value = this.#value
-    const expected = `a whole number from 1 to ${max}`
+    const expected = `a whole number from ${least} to ${max}`
     if (typeof value !== 'number') {
       this.#mismatch(expected)
       return 0
     }
-    if (Number.isInteger(value) && value >= 1 && value <= max) return value
+    if (Number.isInteger(value) && value >= least && value <= max) return value
     this.fault(`expected ${expected}, found another number`)
     return 0
   }

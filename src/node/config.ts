@@ -26,6 +26,8 @@ export type Limits = {
   readonly event_files_kept: number
   /** How long a connection may rest between two requests. */
   readonly keep_alive_seconds: number
+  /** How long a node that stops still takes requests, while `/ready` is 503. */
+  readonly drain_seconds: number
 }
 
 const KIB = 1024
@@ -40,6 +42,7 @@ export const DEFAULT_LIMITS: Limits = {
   event_file_bytes: 64 * MIB,
   event_files_kept: 16,
   keep_alive_seconds: 72,
+  drain_seconds: 0,
 }
 
 const MAX_LIMITS: Limits = {
@@ -54,6 +57,7 @@ const MAX_LIMITS: Limits = {
   event_file_bytes: 1024 * MIB,
   event_files_kept: 1000,
   keep_alive_seconds: 3600,
+  drain_seconds: 300,
 }
 
 /** All paths are absolute; in the file they are relative to it. */
@@ -214,7 +218,7 @@ function readLimits(value: ConfigValue): Limits {
   const at = value.members(...names)
   const limits: { -readonly [Name in keyof Limits]: number } = { ...DEFAULT_LIMITS }
   for (const name of names) {
-    if (at[name].given) limits[name] = at[name].positive(MAX_LIMITS[name])
+    if (at[name].given) limits[name] = at[name].whole(Math.min(1, DEFAULT_LIMITS[name]), MAX_LIMITS[name])
   }
   const { body_bytes, bodies_in_work_bytes } = limits
   if (bodies_in_work_bytes !== 0 && bodies_in_work_bytes < body_bytes) {

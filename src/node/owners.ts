@@ -73,7 +73,7 @@ function readKeyLimits(at: Record<(typeof KEY_LIMITS)[number], ConfigValue>): Ke
     ...(at.may.given ? { may: readRights(at.may) } : {}),
     ...(at.prefix.given ? { prefix: at.prefix.text(KEY_PREFIX_RULE, isKeyPrefix) } : {}),
     ...(until === undefined ? {} : { until }),
-    ...(at.resolve_per_day.given ? { resolve_per_day: at.resolve_per_day.positive(MOST_A_DAY) } : {}),
+    ...(at.resolve_per_day.given ? { resolve_per_day: at.resolve_per_day.whole(1, MOST_A_DAY) } : {}),
   }
 }
 

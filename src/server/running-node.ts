@@ -58,6 +58,8 @@ export type RunningNode = {
   services: NodeServices | undefined
   /** The step of the start in progress, a reason of /ready; '' once the node has become ready. */
   waitingFor: string
+  /** True from the signal to stop; requests go on for `drain_seconds`. Set by stopNode. */
+  stopping: boolean
 }
 
 /** The health of a ledger before the first probe. */
@@ -103,6 +105,7 @@ export function runningNode(parts: OpenParts): RunningNode {
     health: UNKNOWN_HEALTH,
     services: undefined,
     waitingFor: 'the replica is being read',
+    stopping: false,
   }
 }
 

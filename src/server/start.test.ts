@@ -88,3 +88,28 @@ test('a start that fails closes what it has opened: the same directory can be st
     rmSync(dir, { recursive: true })
   }
 })
+
+test('a node that stops is not ready at once, and serves requests until the drain has ended', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-start-'))
+  const file = join(dir, 'n1.yaml')
+  replaceFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
+  writeFileSync(file, `${configText(['a'])}limits: { drain_seconds: 2 }\n`)
+  const node = await startNode(readConfig(file), { log: SILENT })
+  let ended = false
+  const headers = { authorization: `Bearer ${KEY}-a`, connection: 'close' }
+  const statusOf = async (path: string) => (await fetch(new URL(path, node.url), { headers })).status
+  try {
+    await node.ready
+    assert.equal(await statusOf('/ready'), 200)
+    const stopped = node.stop().then(() => {
+      ended = true
+    })
+    assert.deepEqual([await statusOf('/ready'), await statusOf('/epochs')], [503, 200])
+    assert.equal(ended, false)
+    await stopped
+    await assert.rejects(statusOf('/epochs'))
+  } finally {
+    if (!ended) await node.stop()
+    rmSync(dir, { recursive: true })
+  }
+})

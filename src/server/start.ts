@@ -23,6 +23,7 @@ import { findEtcd } from '../node/etcd-binary.ts'
 import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
+import { sleep } from '../waiting.ts'
 import { beginReplicaCheck, openLedger, readKeyring, readTls, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
@@ -129,7 +130,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
       ready,
       failed: failed.promise,
       reload: () => reload(node, app),
-      stop: () => stopNode(node, app, ready),
+      stop: () => stopNode(node, { app, ready, failed: failed.promise }),
     }
   } catch (error) {
     await closeAll(closers)
@@ -137,13 +138,34 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
   }
 }
 
-async function stopNode(node: RunningNode, app: FastifyInstance, ready: Promise<void>): Promise<void> {
+type Stopping = {
+  readonly app: FastifyInstance
+  readonly ready: Promise<void>
+  readonly failed: Promise<Error>
+}
+
+async function stopNode(node: RunningNode, { app, ready, failed }: Stopping): Promise<void> {
+  node.stopping = true
+  await drained(node, failed)
   node.stop.abort(new LedgerUnavailable('closed', 'the node is stopping'))
   // HTTP drains first, though opened before the replica: requests that have begun still need the replica.
   await app.close()
   await ready.catch(() => undefined)
   node.events.emit('node.stopped')
   await closeAll(node.closers)
+}
+
+/**
+ * Load balancers learn from /ready that the node stops, and send elsewhere; until then requests are served. A
+ * node that fails meanwhile stops at once.
+ */
+async function drained({ config, log, waitingFor }: RunningNode, failed: Promise<Error>): Promise<void> {
+  const { drain_seconds } = config.limits
+  if (drain_seconds === 0 || waitingFor !== '') return
+  log.info({ drain_seconds }, 'stopping: /ready is 503, requests are served until the drain has ended')
+  const cut = new AbortController()
+  void failed.then(() => cut.abort())
+  await sleep(drain_seconds * 1000, cut.signal)
 }
 
 /** Taken before ledger and replica are opened for writing; the next note is written when both are closed. */

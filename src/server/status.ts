@@ -11,7 +11,7 @@ import { VERSION } from './version.ts'
  * Why requests cannot be served fully; with `forReads`, why known tokens cannot be served. Empty when ready.
  */
 export function notReady(node: RunningNode, forReads: boolean): readonly string[] {
-  if (node.stop.signal.aborted) return ['the node is stopping']
+  if (node.stopping) return ['the node is stopping']
   const { config, health, member, services, waitingFor } = node
   if (forReads && services) return []
   // A problem of the member is reported together with problems of the ledger only: other members may serve

@@ -7,7 +7,7 @@ import { isAlive, type RunningNode, runningMember, runningNode } from '../local/
 import { explain } from '../terminal/failure.ts'
 import { note } from '../terminal/terminal.ts'
 
-/** How long a node may finish its work before SIGKILL. */
+/** How long a node may finish its work after its drain before SIGKILL. */
 const FINISH_MS = 30_000
 /** A node writes its process id a moment after it has taken the lock. */
 const PID_MS = 2_000
@@ -33,13 +33,14 @@ export async function stopNodes(configs: readonly Config[], finishMs = FINISH_MS
 async function stopNode(config: Config, finishMs: number): Promise<boolean> {
   const pid = await pidOf(config)
   const member = runningMember(config)
+  const within = config.limits.drain_seconds * 1000 + finishMs
   // A member ends with its node, except on a system without the means for that.
   const first = pid ?? member
   if (first === undefined) return false
   send(config, first, 'SIGTERM')
   send(config, first, 'SIGCONT') // a process stopped by SIGSTOP handles SIGTERM only after SIGCONT
-  if (await until(() => isGone(config, pid), { every: POLL_MS, within: finishMs })) return true
-  note(`node ${config.node} has not ended after ${finishMs / 1000} s: killing its process`)
+  if (await until(() => isGone(config, pid), { every: POLL_MS, within })) return true
+  note(`node ${config.node} has not ended after ${within / 1000} s: killing its process`)
   for (const each of [pid, runningMember(config)]) {
     if (each !== undefined && isAlive(each)) send(config, each, 'SIGKILL')
   }
