@@ -134,7 +134,7 @@ test('alarms speak of metrics that there are', async () => {
 test('promtool takes the alarms, and they ring', { skip: without('promtool') }, () => {
   const [program, cwd] = [programPath('promtool') ?? '', join(ROOT, 'recipes/prometheus')]
   execFileSync(program, ['check', 'rules', 'rules.yaml'], { cwd })
-  execFileSync(program, ['test', 'rules', 'rules.test.yaml'], { cwd })
+  execFileSync(program, ['test', 'rules', 'rules-test.yaml'], { cwd })
 })
 
 test('rsyslog ships each event once, over a rotation', { skip: without('rsyslogd') }, async () => {
