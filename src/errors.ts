@@ -43,6 +43,14 @@ const table = {
       'was done. Use another key, or ask the operator.',
     members: ['needs', 'prefix'],
   },
+  'quota-exceeded': {
+    status: 403,
+    title: 'The quota of the owner is used up',
+    about:
+      'With this request the entries of the owner would take more than `quota` bytes; `used` are taken. ' +
+      'Nothing was stored. Reads, replays and known values go on. Ask the operator for a larger quota.',
+    members: ['quota', 'used'],
+  },
   'budget-exceeded': {
     status: 403,
     title: 'The budget of the API key is used up',

@@ -376,9 +376,10 @@ test('refusals by the rights and limits of a key are told as such', async () => 
   node.answer = problem('forbidden', 403, undefined, { prefix: 'app/' })
   const outside = await failure(client([node]).secret('ops/A'))
   assert.deepEqual([outside.needs, outside.prefix], [undefined, 'app/'])
-  for (const slug of ['quota-exceeded', 'budget-exceeded']) {
-    node.answer = problem(slug, 403)
-    assert.equal((await failure(client([node]).tokenize(['x']))).slug, slug)
-  }
+  node.answer = problem('budget-exceeded', 403)
+  assert.equal((await failure(client([node]).tokenize(['x']))).slug, 'budget-exceeded')
+  node.answer = problem('quota-exceeded', 403, undefined, { quota: 1000, used: 990 })
+  const full = await failure(client([node]).tokenize(['x']))
+  assert.deepEqual([full.slug, full.quota, full.used, full.retryable], ['quota-exceeded', 1000, 990, false])
   assert.equal(node.seen.length, 4, 'another try changes nothing')
 })

@@ -6,7 +6,7 @@ import { isRight, type Right } from '../wire.ts'
  * `unreachable`: no node answered. `timeout`: the deadline of the call passed. `unexpected-answer`: the
  * answer is not from Coffer, or from another version. `closed`: the client was closed.
  */
-export type ErrorSlug = NodeSlug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
+export type ErrorSlug = Slug | 'unreachable' | 'timeout' | 'unexpected-answer' | 'closed'
 
 /** Every error of the client. The text never repeats a value, a token or a key. */
 export class CofferError extends Error {
@@ -29,6 +29,9 @@ export class CofferError extends Error {
   readonly needs: Right | undefined
   /** Of `forbidden`: the prefix of names that the API key has. */
   readonly prefix: string | undefined
+  /** Of `quota-exceeded`: bytes that the owner may store, and bytes that count already. */
+  readonly quota: number | undefined
+  readonly used: number | undefined
 
   constructor(slug: ErrorSlug, detail: string, about: Partial<Details> = {}, options?: ErrorOptions) {
     super(`${detail} (${slug})`, options)
@@ -39,18 +42,15 @@ export class CofferError extends Error {
     this.retryable = about.retryable ?? false
     this.members = about.members ?? {}
     this.retryAfter = about.retryAfter
-    const { needs, prefix } = this.members
+    const { needs, prefix, quota, used } = this.members
     this.needs = slug === 'forbidden' && typeof needs === 'string' && isRight(needs) ? needs : undefined
     this.prefix = slug === 'forbidden' && typeof prefix === 'string' ? prefix : undefined
+    this.quota = slug === 'quota-exceeded' && typeof quota === 'number' ? quota : undefined
+    this.used = slug === 'quota-exceeded' && typeof used === 'number' ? used : undefined
   }
 }
 
 type Details = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
-
-/** Refusals of newer nodes. */
-const REFUSALS = ['quota-exceeded'] as const
-
-type NodeSlug = Slug | (typeof REFUSALS)[number]
 
 /** Statuses of gateways that do not reach a node. */
 const GATEWAY: readonly number[] = [502, 503, 504]
@@ -67,18 +67,18 @@ export function errorOf(status: number, retryAfter: string | undefined, body: Bu
       about,
     )
   }
-  const { type: _type, title, status: _status, detail, instance, ...members } = problem.json
-  const known = isKnown(problem.slug) ? PROBLEMS[problem.slug] : undefined
-  return new CofferError(problem.slug, text(detail) || known?.title || text(title) || problem.slug, {
+  const { type: _type, title: _title, status: _status, detail, instance, ...members } = problem.json
+  const known = PROBLEMS[problem.slug]
+  return new CofferError(problem.slug, text(detail) || known.title, {
     status,
     instance: text(instance),
-    retryable: known?.retryAfter !== undefined || GATEWAY.includes(status),
+    retryable: known.retryAfter !== undefined || GATEWAY.includes(status),
     members,
     retryAfter: wait,
   })
 }
 
-function problemOf(body: Buffer): { slug: NodeSlug; json: Record<string, unknown> } | undefined {
+function problemOf(body: Buffer): { slug: Slug; json: Record<string, unknown> } | undefined {
   let json: unknown
   try {
     json = JSON.parse(body.toString('utf8'))
@@ -87,10 +87,8 @@ function problemOf(body: Buffer): { slug: NodeSlug; json: Record<string, unknown
   }
   if (typeof json !== 'object' || json === null || !('type' in json)) return undefined
   const slug = typeof json.type === 'string' ? json.type.replace(/^\/problems\//, '') : ''
-  const refusal = REFUSALS.find((each) => each === slug)
-  const known = refusal ?? (isKnown(slug) ? slug : undefined)
   // Just checked.
-  return known && { slug: known, json: json as Record<string, unknown> }
+  return isKnown(slug) ? { slug, json: json as Record<string, unknown> } : undefined
 }
 
 function isKnown(slug: string): slug is Slug {

@@ -29,8 +29,8 @@ export function whoami({ node }: Context, request: FastifyRequest, caller: Ident
   readQuery(request.url)
   const { owner, keyId, may = RIGHTS, prefix = null, until, resolve_per_day = null } = caller
   const end = until === undefined ? null : new Date(until).toISOString()
-  const used = { quota: null, used: node.used(owner) ?? null }
-  const limits = { may, prefix, until: end, resolve_per_day, ...used }
+  const { quota, used } = node.stored(owner)
+  const limits = { may, prefix, until: end, resolve_per_day, quota, used }
   return { body: JSON.stringify({ owner, key_id: keyId, ...limits }), event: {} }
 }
 

@@ -107,7 +107,12 @@ const IF_MATCH = {
   description:
     'RFC 9110, 13.1.1. Read where the secret exists: an absent secret is 404 whatever If-Match says.',
 }
-const WRITES = ['idempotency-in-progress', 'idempotency-key-reused', 'invalid-value'] as const
+const WRITES = [
+  'idempotency-in-progress',
+  'idempotency-key-reused',
+  'invalid-value',
+  'quota-exceeded',
+] as const
 
 export const OPERATIONS = {
   tokenize: {
@@ -132,6 +137,7 @@ export const OPERATIONS = {
       'invalid-value',
       'already-a-token',
       'field-missing',
+      'quota-exceeded',
     ],
   },
   detokenize: {
@@ -158,14 +164,14 @@ export const OPERATIONS = {
     tag: 'tokens',
     body: object({ tokens: ASKED_TOKENS }),
     answer: object({ epoch: EPOCH, tokens: NULLABLE_TOKENS, not_found: INDICES }),
-    problems: ['too-many-values', 'answer-too-large'],
+    problems: ['too-many-values', 'answer-too-large', 'quota-exceeded'],
   },
   rotateEpoch: {
     summary: 'Open the next epoch',
     tag: 'epochs',
     body: object({ to: { ...EPOCH, description: 'The active epoch plus one; else 409 epoch-conflict.' } }),
     answer: object({ epoch: EPOCH, rotated: FLAG }),
-    problems: ['epoch-conflict'],
+    problems: ['epoch-conflict', 'quota-exceeded'],
   },
   epochs: {
     summary: 'Epochs of the owner',
@@ -307,8 +313,8 @@ export const OPERATIONS = {
       prefix: { type: ['string', 'null'] },
       until: OPEN_END,
       resolve_per_day: { type: ['integer', 'null'], minimum: 1 },
-      quota: { type: 'null' },
-      used: { type: ['integer', 'null'], minimum: 0, description: 'Bytes of live entries of the owner.' },
+      quota: { type: ['integer', 'null'], minimum: 1, description: 'In bytes.' },
+      used: { type: ['integer', 'null'], minimum: 0, description: 'Bytes that count against the quota.' },
     }),
   },
   metrics: { summary: 'Prometheus metrics', tag: 'node', answer: TEXT, type: 'text/plain' },

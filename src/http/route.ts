@@ -16,8 +16,11 @@ export type NodeStatus = {
   notReady(forReads: boolean): readonly string[]
   /** The answer of `GET /status`. */
   status(): Record<string, unknown>
-  /** Bytes of all live entries of an owner, as applied here; undefined before the replica is read. */
-  used(owner: string): number | undefined
+  /**
+   * The quota of an owner, and the bytes that count against the quota (replica/quota.ts): null where there is
+   * no quota, and before the replica is read.
+   */
+  stored(owner: string): { readonly quota: number | null; readonly used: number | null }
 }
 
 /** The instances behind the handlers. */

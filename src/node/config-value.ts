@@ -122,6 +122,20 @@ export class ConfigValue {
     return 0
   }
 
+  /** A positive size: bytes, or a text with a unit, as `10 GiB`; 0 after a fault. */
+  bytes(): number {
+    const value = this.#value
+    const expected = 'bytes, a whole number from 1 to 2^53 - 1, or a number with KiB, MiB or GiB, as 10 GiB'
+    const bytes = typeof value === 'number' ? value : typeof value === 'string' ? sizeOf(value) : undefined
+    if (bytes === undefined) {
+      this.#mismatch(expected)
+      return 0
+    }
+    if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
+    this.fault(`expected ${expected}, found ${typeof value === 'number' ? 'another number' : 'other text'}`)
+    return 0
+  }
+
   flag(): boolean {
     if (typeof this.#value === 'boolean') return this.#value
     this.#mismatch('true or false')
@@ -133,6 +147,14 @@ export class ConfigValue {
     if (this.#value === undefined) this.fault(`missing; expected ${expected}`)
     else this.fault(`expected ${expected}, found ${typeOf(this.#value)}${hint}`)
   }
+}
+
+const UNITS: Readonly<Record<string, number>> = { KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 }
+
+/** Bytes of a number with a unit, rounded down; NaN for another text. */
+function sizeOf(text: string): number {
+  const [, number, unit] = /^(\d{1,16}(?:\.\d{1,9})?) ?(KiB|MiB|GiB)$/.exec(text) ?? []
+  return unit === undefined ? Number.NaN : Math.floor(Number(number) * UNITS[unit])
 }
 
 /** Adds a fault to every repetition of a text. '' stands for a faulty value and is skipped. */

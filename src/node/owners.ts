@@ -17,6 +17,8 @@ export type KeyConfig = KeyLimits & { readonly id: string; readonly sha256: stri
 type RemovedKey = { readonly id: string; readonly removed: string }
 export type OwnerConfig = {
   readonly id: string
+  /** Bytes that all entries of the owner may take in the ledger; absent: any number. */
+  readonly quota?: number
   readonly keys: readonly KeyConfig[]
   readonly removed: readonly RemovedKey[]
 }
@@ -34,10 +36,11 @@ export function readOwners(value: ConfigValue): OwnerConfig[] {
   const ids = new UniqueTexts()
   const hashes = new UniqueTexts()
   return value.list('a list of at least one owner', 1).map((item) => {
-    const at = item.members('id', 'keys')
+    const at = item.members('id', 'quota', 'keys')
     const id = readId(at.id)
     ids.check(id, at.id, 'name each owner once')
-    return { id, ...(at.keys.given ? readKeys(at.keys, hashes) : { keys: [], removed: [] }) }
+    const quota = at.quota.given ? { quota: at.quota.bytes() } : {}
+    return { id, ...quota, ...(at.keys.given ? readKeys(at.keys, hashes) : { keys: [], removed: [] }) }
   })
 }
 

@@ -21,6 +21,7 @@ import { Applier, type RevisionDigest } from './apply.ts'
 import { SharedBarrier } from './barrier.ts'
 import { Committer } from './commit.ts'
 import { Follower } from './follow.ts'
+import { Quotas } from './quota.ts'
 import { PageReader } from './reader.ts'
 import { endsBefore, otherwiseApplied } from './recognition.ts'
 import type { Store } from './store.ts'
@@ -50,12 +51,15 @@ export type ReplicaOptions = {
   /** This run of the node: the writer of its commits. */
   readonly boot: string
   readonly clock: Clock
+  /** Bytes that an owner may have stored, as in force; undefined: any number. */
+  readonly quotaOf?: (owner: string) => number | undefined
   readonly events: ReplicaEvents
   /** Called when an invariant broke in the background: the node ends. */
   readonly fatal: (error: Error) => void
 }
 
 export class Replica {
+  readonly quotas: Quotas
   readonly #ledger: Ledger
   readonly #store: Store
   readonly #applier: Applier
@@ -93,6 +97,11 @@ export class Replica {
     }
     this.#follower = new Follower(ledger, applier, followEvents, now)
     const waitApplied = this.waitApplied.bind(this)
+    this.quotas = new Quotas({
+      applied: (owner) => applier.state.owners.get(owner)?.bytes ?? 0,
+      quotaOf: options.quotaOf ?? (() => undefined),
+      waitApplied,
+    })
     this.#committer = new Committer({
       ledger,
       boot,

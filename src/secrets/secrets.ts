@@ -10,7 +10,7 @@ import { checkTime } from '../replica/commit.ts'
 import type { CommitResult, LedgerPut, Replica } from '../replica/replica.ts'
 import { decodeEntry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
-import type { VersionState } from '../state/state.ts'
+import { entryBytes, type VersionState } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Writer } from '../state/writer.ts'
 import { nextTurn } from '../waiting.ts'
@@ -68,9 +68,19 @@ export class SecretService {
 
   /**
    * Puts version 1 of every secret, or nothing. Throws Problem secret-exists with all names that exist or are
-   * repeated, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   * repeated, quota-exceeded, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
-  async create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
+  create(caller: Caller, secrets: readonly NewSecret[], claim?: Claim): Promise<WriteResult> {
+    return this.#create(caller, secrets, claim, false)
+  }
+
+  /** `looked`: a barrier was passed, and the quota had no room before. */
+  async #create(
+    caller: Caller,
+    secrets: readonly NewSecret[],
+    claim: Claim | undefined,
+    looked: boolean,
+  ): Promise<WriteResult> {
     const { owner, deadline } = caller
     const names = secrets.map(({ name }) => name)
     const [seen, repeated] = [new Set<string>(), new Set<string>()]
@@ -80,11 +90,13 @@ export class SecretService {
       await this.#replica.barrier(deadline)
       throw secretsExist(names.filter((name) => repeated.has(name) || exists(name)))
     }
-    const validFrom = this.#nextInstant(owner, 0)
-    const writer = this.#replica.nextWriter()
-    const puts = secrets.map((secret) => this.#put(caller, secret, 1, validFrom, writer))
-    const receipt = claim?.put(writer, 1, validFrom, this.#clock.now())
-    const result = await this.#commit(puts, receipt, deadline)
+    const { put, validFrom } = this.#firstVersions(caller, secrets, claim)
+    if (!this.#fits(owner, put)) {
+      if (looked) throw this.#replica.quotas.exceeded(owner)
+      await this.#replica.barrier(deadline)
+      return this.#create(caller, secrets, claim, true)
+    }
+    const result = await this.#commit(caller, put)
     if (result === undefined) return { version: 1, validFrom, revision: 0, replayed: false }
     if (result.ok) {
       this.#heads.accepted(owner, names, { version: 1, validFrom }, result.revision)
@@ -98,7 +110,7 @@ export class SecretService {
 
   /**
    * Puts the next version where `matches` holds for the latest version. Throws Problem not-found,
-   * version-conflict, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
+   * version-conflict, quota-exceeded, idempotency-key-reused; LedgerUnavailable, UnknownOutcome.
    */
   async update(
     caller: Caller,
@@ -118,14 +130,20 @@ export class SecretService {
   ): Promise<WriteResult> {
     const { owner, deadline } = caller
     const { name } = secret
-    for (;;) {
+    for (let looked = false; ; ) {
       const head = await this.#matchingHead(caller, name, matches)
       const version = head.version + 1
       const validFrom = this.#nextInstant(owner, head.validFrom + 1)
       const writer = this.#replica.nextWriter()
-      const put = this.#put(caller, secret, version, validFrom, writer)
       const receipt = claim?.put(writer, version, validFrom, this.#clock.now())
-      const result = await this.#commit([put], receipt, deadline)
+      const put = withReceipt([this.#put(caller, secret, version, validFrom, writer)], receipt)
+      if (!this.#fits(owner, put)) {
+        if (looked) throw this.#replica.quotas.exceeded(owner)
+        looked = true
+        await this.#replica.barrier(deadline)
+        continue
+      }
+      const result = await this.#commit(caller, put)
       assert(result, 'an update puts a version')
       assert(validFrom > head.validFrom, 'valid_from of a secret ascends')
       if (result.ok) {
@@ -177,16 +195,34 @@ export class SecretService {
     return { key: ledgerKey.version(owner, name, version), value: entry }
   }
 
+  /** Version 1 of every secret, and the receipt. */
+  #firstVersions(
+    caller: Caller,
+    secrets: readonly NewSecret[],
+    claim: Claim | undefined,
+  ): { readonly put: readonly LedgerPut[]; readonly validFrom: number } {
+    const validFrom = this.#nextInstant(caller.owner, 0)
+    const writer = this.#replica.nextWriter()
+    const puts = secrets.map((secret) => this.#put(caller, secret, 1, validFrom, writer))
+    return { put: withReceipt(puts, claim?.put(writer, 1, validFrom, this.#clock.now())), validFrom }
+  }
+
+  /** Whether the quota of the owner has room for the puts. */
+  #fits(owner: string, put: readonly LedgerPut[]): boolean {
+    return put.length === 0 || this.#replica.quotas.fits(owner, bytesOf(put))
+  }
+
   /** Commits all puts, each under the guard that its key is absent. Undefined without puts. */
   async #commit(
-    versions: readonly LedgerPut[],
-    receipt: LedgerPut | undefined,
-    deadline: Deadline,
+    { owner, deadline }: SecretRequest,
+    put: readonly LedgerPut[],
   ): Promise<CommitResult | undefined> {
-    const put = receipt ? [...versions, receipt] : versions
     if (put.length === 0) return undefined
     const guards = put.map(({ key }) => ({ key, revision: 0 }))
-    return this.#replica.commit({ if: guards, put }, put[0].key, deadline)
+    const commit = { if: guards, put }
+    return this.#replica.quotas.during(owner, bytesOf(put), () =>
+      this.#replica.commit(commit, put[0].key, deadline),
+    )
   }
 
   // ---- reading
@@ -297,6 +333,14 @@ export class SecretService {
       throw new Problem('unknown-root-key', 'the secret is wrapped by a root key that this node lacks')
     }
   }
+}
+
+function withReceipt(puts: readonly LedgerPut[], receipt: LedgerPut | undefined): readonly LedgerPut[] {
+  return receipt ? [...puts, receipt] : puts
+}
+
+function bytesOf(put: readonly LedgerPut[]): number {
+  return put.reduce((sum, { key, value }) => sum + (value ? entryBytes(key, value) : 0), 0)
 }
 
 function absent(): Problem {

@@ -89,7 +89,8 @@ async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
 
 function replicaOptions(node: RunningNode): Omit<ReplicaOptions, 'store'> {
   const { ledger, boot, clock, checkpointEvery, fail, events } = node
-  return { ledger, boot, clock, checkpointEvery, fatal: fail, events: replicaEvents(events) }
+  const quotaOf = (owner: string): number | undefined => node.quotas.get(owner)
+  return { ledger, boot, clock, quotaOf, checkpointEvery, fatal: fail, events: replicaEvents(events) }
 }
 
 /** Writes the replica's events to the event log. */

@@ -50,6 +50,8 @@ export type RunningNode = {
   owners: Config['owners']
   /** As `ownersHash` of the owners in force. */
   ownersHash: string
+  /** Quotas of the owners in force, in bytes. */
+  quotas: ReadonlyMap<string, number>
   /** The keyring in force. Replaced by a reload. */
   keyring: Keyring
   /** The ledger's health at the last probe. Replaced by the probe. */
@@ -102,6 +104,7 @@ export function runningNode(parts: OpenParts): RunningNode {
       log.error({ error: error.message }, 'owners and keyring are in force, and could not be announced')
     }),
     ownersHash: ownersHash(owners),
+    quotas: quotasOf(owners),
     health: UNKNOWN_HEALTH,
     services: undefined,
     waitingFor: 'the replica is being read',
@@ -114,6 +117,11 @@ export function putOwners(node: RunningNode, owners: Config['owners']): void {
   node.apiKeys.replace(owners)
   node.owners = owners
   node.ownersHash = ownersHash(owners)
+  node.quotas = quotasOf(owners)
+}
+
+function quotasOf(owners: Config['owners']): ReadonlyMap<string, number> {
+  return new Map(owners.flatMap(({ id, quota }) => (quota === undefined ? [] : [[id, quota] as const])))
 }
 
 /** Closes in the reverse order of opening, and forgets the closers. */

@@ -31,7 +31,7 @@ import { becomeReady } from './ready.ts'
 import { reload } from './reload.ts'
 import { closeAll, type RunningNode, runningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
-import { metricsOf, notReady, statusOf, usedBy } from './status.ts'
+import { metricsOf, notReady, statusOf, storedBy } from './status.ts'
 import { VERSION } from './version.ts'
 import { warnOfEndedKeys } from './warnings.ts'
 
@@ -240,7 +240,7 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
     node: {
       notReady: (forReads) => notReady(node, forReads),
       status: () => statusOf(node),
-      used: (owner) => usedBy(node, owner),
+      stored: (owner) => storedBy(node, owner),
     },
     events,
     metrics: new Metrics(() => metricsOf(node, tokens)),

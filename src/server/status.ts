@@ -1,6 +1,7 @@
 // Reports of a node: the reasons of /ready, the answer of /status, the numbers of /metrics.
 import { assert } from '../assert.ts'
 import type { NodeNumbers } from '../http/metrics.ts'
+import type { NodeStatus } from '../http/route.ts'
 import type { TokenCalls } from '../http/token-calls.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { disagreements, fieldsHash } from './agreement.ts'
@@ -53,9 +54,9 @@ export function statusOf({
   }
 }
 
-/** As `NodeStatus.used`. */
-export function usedBy({ services }: RunningNode, owner: string): number | undefined {
-  return services && (services.replica.owner(owner)?.bytes ?? 0)
+/** As `NodeStatus.stored`. */
+export function storedBy({ quotas, services }: RunningNode, owner: string): ReturnType<NodeStatus['stored']> {
+  return { quota: quotas.get(owner) ?? null, used: services?.replica.quotas.used(owner) ?? null }
 }
 
 /** The node's numbers in `GET /metrics`. */

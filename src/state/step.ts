@@ -131,7 +131,6 @@ export class OpenStep {
       witnesses: this.#witnesses,
     }
     const owners = [...this.#bytes].map(([owner, bytes]) => ({ owner, bytes }))
-    for (const { owner, bytes } of owners) this.#effects.push({ kind: 'bytes', owner, bytes })
     for (const range of this.#ranges.values()) this.#effects.push({ kind: 'range', range })
     this.#effects.push({ kind: 'meta', meta })
     const batch: Batch = {
@@ -143,7 +142,9 @@ export class OpenStep {
       owners,
       meta,
     }
-    return { batch, effects: this.#effects }
+    // First: bytes on their way are freed as soon as their revision is applied, and must count by then.
+    const sums = owners.map((sum) => ({ kind: 'bytes', ...sum }) as const)
+    return { batch, effects: [...sums, ...this.#effects] }
   }
 
   /** The cursor moves to the revision. A whole snapshot takes along the receipts that it has not brought. */

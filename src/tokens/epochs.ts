@@ -9,6 +9,7 @@ import { checkTime } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
+import { entryBytes } from '../state/state.ts'
 
 const CACHED_KEYS = 4096
 
@@ -19,6 +20,8 @@ type NewEpoch = EpochRequest & {
   readonly epoch: number
   /** Revision of `epoch/<owner>`; 0: the owner has no epoch. */
   readonly guard: number
+  /** Whether the quota of the owner is obeyed. */
+  readonly within: boolean
 }
 
 /** The key of the active epoch, and the revision of `epoch/<owner>`, the guard of new mappings. */
@@ -49,7 +52,7 @@ export class Epochs {
 
   /**
    * Opens epoch `to` where `to` is the active epoch plus one; `to` = active is the safe retry. Throws Problem
-   * epoch-conflict, LedgerUnavailable, UnknownOutcome.
+   * epoch-conflict, quota-exceeded; LedgerUnavailable, UnknownOutcome.
    */
   async rotate({ owner, deadline }: EpochRequest, to: number): Promise<Rotation> {
     for (;;) {
@@ -64,20 +67,27 @@ export class Epochs {
           { epoch: active },
         )
       }
-      const revision = await this.#open({ owner, deadline, epoch: to, guard: state?.revision ?? 0 })
+      const guard = state?.revision ?? 0
+      const revision = await this.#open({ owner, deadline, epoch: to, guard, within: true })
       if (revision > 0) return { epoch: to, rotated: true, revision }
       checkTime(deadline) // another node was first: again
     }
   }
 
-  /** Opens epoch 1 of the owner unless an epoch is open already. Throws LedgerUnavailable, UnknownOutcome. */
+  /**
+   * Opens epoch 1 of the owner unless an epoch is open already, whatever the quota. Throws LedgerUnavailable,
+   * UnknownOutcome.
+   */
   async openFirst({ owner, deadline }: EpochRequest): Promise<void> {
     if (this.#replica.owner(owner)?.active) return
-    await this.#open({ owner, deadline, epoch: 1, guard: 0 })
+    await this.#open({ owner, deadline, epoch: 1, guard: 0, within: false })
   }
 
-  /** Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node was first. */
-  async #open({ owner, deadline, epoch, guard }: NewEpoch): Promise<number> {
+  /**
+   * Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node was first.
+   * Throws Problem quota-exceeded.
+   */
+  async #open({ owner, deadline, epoch, guard, within }: NewEpoch): Promise<number> {
     assert(epoch >= 1 && epoch <= MAX_EPOCH, 'epochs are numbered from 1 to MAX_EPOCH')
     const root = this.#clock.random(ROOT_BYTES)
     const before = this.#replica.owner(owner)?.keys.get(epoch - 1)?.openedAt
@@ -87,20 +97,21 @@ export class Epochs {
     const keyAt = ledgerKey.wrappedKey(owner, epoch)
     const wrapped = this.#keyring().wrap(root, ['epoch', owner, String(epoch)], this.#clock)
     const openedAt = new Date(now).toISOString()
-    const result = await this.#replica.commit(
-      {
-        if: [
-          { key: epochAt, revision: guard },
-          { key: keyAt, revision: 0 },
-        ],
-        put: [
-          { key: epochAt, value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
-          { key: keyAt, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },
-        ],
-      },
-      keyAt,
-      deadline,
-    )
+    const commit = {
+      if: [
+        { key: epochAt, revision: guard },
+        { key: keyAt, revision: 0 },
+      ],
+      put: [
+        { key: epochAt, value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
+        { key: keyAt, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },
+      ],
+    }
+    const { quotas, state } = this.#replica
+    const added = commit.put.reduce((sum, { key, value }) => sum + entryBytes(key, value), 0)
+    const bytes = Math.max(0, added - (state.sizes.get(epochAt) ?? 0))
+    if (within && !quotas.fits(owner, bytes)) throw quotas.exceeded(owner)
+    const result = await quotas.during(owner, bytes, () => this.#replica.commit(commit, keyAt, deadline))
     if (!result.ok) return 0
     assert(result.revision > guard, 'the revision of an epoch ascends')
     return result.revision

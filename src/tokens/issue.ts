@@ -8,7 +8,7 @@ import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { asReached } from '../replica/commit.ts'
 import { LedgerUnavailable, type Replica, UnknownOutcome } from '../replica/replica.ts'
-import type { TokenTable } from '../replica/table.ts'
+import { TokenTable } from '../replica/table.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
 import { PendingMappings } from './pending.ts'
@@ -18,6 +18,9 @@ import { PendingMappings } from './pending.ts'
  * it.
  */
 const IN_FLIGHT = 4
+
+/** Of every segment. */
+const SEGMENT_KEY_BYTES = ledgerKey.segment('0'.repeat(32), 0).length
 
 /** The epoch was closed before the mappings were committed: start again at the new epoch. */
 export class EpochMoved extends Error {
@@ -32,6 +35,8 @@ class SegmentCommit {
   requests = 0
   /** Size of the encoded segment so far. */
   bytes: number
+  /** Bytes counted as on their way (replica/quota.ts). */
+  counted = 0
   /** The earliest deadline of the requests that have joined before the segment was sent. */
   deadline = Deadline.never
   readonly #leave: () => void
@@ -120,9 +125,14 @@ class Group {
     return this.#pending.sweep() && this.#waiting.length === 0 && this.#inFlight === 0
   }
 
-  /** Adds every value that neither `known` nor a pending commit has. */
-  add({ values, bodies, deadline }: AskedValues, known: TokenTable | undefined): Issued {
+  /**
+   * Adds every value that neither `known` nor a pending commit has; or adds none and returns undefined, where
+   * the quota of the owner has no room.
+   */
+  add(asked: AskedValues, known: TokenTable | undefined): Issued | undefined {
+    const { values, bodies, deadline } = asked
     const words = new Uint32Array(bodies.buffer, bodies.byteOffset, values.count * 4)
+    if (!this.#fits(asked, words, known)) return undefined
     const joined = new Set<SegmentCommit>()
     const fresh: number[] = []
     const chosen = new Uint32Array(values.count)
@@ -149,6 +159,7 @@ class Group {
       if (commit.stage !== 'waiting') continue
       proves = true
       commit.join(deadline)
+      this.#count(commit)
     }
     if (fresh.length > 0) {
       const mappings = this.key.seal(values, bodies, chosen.subarray(0, fresh.length))
@@ -156,6 +167,41 @@ class Group {
     }
     this.#send()
     return { acknowledged: acknowledged(joined, deadline), proves, fresh: fresh.length }
+  }
+
+  /** Looks every value up only where the quota is nearly used up. */
+  #fits({ values }: AskedValues, words: Uint32Array, known: TokenTable | undefined): boolean {
+    const { owner } = this.key
+    const { quotas } = this.#replica
+    if (quotas.fits(owner, mostBytes(owner, values))) return true
+    const head = SEGMENT_KEY_BYTES + segmentHeadBytes(owner)
+    const fresh = new TokenTable()
+    let bytes = 0
+    let segment = this.#waiting.at(-1)?.bytes ?? SEGMENT_BYTES
+    for (let i = 0; i < values.count; i++) {
+      const at = i * 4
+      if (known?.find(words, at) || this.#pending.find(words, at) || !fresh.insert(words, at, 0, 0)) continue
+      const mapping = mappingBytes(units(values.length[i]))
+      if (segment + mapping > SEGMENT_BYTES) {
+        bytes += head
+        segment = head - SEGMENT_KEY_BYTES
+      }
+      bytes += mapping
+      segment += mapping
+    }
+    return bytes === 0 || quotas.fits(owner, bytes)
+  }
+
+  /** Counts what was added to a segment. */
+  #count(segment: SegmentCommit): void {
+    const bytes = SEGMENT_KEY_BYTES + segment.bytes
+    this.#replica.quotas.add(this.key.owner, bytes - segment.counted)
+    segment.counted = bytes
+  }
+
+  #fail(segment: SegmentCommit, error: Error): void {
+    this.#replica.quotas.free(this.key.owner, segment.counted)
+    segment.fail(error)
   }
 
   #commitFor(bytes: number): SegmentCommit {
@@ -175,7 +221,8 @@ class Group {
     const at = this.#waiting.indexOf(segment)
     assert(at >= 0, 'a segment waits in its group until it is sent')
     this.#waiting.splice(at, 1)
-    segment.fail(new LedgerUnavailable('no-quorum', 'earlier writes are still waiting for the ledger'))
+    const late = 'earlier writes are still waiting for the ledger'
+    this.#fail(segment, new LedgerUnavailable('no-quorum', late))
   }
 
   #send(): void {
@@ -192,7 +239,7 @@ class Group {
       commit.send()
       const sent = performance.now()
       this.#commit(commit)
-        .catch((error: Error) => commit.fail(error))
+        .catch((error: Error) => this.#fail(commit, error))
         .finally(() => {
           this.#inFlight--
           const waiting = this.#waiting.length === 1 ? this.#waiting[0].requests : 0
@@ -210,6 +257,7 @@ class Group {
     segment.runs.length = 0
     assert(value.length === segment.bytes, 'the size of a segment is the size that was counted')
     assert(value.length <= SEGMENT_BYTES, 'a segment is at most SEGMENT_BYTES long')
+    assert(key.length + value.length === segment.counted, 'all bytes of a segment are counted')
     const result = await this.#replica.commit(
       {
         if: [
@@ -223,6 +271,7 @@ class Group {
     )
     if (!result.ok) throw new EpochMoved(`epoch ${epoch} was closed`)
     segment.accept()
+    this.#replica.quotas.freeApplied(owner, segment.counted, result.revision)
     this.#replica.waitApplied(result.revision, Deadline.never).then(
       () => {
         segment.stage = 'gone'
@@ -230,6 +279,14 @@ class Group {
       () => undefined, // the replica is closed, and there are no more look-ups
     )
   }
+}
+
+/** An upper bound of the bytes that values take in the ledger, without a look at the values. */
+function mostBytes(owner: string, { count, used }: Values): number {
+  const mappings = 8 * used + count * mappingBytes(0) + 2 * count // sizes have up to 3 bytes instead of 1
+  // A segment is closed where a mapping of at most a quarter of a segment does not fit any more.
+  const segments = 1 + Math.ceil(mappings / (SEGMENT_BYTES / 2))
+  return mappings + segments * (SEGMENT_KEY_BYTES + segmentHeadBytes(owner))
 }
 
 /**
@@ -268,10 +325,10 @@ export class Issuer {
   }
 
   /**
-   * Puts the mapping of every new value on its way to the ledger. Throws LedgerUnavailable when the replica
-   * is closed.
+   * Puts the mapping of every new value on its way to the ledger; or puts none and returns undefined, where
+   * the quota of the owner has no room. Throws LedgerUnavailable when the replica is closed.
    */
-  issue(key: EpochKey, guard: number, asked: AskedValues): Issued {
+  issue(key: EpochKey, guard: number, asked: AskedValues): Issued | undefined {
     const name = `${key.owner}@${key.epoch}`
     let group = this.#groups.get(name)
     if (!group) {

@@ -55,8 +55,8 @@ export class TokenService {
 
   /**
    * Tokens of all values under one epoch that was active between the call and its answer; each mapping is
-   * acknowledged by then. Throws AlreadyToken (unless `allowTokens`), Problem, LedgerUnavailable,
-   * UnknownOutcome.
+   * acknowledged by then. Throws AlreadyToken (unless `allowTokens`), Problem (quota-exceeded, and those of
+   * `Epochs.active`), LedgerUnavailable, UnknownOutcome.
    */
   async tokenize(
     request: TokenRequest,
@@ -75,7 +75,14 @@ export class TokenService {
         const bodies = await this.#bodies(key, values)
         assert(bodies.length === values.count * 16, 'every value has one token body')
         const time = takesTurns(values) ? deadline.atLeast(LEDGER_MS) : deadline
-        const issued = this.#issuer.issue(key, revision, { values, bodies, deadline: time })
+        const asked = { values, bodies, deadline: time }
+        let issued = this.#issuer.issue(key, revision, asked)
+        if (!issued) {
+          await this.#replica.barrier(time)
+          if (this.#replica.owner(owner)?.revision !== revision) continue
+          issued = this.#issuer.issue(key, revision, asked)
+          if (!issued) throw this.#replica.quotas.exceeded(owner)
+        }
         const { acknowledged, proves, fresh } = issued
         const there = await acknowledged.then(() => true, falseIfMoved)
         reached ||= fresh > 0

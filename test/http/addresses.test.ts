@@ -80,7 +80,7 @@ async function listen({
     keys: new ApiKeys([], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: () => [], status: () => ({}), used: () => 0 },
+    node: { notReady: () => [], status: () => ({}), stored: () => ({ quota: null, used: 0 }) },
     events,
     metrics,
     log,

@@ -27,6 +27,7 @@ const LEGEND = `
 | \`outcome\` | \`not-applied\`: nothing of the request reached the ledger; or \`unknown\` |
 | \`reasons\` | a list of texts |
 | \`needs\`, \`prefix\`, \`resolve_per_day\` | the right that the key lacks; the prefix, and the budget of values a day, that the key has |
+| \`quota\`, \`used\` | bytes that the owner may store, and bytes that count already |
 `
 
 function row([slug, { status, about, members, retryAfter }]: [string, ProblemEntry]): string {
@@ -59,7 +60,7 @@ test('the table has the problems of the contract, with their statuses', () => {
   const contract: Record<number, string[]> = {
     400: ['invalid-json', 'invalid-request'],
     401: ['unauthorized'],
-    403: ['forbidden', 'budget-exceeded'],
+    403: ['forbidden', 'quota-exceeded', 'budget-exceeded'],
     404: ['not-found', 'refs-not-found'],
     405: ['method-not-allowed'],
     409: ['epoch-conflict', 'secret-exists', 'idempotency-in-progress'],

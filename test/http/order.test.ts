@@ -166,7 +166,7 @@ async function listen(state: State): Promise<FastifyInstance> {
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: () => [], status: () => ({}), used: () => 0 },
+    node: { notReady: () => [], status: () => ({}), stored: () => ({ quota: null, used: 0 }) },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
     log: { error: assert.fail, warn: assert.fail, info: () => undefined },

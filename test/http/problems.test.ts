@@ -55,7 +55,11 @@ async function over(
     keys: new ApiKeys([{ id: 'clinic-a', keys: [{ id: 'k1', sha256: hashKey(KEY_A) }] }], systemClock),
     tokens: new TokenCalls(services, [], DEFAULT_LIMITS),
     secrets: new SecretCalls(services, DEFAULT_LIMITS),
-    node: { notReady: (reads) => (reads ? [] : told.reasons), status: () => ({}), used: () => 0 },
+    node: {
+      notReady: (reads) => (reads ? [] : told.reasons),
+      status: () => ({}),
+      stored: () => ({ quota: null, used: 0 }),
+    },
     events,
     metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
     log: { ...SILENT, error: log, warn: log },

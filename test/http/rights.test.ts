@@ -122,7 +122,7 @@ const app = await buildApp({
   keys: new ApiKeys([{ id: 'clinic-a', keys: limited }], clock),
   tokens: new TokenCalls(() => services, [], DEFAULT_LIMITS),
   secrets: new SecretCalls(() => services, DEFAULT_LIMITS),
-  node: { notReady: () => [], status: () => ({}), used: () => 17 },
+  node: { notReady: () => [], status: () => ({}), stored: () => ({ quota: null, used: 17 }) },
   events,
   metrics: new Metrics(() => assert.fail('nobody asks for metrics')),
   log: { error: (_fields, message) => assert.fail(message), warn: assert.fail, info: () => undefined },

@@ -38,6 +38,8 @@ export type VaultOptions = {
   readonly fields?: readonly string[]
   readonly limits?: Partial<Limits>
   readonly owners?: Owners
+  /** As the configuration has them, by owner. */
+  readonly quotas?: Readonly<Record<string, number | string>>
   /** Files of PEM. Over TLS `call` and what uses it do not work. */
   readonly tls?: { readonly cert: string; readonly key: string }
 }
@@ -222,8 +224,8 @@ export class Vault {
   }
 
   /** Writes the owners into the configuration; `node.reload()` reads them. */
-  setOwners(owners: Owners): void {
-    writeConfig(this.dir, { ...this.#options, owners })
+  setOwners(owners: Owners, quotas = this.#options.quotas): void {
+    writeConfig(this.dir, { ...this.#options, owners, quotas: quotas ?? {} })
   }
 
   /** Stops the node; its folder stays. */
@@ -257,6 +259,7 @@ export async function until(what: string, done: () => boolean | Promise<boolean>
 function writeConfig(dir: string, options: VaultOptions): string {
   const owners = Object.entries(options.owners ?? OWNERS).map(([id, keys]) => ({
     id,
+    ...(options.quotas?.[id] === undefined ? {} : { quota: options.quotas[id] }),
     keys: keys.map((each, i) => {
       const { key, ...limits } = typeof each === 'string' ? { key: each } : each
       return { id: `k${i + 1}`, sha256: hashKey(key), ...limits }
