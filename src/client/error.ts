@@ -29,7 +29,7 @@ export class CofferError extends Error {
   readonly needs: Right | undefined
   /** Of `forbidden`: the prefix of names that the API key has. */
   readonly prefix: string | undefined
-  /** Of `quota-exceeded`: bytes that the owner may store, and bytes that count already. */
+  /** Of `quota-exceeded`: the quota of the owner, and the bytes used of the quota. */
   readonly quota: number | undefined
   readonly used: number | undefined
 

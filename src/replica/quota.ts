@@ -1,5 +1,5 @@
-// Stored bytes of owners against their quotas: bytes applied here, and bytes on their way from this node to
-// the ledger. Nodes do not ask each other: together they may pass a quota by the bytes on their way.
+// Stored bytes of owners against their quotas: bytes applied here, and bytes on the way from here to the
+// ledger. Nodes do not ask each other: several nodes together may pass a quota by the bytes on their way.
 import { assert } from '../assert.ts'
 import { Deadline } from '../clock.ts'
 import { Problem } from '../errors.ts'
@@ -8,7 +8,7 @@ import type { CommitResult } from '../ledger/ledger.ts'
 type QuotasOptions = {
   /** Bytes of the owner's live entries, as applied here. */
   readonly applied: (owner: string) => number
-  /** Bytes that the owner may have stored; undefined: any number. */
+  /** Most bytes of the owner; undefined: any number. */
   readonly quotaOf: (owner: string) => number | undefined
   /** As `Replica.waitApplied`. */
   readonly waitApplied: (revision: number, deadline: Deadline) => Promise<void>
@@ -16,7 +16,7 @@ type QuotasOptions = {
 
 export class Quotas {
   readonly #options: QuotasOptions
-  /** Bytes sent or about to be sent, and not applied here; without owners that have none. */
+  /** Bytes sent or about to be sent, and not applied here; 0 is left out. */
   readonly #onItsWay = new Map<string, number>()
 
   constructor(options: QuotasOptions) {
@@ -30,7 +30,7 @@ export class Quotas {
 
   /**
    * Whether the owner may store as many bytes more. Before a refusal a caller passes a barrier and asks
-   * again: the replica may lack the entry that makes the request a repetition, or the removal of receipts.
+   * again: the replica may lack an earlier success of the same request, or the removal of receipts.
    */
   fits(owner: string, bytes: number): boolean {
     const quota = this.#options.quotaOf(owner)
@@ -66,7 +66,7 @@ export class Quotas {
 
   /**
    * Counts the bytes of a commit as on their way, until the commit is applied here or has failed. A failure
-   * with an unknown outcome frees the bytes, too; they count again where they are applied after all.
+   * with an unknown outcome frees the bytes, too: bytes applied after all count again.
    */
   async during(owner: string, bytes: number, commit: () => Promise<CommitResult>): Promise<CommitResult> {
     this.add(owner, bytes)

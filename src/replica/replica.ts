@@ -51,7 +51,7 @@ export type ReplicaOptions = {
   /** This run of the node: the writer of its commits. */
   readonly boot: string
   readonly clock: Clock
-  /** Bytes that an owner may have stored, as in force; undefined: any number. */
+  /** The quota of an owner in force, in bytes; undefined: any number. */
   readonly quotaOf?: (owner: string) => number | undefined
   readonly events: ReplicaEvents
   /** Called when an invariant broke in the background: the node ends. */
