@@ -199,7 +199,9 @@ const table = {
   overloaded: {
     status: 503,
     title: 'Too much is in work',
-    about: 'The bodies in work together exceed the limit. Send fewer at once, or again later.',
+    about:
+      'The bodies and answers in work, of all owners or of this owner, exceed the limit. Send fewer at once, ' +
+      'read answers sooner, or send again later.',
     members: [],
     retryAfter: 1,
   },

@@ -16,6 +16,40 @@ export function nextTurn(): Promise<void> {
   return afterTurn()
 }
 
+/**
+ * Turns of the event loop for large work, a caller in each, owners in rotation: an owner with a hundred large
+ * requests delays the others by a turn. Sockets are read in between.
+ */
+export class FairTurns {
+  /** Callers that wait; the owner whose turn is next stands first. */
+  readonly #waiting = new Map<string, (() => void)[]>()
+  #running = false
+
+  /** Resolves when it is the caller's turn. */
+  next(owner: string): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const own = this.#waiting.get(owner)
+    if (own) own.push(resolve)
+    else this.#waiting.set(owner, [resolve])
+    if (!this.#running) void this.#run()
+    return promise
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true
+    for (;;) {
+      await nextTurn()
+      const [first] = this.#waiting
+      if (first === undefined) break
+      const [owner, [wake, ...others]] = first
+      this.#waiting.delete(owner)
+      if (others.length > 0) this.#waiting.set(owner, others)
+      wake()
+    }
+    this.#running = false
+  }
+}
+
 type PollOptions = {
   /** The pause between two tries. */
   readonly every: number

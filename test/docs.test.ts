@@ -231,7 +231,9 @@ test('docs/events.md has every event, and says which are written', () => {
 
 describe('docs/operating.md', () => {
   const [example] = blocks('docs/operating.md', 'yaml')
-  const withLimit = (name: string, value: number): string => `${example}limits: { ${name}: ${value} }\n`
+  /** With as many bytes in work as the limit may need. */
+  const withLimit = (name: string, value: number): string =>
+    `${example}limits: ${JSON.stringify({ bodies_in_work_bytes: 2 ** 30, [name]: value })}\n`
 
   test('limits: names, defaults, and the most that is taken', () => {
     const told = rows(section('docs/operating.md', '### Limits'))

@@ -4,19 +4,36 @@ import { TYPE, type Values } from '../crypto/canonical.ts'
 import { writeTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import type { Tokens } from '../tokens/tokens.ts'
+import type { Share } from './bytes-in-work.ts'
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
+
+/** Answers are cut to size from this slack on: an answer may wait long for its reader. */
+const SLACK_BYTES = 65_536
+
+type AnswerRoom = {
+  /** The expected size in bytes. */
+  readonly hint: number
+  /** The most bytes of an answer. */
+  readonly limit: number
+  /** Counts the room in work. */
+  readonly share: Pick<Share, 'roomFor'>
+}
 
 export class Answer {
   #bytes: Buffer
   #used = 0
   readonly #limit: number
+  readonly #share: Pick<Share, 'roomFor'>
 
-  /** Throws Problem `answer-too-large` when `limit` bytes are passed. */
-  constructor(sizeHint: number, limit: number) {
-    this.#bytes = Buffer.allocUnsafe(Math.max(64, Math.min(sizeHint, limit)))
+  /** Its methods throw Problem: answer-too-large, where `limit` bytes are passed; overloaded. */
+  constructor({ hint, limit, share }: AnswerRoom) {
+    const size = Math.max(64, Math.min(hint, limit))
+    share.roomFor(size)
+    this.#bytes = Buffer.allocUnsafe(size)
     this.#limit = limit
+    this.#share = share
   }
 
   text(ascii: string): void {
@@ -49,10 +66,11 @@ export class Answer {
     if (type === TYPE.true) this.text('true')
     else if (type === TYPE.false) this.text('false')
     else if (type === TYPE.number) this.raw(bytes, start + 1, end)
-    else this.#string(bytes, start + 1, end)
+    else this.string(bytes, start + 1, end)
   }
 
-  #string(source: Uint8Array, start: number, end: number): void {
+  /** A string as JSON, from its UTF-8. */
+  string(source: Uint8Array, start: number, end: number): void {
     let plain = true
     for (let i = start; i < end; i++) {
       const byte = source[i]
@@ -78,18 +96,24 @@ export class Answer {
   #reserve(size: number): number {
     const at = this.#used
     const need = at + size
-    if (need > this.#limit)
-      throw new Problem('answer-too-large', `the answer is larger than ${this.#limit} bytes`)
+    if (need > this.#limit) throw answerTooLarge(this.#limit)
     if (need > this.#bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.min(this.#limit, Math.max(need, this.#bytes.length * 2)))
-      this.#bytes.copy(larger, 0, 0, at)
-      this.#bytes = larger
+      const larger = Math.min(this.#limit, Math.max(need, this.#bytes.length * 2))
+      this.#share.roomFor(larger)
+      const bytes = Buffer.allocUnsafe(larger)
+      this.#bytes.copy(bytes, 0, 0, at)
+      this.#bytes = bytes
     }
     this.#used = need
     return at
   }
 
   end(): Buffer {
-    return this.#bytes.subarray(0, this.#used)
+    const answer = this.#bytes.subarray(0, this.#used)
+    return this.#bytes.length - this.#used > SLACK_BYTES ? Buffer.from(answer) : answer
   }
+}
+
+export function answerTooLarge(limit: number): Problem {
+  return new Problem('answer-too-large', `the answer is larger than ${limit} bytes`)
 }

@@ -11,6 +11,7 @@ import type { Right } from '../wire.ts'
 import { type ApiKeys, checkRight, type Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
+import { BytesInWork, type Share } from './bytes-in-work.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
@@ -19,12 +20,13 @@ import { badRequest, refuseRaw, sendProblem } from './problems.ts'
 import { pathOf, readQuery } from './query.ts'
 import { registerReferencePage } from './reference-page.ts'
 import { sendResult } from './reply.ts'
-import type { Context, NodeStatus, Route } from './route.ts'
+import type { Context, Emit, NodeStatus, Route } from './route.ts'
 import { ROUTES } from './routes.ts'
 import type { SecretCalls } from './secret-calls.ts'
 import { NO_PATH, routedTarget } from './target.ts'
 import type { TokenCalls } from './token-calls.ts'
 import { clientOf, Trail } from './trail.ts'
+import { Transfers } from './transfers.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -32,6 +34,8 @@ declare module 'fastify' {
     identity: Identity | undefined
     /** As `clientOf`. */
     client: string
+    /** The bytes in work; undefined where the path needs no key, and before the head has been judged. */
+    share: Share | undefined
   }
   interface FastifyContextConfig {
     /** The row of the table; undefined for the reference page. */
@@ -42,8 +46,8 @@ declare module 'fastify' {
 type AppOptions = ListenerOptions & {
   /** The deadline of a request whose last byte has arrived. */
   readonly deadline: () => Deadline
-  /** For the days of budgets. */
-  readonly clock: Pick<Clock, 'now'>
+  /** For the days of budgets, and the times of bodies and answers. */
+  readonly clock: Pick<Clock, 'now' | 'monotonic'>
   readonly keys: ApiKeys
   readonly tokens: TokenCalls
   readonly secrets: SecretCalls
@@ -66,17 +70,20 @@ const DRAIN_MS = 10_000
 const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
-  const { deadline, metrics } = options
+  const { deadline, metrics, limits } = options
   const trail = new Trail(options.events)
   const app = newServer(options, trail)
   app.addHook('onClose', async () => trail.close())
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
-  const body = new BodyReader(options.limits, deadline, judge)
-  metrics.watchBodies(() => body.inWork)
+  const bytes = new BytesInWork(limits.bodies_in_work_bytes)
+  const transfers = watchTransfers(app, new Transfers(options.clock))
+  const body = new BodyReader({ limits, deadline, judge, transfers })
+  metrics.watchBytes(() => bytes.total)
   metrics.watchConnections(options.connections)
   app.decorateRequest('identity', undefined)
   app.decorateRequest('client', '')
+  app.decorateRequest('share', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
   for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
   const paths = new PathMethods()
@@ -108,7 +115,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const openApi = JSON.stringify(document)
   const budgets = new Budgets(options.clock)
   const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, openApi }
-  for (const route of ROUTES) register(app, route, context, trail)
+  for (const route of ROUTES) register(app, route, context, { trail, bytes })
   return app
 }
 
@@ -163,6 +170,21 @@ function drainOnClose(app: FastifyInstance): () => boolean {
     done()
   })
   return () => closing
+}
+
+/** Every answer is watched until it is flushed, and a refused body until its end. */
+function watchTransfers(app: FastifyInstance, transfers: Transfers): Transfers {
+  app.addHook('onSend', (request, reply, _payload, done) => {
+    const { raw } = request
+    if (!raw.complete) raw.once('close', transfers.body(raw))
+    transfers.answer(reply.raw, () => request.share?.release())
+    done()
+  })
+  app.addHook('onClose', (_app, done) => {
+    transfers.close()
+    done()
+  })
+  return transfers
 }
 
 /** The caller of each request, as judged by the head, and the right that the route needs. */
@@ -257,6 +279,7 @@ function refuse(
   }: AppOptions & { readonly trail: Trail; readonly paths: PathMethods },
   { error, request, reply }: Refused,
 ): FastifyReply {
+  request.share?.release()
   let problem = problemOf(error) ?? fastifyProblem(error)
   if (!problem) {
     log.error({ request: request.id, error: String((error as Error).stack ?? error) }, 'internal error')
@@ -268,21 +291,25 @@ function refuse(
   return sendProblem(request, reply, problem)
 }
 
-function register(app: FastifyInstance, route: Route, context: Context, trail: Trail): void {
+type Registered = { readonly trail: Trail; readonly bytes: BytesInWork }
+
+function register(app: FastifyInstance, route: Route, context: Context, { trail, bytes }: Registered): void {
   app.route({
     method: route.method,
     url: route.path,
     config: { row: route },
     handler: async (request, reply) => {
       const started = performance.now()
+      const emit: Emit = (event, fields) => trail.emit(request, event, fields)
+      if (!route.open) request.share = bytes.share(callerOf(request).owner)
       const result = await (route.open
         ? route.handle(context, request)
-        : route.handle(context, request, callerOf(request), (event, fields) =>
-            trail.emit(request, event, fields),
-          ))
+        : route.handle(context, request, callerOf(request), emit))
+      const answer = typeof result.body === 'string' ? Buffer.from(result.body, 'utf8') : result.body
+      request.share?.answered(answer.length)
       trail.answered(request, route, result, Math.round(performance.now() - started))
       if (!route.open) reply.header('cache-control', 'no-store')
-      return sendResult(reply, result)
+      return sendResult(reply, result, answer)
     },
   })
 }

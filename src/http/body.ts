@@ -3,12 +3,13 @@
 import { isUtf8 } from 'node:buffer'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import { promisify } from 'node:util'
-import { gunzip as gunzipCallback } from 'node:zlib'
+import { assert } from '../assert.ts'
 import type { Deadline } from '../clock.ts'
 import { Problem } from '../errors.ts'
+import type { Share } from './bytes-in-work.ts'
+import { invalid, receive, tooLarge } from './receive.ts'
+import type { Transfers } from './transfers.ts'
 
-const gunzip = promisify(gunzipCallback)
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 const DRAIN_BYTES = 64 * 1024 * 1024
@@ -16,174 +17,88 @@ const DRAIN_BYTES = 64 * 1024 * 1024
 /** A body that is whole: its bytes, the deadline of its request, and the caller as judged then. */
 type Whole<Caller> = { readonly bytes: Uint8Array; readonly deadline: Deadline; readonly caller: Caller }
 
+type Bodies<Caller> = {
+  readonly limits: { readonly body_bytes: number }
+  /** Makes the deadline of a request whose last byte has arrived. */
+  readonly deadline: () => Deadline
+  /**
+   * Called once a body is whole; returns the caller. Throws Problem where the key of the caller has lost the
+   * right.
+   */
+  readonly judge: (request: IncomingMessage) => Caller
+  readonly transfers: Pick<Transfers, 'body'>
+}
+
 export class BodyReader<Caller> {
   readonly #deadline: () => Deadline
   readonly #bodyBytes: number
-  readonly #inWorkBytes: number
   readonly #judge: (request: IncomingMessage) => Caller
-  /** Bytes of bodies being received or worked on. */
-  inWork = 0
+  readonly #transfers: Pick<Transfers, 'body'>
 
-  /**
-   * `deadline` makes the deadline of a request whose last byte has arrived. `judge` is called once a body is
-   * whole, and returns the caller. Throws Problem where the key of the caller may not do this any more.
-   */
-  constructor(
-    limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number },
-    deadline: () => Deadline,
-    judge: (request: IncomingMessage) => Caller,
-  ) {
+  constructor({ limits, deadline, judge, transfers }: Bodies<Caller>) {
     this.#deadline = deadline
     this.#judge = judge
     this.#bodyBytes = limits.body_bytes
-    this.#inWorkBytes = limits.bodies_in_work_bytes
+    this.#transfers = transfers
   }
 
   /**
-   * Hands the body to `work` and counts its bytes as in work until the promise settles. Throws Problem:
-   * unsupported-media-type, too-large, overloaded, invalid-json; errors of `judge`.
+   * Returns the body, whose bytes are counted in `share`. Throws Problem: unsupported-media-type, too-large,
+   * overloaded, invalid-json; errors of `judge`.
    */
-  async with<T>(request: IncomingMessage, work: (whole: Whole<Caller>) => Promise<T>): Promise<T> {
-    return this.#share(async (share) => {
-      const bytes = await this.#read(request, share)
-      return work({ bytes, deadline: share.deadline, caller: this.#judge(request) })
-    })
-  }
-
-  /**
-   * As `with`, where a fault of the body has to wait: `work` gets the fault beside as much of the body as
-   * could be read, and throws the fault in its turn. Throws Problem `overloaded`, errors of `judge`.
-   */
-  async withFault<T>(
-    request: IncomingMessage,
-    work: (whole: Whole<Caller>, fault: Problem | undefined) => Promise<T>,
-  ): Promise<T> {
-    return this.#share(async (share) => {
-      const { headers } = request
-      let fault = headerFault(headers)
-      let bytes: Uint8Array = new Uint8Array(0)
-      try {
-        this.#checkLength(headers)
-        bytes = await this.#receive(request, share)
-        if (isGzip(headers)) bytes = await this.#inflate(bytes, share)
-        checkText(bytes)
-      } catch (error) {
-        if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
-        fault ??= error
-      }
-      return work({ bytes, deadline: share.deadline, caller: this.#judge(request) }, fault)
-    })
-  }
-
-  async #share<T>(work: (share: Share) => Promise<T>): Promise<T> {
-    const share = new Share(this, this.#deadline())
-    try {
-      return await work(share)
-    } finally {
-      share.release()
-    }
-  }
-
-  async #read(request: IncomingMessage, share: Share): Promise<Uint8Array> {
-    const { headers } = request
-    const fault = headerFault(headers)
+  async read(request: IncomingMessage, share: Share): Promise<Whole<Caller>> {
+    const fault = headerFault(request.headers)
     if (fault) throw fault
-    this.#checkLength(headers)
-    const received = await this.#receive(request, share)
-    const bytes = isGzip(headers) ? await this.#inflate(received, share) : received
+    const { bytes, deadline } = await this.#receive(request, share)
     checkText(bytes)
-    return bytes
+    return { bytes, deadline, caller: this.#judge(request) }
   }
 
-  #checkLength(headers: IncomingHttpHeaders): void {
-    if (Number(headers['content-length'] ?? 0) > this.#bodyBytes) throw this.#tooLarge()
-  }
-
-  /** Throws Problem `overloaded` where too much would be in work. */
-  take(bytes: number): void {
-    if (this.inWork + bytes > this.#inWorkBytes) throw new Problem('overloaded', 'too many bytes are in work')
-    this.inWork += bytes
-  }
-
-  /** By events: for a small body an iterator of chunks costs more than all other work. */
-  #receive(request: IncomingMessage, share: Share): Promise<Buffer> {
-    const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
-    const chunks: Buffer[] = []
-    let size = 0
-    const onData = (chunk: Buffer): void => {
-      try {
-        size += chunk.length
-        if (size > this.#bodyBytes) throw this.#tooLarge()
-        share.take(chunk.length)
-        chunks.push(chunk)
-      } catch (error) {
-        // `drain` reads a refused body to its end.
-        leave()
-        reject(error)
-      }
-    }
-    const onEnd = (): void => {
-      leave()
-      share.deadline = this.#deadline()
-      resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size))
-    }
-    const onBroken = (): void => {
-      leave()
-      reject(invalid('the body ended before its end', 'the whole body'))
-    }
-    const leave = (): void => {
-      request.off('data', onData).off('end', onEnd).off('error', onBroken).off('close', onBroken)
-    }
-    if (request.destroyed) onBroken()
-    else request.on('end', onEnd).on('error', onBroken).on('close', onBroken).on('data', onData)
-    return promise
-  }
-
-  async #inflate(body: Uint8Array, share: Share): Promise<Buffer> {
-    // The inflated size is unknown: the share grows to the largest body allowed, and shrinks to the inflated
-    // size afterwards. (Not more: the room for all bodies may be the room for a single body.)
-    share.take(this.#bodyBytes - body.length)
+  /**
+   * As `read`, where a fault of the body has to wait: returns the fault beside the body, which is empty where
+   * the body cannot be read. The caller throws the fault in its turn. Throws Problem `overloaded`,
+   * errors of `judge`.
+   */
+  async readWithFault(
+    request: IncomingMessage,
+    share: Share,
+  ): Promise<Whole<Caller> & { readonly fault: Problem | undefined }> {
+    let fault = headerFault(request.headers)
+    let bytes: Uint8Array = new Uint8Array(0)
+    let deadline: Deadline | undefined
     try {
-      const inflated = await gunzip(body, { maxOutputLength: this.#bodyBytes })
-      share.give(this.#bodyBytes - inflated.length)
-      return inflated
+      const received = await this.#receive(request, share)
+      deadline = received.deadline
+      bytes = received.bytes
+      checkText(bytes)
     } catch (error) {
-      if (error instanceof RangeError) throw this.#tooLarge()
-      throw invalid('the body is not valid gzip', 'gzip')
+      if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
+      fault ??= error
     }
+    return { bytes, deadline: deadline ?? this.#deadline(), caller: this.#judge(request), fault }
   }
 
-  #tooLarge(): Problem {
-    return new Problem('too-large', `the body is larger than ${this.#bodyBytes} bytes`)
-  }
-}
-
-type Room = Pick<BodyReader<unknown>, 'take' | 'inWork'>
-
-/** The part of the room for bodies that a request has taken, and the deadline of the request. */
-class Share {
-  /** From the judgement of the head, until the last byte has arrived. */
-  deadline: Deadline
-  readonly #reader: Room
-  #bytes = 0
-
-  constructor(reader: Room, deadline: Deadline) {
-    this.#reader = reader
-    this.deadline = deadline
-  }
-
-  take(bytes: number): void {
-    this.#reader.take(bytes)
-    this.#bytes += bytes
-  }
-
-  give(bytes: number): void {
-    this.#reader.inWork -= bytes
-    this.#bytes -= bytes
-  }
-
-  release(): void {
-    this.give(this.#bytes)
+  async #receive(
+    request: IncomingMessage,
+    share: Share,
+  ): Promise<{ readonly bytes: Buffer; readonly deadline: Deadline }> {
+    const { headers } = request
+    const most = this.#bodyBytes
+    if (Number(headers['content-length'] ?? 0) > most) throw tooLarge(most)
+    let deadline: Deadline | undefined
+    const end = this.#transfers.body(request)
+    const arrived = (): void => {
+      deadline = this.#deadline()
+      end()
+    }
+    try {
+      const take = (bytes: number): void => share.takeBody(bytes)
+      const bytes = await receive(request, { gzip: isGzip(headers), most, take, arrived })
+      assert(deadline, 'a whole body has arrived')
+      return { bytes, deadline }
+    } finally {
+      end()
+    }
   }
 }
 
@@ -233,8 +148,4 @@ function unsupported(path: string, detail: string): Problem {
 function checkText(body: Uint8Array): void {
   if (body.length === 0) throw invalid('the body is empty', 'a JSON object')
   if (!isUtf8(body)) throw invalid('the body is not UTF-8', 'UTF-8')
-}
-
-function invalid(detail: string, expected: string): Problem {
-  return new Problem('invalid-json', detail, { path: '', expected })
 }

@@ -5,26 +5,30 @@ import { createServer, request } from 'node:http'
 import { test } from 'node:test'
 import { type Clock, Deadline, systemClock } from '../clock.ts'
 import { BodyReader } from './body.ts'
+import { BytesInWork } from './bytes-in-work.ts'
+import { Transfers } from './transfers.ts'
 
-const LIMITS = { body_bytes: 1000, bodies_in_work_bytes: 1000 }
+const limits = { body_bytes: 1000 }
 
-test('the deadline of a request begins with the last byte of its body, however slowly the body comes', async () => {
+test('the deadline of a request begins with the last byte of its body, however slow', async () => {
   let now = 0
   const clock: Clock = { ...systemClock, monotonic: () => now }
-  const body = new BodyReader(
-    LIMITS,
-    () => new Deadline(clock, 4500),
-    () => undefined,
-  )
+  const transfers = new Transfers(clock)
+  const deadline = (): Deadline => new Deadline(clock, 4500)
+  const body = new BodyReader({ limits, deadline, judge: () => undefined, transfers })
+  const bytes = new BytesInWork(10_000)
   const told: (readonly [string, number])[] = []
   const first = Promise.withResolvers<void>()
   const server = createServer(async (asked, answer) => {
     asked.once('data', () => first.resolve())
-    await (asked.url === '/with'
-      ? body.with(asked, async ({ bytes, deadline }) => told.push([String(bytes), deadline.left()]))
-      : body.withFault(asked, async ({ deadline }, fault) =>
-          told.push([fault?.slug ?? 'no fault', deadline.left()]),
-        ))
+    const share = bytes.share('a')
+    if (asked.url === '/read') {
+      const { bytes, deadline } = await body.read(asked, share)
+      told.push([String(bytes), deadline.left()])
+    } else {
+      const { fault, deadline } = await body.readWithFault(asked, share)
+      told.push([fault?.slug ?? 'no fault', deadline.left()])
+    }
     answer.end()
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -43,13 +47,14 @@ test('the deadline of a request begins with the last byte of its body, however s
     await once(answer, 'end')
   }
   try {
-    await send('/with', 'application/json')
-    await send('/with-fault', 'text/plain')
+    await send('/read', 'application/json')
+    await send('/read-with-fault', 'text/plain')
     assert.deepEqual(told, [
       ['{}', 4500],
       ['unsupported-media-type', 4500],
     ])
   } finally {
+    transfers.close()
     server.closeAllConnections()
     server.close()
   }

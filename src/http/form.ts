@@ -4,7 +4,7 @@ import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND } from '../json/matches.ts'
 import { memberPath, type Paths } from '../json/paths.ts'
-import { type Member, pathsOf, type Scan } from '../json/scan.ts'
+import type { Member, Scan } from '../json/scan.ts'
 import type { NamedTokens } from '../tokens/detokenize.ts'
 import { badRequest } from './problems.ts'
 
@@ -12,19 +12,39 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export type Limits = { readonly values: number; readonly value_bytes: number; readonly answer_bytes: number }
 
+/** The most bytes that JSON takes for a byte of UTF-8: the escape of a control character. */
+const ESCAPED_BYTES = 6
+/** A token takes at most 47 bytes. */
+const TOKEN_TEXT_MOST = 64
+
+/**
+ * A fault at a place of the body. To name the place takes another scan, in the thread for a large body: the
+ * call asks for the path, and throws the problem.
+ */
+export class FaultAt extends Error {
+  override readonly name = 'FaultAt'
+  /** Index among the matches of the scan. */
+  readonly place: number
+  readonly problem: (path: string) => Problem
+
+  constructor(place: number, problem: (path: string) => Problem) {
+    super('a fault in the body')
+    this.place = place
+    this.problem = problem
+  }
+}
+
 /** A body after its scan. */
 export class Form {
   readonly body: Uint8Array
   readonly scan: Scan
-  readonly known: readonly string[]
-  readonly #paths: Paths
+  readonly paths: Paths
 
   /** Throws Problem invalid-request where the body is no object or has members beside `known`. */
   constructor(body: Uint8Array, paths: Paths, scanned: Scan, known: readonly string[]) {
     this.body = body
-    this.#paths = paths
+    this.paths = paths
     this.scan = scanned
-    this.known = known
     const expected = `an object with ${known.join(' or ')}`
     if (this.scan.kind !== KIND.object) throw badRequest('', expected, 'the body is not an object')
     for (const { name } of this.scan.members) {
@@ -63,27 +83,17 @@ export class Form {
     return true
   }
 
-  pathOf(place: number): string {
-    return pathsOf(this.body, this.#paths, [place])[0]
-  }
-
-  pathsOf(places: readonly number[]): string[] {
-    return pathsOf(this.body, this.#paths, places)
-  }
-
-  /**
-   * The text of a string place. Throws where escapes are not well-formed Unicode: the scan does not check
-   * escapes.
-   */
-  string(place: number): string {
+  /** The text of a string place; undefined where its UTF-8 takes more than `most` bytes for certain. */
+  string(place: number, most: number): string | undefined {
     const { start, end } = this.scan
+    if (end[place] - start[place] > most * ESCAPED_BYTES + 2) return undefined
     return JSON.parse(decoder.decode(this.body.subarray(start[place], end[place])))
   }
 }
 
 /**
  * The values at the places of leaf `leaf` or above; `index[i]` is the value of the i-th of them, -1 for a
- * null. Throws Problem: not-a-scalar, invalid-value.
+ * null. Throws FaultAt: Problem not-a-scalar, invalid-value.
  */
 export function readValues(
   form: Form,
@@ -105,7 +115,7 @@ export function readValues(
           values.pushUtf8(body, start[i] + 1, end[i] - 1, limits.value_bytes)
           break
         case KIND.escaped:
-          values.pushString(form.string(i), limits.value_bytes)
+          values.pushString(form.string(i, limits.value_bytes) ?? tooLong(limits), limits.value_bytes)
           break
         case KIND.number:
           values.pushNumber(Number(Buffer.from(body.subarray(start[i], end[i])).toString('latin1')))
@@ -118,22 +128,30 @@ export function readValues(
           index[n] = -1
           break
         default:
-          throw new Problem('not-a-scalar', 'an object or an array where a value belongs', {
-            path: form.pathOf(i),
-            reason: 'only strings, numbers, booleans and null have tokens',
-          })
+          throw new FaultAt(i, notAScalar)
       }
     } catch (error) {
       if (!(error instanceof InvalidValue)) throw error
-      throw new Problem('invalid-value', error.message, { path: form.pathOf(i), reason: error.message })
+      const reason = error.message
+      throw new FaultAt(i, (path) => new Problem('invalid-value', reason, { path, reason }))
     }
   }
   return { places, values, index }
 }
 
+function notAScalar(path: string): Problem {
+  const reason = 'only strings, numbers, booleans and null have tokens'
+  return new Problem('not-a-scalar', 'an object or an array where a value belongs', { path, reason })
+}
+
+function tooLong({ value_bytes: most }: Limits): never {
+  throw new InvalidValue(`the string takes more than ${most} bytes of UTF-8`)
+}
+
 /**
  * The tokens at the given places. A place without a string has epoch 0, like a text without the
- * form of a token; `strict` refuses places with neither string nor null. Throws Problem invalid-request.
+ * form of a token; `strict` refuses places with neither string nor null. Throws FaultAt: Problem
+ * invalid-request.
  */
 export function readTokens(form: Form, places: readonly number[], strict: boolean): NamedTokens {
   const count = places.length
@@ -147,10 +165,10 @@ export function readTokens(form: Form, places: readonly number[], strict: boolea
     if (kind === KIND.string)
       epochs[n] = readTokenText(form.body, start[i] + 1, end[i] - 1, bodies, checks, n)
     else if (kind === KIND.escaped) {
-      const text = Buffer.from(form.string(i), 'utf8')
+      const text = Buffer.from(form.string(i, TOKEN_TEXT_MOST) ?? '', 'utf8')
       epochs[n] = readTokenText(text, 0, text.length, bodies, checks, n)
     } else if (strict && kind !== KIND.null) {
-      throw badRequest(form.pathOf(i), 'a token as a string, or null', 'a token is a string')
+      throw new FaultAt(i, (path) => badRequest(path, 'a token as a string, or null', 'a token is a string'))
     }
   }
   return { count, epochs, bodies, checks }

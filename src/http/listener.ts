@@ -13,7 +13,8 @@ import { refuseRaw } from './problems.ts'
 
 export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
 
-const REQUEST_TIMEOUT_MS = 120_000
+/** Longer than transfers.ts lets a body take: for bodies that nobody reads. */
+const REQUEST_TIMEOUT_MS = 310_000
 /** TLS 1.3, and of TLS 1.2 the suites with forward secrecy whose cipher also authenticates (AEAD). */
 const TLS = {
   minVersion: 'TLSv1.2',

@@ -164,10 +164,10 @@ export class Metrics {
     })
   }
 
-  watchBodies(read: () => number): void {
+  watchBytes(read: () => number): void {
     new Gauge({
       name: 'coffer_bodies_in_work_bytes',
-      help: 'Bytes of request bodies in work',
+      help: 'Bytes of bodies as far as they are there, and of answers until they are flushed',
       registers: [this.#registry],
       collect() {
         this.set(read())

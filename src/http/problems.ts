@@ -30,7 +30,7 @@ export function refuseRaw(error: Error, socket: Socket): void {
     code === 'HPE_HEADER_OVERFLOW'
       ? ['headers of at most 16 KiB', 'the headers are too large']
       : code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['a request within 120 s', 'the request took too long']
+        ? ['headers within 60 s, a body within 5 minutes', 'the request took too long']
         : code === 'HPE_INVALID_EOF_STATE'
           ? ['the whole request', 'the request ended before its end']
           : ['HTTP', 'this is not an HTTP request']

@@ -2,11 +2,13 @@
 import type { FastifyReply } from 'fastify'
 import type { Result } from './route.ts'
 
+/** `bytes`: the body of the result. */
 export function sendResult(
   reply: FastifyReply,
-  { body, status, type = 'application/json', headers }: Result,
+  { status, type = 'application/json', headers }: Result,
+  bytes: Buffer,
 ): FastifyReply {
   if (status !== undefined) reply.code(status)
   if (headers !== undefined) reply.headers(headers)
-  return reply.header('content-type', type).send(typeof body === 'string' ? Buffer.from(body, 'utf8') : body)
+  return reply.header('content-type', type).send(bytes)
 }

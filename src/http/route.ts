@@ -1,11 +1,13 @@
 // A row of the table of routes: a route, the arguments of its handler, and the result.
 import type { FastifyRequest } from 'fastify'
+import { assert } from '../assert.ts'
 import type { Deadline } from '../clock.ts'
 import type { EventFields, EventName } from '../events/event.ts'
 import type { Right } from '../wire.ts'
 import type { Identity } from './auth.ts'
 import type { BodyReader } from './body.ts'
 import type { Budgets } from './budgets.ts'
+import type { Share } from './bytes-in-work.ts'
 import type { Metrics } from './metrics.ts'
 import type { Operation } from './operations.ts'
 import type { SecretCalls } from './secret-calls.ts'
@@ -84,3 +86,9 @@ type KeyRoute = Common & {
 }
 
 export type Route = OpenRoute | KeyRoute
+
+/** The bytes in work of a request with a key. */
+export function shareOf({ share }: FastifyRequest): Share {
+  assert(share, 'a request with a key has a share of the bytes in work')
+  return share
+}

@@ -220,7 +220,7 @@ export class SecretCalls {
 
   /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
   async #json(body: Uint8Array): Promise<Json> {
-    await this.#scanner.scan(body, NO_PATHS, UNLIMITED)
+    await this.#scanner.scan({ owner: '', body, paths: NO_PATHS }, UNLIMITED)
     const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
     return objectOf(json, '')
   }

@@ -4,7 +4,7 @@ import { NAME_PART, SECRET_NAME_LENGTH } from '../wire.ts'
 import type { Identity } from './auth.ts'
 import { idempotencyKey } from './conditional.ts'
 import { type Parameter, readQuery } from './query.ts'
-import type { Context, Result } from './route.ts'
+import { type Context, type Result, shareOf } from './route.ts'
 import type { SecretWrite, WriteAnswer } from './secret-calls.ts'
 
 const PART: Parameter = {
@@ -26,7 +26,7 @@ export async function createSecrets(
   request: FastifyRequest,
 ): Promise<Result> {
   const write = writeOf(request, '')
-  const answer = await body.withFault(request.raw, (...read) => secrets.create(write(...read)))
+  const answer = await secrets.create(write(await body.readWithFault(request.raw, shareOf(request))))
   if (!answer.written.replayed) metrics.secrets('created', answer.names.length)
   return written(answer, 201)
 }
@@ -36,7 +36,7 @@ export async function updateSecret(
   request: FastifyRequest,
 ): Promise<Result> {
   const write = writeOf(request, nameOf(request))
-  const answer = await body.withFault(request.raw, (...read) => secrets.update(write(...read)))
+  const answer = await secrets.update(write(await body.readWithFault(request.raw, shareOf(request))))
   if (!answer.written.replayed) metrics.secrets('updated', answer.names.length)
   return written(answer, 200)
 }
@@ -45,10 +45,10 @@ export async function updateSecret(
 function writeOf(
   request: FastifyRequest,
   name: string,
-): (...read: Parameters<Parameters<Context['body']['withFault']>[1]>) => SecretWrite {
+): (read: Awaited<ReturnType<Context['body']['readWithFault']>>) => SecretWrite {
   const { method, url, headers } = request
   const key = idempotencyKey(request.raw)
-  return ({ bytes, deadline, caller: { owner, keyId, prefix } }, fault) => ({
+  return ({ bytes, deadline, caller: { owner, keyId, prefix }, fault }) => ({
     caller: { owner, keyId, request: String(request.id), deadline },
     prefix,
     idempotencyKey: key,
@@ -109,9 +109,9 @@ export async function resolveReferences(
   request: FastifyRequest,
 ): Promise<Result> {
   readQuery(request.url)
-  const answer = await body.with(request.raw, ({ bytes, deadline, caller: { owner, prefix } }) =>
-    secrets.resolve({ owner, prefix, deadline }, bytes),
-  )
+  const { bytes, deadline, caller } = await body.read(request.raw, shareOf(request))
+  const { owner, prefix } = caller
+  const answer = await secrets.resolve({ owner, prefix, deadline }, bytes)
   metrics.secrets('read', answer.names.length)
   const { version, ...given } = answer
   return { ...given, event: version === undefined ? {} : { version } }

@@ -1,17 +1,30 @@
 // The token calls: bodies in, values to the service, bytes out.
-import { tokenLength, tokenPrefix } from '../crypto/token.ts'
+import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
+import type { ResolvedTokens, RoomForValues } from '../tokens/detokenize.ts'
 import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
-import { Answer } from './answer.ts'
-import { Form, type Limits, readTokens, readValues } from './form.ts'
+import { Answer, answerTooLarge } from './answer.ts'
+import type { Share } from './bytes-in-work.ts'
+import { FaultAt, Form, type Limits, readTokens, readValues } from './form.ts'
 import { badRequest } from './problems.ts'
 import { pathOfGap, Required } from './required.ts'
 import type { Services } from './services.ts'
+import {
+  columnsSize,
+  type Extent,
+  recordsSize,
+  writeColumns,
+  writeOpened,
+  writeRecords,
+} from './token-answers.ts'
 import { Turns } from './turns.ts'
+
+/** A request, with its bytes in work. */
+export type AskedTokens = TokenRequest & { readonly share: Share }
 
 /** The answer of a call, and the numbers for the event log and the metrics. */
 export type TokenAnswer = {
@@ -50,6 +63,11 @@ const REQUIRE = 1
 const VALUE = 2
 const TOKEN = 1
 
+/** A configured field has at most 512 characters. */
+const FIELD_BYTES = 2048
+/** More than any answer to a rotation takes. */
+const ROTATED_BYTES = 64
+
 const RETOKENIZE: FormShape = { paths: new Paths(['tokens[]']), known: ['tokens'], leaf: 0 }
 const ROTATE: FormShape = { paths: new Paths(['to']), known: ['to'], leaf: 0 }
 
@@ -84,161 +102,153 @@ export class TokenCalls {
     }
   }
 
-  async tokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, this.#tokenizeShape)
+  tokenize(asked: AskedTokens, body: Uint8Array): Promise<TokenAnswer> {
+    return this.#withForm(asked, body, this.#tokenizeShape, (form) => this.#tokenize(asked, form))
+  }
+
+  async #tokenize(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
     const main = form.oneOf(['records', 'values'])
     form.list(main.name)
     const allow = form.flag('allow_tokens')
     const required = requiredFields(form, this.fields)
-    if (main.name === 'records') await this.#checkRecords(form)
-    if (required.length > 0) await this.#checkRequired(form, required)
-    const { places, values, index } = await this.#turns.take(body.length, () =>
+    if (main.name === 'records') await this.#checkRecords(asked, form)
+    if (required.length > 0) await this.#checkRequired(asked, form, required)
+    const { places, values, index } = await this.#turn(asked, form, () =>
       readValues(form, this.#limits, VALUE),
     )
     if (main.name === 'records') this.#count(form)
+    const size = main.name === 'values' ? columnsSize(index) : recordsSize(form, places, index)
+    this.#makeRoom(asked, size)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#services().tokens.tokenize(withTime(request), values, allow)
+      tokens = await this.#services().tokens.tokenize(withTime(asked), values, allow)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
-      throw new Problem('already-a-token', 'a value is a valid token already', {
-        path: form.pathOf(places[index.indexOf(error.index)]),
-        reason: 'tokens are not tokenized again, unless allow_tokens is true',
-      })
+      const reason = 'tokens are not tokenized again, unless allow_tokens is true'
+      throw new FaultAt(
+        places[index.indexOf(error.index)],
+        (path) => new Problem('already-a-token', 'a value is a valid token already', { path, reason }),
+      )
     }
-    const answer = await this.#turns.take(body.length, () =>
-      main.name === 'values' ? this.#columns(tokens, index) : this.#records(form, places, tokens, index),
-    )
+    const answer = await this.#turn(asked, form, () => {
+      const answer = this.#answer(asked, size.with(tokens.epoch))
+      if (main.name === 'values') writeColumns(answer, tokens, index)
+      else writeRecords(answer, form, tokens, { places, index })
+      return answer.end()
+    })
     return { answer, epoch: tokens.epoch, count: values.count, fresh: tokens.fresh }
   }
 
-  #columns(tokens: Tokens, index: Int32Array): Buffer {
-    const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
-    answer.text(`{"epoch":${tokens.epoch},"tokens":`)
-    writeTokens(answer, tokens, index)
-    answer.text('}')
-    return answer.end()
+  detokenize(asked: AskedTokens, body: Uint8Array): Promise<TokenAnswer> {
+    return this.#withForm(asked, body, this.#detokenizeShape, (form) => {
+      const { name } = form.oneOf(['records', 'tokens', 'token'])
+      if (name === 'token') return this.#detokenizeOne(asked, form)
+      form.list(name)
+      return name === 'tokens' ? this.#detokenizeColumn(asked, form) : this.#detokenizeRecords(asked, form)
+    })
   }
 
-  #records(form: Form, places: readonly number[], tokens: Tokens, index: Int32Array): Buffer {
-    const { start, end } = form.scan
-    const list = form.list('records')
-    const answer = this.#answer(list.end - list.start + places.length * 64 + 64)
-    const prefix = tokenPrefix(tokens.epoch)
-    answer.text(`{"epoch":${tokens.epoch},"records":`)
-    let from = list.start
-    let replaced = 0
-    for (let n = 0; n < places.length; n++) {
-      if (index[n] < 0) continue
-      answer.raw(form.body, from, start[places[n]])
-      answer.token(tokens, index[n], prefix)
-      from = end[places[n]]
-      replaced++
-    }
-    answer.raw(form.body, from, list.end)
-    answer.text(`,"replaced":${replaced}}`)
-    return answer.end()
-  }
-
-  async detokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, this.#detokenizeShape)
-    const main = form.oneOf(['records', 'tokens', 'token'])
-    if (main.name === 'token') return this.#detokenizeOne(request, form)
-    form.list(main.name)
-    if (main.name === 'records') await this.#checkRecords(form)
+  async #detokenizeColumn(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
     const places = placesFrom(form, TOKEN)
-    const strict = main.name === 'tokens'
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, strict))
-    const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(withTime(request), named, this.#limits.answer_bytes)
-    const lost = notFound(form, places, index, strict ? undefined : named.epochs)
-    const answer = await this.#turns.take(body.length, () =>
-      strict ? this.#values(values, index, lost) : this.#opened(form, places, { values, index, lost }),
-    )
+    const named = await this.#turn(asked, form, () => readTokens(form, places, true))
+    const { values, index } = await this.#open(asked, named)
+    const lost = notFound(form, places, index)
+    const answer = await this.#turn(asked, form, () => {
+      const hint = values.used * 8 + index.length * 6 + lost.length * 7 + 64
+      const answer = this.#answer(asked, hint)
+      answer.text('{"values":[')
+      for (let n = 0; n < index.length; n++) {
+        if (n > 0) answer.text(',')
+        if (index[n] >= 0) answer.value(values, index[n])
+        else answer.text('null')
+      }
+      answer.text(`],"not_found":[${lost.join(',')}]}`)
+      return answer.end()
+    })
     return { answer, count: values.count + lost.length, missing: lost.length }
   }
 
-  async #detokenizeOne(request: TokenRequest, form: Form): Promise<TokenAnswer> {
+  async #detokenizeRecords(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
+    await this.#checkRecords(asked, form)
+    const places = placesFrom(form, TOKEN)
+    const named = await this.#turn(asked, form, () => readTokens(form, places, false))
+    const { values, index } = await this.#open(asked, named)
+    const lost = notFound(form, places, index, named.epochs)
+    const paths = await this.#scanner.pathsOf(
+      { owner: asked.owner, body: form.body, paths: form.paths },
+      lost.map((n) => places[n]),
+    )
+    const answer = await this.#turn(asked, form, () => {
+      const listed = Buffer.from(`,"not_found":${JSON.stringify(paths.map(splitRecordPath))}}`, 'utf8')
+      const list = form.list('records')
+      const answer = this.#answer(asked, list.end - list.start + values.used * 8 + listed.length + 64)
+      writeOpened(answer, form, { values, index, places })
+      answer.raw(listed, 0, listed.length)
+      return answer.end()
+    })
+    return { answer, count: values.count + lost.length, missing: lost.length }
+  }
+
+  async #detokenizeOne(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
     const kind = form.member('token')?.kind
     if (kind !== KIND.string && kind !== KIND.escaped)
       throw badRequest('token', 'a token as a string', 'a token is a string')
     const named = readTokens(form, [form.scan.count - 1], true)
-    const { tokens } = this.#services()
-    const { values, index } = await tokens.detokenize(withTime(request), named, this.#limits.answer_bytes)
+    const { values, index } = await this.#open(asked, named)
     if (index[0] < 0) throw new Problem('not-found', 'there is no such token')
-    const answer = this.#answer(64)
+    const answer = this.#answer(asked, values.used * 8 + 64)
     answer.text('{"value":')
     answer.value(values, 0)
     answer.text('}')
     return { answer: answer.end(), count: 1, missing: 0 }
   }
 
-  #values(values: Parameters<Answer['value']>[0], index: Int32Array, lost: readonly number[]): Buffer {
-    const answer = this.#answer(index.length * 24 + 64)
-    answer.text('{"values":[')
-    for (let n = 0; n < index.length; n++) {
-      if (n > 0) answer.text(',')
-      if (index[n] >= 0) answer.value(values, index[n])
-      else answer.text('null')
-    }
-    answer.text(`],"not_found":[${lost.join(',')}]}`)
-    return answer.end()
+  #open(asked: AskedTokens, named: Parameters<Services['tokens']['detokenize']>[1]): Promise<ResolvedTokens> {
+    return this.#services().tokens.detokenize(withTime(asked), named, this.#roomForValues(asked))
   }
 
-  #opened(
-    form: Form,
-    places: readonly number[],
-    found: { values: Parameters<Answer['value']>[0]; index: Int32Array; lost: readonly number[] },
-  ): Buffer {
-    const { start, end } = form.scan
-    const list = form.list('records')
-    const answer = this.#answer(list.end - list.start + 64)
-    answer.text('{"records":')
-    let from = list.start
-    for (let n = 0; n < places.length; n++) {
-      if (found.index[n] < 0) continue
-      answer.raw(form.body, from, start[places[n]])
-      answer.value(found.values, found.index[n])
-      from = end[places[n]]
+  #roomForValues({ share }: AskedTokens): RoomForValues {
+    const most = this.#limits.answer_bytes
+    return (bytes) => {
+      if (bytes > most) throw answerTooLarge(most)
+      share.roomFor(bytes)
     }
-    answer.raw(form.body, from, list.end)
-    const listed = form.pathsOf(found.lost.map((n) => places[n])).map(splitRecordPath)
-    const json = Buffer.from(`,"not_found":${JSON.stringify(listed)}}`, 'utf8')
-    answer.raw(json, 0, json.length)
-    return answer.end()
   }
 
-  async retokenize(request: TokenRequest, body: Uint8Array): Promise<TokenAnswer> {
-    const form = await this.#form(body, RETOKENIZE)
+  retokenize(asked: AskedTokens, body: Uint8Array): Promise<TokenAnswer> {
+    return this.#withForm(asked, body, RETOKENIZE, (form) => this.#retokenize(asked, form))
+  }
+
+  async #retokenize(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
     form.list('tokens')
     const places = placesFrom(form, 0)
-    const named = await this.#turns.take(body.length, () => readTokens(form, places, true))
-    const service = this.#services().tokens
-    const { index, ...tokens } = await service.retokenize(withTime(request), named, this.#limits.answer_bytes)
-    const answer = this.#answer(index.length * (tokenLength(tokens.epoch) + 3) + 64)
-    answer.text(`{"epoch":${tokens.epoch},"tokens":`)
-    writeTokens(answer, tokens, index)
+    const named = await this.#turn(asked, form, () => readTokens(form, places, true))
+    /** The members behind the tokens, and the end of the answer. */
+    const behind = (lost: readonly number[]): string => `,"not_found":[${lost.join(',')}]}`
+    const found = (index: Int32Array): void =>
+      this.#makeRoom(asked, columnsSize(index, behind(notFound(form, places, index)).length))
+    const watch = { room: this.#roomForValues(asked), found }
+    const { tokens: service } = this.#services()
+    const { index, ...tokens } = await service.retokenize(withTime(asked), named, watch)
     const lost = notFound(form, places, index)
-    answer.text(`,"not_found":[${lost.join(',')}]}`)
-    const found = index.reduce((count, value) => count + Number(value >= 0), 0)
-    return {
-      answer: answer.end(),
-      epoch: tokens.epoch,
-      count: found + lost.length,
-      missing: lost.length,
-      fresh: tokens.fresh,
-    }
+    const { epoch, fresh } = tokens
+    const answer = this.#answer(asked, columnsSize(index, behind(lost).length).with(epoch))
+    writeColumns(answer, tokens, index, behind(lost))
+    const count = index.reduce((sum, each) => sum + Number(each >= 0), 0) + lost.length
+    return { answer: answer.end(), epoch, count, missing: lost.length, fresh }
   }
 
-  async rotate(request: TokenRequest, body: Uint8Array): Promise<RotateAnswer> {
-    const form = await this.#form(body, ROTATE)
-    const expected = 'the number of the epoch to open: a positive integer'
-    if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is not a number')
-    const { start, end } = form.scan
-    const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
-    if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is not a positive integer')
-    const { epoch, rotated, revision } = await this.#services().tokens.rotate(request, to)
-    return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
+  rotate(asked: AskedTokens, body: Uint8Array): Promise<RotateAnswer> {
+    return this.#withForm(asked, body, ROTATE, async (form) => {
+      const expected = 'the number of the epoch to open: a positive integer'
+      if (form.member('to')?.kind !== KIND.number) throw badRequest('to', expected, '`to` is not a number')
+      const { start, end } = form.scan
+      const to = Number(Buffer.from(body.subarray(start[0], end[0])).toString('latin1'))
+      if (!Number.isInteger(to) || to < 1) throw badRequest('to', expected, '`to` is not a positive integer')
+      asked.share.roomFor(ROTATED_BYTES)
+      const { epoch, rotated, revision } = await this.#services().tokens.rotate(asked, to)
+      return { answer: Buffer.from(JSON.stringify({ epoch, rotated })), epoch, rotated, revision }
+    })
   }
 
   async epochs(request: TokenRequest): Promise<EpochsAnswer> {
@@ -246,35 +256,59 @@ export class TokenCalls {
     return { answer: Buffer.from(JSON.stringify(list)), epoch: list.active, count: list.epochs.length }
   }
 
-  async #form(body: Uint8Array, { paths, known, leaf }: FormShape): Promise<Form> {
-    const options = { leaf, matches: this.#limits.values }
-    return new Form(body, paths, await this.#scanner.scan(body, paths, options), known)
+  /** Scans the body for `work`, and names the place of a fault. */
+  async #withForm<T>(
+    { owner }: AskedTokens,
+    body: Uint8Array,
+    { paths, known, leaf }: FormShape,
+    work: (form: Form) => Promise<T>,
+  ): Promise<T> {
+    const scanned = { owner, body, paths }
+    const options = { leaf, matches: this.#limits.values, what: 'values or tokens' }
+    try {
+      return await work(new Form(body, paths, await this.#scanner.scan(scanned, options), known))
+    } catch (error) {
+      if (!(error instanceof FaultAt)) throw error
+      const [path] = await this.#scanner.pathsOf(scanned, [error.place])
+      throw error.problem(path)
+    }
+  }
+
+  #turn<T>({ owner }: AskedTokens, form: Form, work: () => T): Promise<T> {
+    return this.#turns.take({ owner, bytes: form.body.length }, work)
   }
 
   /** Every record is an object. */
-  #checkRecords(form: Form): Promise<void> {
+  #checkRecords(asked: AskedTokens, form: Form): Promise<void> {
     const { count, kinds, leaf } = form.scan
-    return this.#turns.take(form.body.length, () => {
+    return this.#turn(asked, form, () => {
       for (let i = 0; i < count; i++) {
-        if (leaf[i] === RECORD && kinds[i] !== KIND.object) {
-          throw badRequest(form.pathOf(i), 'an object', 'a record is an object')
-        }
+        if (leaf[i] === RECORD && kinds[i] !== KIND.object)
+          throw new FaultAt(i, (path) => badRequest(path, 'an object', 'a record is an object'))
       }
     })
   }
 
   /** Every record has the fields. A scan of its own: other requests need no places on the way to a field. */
-  async #checkRequired({ body, known }: Form, fields: readonly string[]): Promise<void> {
+  async #checkRequired(asked: AskedTokens, form: Form, fields: readonly string[]): Promise<void> {
     const required = new Required(fields)
-    const scan = await this.#scanner.scan(body, required.paths, UNLIMITED)
-    const gap = await this.#turns.take(body.length, () => required.gap(scan))
+    const scanned = { owner: asked.owner, body: form.body, paths: required.paths }
+    const scan = await this.#scanner.scan(scanned, UNLIMITED)
+    const gap = await this.#turn(asked, form, () => required.gap(scan))
     if (gap === undefined) return
-    const path = new Form(body, required.paths, scan, known).pathOf(gap.match)
+    const [path] = await this.#scanner.pathsOf(scanned, [gap.match])
     throw new Problem('field-missing', 'a record lacks a required field', { path: pathOfGap(path, gap) })
   }
 
-  #answer(hint: number): Answer {
-    return new Answer(hint, this.#limits.answer_bytes)
+  /** Before tokens are stored: an answer is not refused for its size afterwards. */
+  #makeRoom({ share }: AskedTokens, size: Extent): void {
+    const most = this.#limits.answer_bytes
+    if (size.with(1) > most) throw answerTooLarge(most)
+    share.roomFor(Math.min(most, size.with(MAX_EPOCH)))
+  }
+
+  #answer({ share }: AskedTokens, hint: number): Answer {
+    return new Answer({ hint, limit: this.#limits.answer_bytes, share })
   }
 
   #count(form: Form): void {
@@ -295,7 +329,7 @@ export class TokenCalls {
   }
 }
 
-/** The fields that `require` names; none where it is not there. Throws Problem invalid-request. */
+/** The fields that `require` names; none where it is not there. Throws Problem invalid-request, FaultAt. */
 function requiredFields(form: Form, configured: readonly string[]): string[] {
   const member = form.member('require')
   if (!member) return []
@@ -307,10 +341,11 @@ function requiredFields(form: Form, configured: readonly string[]): string[] {
   for (let i = 0; i < count; i++) {
     if (leaf[i] !== REQUIRE) continue
     const isText = kinds[i] === KIND.string || kinds[i] === KIND.escaped
-    const field = isText ? form.string(i) : undefined
+    const field = isText ? form.string(i, FIELD_BYTES) : undefined
     if (field === undefined || !configured.includes(field))
-      throw badRequest(form.pathOf(i), 'a configured field', 'require names something else than a field')
-    if (fields.has(field)) throw badRequest(form.pathOf(i), 'each field once', 'require names a field twice')
+      throw new FaultAt(i, (path) => badRequest(path, 'a configured field', 'require names no field'))
+    if (fields.has(field))
+      throw new FaultAt(i, (path) => badRequest(path, 'each field once', 'require names a field twice'))
     fields.add(field)
   }
   return [...fields]
@@ -320,7 +355,7 @@ function requiredFields(form: Form, configured: readonly string[]): string[] {
  * A large body is read and computed in turns, which may last for as long as others have theirs: then too, a
  * ledger with quorum gets its time.
  */
-function withTime({ owner, deadline }: TokenRequest): TokenRequest {
+function withTime({ owner, deadline }: AskedTokens): TokenRequest {
   return { owner, deadline: deadline.atLeast(LEDGER_MS) }
 }
 
@@ -341,17 +376,6 @@ function notFound(form: Form, places: readonly number[], index: Int32Array, epoc
     if (epochs === undefined || epochs[n] > 0) lost.push(n)
   }
   return lost
-}
-
-function writeTokens(answer: Answer, tokens: Tokens, index: Int32Array): void {
-  const prefix = tokenPrefix(tokens.epoch)
-  answer.text('[')
-  for (let n = 0; n < index.length; n++) {
-    if (n > 0) answer.text(',')
-    if (index[n] < 0) answer.text('null')
-    else answer.token(tokens, index[n], prefix)
-  }
-  answer.text(']')
 }
 
 /** `records[3].contacts[0].phone` → record 3, path `contacts[0].phone`. */

@@ -2,17 +2,26 @@
 // a second, and the node answers other requests meanwhile.
 import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
+import { assert } from '../assert.ts'
 import { PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { Paths } from './paths.ts'
-import { type Scan, type ScanLimit, scan } from './scan.ts'
+import { pathsOf, type Scan, type ScanLimit, scan } from './scan.ts'
 
 const ROLE = 'coffer-scan'
 
 /** Bodies from this size on go to the thread. The way there costs more than the scan of a smaller body. */
 export const LARGE_BYTES = 256 * 1024
 
-type Task = { readonly body: Uint8Array; readonly paths: readonly string[]; readonly limit: ScanLimit }
-type Done = { readonly kind: 'done'; readonly scan: Scan }
+/** Tasks at the thread: the second is there for when the first is done. */
+const SENT_MOST = 2
+
+/** `wanted`: the indices of the matches whose paths are asked for. */
+type Question =
+  | { readonly kind: 'scan'; readonly limit: ScanLimit }
+  | { readonly kind: 'paths'; readonly wanted: readonly number[] }
+type Task = Question & { readonly body: Uint8Array; readonly paths: readonly string[] }
+type Scanned = { readonly kind: 'scan'; readonly scan: Scan }
+type Located = { readonly kind: 'paths'; readonly texts: readonly string[] }
 type Refused = {
   readonly kind: 'problem'
   readonly slug: string
@@ -20,28 +29,66 @@ type Refused = {
   readonly members: Readonly<Record<string, unknown>>
 }
 type Failed = { readonly kind: 'failed'; readonly message: string }
-type Reply = Done | Refused | Failed
+type Reply = Scanned | Located | Refused | Failed
 
-/** Scans small bodies at once, and large bodies in the thread, which the first large body starts. */
+type Waiting = {
+  readonly task: Task
+  readonly resolve: (reply: Scanned | Located) => void
+  readonly reject: (error: Error) => void
+}
+
+/** A body, and the owner in whose turn the body is scanned. */
+type ScannedBody = { readonly owner: string; readonly body: Uint8Array; readonly paths: Paths }
+
+/**
+ * Scans small bodies at once, and large bodies in the thread, which the first large body starts: owners in
+ * rotation: an owner with many large bodies delays the others by two bodies.
+ */
 export class ScanThread {
   #worker: Worker | undefined
-  readonly #waiting: { readonly resolve: (scan: Scan) => void; readonly reject: (error: Error) => void }[] =
-    []
+  /** Sent to the thread; replies come in the same order. */
+  readonly #sent: Waiting[] = []
+  /** Not sent yet, by owner; the owner whose turn is next stands first. */
+  readonly #waiting = new Map<string, Waiting[]>()
 
   /** Throws the problems of `scan`. */
-  async scan(body: Uint8Array, paths: Paths, limit: ScanLimit): Promise<Scan> {
-    return body.length < LARGE_BYTES
-      ? scan(body, paths, limit)
-      : this.#send({ body, paths: paths.list, limit })
+  async scan({ owner, body, paths }: ScannedBody, limit: ScanLimit): Promise<Scan> {
+    if (body.length < LARGE_BYTES) return scan(body, paths, limit)
+    const reply = await this.#ask(owner, { kind: 'scan', body, paths: paths.list, limit })
+    assert(reply.kind === 'scan', 'a scan is answered by a scan')
+    return reply.scan
   }
 
-  /** Replies come in the order of the tasks. To copy a body takes a hundredth of the time of its scan. */
-  #send(task: Task): Promise<Scan> {
-    const worker = (this.#worker ??= this.#start())
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject })
-      worker.postMessage(task)
-    })
+  /** As `pathsOf`. */
+  async pathsOf({ owner, body, paths }: ScannedBody, wanted: readonly number[]): Promise<readonly string[]> {
+    if (body.length < LARGE_BYTES || wanted.length === 0) return pathsOf(body, paths, wanted)
+    const reply = await this.#ask(owner, { kind: 'paths', body, paths: paths.list, wanted })
+    assert(reply.kind === 'paths', 'paths are answered by paths')
+    return reply.texts
+  }
+
+  #ask(owner: string, task: Task): Promise<Scanned | Located> {
+    const { promise, resolve, reject } = Promise.withResolvers<Scanned | Located>()
+    const waiting = { task, resolve, reject }
+    const own = this.#waiting.get(owner)
+    if (own) own.push(waiting)
+    else this.#waiting.set(owner, [waiting])
+    this.#send()
+    return promise
+  }
+
+  /** To copy a body takes a hundredth of the time of its scan. */
+  #send(): void {
+    while (this.#sent.length < SENT_MOST) {
+      const [first] = this.#waiting
+      if (first === undefined) return
+      const [owner, [next, ...others]] = first
+      this.#waiting.delete(owner)
+      if (others.length > 0) this.#waiting.set(owner, others)
+      this.#sent.push(next)
+      this.#worker ??= this.#start()
+      this.#worker.postMessage(next.task)
+    }
   }
 
   /** Ends the thread. Rejects the scans at work. */
@@ -52,14 +99,18 @@ export class ScanThread {
   #start(): Worker {
     const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
     worker.on('message', (reply: Reply) => {
-      const task = this.#waiting.shift()
-      if (reply.kind === 'problem') task?.reject(asProblem(reply))
-      else if (reply.kind === 'failed') task?.reject(new Error(reply.message))
-      else task?.resolve(reply.scan)
+      const asked = this.#sent.shift()
+      this.#send()
+      if (reply.kind === 'problem') asked?.reject(asProblem(reply))
+      else if (reply.kind === 'failed') asked?.reject(new Error(reply.message))
+      else asked?.resolve(reply)
     })
     const fail = (error: Error): void => {
+      if (this.#worker !== worker) return
       this.#worker = undefined
-      for (const task of this.#waiting.splice(0)) task.reject(error)
+      const all = [...this.#sent.splice(0), ...[...this.#waiting.values()].flat()]
+      this.#waiting.clear()
+      for (const asked of all) asked.reject(error)
     }
     worker.on('error', fail)
     worker.on('exit', () => fail(new Error('the thread that scans bodies ended')))
@@ -74,8 +125,11 @@ function asProblem({ slug, detail, members }: Refused): Problem {
 }
 
 function work(task: Task): Reply {
+  const paths = new Paths(task.paths)
   try {
-    return { kind: 'done', scan: scan(task.body, new Paths(task.paths), task.limit) }
+    return task.kind === 'scan'
+      ? { kind: 'scan', scan: scan(task.body, paths, task.limit) }
+      : { kind: 'paths', texts: pathsOf(task.body, paths, task.wanted) }
   } catch (error) {
     if (error instanceof Problem) {
       return { kind: 'problem', slug: error.slug, detail: error.message, members: error.members }
@@ -84,6 +138,16 @@ function work(task: Task): Reply {
   }
 }
 
+/** Buffers that go with a reply without a copy: matches may take more bytes than the body. */
+function buffersOf(reply: Reply): ArrayBuffer[] {
+  if (reply.kind !== 'scan') return []
+  const { start, end, kinds, leaf } = reply.scan
+  return [start, end, kinds, leaf].map(({ buffer }) => buffer as ArrayBuffer) // made by matchesOf
+}
+
 if (!isMainThread && workerData === ROLE) {
-  parentPort?.on('message', (task: Task) => parentPort?.postMessage(work(task)))
+  parentPort?.on('message', (task: Task) => {
+    const reply = work(task)
+    parentPort?.postMessage(reply, buffersOf(reply))
+  })
 }

@@ -31,7 +31,7 @@ export const MEMBERS_MAX = 1000
 
 const FIRST_MATCHES = 1024
 const NOTHING = new Uint8Array(0)
-export const UNLIMITED: ScanLimit = { leaf: 0, matches: Number.POSITIVE_INFINITY }
+export const UNLIMITED: ScanLimit = { leaf: 0, matches: Number.POSITIVE_INFINITY, what: '' }
 const END = -1
 
 const QUOTE = 0x22
@@ -59,8 +59,8 @@ const NULL = Buffer.from('null')
 const PLAIN = new Uint8Array(256).fill(1, 0x20)
 PLAIN[QUOTE] = PLAIN[BACKSLASH] = 0
 
-/** The largest number of matches of the paths from index `leaf` on. */
-export type ScanLimit = { readonly leaf: number; readonly matches: number }
+/** The largest number of matches of the paths from index `leaf` on; `what` they are, for errors. */
+export type ScanLimit = { readonly leaf: number; readonly matches: number; readonly what: string }
 
 /** Enough for most bodies. Stays here: a scan copies its matches out. */
 const SCRATCH = matchesOf(FIRST_MATCHES)
@@ -337,7 +337,7 @@ class Scanner {
   /** Returns the index of the match. */
   #match(leaf: number, start: number, end: number, kind: Kind): number {
     if (leaf >= this.#limit.leaf && ++this.#counted > this.#limit.matches) {
-      throw new Problem('too-many-values', `there are more than ${this.#limit.matches} values or tokens`)
+      throw new Problem('too-many-values', `there are more than ${this.#limit.matches} ${this.#limit.what}`)
     }
     const index = this.#count++
     if (index === this.#matches.start.length) this.#matches = grown(this.#matches, start / this.#size)

@@ -268,12 +268,33 @@ test('limits: known names, positive integers, not beyond reason', () => {
   for (const name of Object.keys(DEFAULT_LIMITS)) {
     assert.deepEqual(pathsOf(`limits: { ${name}: 1e15 }`), [`limits.${name}`])
   }
-  assert.equal(parse('limits: { body_bytes: 268435456 }').limits.body_bytes, 268435456)
-  assert.deepEqual(pathsOf('limits: { body_bytes: 2000, bodies_in_work_bytes: 1999 }'), [
-    'limits.bodies_in_work_bytes',
-  ])
+  const largest = { body_bytes: 268435456, answer_bytes: 268435456, bodies_in_work_bytes: 1073741824 }
+  const { limits } = parse(`limits: ${JSON.stringify(largest)}`)
+  assert.deepEqual(limits, { ...DEFAULT_LIMITS, ...largest })
+  assert.deepEqual(pathsOf('limits: { body_bytes: none, bodies_in_work_bytes: 1 }'), ['limits.body_bytes'])
   assert.deepEqual(pathsOf('limits: { toString: 1 }'), ['limits.toString'])
   assert.deepEqual(pathsOf('limits: null'), ['limits'])
+})
+
+test('half of the bytes in work holds a body and an answer: else such a request is never answered', () => {
+  const fits = 'body_bytes: 2000, answer_bytes: 3000, bodies_in_work_bytes: 10000'
+  assert.equal(parse(`limits: { ${fits} }`).limits.bodies_in_work_bytes, 10_000)
+  for (const limits of [
+    'body_bytes: 2000, answer_bytes: 3000, bodies_in_work_bytes: 9999',
+    'body_bytes: 2001, answer_bytes: 3000, bodies_in_work_bytes: 10000',
+    'bodies_in_work_bytes: 167772159', // twice the default body and answer, less one
+    'body_bytes: 268435456',
+    'answer_bytes: 268435456',
+  ]) {
+    const { faults } = errorOf(source(`limits: { ${limits} }`))
+    assert.deepEqual(
+      faults.map(({ path }) => path),
+      ['limits.bodies_in_work_bytes'],
+      limits,
+    )
+    assert.match(faults[0].message, /set at least \d+, or lower the other two$/)
+  }
+  assert.equal(parse('limits: { bodies_in_work_bytes: 167772160 }').limits.body_bytes, 16_777_216)
 })
 
 test('the ledger: what belongs to its kind', () => {

@@ -19,7 +19,7 @@ export type Limits = {
   /** UTF-8 of one value. */
   readonly value_bytes: number
   readonly answer_bytes: number
-  /** All bodies in work together. */
+  /** Bodies and answers in work together; of one owner, half. */
   readonly bodies_in_work_bytes: number
   /** The event log is rotated at this size; `event_files_kept` counts the rotated files. */
   readonly event_file_bytes: number
@@ -220,9 +220,14 @@ function readLimits(value: ConfigValue): Limits {
   for (const name of names) {
     if (at[name].given) limits[name] = at[name].whole(Math.min(1, DEFAULT_LIMITS[name]), MAX_LIMITS[name])
   }
-  const { body_bytes, bodies_in_work_bytes } = limits
-  if (bodies_in_work_bytes !== 0 && bodies_in_work_bytes < body_bytes) {
-    at.bodies_in_work_bytes.fault(`less than body_bytes (${body_bytes}): such a body would never be taken`)
+  const { body_bytes, answer_bytes, bodies_in_work_bytes } = limits
+  const least = (body_bytes + answer_bytes) * 2
+  const faulty = [body_bytes, answer_bytes, bodies_in_work_bytes].includes(0)
+  if (!faulty && bodies_in_work_bytes < least) {
+    at.bodies_in_work_bytes.fault(
+      `half of ${bodies_in_work_bytes} is one owner's, and less than body_bytes and answer_bytes together: ` +
+        `set at least ${least}, or lower the other two`,
+    )
   }
   return limits
 }

@@ -8,8 +8,9 @@ import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import type { Replica } from '../replica/replica.ts'
 import { lastFound } from '../replica/table.ts'
+import type { FairTurns } from '../waiting.ts'
 import type { Epochs } from './epochs.ts'
-import { type TurnQueue, UNITS_A_TURN, VALUES_A_TURN } from './turns.ts'
+import { UNITS_A_TURN, VALUES_A_TURN } from './turns.ts'
 
 /** Requests up to this count are opened without a wait for a turn. */
 const SMALL_COUNT = VALUES_A_TURN / 20
@@ -31,11 +32,18 @@ export type ResolvedTokens = {
   readonly missing: number
 }
 
-/** Values opened so far, how many more bytes an answer may hold, and the deadline of the request. */
+/**
+ * Called with the bytes of the values opened so far, padding left out. Throws Problem where there is no room
+ * for so many: one token a hundred thousand times is a small request.
+ */
+export type RoomForValues = (bytes: number) => void
+
+/** Values opened so far, their bytes, and the deadline of the request. */
 type OpenedValues = {
   readonly values: Values
   readonly index: Int32Array
-  room: number
+  bytes: number
+  readonly room: RoomForValues
   readonly deadline: Deadline
 }
 
@@ -64,28 +72,27 @@ type Mappings = {
 export class Detokenizer {
   readonly #replica: Replica
   readonly #epochs: Epochs
-  readonly #turns: TurnQueue
+  readonly #turns: FairTurns
 
-  constructor(replica: Replica, epochs: Epochs, turns: TurnQueue) {
+  constructor(replica: Replica, epochs: Epochs, turns: FairTurns) {
     this.#replica = replica
     this.#epochs = epochs
     this.#turns = turns
   }
 
   /**
-   * The values of the tokens, each in its canonical form. Throws Problem, LedgerUnavailable; Problem
-   * answer-too-large as soon as the values alone are more than `mostBytes`: one token a hundred thousand
-   * times is a small request.
+   * The values of the tokens, each in its canonical form. Throws Problem, LedgerUnavailable; errors of
+   * `room`.
    */
   async detokenize(
     request: DetokenizeRequest,
     tokens: NamedTokens,
-    mostBytes: number,
+    room: RoomForValues,
   ): Promise<ResolvedTokens> {
     const { owner, deadline } = request
     const index = new Int32Array(tokens.count).fill(-1)
     const values = new Values(tokens.count, tokens.count * 16)
-    const opened = { values, index, room: mostBytes, deadline }
+    const opened = { values, index, bytes: 0, room, deadline }
     const known = this.#epochs.known(request)
     for (const epoch of new Set(tokens.epochs)) {
       if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
@@ -110,7 +117,7 @@ export class Detokenizer {
       this.#find(key, words, valid, pages, slots)
     }
     for (let from = 0; from < mine.count; ) {
-      if (from > 0 || mine.count > SMALL_COUNT) await this.#turns.next()
+      if (from > 0 || mine.count > SMALL_COUNT) await this.#turns.next(key.owner)
       const to = Math.min(mine.count, from + VALUES_A_TURN)
       const end = this.#open(key, mine, { pages, slots, from, to }, opened)
       assert(end > from, 'every turn opens at least one token')
@@ -153,9 +160,7 @@ export class Detokenizer {
       const size = reader.seek(pages[i], slots[i])
       if (size === 0) this.#damaged(pages[i])
       // Padding and type are not in the answer; quotes and commas are.
-      opened.room -= (size - 1) * 8
-      if (opened.room < 0)
-        throw new Problem('answer-too-large', 'the values are more than an answer may hold')
+      opened.bytes += (size - 1) * 8
       const n = chunk.count
       const at = chunk.pushRoom(size)
       reader.copy(chunk.bytes, at, size)
@@ -163,6 +168,7 @@ export class Detokenizer {
       for (let j = 0; j < 16; j++) bodies[n * 16 + j] = mine.bodies[i * 16 + j]
       tokens[n] = i
     }
+    opened.room(opened.bytes)
     if (key.open(chunk, sizes, bodies) !== chunk.count) {
       for (let n = 0; n < chunk.count; n++) if (chunk.length[n] === 0) this.#damaged(pages[tokens[n]])
     }

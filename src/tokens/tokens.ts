@@ -7,10 +7,11 @@ import type { Keyring } from '../crypto/keyring.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { asReached, checkTime } from '../replica/commit.ts'
 import type { Replica } from '../replica/replica.ts'
-import { Detokenizer, type NamedTokens, type ResolvedTokens } from './detokenize.ts'
+import { FairTurns } from '../waiting.ts'
+import { Detokenizer, type NamedTokens, type ResolvedTokens, type RoomForValues } from './detokenize.ts'
 import { type EpochList, Epochs, type Rotation } from './epochs.ts'
 import { EpochMoved, Issuer } from './issue.ts'
-import { TurnQueue, turnEnd } from './turns.ts'
+import { turnEnd } from './turns.ts'
 
 /** Bytes of a token's text with an epoch of 1 digit and of 10 digits (crypto/token.ts). */
 const LEAST_TEXT_BYTES = 38
@@ -28,6 +29,9 @@ export const LEDGER_MS = 1500
 /** The owner that asks, and the deadline of the request. */
 export type TokenRequest = { readonly owner: string; readonly deadline: Deadline }
 
+/** `found` is called with the index of the tokens found, before tokens are stored. */
+type RetokenizeWatch = { readonly room?: RoomForValues; readonly found?: (index: Int32Array) => void }
+
 /** A string among the values is a valid token of the caller already. */
 export class AlreadyToken extends Error {
   override readonly name = 'AlreadyToken'
@@ -44,7 +48,7 @@ export class TokenService {
   readonly #epochs: Epochs
   readonly #issuer: Issuer
   readonly #detokenizer: Detokenizer
-  readonly #turns = new TurnQueue()
+  readonly #turns = new FairTurns()
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -100,18 +104,22 @@ export class TokenService {
   detokenize(
     request: TokenRequest,
     tokens: NamedTokens,
-    mostBytes = Number.POSITIVE_INFINITY,
+    room: RoomForValues = () => undefined,
   ): Promise<ResolvedTokens> {
-    return this.#detokenizer.detokenize(request, tokens, mostBytes)
+    return this.#detokenizer.detokenize(request, tokens, room)
   }
 
-  /** Tokens of the same values under the active epoch. `index` as in `ResolvedTokens`, into the tokens. */
+  /**
+   * Tokens of the same values under the active epoch. `index` as in `ResolvedTokens`, into the tokens. Throws
+   * as `detokenize` and `tokenize`; errors of `watch`, and then nothing is stored.
+   */
   async retokenize(
     request: TokenRequest,
     named: NamedTokens,
-    mostBytes = Number.POSITIVE_INFINITY,
+    watch: RetokenizeWatch = {},
   ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
-    const { values, index, missing } = await this.detokenize(request, named, mostBytes)
+    const { values, index, missing } = await this.detokenize(request, named, watch.room)
+    watch.found?.(index)
     return { ...(await this.tokenize(request, values, true)), index, missing }
   }
 
@@ -135,7 +143,7 @@ export class TokenService {
     let to = 0
     const out = new Uint8Array(values.count * 16)
     for (let from = 0; from < values.count; from = to) {
-      await this.#turns.next()
+      await this.#turns.next(key.owner)
       to = turnEnd(values, from)
       key.bodiesOf(values, from, to, out)
     }

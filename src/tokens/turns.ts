@@ -1,23 +1,10 @@
 // How long tokenize and detokenize may hold the event loop: large requests are computed in several turns.
 import { units, type Values } from '../crypto/canonical.ts'
-import { nextTurn } from '../waiting.ts'
 
 /** Values computed in a turn of the event loop, at about 1 µs each. */
 export const VALUES_A_TURN = 20_000
 /** Units of 8 bytes computed in a turn: long values cost by their length, about 10 µs a KiB. */
 export const UNITS_A_TURN = (4 * 1024 * 1024) / 8
-
-/**
- * Gives every caller a turn of its own, not a shared turn: sockets are read in between.
- */
-export class TurnQueue {
-  #last: Promise<void> = Promise.resolve()
-
-  next(): Promise<void> {
-    this.#last = this.#last.then(nextTurn)
-    return this.#last
-  }
-}
 
 /** The end (exclusive) of a turn that begins at value `from`. */
 export function turnEnd(values: Values, from: number): number {

@@ -747,10 +747,10 @@ test('X-Request-Id: a valid one is echoed, another replaced', async () => {
   assert.notEqual(one.headers['x-request-id'], two.headers['x-request-id'])
 })
 
-test('bodies in work over their limit: 503 overloaded, and room again afterwards', async () => {
-  const limits = { body_bytes: 256 * KIB, bodies_in_work_bytes: 256 * KIB }
+test('bytes in work over their limit: 503 overloaded, and room again afterwards', async () => {
+  const limits = { body_bytes: 256 * KIB, answer_bytes: 64 * KIB, bodies_in_work_bytes: 640 * KIB }
   await withVault({ limits }, async (node) => {
-    const body = values().padEnd(100 * KIB)
+    const body = values().padEnd(200 * KIB)
     assert.equal((await node.post('/tokenize', body)).status, 200)
     const held = await node.halfSent('/tokenize', GOOD.padEnd(256 * KIB), 200 * KIB)
     const refusal = { status: 503, slug: 'overloaded', at: node }
@@ -758,8 +758,9 @@ test('bodies in work over their limit: 503 overloaded, and room again afterwards
     assert.match(String(answer.headers['retry-after']), /^[1-9]\d*$/)
     await refuses({ body, headers: { 'content-length': undefined, 'transfer-encoding': 'chunked' } }, refusal)
     await refuses({ body: gzipSync(body), headers: { 'content-encoding': 'gzip' } }, refusal)
-    // What is small is served, and what the others hold is theirs.
+    // What is small is served, and what the others hold is theirs; the other owner has a half of its own.
     assert.equal((await node.post('/tokenize', '{"values":[]}')).status, 200)
+    assert.equal((await node.post('/tokenize', body, bearer(KEY_B))).status, 200)
     assert.equal(await inWork(node), 200 * KIB)
     held.leave()
     await until('the room is given back', async () => (await inWork(node)) === 0)

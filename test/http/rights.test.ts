@@ -111,7 +111,7 @@ const KEYS: readonly Key[] = RIGHTS.flatMap((right, i) => [
 const dir = mkdtempSync(join(tmpdir(), 'coffer-rights-'))
 const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e8, keep: 1 })
 const world: World = { quorum: true, exists: true, now: 0, calls: 0 }
-const clock = { now: () => world.now }
+const clock = { ...systemClock, now: () => world.now }
 const services = servicesOf(world)
 const limited = KEYS.map(({ id, may, text }) => ({
   ...{ id, may, sha256: hashKey(text), prefix: PREFIX, until: END },

@@ -170,7 +170,7 @@ async function detokenize({ tokens }: Node, token: string): Promise<Scalar | und
   const [bodies, checks] = [new Uint8Array(16), new Uint8Array(4)]
   const text = Buffer.from(token)
   const epochs = Float64Array.of(readTokenText(text, 0, text.length, bodies, checks, 0))
-  const { values, index } = await tokens.detokenize(by('o'), { count: 1, epochs, bodies, checks }, 1000)
+  const { values, index } = await tokens.detokenize(by('o'), { count: 1, epochs, bodies, checks })
   return index[0] < 0 ? undefined : fromCanonical(values.bytes, 0, values.length[0])
 }
 
