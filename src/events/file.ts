@@ -1,5 +1,6 @@
 // The file under the event log: whole lines, appended. Nobody else writes to the file.
-import { type FileHandle, open } from 'node:fs/promises'
+import type { BigIntStats } from 'node:fs'
+import { type FileHandle, open, stat } from 'node:fs/promises'
 import { errorCode } from '../errors.ts'
 
 /**
@@ -22,19 +23,20 @@ export function linesLeft(batch: Batch): number {
 
 export class LineFile {
   readonly #handle: FileHandle
+  readonly #inode: bigint
   #size: number
 
-  private constructor(handle: FileHandle, size: number) {
+  private constructor(handle: FileHandle, { size, ino }: BigIntStats) {
     this.#handle = handle
-    this.#size = size
+    this.#inode = ino
+    this.#size = Number(size)
   }
 
   /** Opens for appending; creates an absent file (0600); repairs the end. Throws the errors of node:fs. */
   static async open(path: string): Promise<LineFile> {
     const handle = await open(path, 'a+', 0o600)
     try {
-      const { size } = await handle.stat()
-      const file = new LineFile(handle, size)
+      const file = new LineFile(handle, await handle.stat({ bigint: true }))
       await file.#repair()
       return file
     } catch (error) {
@@ -61,6 +63,16 @@ export class LineFile {
   /** The beginning of the file, at most `WINDOW_BYTES`. */
   head(): Promise<string> {
     return read(this.#handle, 0, Math.min(this.#size, WINDOW_BYTES))
+  }
+
+  /** Whether `path` leads to this file: somebody may have moved or removed the file. */
+  async isAt(path: string): Promise<boolean> {
+    try {
+      return (await stat(path, { bigint: true })).ino === this.#inode
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT') return false
+      throw error
+    }
   }
 
   async close(): Promise<void> {

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Clock } from '../clock.ts'
+import { type EventDisk, type KeepLimits, systemDisk } from './keeping.ts'
 import { EventLog } from './log.ts'
 
 const MIB = 1024 * 1024
@@ -23,9 +24,10 @@ function folder(t: TestContext): string {
 
 function open(
   dir: string,
-  options: { maxBytes?: number; keep?: number; clock?: Clock } = {},
+  options: { limits?: Partial<KeepLimits>; clock?: Clock; disk?: EventDisk } = {},
 ): Promise<EventLog> {
-  return EventLog.open({ dir, node: 'n1', clock: ticking(), maxBytes: 64 * MIB, keep: 16, ...options })
+  const limits = { fileBytes: 64 * MIB, files: 1000, bytes: 8192 * MIB, days: 7, ...options.limits }
+  return EventLog.open({ dir, node: 'n1', clock: ticking(), ...options, limits })
 }
 
 type Line = { seq: number; event: string; count?: number }
@@ -167,12 +169,12 @@ test('a torn line alone, and what cannot be a line of ours', async (t) => {
   fs.writeFileSync(path, foreign)
   const [kept, line] = await again()
   assert.equal(kept, foreign)
-  assert.equal(JSON.parse(line).seq, 1)
+  assert.equal(JSON.parse(line).seq, 2, 'no number comes twice, whatever became of the files')
 })
 
 test('rotation: named by its first number, the newest kept, numbers go on with no current one', async (t) => {
   const dir = folder(t)
-  const log = await open(dir, { maxBytes: 1000, keep: 3 })
+  const log = await open(dir, { limits: { fileBytes: 1000, files: 3 } })
   for (let i = 0; i < 100; i++) {
     log.emit('tokens.issued', { count: i })
     if (i % 7 === 0) await log.flush()
@@ -190,7 +192,8 @@ test('rotation: named by its first number, the newest kept, numbers go on with n
   })
   assert.deepEqual(numbers, upTo(100).slice(-numbers.length))
 
-  fs.rmSync(join(dir, 'events.ndjson'))
+  // As a crash right after a rotation leaves them.
+  for (const name of ['events.ndjson', 'events.seq']) fs.rmSync(join(dir, name))
   const last = linesOf(dir, rotated[2]).at(-1)
   const next = await open(dir)
   next.emit('node.started')
@@ -198,10 +201,84 @@ test('rotation: named by its first number, the newest kept, numbers go on with n
   assert.deepEqual(numbersOf(linesOf(dir)), [(last?.seq ?? 0) + 1])
 })
 
+test('files that were moved away: reopen begins a file at once, and numbers go on, also over a restart', async (t) => {
+  const dir = folder(t)
+  const path = join(dir, 'events.ndjson')
+  const log = await open(dir)
+  for (let i = 0; i < 5; i++) log.emit('tokens.issued')
+  await log.flush()
+  fs.renameSync(path, join(dir, 'moved'))
+  log.emit('node.ready') // a write before the file is opened anew goes where the file is now
+  await log.flush()
+  log.reopen()
+  await log.flush()
+  assert.deepEqual(linesOf(dir), [])
+  log.emit('node.stopped')
+  await log.close()
+  log.reopen()
+  assert.deepEqual([linesOf(dir, 'moved'), linesOf(dir)].map(numbersOf), [upTo(6), [7]])
+
+  for (let boot = 0; boot < 3; boot++) {
+    fs.rmSync(path)
+    const next = await open(dir)
+    next.emit('node.started')
+    if (boot === 1) next.reopen()
+    await next.close()
+    assert.deepEqual(numbersOf(linesOf(dir)), [8 + boot])
+  }
+})
+
+test('a kill after the files were moved away: numbers go on', async (t) => {
+  const dir = folder(t)
+  const log = await open(dir)
+  for (let i = 0; i < 5; i++) log.emit('tokens.issued')
+  await log.flush()
+  fs.rmSync(join(dir, 'events.ndjson'))
+  log.reopen()
+  await log.flush()
+  const afterKill = await open(dir)
+  afterKill.emit('node.started')
+  await afterKill.close()
+  assert.deepEqual(numbersOf(linesOf(dir)), [6])
+  await log.close()
+})
+
+test('a file that somebody has removed is found out soon, without a signal', async (t) => {
+  const dir = folder(t)
+  let monotonic = 0
+  const log = await open(dir, { clock: { ...ticking(), monotonic: () => monotonic } })
+  log.emit('node.started')
+  await log.flush()
+  fs.rmSync(join(dir, 'events.ndjson'))
+  monotonic += 10_000
+  log.emit('node.ready')
+  await log.close()
+  assert.deepEqual([numbersOf(linesOf(dir)), log.dropped], [[2], 0])
+})
+
+test('on a small disk the log takes a quarter of what is free, and the newest events are there', async (t) => {
+  const dir = folder(t)
+  const sizes = (): number =>
+    fs.readdirSync(dir).reduce((sum, name) => sum + fs.statSync(join(dir, name)).size, 0)
+  const disk = { ...systemDisk, free: async () => 40 * MIB - sizes() }
+  const log = await open(dir, { disk })
+  const reason = 'x'.repeat(1000)
+  for (let batch = 0; batch < 60; batch++) {
+    for (let i = 0; i < 500; i++) log.emit('tokens.issued', { reason })
+    await log.flush()
+    assert.ok(sizes() * 4 <= 40 * MIB - sizes(), `${sizes()} bytes`)
+  }
+  await log.close()
+  assert.equal(log.dropped, 0)
+  assert.ok(sizes() > 3 * MIB)
+  const numbers = [...rotatedOf(dir), 'events.ndjson'].flatMap((name) => numbersOf(linesOf(dir, name)))
+  assert.deepEqual(numbers, upTo(30_000).slice(-numbers.length))
+})
+
 test('rotation overwrites nothing: where the name is taken, the file grows', async (t) => {
   const dir = folder(t)
   fs.writeFileSync(join(dir, 'events-1.ndjson'), 'precious\n')
-  const log = await open(dir, { maxBytes: 500 })
+  const log = await open(dir, { limits: { fileBytes: 500 } })
   for (let i = 0; i < 50; i++) log.emit('tokens.issued', { count: i })
   await log.close()
   assert.equal(fs.readFileSync(join(dir, 'events-1.ndjson'), 'utf8'), 'precious\n')
@@ -211,7 +288,7 @@ test('rotation overwrites nothing: where the name is taken, the file grows', asy
 
 test('10,000 events through many rotations: none is lost, none is there twice', async (t) => {
   const dir = folder(t)
-  const log = await open(dir, { maxBytes: 20_000, keep: 1000 })
+  const log = await open(dir, { limits: { fileBytes: 20_000 } })
   for (let i = 0; i < 10_000; i++) {
     log.emit('tokens.issued', { owner: 'clinic-a', count: i })
     if (i % 501 === 0) await new Promise((resolve) => setImmediate(resolve))
@@ -265,7 +342,7 @@ test('a write that gets half a line through leaves no half line', async (t) => {
   const script = `
     const { EventLog } = await import('${new URL('log.ts', import.meta.url).href}')
     const { systemClock: clock } = await import('${new URL('../clock.ts', import.meta.url).href}')
-    const log = await EventLog.open({ dir: '${dir}', node: 'n1', clock, maxBytes: 1e9, keep: 1 })
+    const log = await EventLog.open({ dir: '${dir}', node: 'n1', clock, limits: { fileBytes: 1e9, files: 1, bytes: 1e10, days: 1 } })
     for (let batch = 0; batch < 3; batch++) {
       for (let i = 0; i < 100; i++) log.emit('tokens.issued', { count: i })
       await log.flush()

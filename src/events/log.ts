@@ -6,7 +6,8 @@ import { assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { type EventFields, type EventName, LineWriter } from './event.ts'
 import { type Batch, LineFile, linesLeft } from './file.ts'
-import { CURRENT, lastNumber, rotate } from './rotation.ts'
+import { type EventDisk, Keeping, type KeepLimits, systemDisk } from './keeping.ts'
+import { CURRENT, lastNumber, recordNumber, rotate } from './rotation.ts'
 
 /** Characters of lines that are not written yet; further events are dropped. */
 const MAX_WAITING = 8 * 1024 * 1024
@@ -20,10 +21,8 @@ type EventLogOptions = {
   readonly dir: string
   readonly node: string
   readonly clock: Clock
-  /** The line that reaches this size is the last line of its file. */
-  readonly maxBytes: number
-  /** Number of rotated files to keep, beside the current file. */
-  readonly keep: number
+  readonly limits: KeepLimits
+  readonly disk?: EventDisk
 }
 
 export class EventLog {
@@ -37,12 +36,16 @@ export class EventLog {
   #scheduled = false
   #writing: Promise<void> | undefined
   #file: LineFile | undefined
+  readonly #keeping: Keeping
   #closed = false
+  /** Whether the file is opened anew before the next write. */
+  #isStale = false
 
   private constructor(options: EventLogOptions, seq: number) {
     this.#options = options
     this.#path = join(options.dir, CURRENT)
     this.#lines = new LineWriter(options.node, options.clock)
+    this.#keeping = new Keeping({ disk: systemDisk, ...options })
     this.#seq = seq
   }
 
@@ -52,7 +55,6 @@ export class EventLog {
    * counted later.
    */
   static async open(options: EventLogOptions): Promise<EventLog> {
-    assert(options.maxBytes > 0 && options.keep > 0, 'an event log needs room for a file')
     await mkdir(options.dir, { recursive: true, mode: 0o700 })
     return new EventLog(options, await lastNumber(options.dir))
   }
@@ -83,14 +85,26 @@ export class EventLog {
   async flush(): Promise<void> {
     await this.#writing
     // Another flush() may have begun the next write meanwhile, with everything that was pending.
-    if (this.#writing === undefined && this.#pending !== '') this.#startWrite()
+    if (this.#writing === undefined && this.#hasWork) this.#startWrite()
     await this.#writing
+  }
+
+  /** Opens the file anew, soon: somebody has moved the file away. Numbers go on. */
+  reopen(): void {
+    if (this.#closed) return
+    this.#isStale = true
+    this.#schedule()
   }
 
   async close(): Promise<void> {
     this.#closed = true
     await this.flush()
     await this.#closeFile()
+    recordNumber(this.#options.dir, this.#seq)
+  }
+
+  get #hasWork(): boolean {
+    return this.#pending !== '' || this.#isStale
   }
 
   /**
@@ -101,7 +115,7 @@ export class EventLog {
     this.#scheduled = true
     setTimeout(() => {
       this.#scheduled = false
-      if (this.#writing === undefined && this.#pending !== '') this.#startWrite()
+      if (this.#writing === undefined && this.#hasWork) this.#startWrite()
     }, BATCH_MS)
   }
 
@@ -113,7 +127,7 @@ export class EventLog {
     this.#writing = this.#write(batch).then(() => {
       this.#writing = undefined
       this.#inFlight = 0
-      if (this.#pending !== '') this.#schedule()
+      if (this.#hasWork) this.#schedule()
     })
   }
 
@@ -123,10 +137,10 @@ export class EventLog {
    */
   async #write(batch: Batch): Promise<void> {
     try {
-      while (batch.at < batch.bytes.length) {
-        const file = await this.#openFile()
+      do {
+        const file = await this.#openFile(batch.bytes.length - batch.at)
         await file.append(batch, this.#endOfPart(batch, file))
-      }
+      } while (batch.at < batch.bytes.length)
     } catch {
       this.#dropped += linesLeft(batch)
       await this.#closeFile()
@@ -135,23 +149,39 @@ export class EventLog {
 
   /** The end of the line that fills the file; the end of the batch where the file cannot be rotated. */
   #endOfPart({ bytes, at }: Batch, file: LineFile): number {
-    const room = this.#options.maxBytes - file.size
+    const room = Math.ceil(this.#keeping.fileBytes) - file.size
     if (room <= 0 || at + room > bytes.length) return bytes.length
     return bytes.indexOf(NEWLINE, at + room - 1) + 1
   }
 
-  async #openFile(): Promise<LineFile> {
-    this.#file ??= await LineFile.open(this.#path)
-    const { dir, keep, maxBytes } = this.#options
-    // Where the rotation fails the file grows: lines matter more than the size of a file.
-    if (
-      this.#file.size < maxBytes ||
-      !(await rotate(dir, { head: await this.#file.head(), keep, fallback: this.#seq }))
-    ) {
-      return this.#file
+  /** The file for the next `coming` bytes. */
+  async #openFile(coming: number): Promise<LineFile> {
+    if (this.#isStale) await this.#closeFile()
+    this.#isStale = false
+    let file = await this.#current()
+    if (this.#keeping.isDue(file.size, coming)) {
+      if (!(await file.isAt(this.#path))) {
+        await this.#closeFile()
+        file = await this.#current()
+      }
+      await this.#keeping.look(file.size, coming)
     }
+    if (file.size < this.#keeping.fileBytes) return file
+    const { dir, clock } = this.#options
+    const path = await rotate(dir, { head: await file.head(), fallback: this.#seq })
+    // Where the rotation fails the file grows: lines matter more than the size of a file.
+    if (path === undefined) return file
+    this.#keeping.add({ path, bytes: file.size, at: clock.now() })
     await this.#closeFile()
+    file = await this.#current()
+    await this.#keeping.look(file.size, coming)
+    return file
+  }
+
+  async #current(): Promise<LineFile> {
+    if (this.#file !== undefined) return this.#file
     this.#file = await LineFile.open(this.#path)
+    if (this.#file.size === 0) recordNumber(this.#options.dir, this.#seq)
     return this.#file
   }
 

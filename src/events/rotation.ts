@@ -1,10 +1,12 @@
 // The files of an event log: `events.ndjson` is written, older files are `events-<first seq>.ndjson`.
-import { readdir, rename, rm, stat } from 'node:fs/promises'
+import { readdir, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errorCode } from '../errors.ts'
+import { FileError, replaceFile } from '../files.ts'
 import { readTail } from './file.ts'
 
 export const CURRENT = 'events.ndjson'
+/** The greatest number that was recorded. */
+const NUMBER = 'events.seq'
 
 function rotatedName(first: number): string {
   return `events-${first}.ndjson`
@@ -30,41 +32,50 @@ async function rotatedFiles(dir: string): Promise<string[]> {
 
 /** The number of the last event in `dir`, 0 without events. Reads only the ends of files. */
 export async function lastNumber(dir: string): Promise<number> {
+  const recorded = Number((await readTail(join(dir, NUMBER)))?.trim())
+  const least = Number.isSafeInteger(recorded) && recorded > 0 ? recorded : 0
   // A crash right after a rotation leaves no current file, or an empty file.
   for (const name of [CURRENT, ...(await rotatedFiles(dir))]) {
     const tail = await readTail(join(dir, name))
     const seq = firstNumber((tail ?? '').split('\n').reverse())
-    if (seq !== undefined) return seq
+    if (seq !== undefined) return Math.max(seq, least)
   }
-  return 0
+  return least
+}
+
+/**
+ * Records that numbers up to `seq` are taken, for a start that finds no file of the log: somebody may have
+ * moved the files away. Where the disk is full, the earlier record stays.
+ */
+export function recordNumber(dir: string, seq: number): void {
+  try {
+    replaceFile(join(dir, NUMBER), `${seq}\n`)
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error
+  }
 }
 
 type Rotation = {
   /** The beginning of the current file. */
   readonly head: string
-  /** Number of rotated files to keep: the newest ones. */
-  readonly keep: number
   /** The number in the new name where `head` has no event. */
   readonly fallback: number
 }
 
-/** Renames the current file by its first number. Returns whether a new current file can begin. */
-export async function rotate(dir: string, { head, keep, fallback }: Rotation): Promise<boolean> {
+/**
+ * Renames the current file by its first number. Returns the new path; undefined where the file stays the
+ * current file.
+ */
+export async function rotate(dir: string, { head, fallback }: Rotation): Promise<string | undefined> {
+  const target = join(dir, rotatedName(firstNumber(head.split('\n')) ?? fallback))
   try {
-    const target = join(dir, rotatedName(firstNumber(head.split('\n')) ?? fallback))
     // rename() would overwrite the target.
-    if (await exists(target)) return false
+    if (await exists(target)) return undefined
     await rename(join(dir, CURRENT), target)
-  } catch (error) {
-    // ENOENT: somebody has removed or renamed the current file.
-    return errorCode(error) === 'ENOENT'
-  }
-  try {
-    for (const name of (await rotatedFiles(dir)).slice(keep)) await rm(join(dir, name))
+    return target
   } catch {
-    // The next rotation removes the rest.
+    return undefined
   }
-  return true
 }
 
 /** The `seq` of the first line that is an event; a part of a line is not an event. */

@@ -114,7 +114,8 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { tokens, secrets, node } = options
   const openApi = JSON.stringify(document)
   const budgets = new Budgets(options.clock)
-  const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, openApi }
+  const warnings = (): readonly string[] => trail.warnings()
+  const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, warnings, openApi }
   for (const route of ROUTES) register(app, route, context, { trail, bytes })
   return app
 }

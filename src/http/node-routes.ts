@@ -12,11 +12,12 @@ export function health(_context: Context, request: FastifyRequest): Result {
   return { body: '{"status":"ok"}' }
 }
 
-export function ready({ node }: Context, request: FastifyRequest): Result {
+export function ready({ node, warnings }: Context, request: FastifyRequest): Result {
   const query = readQuery(request.url, { for: { is: /^reads$/, expected: 'reads' } })
   const reasons = node.notReady(query.for === 'reads')
   if (reasons.length > 0) throw new Problem('not-ready', 'the node is not ready', { reasons })
-  return { body: '{"status":"ready"}' }
+  const told = warnings()
+  return { body: JSON.stringify({ status: 'ready', ...(told.length > 0 ? { warnings: told } : {}) }) }
 }
 
 export function status({ node }: Context, request: FastifyRequest): Result {

@@ -284,7 +284,7 @@ export const OPERATIONS = {
     summary: 'Whether requests can be served fully',
     tag: 'node',
     query: { for: { type: 'string', enum: ['reads'] } },
-    answer: object({ status: { const: 'ready' } }),
+    answer: object({ status: { const: 'ready' }, warnings: { type: 'array', items: TEXT } }, ['status']),
     problems: ['not-ready'],
   },
   status: {

@@ -35,6 +35,8 @@ export type Context = {
   readonly budgets: Budgets
   /** The deadline of a request whose body is not read: call when the head has been judged. */
   readonly deadline: () => Deadline
+  /** For /ready, where the node is ready: what an operator should look at. */
+  readonly warnings: () => readonly string[]
   /** The OpenAPI document as JSON. */
   readonly openApi: string
 }

@@ -10,10 +10,10 @@ import type { Result, Route } from './route.ts'
 type Asked = Pick<FastifyRequest, 'id' | 'identity' | 'client'>
 
 export class Trail {
-  readonly #events: Pick<EventLog, 'emit'>
+  readonly #events: Pick<EventLog, 'emit' | 'dropped'>
   readonly #refusals: Refusals
 
-  constructor(events: Pick<EventLog, 'emit'>) {
+  constructor(events: Pick<EventLog, 'emit' | 'dropped'>) {
     this.#events = events
     this.#refusals = new Refusals(events)
   }
@@ -37,6 +37,14 @@ export class Trail {
   /** `reason`: the slug of the problem. */
   refused(request: Asked, reason: string): void {
     this.#refusals.add({ ...askedFields(request), reason })
+  }
+
+  /** For people: what is wrong with the trail. Empty where nothing is. */
+  warnings(): readonly string[] {
+    const { dropped } = this.#events
+    if (dropped === 0) return []
+    const what = dropped === 1 ? 'an event' : `${dropped} events`
+    return [`${what} could not be written since the start: look at room and rights of the event log`]
   }
 
   close(): void {

@@ -21,9 +21,14 @@ export type Limits = {
   readonly answer_bytes: number
   /** Bodies and answers in work together; of one owner, half. */
   readonly bodies_in_work_bytes: number
-  /** The event log is rotated at this size; `event_files_kept` counts the rotated files. */
+  /** The event log is rotated at this size. */
   readonly event_file_bytes: number
+  /** Rotated files. */
   readonly event_files_kept: number
+  /** All files of the event log together. */
+  readonly event_bytes_kept: number
+  /** Days after the last event of a rotated file. */
+  readonly event_days_kept: number
   /** How long a connection may rest between two requests. */
   readonly keep_alive_seconds: number
   /** How long a node that stops still takes requests, while `/ready` is 503. */
@@ -40,7 +45,9 @@ export const DEFAULT_LIMITS: Limits = {
   answer_bytes: 64 * MIB,
   bodies_in_work_bytes: 256 * MIB,
   event_file_bytes: 64 * MIB,
-  event_files_kept: 16,
+  event_files_kept: 10_000,
+  event_bytes_kept: 8192 * MIB,
+  event_days_kept: 7,
   keep_alive_seconds: 72,
   drain_seconds: 0,
 }
@@ -55,7 +62,9 @@ const MAX_LIMITS: Limits = {
   answer_bytes: 256 * MIB,
   bodies_in_work_bytes: 4096 * MIB,
   event_file_bytes: 1024 * MIB,
-  event_files_kept: 1000,
+  event_files_kept: 10_000,
+  event_bytes_kept: 1024 * 1024 * MIB,
+  event_days_kept: 3650,
   keep_alive_seconds: 3600,
   drain_seconds: 300,
 }

@@ -1,6 +1,6 @@
 // A reload: owners, keyring and the certificate for callers are read again. Each is in force at once,
 // whatever the others, the ledger or the start of the node wait for; the ledger learns of owners and keyring
-// in the background.
+// in the background. The event log is opened anew.
 import { X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { KeyringError } from '../crypto/keyring.ts'
@@ -17,7 +17,8 @@ import { warnOfEndedKeys } from './warnings.ts'
  * the fault is logged; the other files are not held back.
  */
 export function reload(node: RunningNode, app: FastifyInstance): void {
-  const { config, log } = node
+  const { config, log, events } = node
+  events.reopen()
   reread(node, 'the owners stay', () => {
     putOwners(node, readConfig(config.file).owners)
     warnOfEndedKeys(node)

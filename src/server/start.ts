@@ -197,7 +197,9 @@ function stderrLog({ node }: Config): Logger {
 }
 
 function openEvents({ data: dir, node, limits }: Config, clock: Clock): Promise<EventLog> {
-  return EventLog.open({ dir, node, clock, maxBytes: limits.event_file_bytes, keep: limits.event_files_kept })
+  const { event_file_bytes, event_files_kept, event_bytes_kept, event_days_kept } = limits
+  const kept = { files: event_files_kept, bytes: event_bytes_kept, days: event_days_kept }
+  return EventLog.open({ dir, node, clock, limits: { fileBytes: event_file_bytes, ...kept } })
 }
 
 /** Starts the node's own etcd member, where the configuration has one. Throws NoEtcd. */

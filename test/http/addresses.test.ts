@@ -22,9 +22,10 @@ import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { until } from '../cli/cli.ts'
 import { soon } from '../deadlines.ts'
+import { EVENT_LIMITS } from './trail.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-addresses-'))
-const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
+const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, limits: EVENT_LIMITS })
 after(async () => {
   await events.close()
   rmSync(dir, { recursive: true })

@@ -1,6 +1,7 @@
 // The trail of callers: the events of the contract on a real node, with their members; what the events never hold.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { clientOf } from '../../src/http/trail.ts'
 import { type Event, eventsOf } from './trail.ts'
 import { type Answer, bearer, KEY_A, until, Vault } from './vault.ts'
 
@@ -135,4 +136,64 @@ test('refusals: of a known key a line, up to ten a second; without a known key t
   )
   for (const event of sums('invalid-json'))
     assert.deepEqual([event.owner, event.key_id, event.client], ['clinic-a', 'k1', '127.0.0.1'])
+})
+
+test('no event holds a value, a key, or a text of the sender beside names and request ids', async () => {
+  await using vault = await Vault.start({ fields: ['ssn'] })
+  const value = 'planted-value'
+  const planted = [value, 'planted-path', 'cof_planted-key', 'planted-idempotency', KEY_A, 'planted-agent']
+  const token = await vault.token(value)
+  await vault.post('/tokenize', { records: [{ ssn: value, note: value }] })
+  await vault.post('/detokenize', { token })
+  await vault.post('/secrets', { name: 'app/s', value }, { 'idempotency-key': 'planted-idempotency' })
+  await vault.post('/secrets/resolve', { refs: ['coffer://app/s'] })
+  const paths = ['/planted-path', '/secrets/planted-path', `/secrets/${KEY_A}`, '/secrets/%zz?planted-path']
+  for (const path of [
+    ...paths,
+    '/secrets?planted-path=1',
+    '/secrets/planted-path/history',
+    '/epochs?planted-path',
+  ]) {
+    await vault.get(path, { 'user-agent': 'planted-agent' })
+    await vault.get(path, bearer('cof_planted-key'))
+    await vault.get(path, { 'x-request-id': 'planted-path and a blank' })
+    await vault.post(path, { [value]: value }, { 'idempotency-key': 'planted-idempotency' })
+    await vault.call('PUT', path, value)
+  }
+  await vault.post('/tokenize', { values: [value, {}] })
+  await vault.post('/secrets', { name: 'app/s', value })
+  await vault.post('/secrets/resolve', { refs: ['coffer://planted-path'] })
+  await vault.node.stop()
+  const lines = eventsOf(vault.data)
+  const names = [
+    'request.refused',
+    'requests.refused',
+    'tokens.issued',
+    'tokens.resolved',
+    'secret.created',
+    'secret.read',
+  ]
+  for (const name of names)
+    assert.ok(
+      lines.some(({ event }) => event === name),
+      name,
+    )
+  const text = JSON.stringify(lines)
+  for (const each of [...planted, token]) assert.ok(!text.includes(each), each)
+})
+
+test('client: an IPv4 address plainly, also of a socket of IPv6; a peer without an address is called unix', () => {
+  const clients = [
+    '127.0.0.1',
+    '::ffff:10.0.0.7',
+    '::FFFF:10.0.0.7',
+    '::1',
+    'fe80::1%eth0',
+    '::ffff:0:1',
+    undefined,
+  ]
+  assert.deepEqual(
+    clients.map((remoteAddress) => clientOf({ remoteAddress })),
+    ['127.0.0.1', '10.0.0.7', '10.0.0.7', '::1', 'fe80::1%eth0', '::ffff:0:1', 'unix'],
+  )
 })

@@ -21,6 +21,7 @@ import { SILENT } from '../../src/log.ts'
 import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { soon } from '../deadlines.ts'
+import { EVENT_LIMITS } from './trail.ts'
 import { KEY_A, until } from './vault.ts'
 
 type State = 'ready' | 'not-ready' | 'stopping'
@@ -136,7 +137,7 @@ function textOf({ method, path, query, lines, body }: Parts): string {
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-order-'))
-const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
+const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, limits: EVENT_LIMITS })
 after(async () => {
   await events.close()
   rmSync(dir, { recursive: true })

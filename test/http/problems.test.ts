@@ -21,6 +21,7 @@ import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { DamagedReplica } from '../../src/state/stored.ts'
 import { soon } from '../deadlines.ts'
+import { EVENT_LIMITS } from './trail.ts'
 import { KEY_A } from './vault.ts'
 
 const CANARY = 'c4n4ry-in-a-message'
@@ -35,7 +36,7 @@ async function over(
   use: (get: (method: Method, url: string, body?: string) => Promise<Got>, told: Told) => Promise<void>,
 ): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), 'coffer-problems-'))
-  const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e6, keep: 1 })
+  const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, limits: EVENT_LIMITS })
   const told: Told = { logs: [], fatal: [], reasons: [] }
   const fails = async (): Promise<never> => {
     throw error

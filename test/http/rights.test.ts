@@ -24,6 +24,7 @@ import { DEFAULT_LIMITS } from '../../src/node/config.ts'
 import { problemOf } from '../../src/server/problems.ts'
 import { RIGHTS, type Right } from '../../src/wire.ts'
 import { soon } from '../deadlines.ts'
+import { EVENT_LIMITS } from './trail.ts'
 
 const PREFIX = 'in/'
 const END = Date.parse('2027-01-01T00:00:00Z')
@@ -109,7 +110,7 @@ const KEYS: readonly Key[] = RIGHTS.flatMap((right, i) => [
 ])
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-rights-'))
-const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, maxBytes: 1e8, keep: 1 })
+const events = await EventLog.open({ dir, node: 'n1', clock: systemClock, limits: EVENT_LIMITS })
 const world: World = { quorum: true, exists: true, now: 0, calls: 0 }
 const clock = { ...systemClock, now: () => world.now }
 const services = servicesOf(world)

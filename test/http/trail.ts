@@ -3,6 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { logFiles } from '../../src/events/rotation.ts'
 
+/** For a log of a test: nothing is rotated. */
+export const EVENT_LIMITS = { fileBytes: 1e9, files: 1, bytes: 1e10, days: 1 }
+
 export type Event = Readonly<Record<string, unknown>>
 
 /** All events in the logs of a data directory, the oldest first. */
