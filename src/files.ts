@@ -38,7 +38,7 @@ export type FileOperations = Pick<
 
 type Attributes = Pick<fs.Stats, 'mode' | 'uid' | 'gid'>
 
-type ReplaceOptions = {
+export type ReplaceOptions = {
   /** Permission bits. Default: the bits of the replaced file, else of `like`, else 0600. */
   readonly mode?: number
   /** Owner, group and mode of a new file; owner and group as far as the system allows. */

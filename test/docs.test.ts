@@ -17,8 +17,9 @@ import { Values } from '../src/crypto/canonical.ts'
 import { deriveKey, EpochKey } from '../src/crypto/epoch-key.ts'
 import { Keyring, newRootKey } from '../src/crypto/keyring.ts'
 import { tokenText } from '../src/crypto/token.ts'
+import { expand } from '../src/env/expand.ts'
 import { readEnvFile } from '../src/env/file.ts'
-import { replaceReferences, replaceValues } from '../src/env/replace.ts'
+import { replaceValues } from '../src/env/replace.ts'
 import { PROBLEMS, type Slug } from '../src/errors.ts'
 import { EVENT_NAMES } from '../src/events/event.ts'
 import { LmdbLedger } from '../src/ledger/lmdb.ts'
@@ -171,7 +172,7 @@ describe('docs/env.md', () => {
     assert.equal(secrets.length, 4)
     const values = new Map(secrets.map(({ name, value }) => [`coffer://${name}`, value]))
     values.set('coffer://shared/token@3', 'coffer://shared/token@3')
-    assert.equal(replaceReferences(readEnvFile(Buffer.from(encrypted), '.env'), values), text)
+    assert.equal(expand(readEnvFile(Buffer.from(encrypted), '.env'), values, 'node').text, text)
   })
 
   test('what is refused is refused', () => {

@@ -23,6 +23,8 @@ export type EnvEntry = {
   readonly from: number
   readonly to: number
   readonly value: string
+  /** A `#` follows the value without a blank before: Node and dotenv end the value there, others go on. */
+  readonly glued: boolean
 }
 
 export type EnvFile = {
@@ -52,18 +54,24 @@ export class LineFaults {
     this.#faults.push({ line, text })
   }
 
-  /** Throws OperatorError with all faults, in the order of the lines, if there are any. */
-  throwIfAny(): void {
-    if (!this.any) return
+  /** A line for each fault, in the order of the file. */
+  get texts(): string[] {
     const sorted = this.#faults.toSorted((a, b) => a.line - b.line)
-    const lines = sorted.map(({ line, text }) => `${this.#file}:${line}: ${text}`)
-    throw new OperatorError(
-      [
-        `nothing was done; correct ${lines.length === 1 ? 'this fault' : `these ${lines.length} faults`}:`,
-        ...lines,
-      ].join('\n'),
-    )
+    return sorted.map(({ line, text }) => `${this.#file}:${line}: ${text}`)
   }
+
+  /** Throws OperatorError with all faults, if there are any. */
+  throwIfAny(): void {
+    throwFaults([this])
+  }
+}
+
+/** Throws OperatorError with the faults of all files, if there are any. */
+export function throwFaults(files: readonly LineFaults[]): void {
+  const lines = files.flatMap(({ texts }) => texts)
+  if (lines.length === 0) return
+  const these = lines.length === 1 ? 'this fault' : `these ${lines.length} faults`
+  throw new OperatorError([`nothing was done; correct ${these}:`, ...lines].join('\n'))
 }
 
 /** Faults go to `faults`. Throws OperatorError if the file is not UTF-8, since nothing can be read then. */
@@ -90,7 +98,7 @@ function valuesOf(entries: readonly EnvEntry[]): ReadonlyMap<string, string> {
 }
 
 /** Whether Node and dotenv both read exactly the expected keys and values. */
-export function parsersRead(text: string, expected: ReadonlyMap<string, string>): boolean {
+function parsersRead(text: string, expected: ReadonlyMap<string, string>): boolean {
   const same = (found: ReadonlyMap<string, unknown>): boolean =>
     found.size === expected.size && [...expected].every(([key, value]) => found.get(key) === value)
   return readings(text).every(same)
@@ -165,7 +173,8 @@ function entryAt(text: string, start: number, line: number, faults: LineFaults):
     const value = (UNQUOTED.exec(text)?.[0] ?? '').replace(/[ \t\r]+$/, '')
     // An empty value is at the equals sign, before blanks that a comment may follow.
     const at = value === '' ? start + before.lastIndexOf('=') + 1 : from
-    return { key, line, start, end: lineEnd(text, from), quote, from: at, to: at + value.length, value }
+    const to = at + value.length
+    return { key, line, start, end: lineEnd(text, from), quote, from: at, to, value, glued: text[to] === '#' }
   }
   const close = text.indexOf(quote, from + 1)
   const content = text.slice(from + 1, close)
@@ -182,7 +191,8 @@ function entryAt(text: string, start: number, line: number, faults: LineFaults):
     return undefined
   }
   const value = readQuoted(content, quote)
-  return { key, line, start, end: lineEnd(text, close), quote, from, to: close + 1, value }
+  const glued = text[close + 1] === '#'
+  return { key, line, start, end: lineEnd(text, close), quote, from, to: close + 1, value, glued }
 }
 
 /** A line break, however written, is a line feed to both parsers; in "…" also the characters \n. */
@@ -243,4 +253,20 @@ function findRepeated(entries: readonly EnvEntry[], faults: LineFaults): void {
     for (const line of lines)
       faults.add(line, `${key} is set in the lines ${lines.join(', ')}: keep one of these lines`)
   }
+}
+
+/** Throws OperatorError with the lines that Node or dotenv would not read as intended in `text`. */
+export function verify(
+  { entries, faults }: EnvFile,
+  text: string,
+  intended: (entry: EnvEntry) => string,
+): void {
+  if (parsersRead(text, new Map(entries.map((entry) => [entry.key, intended(entry)])))) return
+  const misread = entries.filter((entry) => !parsersReadValue(text, entry.key, intended(entry)))
+  for (const entry of misread.length > 0 ? misread : entries) faults.add(entry.line, unquotable(entry))
+  faults.throwIfAny()
+}
+
+export function unquotable({ key }: EnvEntry): string {
+  return `no quotes let both Node and dotenv read the value of ${key} unchanged: run \`coffer env run\``
 }

@@ -2,8 +2,15 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { constants } from 'node:os'
+import {
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../src/client/index.ts'
@@ -43,8 +50,7 @@ test('values are in the environment of the command, and nowhere else', async () 
     const read = (pid, name) => require('node:fs').readFileSync('/proc/' + pid + '/' + name, 'utf8')
     const proc = require('node:fs').existsSync('/proc/self/cmdline')
     const seen = !proc ? [] : [process.pid, process.ppid].map((pid) => read(pid, 'cmdline'))
-    const parent = !proc ? '' : read(process.ppid, 'environ')
-    console.log(JSON.stringify({ env: process.env, args: process.argv.slice(1), seen, parent }))`
+    console.log(JSON.stringify({ env: process.env, args: process.argv.slice(1), seen, ppid: process.ppid }))`
   const args = ['-x', '--at', 'y', '--json', '--', '--help', 'a b', '']
   const told = JSON.parse(await fine(run(process.execPath, '-e', script, '--', ...args), { env: outer }))
   assert.deepEqual(told.args, args, 'they reach the command as they are')
@@ -55,22 +61,38 @@ test('values are in the environment of the command, and nowhere else', async () 
   )
   assert.deepEqual([COFFER_KEY, COFFER_URL], [undefined, env.COFFER_URL])
   if (existsSync('/proc/self/cmdline')) {
-    assert.ok(told.seen[1].includes('\0run\0'), 'the parent is this command')
-    for (const text of [...told.seen, told.parent]) assert.ok(!text.includes(CANARY))
+    for (const text of told.seen) assert.ok(!text.includes(CANARY))
+    assert.equal(told.ppid, process.pid, 'nothing of coffer is left')
   }
   assert.deepEqual(readdirSync(folder.file('work')), ['.env'])
   assert.ok(!readFileSync(file, 'utf8').includes(CANARY))
 })
 
-test('values of then; and a COFFER_KEY of the file is the command’s', async () => {
+test('values of then; no COFFER_KEY is passed on', async () => {
   const client = new Coffer({ urls: env.COFFER_URL, key: env.COFFER_KEY })
   const { versions } = await client.secretHistory('r/v')
   client.close()
   writeFileSync(file, 'V=coffer://r/v\nW=coffer://r/v@2\nCOFFER_KEY=other\n')
   const print = ['printenv', 'V', 'W', 'COFFER_KEY']
-  assert.equal(await fine(run(...print), { env }), 'two\ntwo\nother')
-  const then = ['env', 'run', file, '--at', versions[0].valid_from, '--', ...print]
-  assert.equal(await fine(then, { env }), 'one\ntwo\nother')
+  assert.equal(await fine(run(...print.slice(0, -1)), { env }), 'two\ntwo')
+  const none = await coffer(run('printenv', 'COFFER_KEY'), { env })
+  assert.deepEqual([none.code, none.stdout], [1, ''], 'the key of the file is not passed on either')
+  const then = ['env', 'run', file, '--at', versions[0].valid_from, '--', ...print.slice(0, -1)]
+  assert.equal(await fine(then, { env }), 'one\ntwo')
+})
+
+test('of several files the later wins; all win over the environment, but with --keep', async () => {
+  const other = folder.file('other.env')
+  writeFileSync(file, 'V=coffer://r/v@1\nW=1\n')
+  writeFileSync(other, 'V=coffer://r/v\nX=2\n')
+  const print = ['--', 'printenv', 'V', 'W', 'X']
+  const outer = { ...env, X: 'outer' }
+  assert.equal(await fine(['env', 'run', file, other, ...print], { env: outer }), 'two\n1\n2')
+  assert.equal(await fine(['env', 'run', other, file, '--keep', ...print], { env: outer }), 'one\n1\nouter')
+  writeFileSync(file, 'A=1\nV=coffer://r/none\n')
+  writeFileSync(other, 'X=coffer://r/v@7\n')
+  const missing = await refused(1, ['env', 'run', file, other, ...print], { env })
+  assert.match(missing, /\.env:2: V .*\n.*other\.env:1: X /)
 })
 
 test('without references no node is asked', async () => {
@@ -83,9 +105,8 @@ test('exit codes: the command’s; 128 + n; 127 and 126', async () => {
   writeFileSync(folder.file('plain'), 'echo')
   const cases: readonly (readonly [command: readonly string[], code: number])[] = [
     [['true'], 0],
+    [['sh', '-c', 'exit 255'], 255],
     [['sh', '-c', 'exit 7'], 7],
-    [['sh', '-c', 'kill -9 $$'], 137],
-    [['sh', '-c', 'kill -SEGV $$'], 139],
     [['no-such-command'], 127],
     [[folder.file('none')], 127],
     [[folder.file('plain')], 126],
@@ -95,6 +116,14 @@ test('exit codes: the command’s; 128 + n; 127 and 126', async () => {
     const result = await coffer(run(...command))
     assert.equal(result.code, code, `${command}: ${result.stderr}`)
     assert.doesNotMatch(result.stderr, /^ {4}at /m)
+  }
+  for (const [signal, code] of [
+    ['KILL', 137],
+    ['SEGV', 139],
+  ] as const) {
+    const line = `"$@"; echo $?`
+    const args = [process.execPath, MAIN, ...run('sh', '-c', `ulimit -c 0; kill -${signal} $$`)]
+    assert.equal(spawnSync('sh', ['-c', line, 'sh', ...args], { encoding: 'utf8' }).stdout, `${code}\n`)
   }
   await refused(2, ['env', 'run', file])
   await refused(2, ['env', 'run', file, '--'])
@@ -116,8 +145,8 @@ test('signals reach the command, and what it makes of them is passed on', async 
     const closed = once(child, 'close')
     await until('the command has begun', () => out.includes('ready\n'))
     done(child)
-    const [code] = await closed
-    return `${out.replace('ready\n', '')}${code}`
+    const [code, signal] = await closed
+    return `${out.replace('ready\n', '')}${code ?? signal}`
   }
   const signals = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
   await Promise.all(
@@ -127,7 +156,68 @@ test('signals reach the command, and what it makes of them is passed on', async 
     }),
   )
   for (const signal of ['SIGTERM', 'SIGUSR2'] as const)
-    assert.equal(await started('', (child) => child.kill(signal)), String(128 + constants.signals[signal]))
+    assert.equal(await started('', (child) => child.kill(signal)), signal)
+})
+
+test('a signal to the whole process group comes once', async () => {
+  writeFileSync(file, 'V=1\n')
+  const signals = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGWINCH'] as const
+  // The last signal comes after all signals before it.
+  const script = `const seen = []
+    for (const each of ${JSON.stringify(signals)}) process.on(each, () => { console.log(each) })
+    process.on('SIGUSR2', () => process.exit(4))
+    console.log('ready'); setInterval(() => {}, 1e3)`
+  const child = spawn(process.execPath, [MAIN, ...run(process.execPath, '-e', script)], {
+    detached: true,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let out = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out += text
+  })
+  const closed = once(child, 'close')
+  await until('the command has begun', () => out.includes('ready\n'))
+  assert.ok(child.pid !== undefined)
+  for (const signal of signals) {
+    process.kill(-child.pid, signal)
+    await until(`it got ${signal}`, () => out.includes(`${signal}\n`))
+  }
+  process.kill(-child.pid, 'SIGUSR2')
+  assert.deepEqual(await closed, [4, null])
+  assert.equal(out, `ready\n${signals.join('\n')}\n`)
+})
+
+test('signals that Node ignores are as they were, streams block, and too large an environment is 126', async () => {
+  writeFileSync(file, 'V=1\n')
+  const head = await coffer(run('sh', '-c', 'yes | head -n 1'))
+  assert.deepEqual(head, { code: 0, stdout: 'y\n', stderr: '' })
+  if (existsSync('/proc/self/status')) {
+    assert.match(await fine(run('grep', 'SigIgn', '/proc/self/status')), /\t0+$/)
+    const flags = await fine(run('sh', '-c', 'cat /proc/self/fdinfo/1 /proc/self/fdinfo/2'))
+    for (const [, octal] of flags.matchAll(/flags:\t(\d+)/g))
+      assert.equal(Number.parseInt(octal, 8) & constants.O_NONBLOCK, 0)
+  }
+  writeFileSync(file, `V=${'x'.repeat(3_000_000)}\n`)
+  assert.match(await refused(126, run('true'), { cwd: folder.path }), /E2BIG/)
+  assert.ok(!readdirSync(folder.path).some((name) => name.startsWith('core')))
+})
+
+test('where the process cannot become the command, the command is a child: 128 + n, 126', async () => {
+  writeFileSync(file, 'V=1\n')
+  // The program that resets the signals would take a name with = for a variable.
+  const shell = folder.file('a=sh')
+  symlinkSync('/bin/sh', shell)
+  assert.equal((await coffer(run(shell, '-c', 'kill -9 $$'))).code, 137)
+  assert.equal((await coffer(run(shell, '-c', 'exit 3'))).code, 3)
+  writeFileSync(folder.file('b=sh'), '#!/nowhere\n', { mode: 0o755 })
+  await refused(126, run(folder.file('b=sh')))
+  const started = spawnCoffer(
+    run(shell, '-c', 'trap "exit 6" TERM; echo ready; while :; do sleep 0.05; done'),
+  )
+  const closed = once(started, 'close')
+  await once(started.stdout ?? assert.fail('a pipe'), 'data')
+  started.kill('SIGTERM')
+  assert.deepEqual(await closed, [6, null])
 })
 
 test('a terminal sends its signals to the command itself: they are not passed on once more', async (t) => {

@@ -1,5 +1,6 @@
 // coffer env encrypt and expand, against a node: the written files, their modes, and the refusals.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -102,11 +103,65 @@ test('encrypt: once more, or a file without values: nothing happens, no node is 
   assert.equal(modeOf(project.file('copy')), 0o604)
 })
 
+test('encrypt -o: a file that exists is refused without --force, and keeps its mode; - is stdout', async () => {
+  using project = new Project(`A=${CANARY}\n`)
+  const out = project.file('out')
+  writeFileSync(out, 'old')
+  chmodSync(out, 0o640)
+  const args = ['env', 'encrypt', '.env', '--prefix', 'of/', '-o']
+  const options = { env, cwd: project.path }
+  assert.match(await refused(1, [...args, 'out'], options), /out exists already.*--force/)
+  assert.match(await refused(1, [...args, '.env'], options), /itself.*--force/)
+  assert.equal(readFileSync(out, 'utf8'), 'old')
+  assert.deepEqual(await valuesOf('of/'), {})
+  await fine([...args, 'out', '--force'], options)
+  assert.deepEqual([readFileSync(out, 'utf8'), modeOf(out)], ['A=coffer://of/A\n', 0o640])
+  const piped = await coffer(['env', 'encrypt', '.env', '--prefix', 'op/', '-o', '-'], options)
+  assert.deepEqual([piped.code, piped.stdout], [0, 'A=coffer://op/A\n'])
+  assert.match(piped.stderr, /1 value encrypted/)
+  assert.deepEqual(project.names, ['.env', 'out'])
+})
+
+test('encrypt: what stays in clear is told with its lines, and refused with --strict; own variables stay', async () => {
+  const key = `cof_${'a'.repeat(52)}`
+  const text =
+    `COFFER_KEY=${key}\nCOFFER_URL=http://x\n# OLD=${CANARY}\nA=${CANARY} # B = x\nC="a $NAME"\nMIIEVQ\n` +
+    'D=coffer://x\n'
+  using project = new Project(text)
+  const args = ['env', 'encrypt', '.env', '--prefix', 'rem/']
+  const options = { env, cwd: project.path }
+  const strict = await refused(1, [...args, '--strict'], options)
+  assert.match(strict, /--strict/)
+  assert.deepEqual([project.text, project.names, await valuesOf('rem/')], [text, ['.env'], {}])
+  const { code, stderr } = await coffer(args, options)
+  assert.equal(code, 0, stderr)
+  for (const told of [strict, stderr]) {
+    assert.match(told, /^\.env: warning: an API key stays in clear: do not commit .*\(line 1\)$/m)
+    assert.match(told, /^\.env: warning: entries in comments .*\(2 lines: 3, 4\)$/m)
+    assert.match(told, /^\.env: warning: values with \$NAME .*\(line 5\)$/m)
+    assert.match(told, /^\.env: warning: bare names .*\(line 6\)$/m)
+    assert.ok(!told.includes(CANARY) && !told.includes(key))
+  }
+  assert.match(stderr, /variables of coffer stay as they are.*\(2 lines: 1, 2\)$/m)
+  const encrypted = text.replace(`A=${CANARY}`, 'A=coffer://rem/A').replace('a $NAME', 'coffer://rem/C')
+  assert.equal(project.text, encrypted)
+})
+
 test('encrypt -o: the file stays', async () => {
   using project = new Project(`A=${CANARY}\nB=2\n`)
   chmodSync(project.env, 0o600)
   writeFileSync(project.file('out'), 'old', { mode: 0o644 })
-  const args = ['env', 'encrypt', project.env, '--prefix', 'o/', '-o', project.file('out'), '--json']
+  const args = [
+    'env',
+    'encrypt',
+    project.env,
+    '--prefix',
+    'o/',
+    '-o',
+    project.file('out'),
+    '--json',
+    '--force',
+  ]
   assert.deepEqual(JSON.parse(await fine(args, { env })), {
     file: project.file('out'),
     encrypted: 2,
@@ -114,7 +169,7 @@ test('encrypt -o: the file stays', async () => {
   })
   assert.equal(project.text, `A=${CANARY}\nB=2\n`)
   assert.equal(readFileSync(project.file('out'), 'utf8'), 'A=coffer://o/A\nB=coffer://o/B\n')
-  assert.equal(modeOf(project.file('out')), 0o600)
+  assert.equal(modeOf(project.file('out')), 0o644)
   assert.deepEqual(project.names, ['.env', 'out'])
   assert.deepEqual(project.leaks, ['.env'])
 })
@@ -123,11 +178,11 @@ test('encrypt -o: a file that cannot be written is refused before any secret is 
   using project = new Project(`A=${CANARY}\n`)
   mkdirSync(project.file('directory'))
   for (const [out, message] of [
-    ['directory', /directory cannot be replaced: not a regular file/],
+    ['directory', /directory is a directory/],
     ['a/b', /the directory .*a does not exist: create it: mkdir -p .*a/],
   ] as const) {
     const args = ['env', 'encrypt', project.env, '--prefix', 'w/', '-o', project.file(out)]
-    assert.match(await refused(1, args, { env }), message)
+    assert.match(await refused(out === 'directory' ? 2 : 1, args, { env }), message)
   }
   assert.deepEqual(await valuesOf('w/'), {})
   assert.deepEqual(project.names, ['.env', 'directory'])
@@ -271,7 +326,12 @@ test('expand: references with versions, at an instant; OUT has mode 0600 before 
       writeFileSync(out, 'longer than what will be in it, by far: '.repeat(10))
       chmodSync(out, there)
     }
-    assert.equal(await fine(['env', 'expand', project.env, '-o', out], { env }), '')
+    if (there !== undefined)
+      assert.match(
+        await refused(1, ['env', 'expand', project.env, '-o', out], { env }),
+        /exists already.*--force/,
+      )
+    assert.equal(await fine(['env', 'expand', project.env, '-o', out, '--force'], { env }), '')
     assert.equal(readFileSync(out, 'utf8'), `A=${CANARY} # why\nB='one'\nC=plain\n`)
     assert.equal(modeOf(out), 0o600)
   }
@@ -304,6 +364,48 @@ test('expand: a value that no quotes carry is told by its key', async () => {
   assert.match(told, /^\.env:2: .*\bB\b/m)
   assert.ok(!told.includes(CANARY))
   assert.deepEqual(project.names, ['.env'])
+})
+
+test('expand: what sh and compose read otherwise is told by its key, and refused with --strict; --for writes for one', async () => {
+  await client.createSecret('all/a', `${CANARY}'s "\\$(touch ran)`)
+  await client.createSecret('all/b', 'x; echo $(touch ran)')
+  using project = new Project('A=coffer://all/a\nB=coffer://all/b\nC = "plain"\n')
+  const options = { env, cwd: project.path }
+  const { code, stdout, stderr } = await coffer(['env', 'expand', '.env'], options)
+  assert.deepEqual([code, stdout.split('\n')[1]], [0, "B='x; echo $(touch ran)'"])
+  assert.match(stderr, /sh read .*: A, C; .*--for sh.* \(2 lines: 1, 3\)/)
+  assert.match(stderr, /compose read .*: A; .*--for compose.* \(line 1\)/)
+  const strict = await refused(1, ['env', 'expand', '.env', '-o', 'out', '--strict'], options)
+  assert.ok(!`${stderr}${strict}`.includes(CANARY))
+  assert.deepEqual(project.names, ['.env'])
+  await fine(['env', 'expand', '.env', '--for', 'sh', '-o', 'out', '--strict'], options)
+  const read = spawnSync('sh', ['-c', '. ./out; printf %s "$A|$B|$C"'], {
+    cwd: project.path,
+    encoding: 'utf8',
+  })
+  assert.equal(read.stdout, `${CANARY}'s "\\$(touch ran)|x; echo $(touch ran)|plain`)
+  assert.deepEqual(project.names, ['.env', 'out'], 'nothing ran')
+  assert.equal(
+    await fine(['env', 'expand', '.env', '--for', 'compose'], options),
+    `A="${CANARY}'s \\"\\\\$$(touch ran)"\nB='x; echo $(touch ran)'\nC=plain`,
+  )
+  await refused(2, ['env', 'expand', '.env', '--for', 'fish'], options)
+})
+
+test('expand and run: a # without a blank before it is only told', async () => {
+  using project = new Project('A=ab#1\n')
+  for (const args of [
+    ['expand', '.env'],
+    ['run', '.env', '--', 'true'],
+  ]) {
+    const { code, stderr } = await coffer(['env', ...args], { cwd: project.path })
+    assert.equal(code, 0)
+    assert.match(stderr, /^\.env: warning: .*#.*\(line 1\)$/m)
+  }
+  assert.match(
+    await refused(1, ['env', 'encrypt', '.env'], { cwd: project.path }),
+    /^\.env:1: a # follows .* A /m,
+  )
 })
 
 test('expand: a file without references is given out as it is, and no node is asked', async () => {

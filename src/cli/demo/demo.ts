@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import type { Command } from 'commander'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { writeTimeline } from '../log/html.ts'
-import { isStandardOutput, openOutput } from '../table/output.ts'
+import { isStandardOutput, openOutput, WITH_VALUES } from '../terminal/output.ts'
 import { print } from '../terminal/terminal.ts'
 import { basics } from './basics.ts'
 import { cluster } from './cluster.ts'
@@ -94,5 +94,5 @@ function checkPage(out: string, force: boolean): void {
     throw new OperatorError(`${out} exists already`, {
       hint: 'name another file, or overwrite the file with --force',
     })
-  openOutput(out, 'detokenize').discard()
+  openOutput(out, WITH_VALUES).discard()
 }

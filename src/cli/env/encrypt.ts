@@ -8,38 +8,88 @@ import { readFileSync, statSync } from 'node:fs'
 import { type Coffer, CofferError } from '../../client/index.ts'
 import { readEnvFile } from '../../env/file.ts'
 import { EncryptJournal } from '../../env/journal.ts'
+import { type Remark, remarksOn, remarkText } from '../../env/remarks.ts'
 import { type NewSecret, replaceValues } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { checkReplaceable, isSameFile, replaceFile } from '../../files.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
 import { namesWith } from '../secret.ts'
 import { withClient } from '../terminal/connect.ts'
-import { counted, print, printJson } from '../terminal/terminal.ts'
+import { checkOutput, isStandardOutput, isStream, openOutput } from '../terminal/output.ts'
+import { counted, note, print } from '../terminal/terminal.ts'
 
-type Options = { readonly prefix: string; readonly out?: string; readonly json?: boolean }
+type Options = {
+  readonly prefix: string
+  readonly out?: string
+  readonly strict?: boolean
+  readonly force?: boolean
+  readonly json?: boolean
+}
 
-export async function encryptFile(file: string, { prefix, out, json }: Options): Promise<void> {
+export async function encryptFile(file: string, options: Options): Promise<void> {
+  const { prefix, out, strict = false, force = false, json } = options
   if (!isSecretName(`${prefix}KEY`))
     throw new UsageError('--prefix is not a valid start of secret names', {
       hint: 'use a prefix such as app/prod/',
     })
+  if (out !== undefined) checkOutput(out, { file, force })
   const bytes = readFileSync(file)
-  const like = statSync(file)
-  const { secrets, text } = replaceValues(readEnvFile(bytes, file), prefix)
+  const env = readEnvFile(bytes, file)
+  const { secrets, text } = replaceValues(env, prefix)
+  const remarks = remarksOn(env, secrets)
+  if (strict) refuseRemarks(file, remarks)
   const journal = new EncryptJournal(file)
-  const inPlace = out === undefined || isSameFile(out, file)
-  const options = inPlace ? {} : { like, mode: like.mode }
-  const target = inPlace ? file : out
-  const changes = !inPlace || secrets.length > 0
-  if (changes) checkReplaceable(target, options)
+  const target = targetOf(file, out)
+  const changes = out !== undefined || secrets.length > 0
+  if (changes) target.check()
   if (secrets.length > 0) await withClient((coffer) => create(coffer, { file, prefix, secrets }, journal))
-  const check = inPlace ? (): void => checkUnchanged(file, bytes) : undefined
-  if (changes) replaceFile(target, text, { ...options, ...(check && { check }) })
+  if (changes) await target.write(text, bytes)
   journal.end()
+  for (const remark of remarks) note(remarkText(file, remark))
   const done = secrets.length === 0 ? 'nothing to encrypt' : `${counted(secrets.length, 'value')} encrypted`
   const result = { file: out ?? file, encrypted: secrets.length, secrets: secrets.map(({ name }) => name) }
-  if (json) printJson(result)
-  else print(`${result.file}: ${done}`)
+  const say = out !== undefined && isStandardOutput(out) ? note : print
+  say(json ? JSON.stringify(result) : `${result.file}: ${done}`)
+}
+
+/** Throws OperatorError. */
+function refuseRemarks(file: string, remarks: readonly Remark[]): void {
+  const faults = remarks.filter(({ strict }) => strict)
+  if (faults.length === 0) return
+  throw new OperatorError(
+    ['nothing was done, because of --strict:', ...faults.map((each) => remarkText(file, each))].join('\n'),
+  )
+}
+
+type Target = {
+  /** Throws FileError where the new text could not be written. Changes nothing. */
+  check(): void
+  /** `read`: the bytes of FILE of which the text was made. Throws FileError, OperatorError. */
+  write(text: string, read: Buffer): Promise<void>
+}
+
+/** FILE itself, another file, or a stream. */
+function targetOf(file: string, out: string | undefined): Target {
+  if (out === undefined || isSameFile(out, file))
+    return {
+      check: () => checkReplaceable(file),
+      write: async (text, read) => replaceFile(file, text, { check: () => checkUnchanged(file, read) }),
+    }
+  const like = statSync(file)
+  return {
+    check: () => {
+      if (!isStandardOutput(out) && !isStream(out)) checkReplaceable(out, { like })
+    },
+    write: async (text) => {
+      const output = openOutput(out, { like })
+      try {
+        await output.write(Buffer.from(text))
+        await output.commit()
+      } finally {
+        output.discard()
+      }
+    },
+  }
 }
 
 /**

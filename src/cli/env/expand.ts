@@ -1,36 +1,60 @@
 // coffer env expand: the references in a file replaced by the values of their secrets.
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { CofferError } from '../../client/index.ts'
-import { type EnvFile, readEnvFile } from '../../env/file.ts'
-import { isReference, replaceReferences } from '../../env/replace.ts'
+import { type Expanded, expand, READERS, type Reader } from '../../env/expand.ts'
+import { type EnvFile, readEnvFile, throwFaults } from '../../env/file.ts'
+import { remarkText } from '../../env/remarks.ts'
+import { isReference } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile, replaceFile } from '../../files.ts'
+import { isSameFile } from '../../files.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
+import { checkOutput, openOutput, WITH_VALUES } from '../terminal/output.ts'
+import { note } from '../terminal/terminal.ts'
 
 /** `at`: an instant (RFC 3339) for references without a version. */
-export type ExpandOptions = { readonly at?: string }
+export type ResolveOptions = { readonly at?: string }
 
-export async function expandFile(
-  file: string,
-  options: ExpandOptions & { readonly out?: string },
-): Promise<void> {
-  const { out } = options
-  if (out !== undefined && isSameFile(out, file))
+type Options = ResolveOptions & {
+  readonly out?: string
+  readonly for: Reader
+  readonly strict?: boolean
+  readonly force?: boolean
+}
+
+export async function expandFile(file: string, options: Options): Promise<void> {
+  const { out = '-', for: reader, strict = false, force = false } = options
+  if (isSameFile(out, file))
     throw new UsageError(`${out} is the file with the references, which would be lost`, {
       hint: 'name another file',
     })
-  const { env, resolved } = await resolveFile(file, options)
-  const text = replaceReferences(env, resolved)
-  if (out === undefined) process.stdout.write(text)
-  else writePrivately(out, text)
+  checkOutput(out, { file, force })
+  const [{ env, resolved }] = await resolveFiles([file], options)
+  const { text, misread } = expand(env, resolved, reader)
+  tellMisread(file, misread, strict)
+  const output = openOutput(out, WITH_VALUES)
+  try {
+    await output.write(Buffer.from(text))
+    await output.commit()
+  } finally {
+    output.discard()
+  }
 }
 
-/** Replaces a file, with mode 0600; writes into a pipe or a device. Throws FileError. */
-function writePrivately(path: string, text: string): void {
-  const isFile = statSync(path, { throwIfNoEntry: false })?.isFile() ?? true
-  if (isFile) replaceFile(path, text, { mode: 0o600 })
-  else writeFileSync(path, text)
+/** Throws OperatorError if `strict`. */
+function tellMisread(file: string, misread: Expanded['misread'], strict: boolean): void {
+  const told = READERS.flatMap((reader) => {
+    const entries = reader === 'node' ? [] : misread[reader]
+    if (entries.length === 0) return []
+    const keys = entries.map(({ key }) => key).join(', ')
+    const text =
+      `no quotes let ${reader} read as Node and dotenv do: ${keys}; ` +
+      `\`coffer env expand --for ${reader}\` writes for ${reader}`
+    return [remarkText(file, { text, lines: entries.map(({ line }) => line) })]
+  })
+  if (strict && told.length > 0)
+    throw new OperatorError(['nothing was written, because of --strict:', ...told].join('\n'))
+  for (const text of told) note(text)
 }
 
 type ResolvedFile = {
@@ -40,39 +64,54 @@ type ResolvedFile = {
 }
 
 /**
- * Resolves all references of the file by a single request; without references no node is asked. Throws
- * OperatorError with all faulty lines and all missing references; CofferError.
+ * Resolves all references of the files by a single request; without references no node is asked. Throws
+ * OperatorError with all faulty lines and all missing references of a file; CofferError.
  */
-export async function resolveFile(file: string, { at }: ExpandOptions): Promise<ResolvedFile> {
-  const env = readEnvFile(readFileSync(file), file)
-  env.faults.throwIfAny()
-  const refs = [...new Set(env.entries.filter(isReference).map(({ value }) => value))]
-  if (refs.length === 0) return { env, resolved: new Map() }
+export async function resolveFiles(
+  files: readonly string[],
+  { at }: ResolveOptions,
+): Promise<ResolvedFile[]> {
+  const envs = files.map((file) => readEnvFile(readFileSync(file), file))
+  throwFaults(envs.map(({ faults }) => faults))
+  for (const env of envs) tellGlued(env)
+  const refs = [
+    ...new Set(envs.flatMap(({ entries }) => entries.filter(isReference).map(({ value }) => value))),
+  ]
+  if (refs.length === 0) return envs.map((env) => ({ env, resolved: new Map() }))
   if (refs.length > REFS_A_REQUEST)
     throw new OperatorError(
-      `${file} has ${refs.length} references, and at most ${REFS_A_REQUEST} are resolved at once`,
-      { hint: 'split the file in two' },
+      `${files.join(', ')}: ${refs.length} references, and at most ${REFS_A_REQUEST} are resolved at once`,
+      { hint: 'use fewer references at once' },
     )
   try {
     const values = await withClient((coffer) => coffer.resolveSecrets(refs, at === undefined ? {} : { at }))
-    return { env, resolved: new Map(refs.map((ref, i) => [ref, values[i]])) }
+    const resolved = new Map(refs.map((ref, i) => [ref, values[i]]))
+    return envs.map((env) => ({ env, resolved }))
   } catch (error) {
     if (error instanceof CofferError && error.slug === 'refs-not-found')
-      checkMissing(env, error.members.missing, at)
+      refuseMissing(envs, error.members.missing, at)
     throw explainAt(error)
   }
 }
 
+/** Tells the lines with an end that is a comment to Node and dotenv, and maybe a part of the value. */
+function tellGlued({ file, entries }: EnvFile): void {
+  const lines = entries.filter(({ glued }) => glued).map(({ line }) => line)
+  if (lines.length === 0) return
+  const text = 'Node and dotenv end a value at a # without a blank before it: quote the value if # is in it'
+  note(remarkText(file, { lines, text }))
+}
+
 /** Throws OperatorError with the lines of the missing references. */
-function checkMissing({ entries, faults }: EnvFile, missing: unknown, at: string | undefined): void {
+function refuseMissing(envs: readonly EnvFile[], missing: unknown, at: string | undefined): void {
   const names = new Set<unknown>(Array.isArray(missing) ? missing : [])
   const when = at === undefined ? '' : ` at ${at}`
-  for (const { key, line, value } of entries) {
-    if (names.has(value))
+  for (const { entries, faults } of envs) {
+    for (const { key, line, value } of entries.filter((entry) => names.has(entry.value)))
       faults.add(
         line,
         `${key} refers to ${value}, which does not exist${when}: create the secret, or correct the reference`,
       )
   }
-  faults.throwIfAny()
+  throwFaults(envs.map(({ faults }) => faults))
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { OperatorError } from '../../errors.ts'
-import { checkOutput, discardOnSignals, openOutput } from '../table/output.ts'
+import { checkOutput, discardOnSignals, openOutput, WITH_VALUES } from '../terminal/output.ts'
 import { Activity } from './activity.ts'
 import { findLogs } from './files.ts'
 import { ALL_EVENTS, type EventFilter, isShown } from './filter.ts'
@@ -56,8 +56,7 @@ export async function writeTimeline(options: TimelineOptions): Promise<{ readonl
   } finally {
     for (const source of sources) source.close()
   }
-  // Mode 0600 is that of files with values.
-  const output = openOutput(out, 'detokenize')
+  const output = openOutput(out, WITH_VALUES)
   const undo = discardOnSignals(output)
   try {
     for (const part of pageOf(collector)) await output.write(Buffer.from(part))

@@ -10,9 +10,9 @@ import type { Report } from '../../table/report.ts'
 import type { Source } from '../../table/source.ts'
 import { Splice } from '../../table/splice.ts'
 import type { Operation } from '../../table/vault.ts'
+import { discardOnSignals, openOutput, WITH_VALUES } from '../terminal/output.ts'
 import { startProgress } from '../terminal/progress.ts'
 import { compressorOf, type Input } from './input.ts'
-import { discardOnSignals, openOutput } from './output.ts'
 
 const MEGABYTE = 1_000_000
 
@@ -41,7 +41,7 @@ export async function convertText(options: Conversion): Promise<Report> {
   const { input, out, coffer, check, operation, allowTokens, mixedEpochs } = options
   const format = formatOf(options)
   const splice = new Splice({ operation, format, vault: coffer, allowTokens, mixedEpochs })
-  const output = openOutput(out, operation)
+  const output = openOutput(out, operation === 'detokenize' ? WITH_VALUES : {})
   const stop = discardOnSignals(output)
   const progress = await startProgress({
     label: `${operation.slice(0, -1)}ing`,

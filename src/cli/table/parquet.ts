@@ -1,11 +1,12 @@
 // A Parquet file through the vault, by DuckDB, which is loaded only here.
 import type { ParquetOptions } from '../../duckdb/parquet.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
+import { Replacement } from '../../files.ts'
 import type { Report } from '../../table/report.ts'
 import { address } from '../terminal/connect.ts'
+import { discardOnSignals, isStandardOutput, isStream, WITH_VALUES } from '../terminal/output.ts'
 import { startProgress } from '../terminal/progress.ts'
 import { note } from '../terminal/terminal.ts'
-import { discardOnSignals, isStandardOutput, isStream, replacementOf } from './output.ts'
 
 /** `out`: the name to take in the end. */
 type ParquetRun = Omit<ParquetOptions, 'vault' | 'begin' | 'warn'> & {
@@ -22,7 +23,7 @@ export async function convertParquetFile({ file, out, check, ...options }: Parqu
   const vault = address()
   if (isStream(file)) throw new OperatorError(`${file} is no regular file`, { hint: 'name a Parquet file' })
   const { convertParquet } = await import('../../duckdb/parquet.ts')
-  const replacement = replacementOf(out, options.operation)
+  const replacement = Replacement.open(out, options.operation === 'detokenize' ? WITH_VALUES : {})
   const stop = discardOnSignals(replacement)
   let progress: Awaited<ReturnType<typeof startProgress>> | undefined
   try {

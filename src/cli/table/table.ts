@@ -5,10 +5,10 @@ import { checkOut, defaultOut, type FormatName, formatNamed, formatOf } from '..
 import type { Report } from '../../table/report.ts'
 import type { Operation } from '../../table/vault.ts'
 import { ENVIRONMENT, withClient } from '../terminal/connect.ts'
+import { checkOutput, isStandardOutput } from '../terminal/output.ts'
 import { counted, note, print } from '../terminal/terminal.ts'
 import { convertText } from './convert.ts'
 import { openInput } from './input.ts'
-import { checkOutput, isStandardOutput } from './output.ts'
 import { convertParquetFile } from './parquet.ts'
 
 /** For a request of 20,000 values; a vault that is away is told within 12 s. */

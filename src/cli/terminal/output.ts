@@ -2,8 +2,7 @@
 import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile, Replacement } from '../../files.ts'
-import type { Operation } from '../../table/vault.ts'
+import { isSameFile, Replacement, type ReplaceOptions } from '../../files.ts'
 
 type Output = {
   write(bytes: Uint8Array): Promise<void>
@@ -33,19 +32,14 @@ export function checkOutput(out: string, { file, force }: OutputOptions): void {
   })
 }
 
-/**
- * The new content of a regular file. Values are for the owner of the file alone; else a file that is replaced
- * keeps its mode. Throws FileError.
- */
-export function replacementOf(out: string, operation: Operation): Replacement {
-  return Replacement.open(out, operation === 'detokenize' ? { mode: 0o600 } : {})
-}
+/** Of a file with values: for the owner of the file alone. */
+export const WITH_VALUES: ReplaceOptions = { mode: 0o600 }
 
-/** Throws FileError, UsageError. */
-export function openOutput(out: string, operation: Operation): Output {
+/** `options` are for a regular file. Throws FileError, UsageError. */
+export function openOutput(out: string, options: ReplaceOptions): Output {
   if (isStandardOutput(out)) return standardOutput
   if (isStream(out)) return streamOf(openSync(out, 'w'))
-  const replacement = replacementOf(out, operation)
+  const replacement = Replacement.open(out, options)
   return {
     write: (bytes) => replacement.append(bytes),
     commit: () => replacement.commitAppended(),
