@@ -12,11 +12,12 @@ import { type ApiKeys, checkRight, type Identity } from './auth.ts'
 import { BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
 import { BytesInWork, type Share } from './bytes-in-work.ts'
+import { formFault } from './head.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
 import { openApiDocument } from './openapi.ts'
 import { PathMethods } from './path-methods.ts'
-import { badRequest, refuseRaw, sendProblem } from './problems.ts'
+import { badRequest, sendProblem } from './problems.ts'
 import { pathOf, readQuery } from './query.ts'
 import { registerReferencePage } from './reference-page.ts'
 import { sendResult } from './reply.ts'
@@ -139,11 +140,12 @@ function newServer(options: AppOptions, trail: Trail): FastifyInstance {
     frameworkErrors: (_error, request, reply) => {
       setHeaders(request, reply)
       const identity = options.keys.identify(request.headers.authorization)
-      const problem = identity ? badRequest('', 'a well-formed URL', 'malformed URL') : unauthorized()
+      const malformed = badRequest('', 'a well-formed URL', 'malformed URL')
+      const problem = formFault(request.raw) ?? (identity ? malformed : unauthorized())
       trail.refused({ id: request.id, identity, client: clientOf(request.raw.socket) }, problem.slug)
       sendProblem(request, reply, problem)
     },
-    clientErrorHandler: refuseRaw,
+    clientErrorHandler: () => undefined, // listener.ts answers
   })
 }
 
@@ -205,8 +207,8 @@ function judgeHeads(
 ): void {
   const judge = (request: FastifyRequest, reply: FastifyReply): void => {
     const { headers, is404 } = request
-    if (headers.host === undefined && request.raw.httpVersion === '1.1')
-      throw badRequest('host', 'a Host header', 'HTTP/1.1 needs a Host header')
+    const fault = formFault(request.raw)
+    if (fault) throw fault
     if (!isOpen(request, paths)) {
       request.identity = keys.identify(headers.authorization)
       if (!request.identity) throw unauthorized()

@@ -1,7 +1,13 @@
 // The servers of node:http under Fastify, one for each address: half-close, `Expect` and CONNECT as the
 // contract has them.
 import { once } from 'node:events'
-import { createServer, type RequestListener, type Server, ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  ServerResponse,
+} from 'node:http'
 import { createServer as createTlsServer, type ServerOptions, Server as TlsServer } from 'node:https'
 import type { Socket } from 'node:net'
 import { createSecureContext } from 'node:tls'
@@ -9,6 +15,7 @@ import type { FastifyInstance } from 'fastify'
 import { assert } from '../assert.ts'
 import type { Logger } from '../log.ts'
 import type { Connections } from './connections.ts'
+import { withUnknownMethod } from './head.ts'
 import { refuseRaw } from './problems.ts'
 
 export type TlsFiles = { readonly cert: Buffer; readonly key: Buffer }
@@ -47,7 +54,7 @@ export function newListener(
   { tls, connections, keepAliveMs, handshakeMs = HANDSHAKE_MS }: ListenerOptions,
 ): Server {
   // A missing Host header is refused by app.ts: node:http would refuse without a request id and a problem.
-  const options = { requireHostHeader: false }
+  const options = { requireHostHeader: false, insecureHTTPParser: false }
   const server = tls
     ? tlsListener(listener, { ...options, ...TLS, ...tls, handshakeTimeout: handshakeMs })
     : createServer(options, listener)
@@ -60,12 +67,19 @@ export function newListener(
   // ignored (RFC 9110, 10.1.1).
   server.on('checkContinue', listener)
   server.on('checkExpectation', listener)
-  server.on('connect', (request, socket: Socket) => {
+  const answerLast = (request: IncomingMessage, socket: Socket): void => {
     const response = new ServerResponse(request)
     response.shouldKeepAlive = false
     response.assignSocket(socket)
-    response.on('finish', () => socket.end())
+    response.on('finish', () => socket.destroySoon())
+    socket.on('error', () => socket.destroy()) // node:http listens no longer
     listener(request, response)
+  }
+  server.on('connect', answerLast)
+  server.on('clientError', (error, socket: Socket) => {
+    const request = socket.writable ? withUnknownMethod(error, socket) : undefined
+    if (request) answerLast(request, socket)
+    else refuseRaw(error, socket)
   })
   return server
 }
@@ -113,7 +127,6 @@ export async function listenOn(
   assert(bound !== null && typeof bound === 'object', 'a server that listens on a port has an address')
   for (const host of others) {
     const server = newListener(app.routing, options)
-    server.on('clientError', refuseRaw)
     try {
       await once(server.listen({ host, port: bound.port }), 'listening')
       app.otherServers.push(server)

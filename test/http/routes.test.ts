@@ -1,5 +1,6 @@
 // The table of routes: every row has its methods, its key, its schema and its label; targets in all forms; half-close.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { METHODS } from 'node:http'
 import { connect } from 'node:net'
@@ -50,11 +51,13 @@ for (const [path, methods] of methodsOf) {
       if (method !== 'HEAD') assert.equal(slugOf(answer), '/problems/method-not-allowed', method)
       assert.equal((await vault.call(method, url, undefined, NO_KEY)).status, open ? 405 : 401, method)
     }
-    const head = `CONNECT ${url} HTTP/1.1\r\nHost: x\r\n`
-    const answer = await vault.raw(`${head}${KEY_LINE}\r\n`)
-    assert.match(answer, /^HTTP\/1\.1 405 /)
-    assert.ok(answer.includes(`\r\nallow: ${allow}\r\n`), answer)
-    assert.match(await vault.raw(`${head}\r\n`), open ? /^HTTP\/1\.1 405 / : /^HTTP\/1\.1 401 /)
+    for (const method of ['CONNECT', 'BREW', 'GETS', 'get', 'M-SEARCHES']) {
+      const head = `${method} ${url} HTTP/1.1\r\nHost: x\r\n`
+      const answer = await vault.raw(`${head}${KEY_LINE}\r\n`)
+      assert.match(answer, /^HTTP\/1\.1 405 /, method)
+      assert.ok(answer.includes(`\r\nallow: ${allow}\r\n`), answer)
+      assert.match(await vault.raw(`${head}\r\n`), open ? /^HTTP\/1\.1 405 / : /^HTTP\/1\.1 401 /, method)
+    }
   })
 }
 
@@ -107,11 +110,83 @@ test('targets: absolute form means its path, `//x` is a path, others have none',
     ['CONNECT host:443', 405],
     ['CONNECT /nothing', 404],
     ['QUERY /nothing', 404],
+    ['BREW /nothing', 404],
   ] as const) {
     const head = `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n`
     assert.match(await vault.raw(`${head}${KEY_LINE}\r\n`), new RegExp(`^HTTP/1\\.1 ${status} `), line)
     assert.match(await vault.raw(`${head}\r\n`), /^HTTP\/1\.1 401 /, line)
   }
+})
+
+test('the form of a head: one well-formed Host, HTTP/1.1 or 1.0; all else is 400, with or without a key', async () => {
+  const line = 'GET /whoami HTTP/1.1'
+  const cases: readonly (readonly [head: readonly string[], status: number, path?: string])[] = [
+    [[line, 'Host: a'], 200],
+    [[line, 'Host: 127.0.0.1:8200'], 200],
+    [[line, 'Host: [::1]:8200'], 200],
+    [[line, 'Host: vault_1.example.'], 200],
+    [[line, 'host:a:'], 200],
+    [['GET http://b/whoami HTTP/1.1', 'Host: a'], 200],
+    [['GET /whoami HTTP/1.0'], 200],
+    [['GET /whoami HTTP/1.0', 'Host: a'], 200],
+    [[line], 400, 'host'],
+    [[line, 'Host: a', 'Host: a'], 400, 'host'],
+    [[line, 'Host: a', 'X-Y: z', 'hOsT: b'], 400, 'host'],
+    [['GET /whoami HTTP/1.0', 'Host: a', 'Host: b'], 400, 'host'],
+    [[line, 'Host:'], 400, 'host'],
+    [[line, 'Host: a b'], 400, 'host'],
+    [[line, 'Host: a, b'], 400, 'host'],
+    [[line, 'Host: user@a'], 400, 'host'],
+    [[line, 'Host: http://a'], 400, 'host'],
+    [[line, 'Host: a/b'], 400, 'host'],
+    [[line, 'Host: a:x'], 400, 'host'],
+    [[line, 'Host: a:1:2'], 400, 'host'],
+    [[line, 'Host: [::1'], 400, 'host'],
+    [[line, 'Host: ::1'], 400, 'host'],
+    [[line, 'Host: \u00e4'], 400, 'host'],
+    [['BREW /whoami HTTP/1.1', 'Host: a', 'Host: a'], 400, 'host'],
+    [['BREW /whoami HTTP/1.1'], 400, 'host'],
+    [['GET /%zz HTTP/1.1', 'Host: a', 'Host: a'], 400, 'host'],
+    [['GET /whoami'], 400, ''],
+    [['GET /whoami HTTP/0.9', 'Host: a'], 400, ''],
+    [['GET /whoami HTTP/2.0', 'Host: a'], 400, ''],
+    [['GET /health HTTP/2.0', 'Host: a'], 400, ''],
+    [['POST /secrets HTTP/2.0', 'Host: a', 'Content-Length: 2'], 400, ''],
+    [['GET /whoami HTTP/1.2', 'Host: a'], 400, ''],
+    [['GET /whoami HTTP/3.0', 'Host: a'], 400, ''],
+    [['GET /whoami HTTPS/1.1', 'Host: a'], 400, ''],
+    [['BREW /whoami HTTP/2.0', 'Host: a'], 400, ''],
+    [['BREW /whoami', 'Host: a'], 400, ''],
+    [['PRI * HTTP/2.0', 'Host: a'], 400, ''],
+  ]
+  for (const [head, status, path] of cases)
+    for (const key of [KEY_LINE, '']) {
+      const told = `${head.join(' | ')} ${key}`
+      const bare = head.length === 1 && !head[0].includes('HTTP/')
+      const answer = await vault.raw(
+        `${head.join('\r\n')}\r\n${bare ? '' : `${key}Connection: close\r\n`}\r\n`,
+      )
+      const expected = status === 200 && key === '' ? 401 : status
+      assert.match(answer, new RegExp(`^HTTP/1\\.1 ${expected} `), told)
+      assert.match(answer, /\r\nx-request-id: /i, told)
+      assert.match(answer, /\r\nx-content-type-options: nosniff\r\n/i, told)
+      if (path !== undefined) assert.ok(answer.includes(`"path":"${path}"`), `${told}: ${answer}`)
+    }
+})
+
+test('after CONNECT and after an unknown method the connection ends, and a client that resets ends no node', async () => {
+  const { hostname, port } = new URL(vault.node.url)
+  for (const line of ['CONNECT a:1', 'BREW /health', 'nonsense']) {
+    const socket = connect({ host: hostname, port: Number(port), allowHalfOpen: true })
+    socket.write(`${line} HTTP/1.1\r\nHost: a\r\n\r\n`)
+    socket.resume()
+    await once(socket, 'end') // the client itself does not end
+    socket.destroy()
+    const rude = connect({ host: hostname, port: Number(port) }).on('error', () => undefined)
+    rude.write(`${line} HTTP/1.1\r\nHost: a\r\n\r\n`, () => rude.resetAndDestroy())
+    await once(rude, 'close')
+  }
+  await until('all connections are gone', async () => (await vault.metric('coffer_connections')) <= 1)
 })
 
 test('100 Continue comes after key and route have been judged, and not before', async () => {
