@@ -76,7 +76,8 @@ export function endingCertificates(
       const { validTo } = new X509Certificate(readFileSync(file))
       const end = Date.parse(validTo)
       if (end > now + ENDING_MS) return []
-      return [{ file, warning: `a certificate ends at ${new Date(end).toISOString()}: renew it` }]
+      const ends = end > now ? 'ends' : 'has ended'
+      return [{ file, warning: `a certificate ${ends} at ${new Date(end).toISOString()}: renew it` }]
     } catch {
       return [{ file, warning: 'a certificate cannot be read' }]
     }

@@ -28,7 +28,7 @@ export class Clients {
   judge = new Judge()
   /** Answers by kind of call, and why there was no answer. */
   readonly counts = new Map<string, number>()
-  /** Milliseconds to the slowest 503. */
+  /** Milliseconds to the slowest 503 since `begin`. */
   slowest = 0
   /** The secrets that are written and read. */
   names: readonly string[]
@@ -67,6 +67,7 @@ export class Clients {
     this.names = names
     this.#mayRotate = rotations
     this.#shared = undefined
+    this.slowest = 0
   }
 
   start(): void {

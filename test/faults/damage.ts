@@ -93,7 +93,7 @@ async function olderLedger(stage: Stage): Promise<void> {
   copy('.older', '/etcd')
   await Promise.all(nodes.map((node) => node.begin()))
   const refuses = async (node: ClusterNode): Promise<boolean> =>
-    /ledger|revision/.test((await node.reasons()).join())
+    /ends at revision|does not hold/.test((await node.reasons()).join())
   for (const node of nodes) await until(`${node.name} refuses the older ledger`, () => refuses(node), 60_000)
   const { status, json } = await nodes[0].ask('/tokenize', { values: ['of another history'] })
   assert.deepEqual([status, json.type], [503, '/problems/ledger-changed'])
@@ -115,7 +115,8 @@ async function endedCertificate(stage: Stage, node: ClusterNode): Promise<void> 
   writeFileSync(file(`${node.name}.crt`), cert)
   writeFileSync(file(`${node.name}.key`), key)
   await node.begin()
-  const told = async (): Promise<boolean> => /certificate|expired|ended/.test((await node.reasons()).join())
+  const told = async (): Promise<boolean> =>
+    (node.process?.told('a certificate has ended at') ?? 0) > 0 && (await node.reasons()).length > 0
   await until(`${node.name} names its certificate`, told, 30_000)
   await node.kill()
   await fine(['init', dir, '--renew'])

@@ -46,7 +46,7 @@ export class Disk {
     closeSync(openSync(disk.#image, 'wx', 0o600))
     truncateSync(disk.#image, mebibytes * MEBIBYTE)
     const python = run('python3', '-c', 'import fcntl')
-    const problem = python ?? run('mkfs.ext4', '-q', '-F', disk.#image) ?? disk.#mount()
+    const problem = python ?? run('mkfs.ext4', '-q', '-F', '-m', '0', disk.#image) ?? disk.#mount()
     if (problem === undefined) {
       rmdirSync(join(at, 'lost+found'))
       return disk
