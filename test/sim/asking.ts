@@ -8,6 +8,7 @@ import { Problem } from '../../src/errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { Claim, WriteResult } from '../../src/secrets/receipts.ts'
 import type { NodeServices } from '../../src/server/services.ts'
+import type { EpochList } from '../../src/tokens/epochs.ts'
 import type { Answer, Ask, Write } from './asks.ts'
 
 /** As long as a request has at the edge. */
@@ -54,7 +55,7 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       return { kind: 'rotated', epoch, rotated }
     }
     case 'epochs':
-      return { kind: 'active', epoch: (await tokens.epochs(by)).active }
+      return epochsAnswer(await tokens.epochs(by))
     case 'write': {
       const { version, validFrom, replayed } = await write({ tokens, secrets, ...services }, request, asked)
       return { kind: 'written', version, validFrom, replayed }
@@ -72,6 +73,10 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       }
     }
   }
+}
+
+function epochsAnswer({ active, epochs }: EpochList): Answer {
+  return { kind: 'active', epoch: active, counts: epochs.map(({ tokens }) => tokens) }
 }
 
 function named(texts: readonly string[]): Parameters<NodeServices['tokens']['detokenize']>[1] {

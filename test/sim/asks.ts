@@ -32,7 +32,8 @@ export type Answer =
   | { readonly kind: 'tokens'; readonly epoch: number; readonly tokens: readonly string[] }
   | { readonly kind: 'values'; readonly values: readonly (string | undefined)[] }
   | { readonly kind: 'rotated'; readonly epoch: number; readonly rotated: boolean }
-  | { readonly kind: 'active'; readonly epoch: number }
+  /** `counts`: of the tokens of each epoch from 1 on. */
+  | { readonly kind: 'active'; readonly epoch: number; readonly counts?: readonly number[] }
   | {
       readonly kind: 'written'
       readonly version: number

@@ -1,6 +1,7 @@
 // What goes wrong, by kind and at any instant.
 
 import type { MemoryLedger } from '../../src/ledger/memory.ts'
+import type { Answer, Ask } from './asks.ts'
 import type { CommitFault } from './link.ts'
 import type { Machine } from './machine.ts'
 import type { Random } from './seed.ts'
@@ -20,6 +21,10 @@ type World = {
   readonly random: Random
   readonly ledger: MemoryLedger
   readonly machines: readonly Machine[]
+  readonly owners: readonly string[]
+  readonly ask: (machine: Machine, asked: Ask) => Promise<Answer>
+  /** A text that nobody has asked for. */
+  readonly newValue: () => string
   readonly rewrap: (machine: Machine) => Promise<void>
   /** Clients rest for so long, and send no request again that was sent before. False: they have rested already. */
   readonly rest: (ms: number) => Promise<boolean>
@@ -105,10 +110,51 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     machine.shift += (random.below(2001) - 1000) * random.pick([1, 60, 600])
   },
   /** Receipts are swept while some node may be behind; a day after no client asks under the same key. */
-  async 'two days later'({ machines, rest }, machine) {
+  async 'two days later'({ random, ledger, machines, rest }, machine) {
     if (!(await rest(ALL_ANSWERED_MS))) return
     for (const each of machines) each.shift += 50 * HOUR_MS
+    const behind = random.pick(machines)
+    if (behind !== machine) {
+      behind.weather.cut = 'refuses'
+      behind.run?.link.breakStreams()
+    }
     await machine.call(({ receipts }) => receipts.sweep())
+    if (random.chance(0.7)) ledger.compact(await ledger.head())
+    behind.weather.cut = 'open'
+  },
+  /** A value is asked for again while its first commit is under way, and perhaps lost. */
+  async 'the same value while its commit is lost'(
+    { random, time, machines, ask, owners, newValue },
+    machine,
+  ) {
+    const { weather } = machine
+    const owner = random.pick(owners)
+    const asked: Ask = { kind: 'tokenize', owner, values: [newValue()] }
+    weather.delay = random.pick([2, 20, 100])
+    weather.faults.unshift(random.pick(COMMIT_FAULTS))
+    const first = ask(machine, asked)
+    await time.sleep(random.below(2 * weather.delay))
+    const answer = await ask(machine, asked)
+    if (answer.kind === 'tokens')
+      await ask(random.pick(machines), { kind: 'detokenize', owner, tokens: answer.tokens })
+    weather.mendWay()
+    await first
+  },
+  /** Another node rotates while the answer of a commit is late, and then the value is asked for again. */
+  async 'a rotation at the worst moment'({ random, time, machines, ask, owners, newValue }, machine) {
+    const { weather } = machine
+    const owner = random.pick(owners)
+    const asked: Ask = { kind: 'tokenize', owner, values: [newValue()] }
+    Object.assign(weather, { lateAnswers: random.pick([30, 200, 1000]), lag: random.pick([30, 200, 1000]) })
+    const first = ask(machine, asked)
+    await time.sleep(random.below(30))
+    const others = machines.filter((each) => each !== machine)
+    const epochs = await ask(random.pick(others), { kind: 'epochs', owner })
+    if (epochs.kind === 'active')
+      await ask(random.pick(others), { kind: 'rotate', owner, to: epochs.epoch + 1 })
+    await ask(machine, asked)
+    weather.mendWay()
+    await first
   },
   async 'another root key'({ rewrap }, machine) {
     await rewrap(machine)

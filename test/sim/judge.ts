@@ -33,6 +33,9 @@ export class Judge {
   readonly #wanted = new Set<string>()
   readonly #opened = new Set<string>()
   readonly #epochs = new Map<string, Known>()
+  /** Counts of acknowledged tokens by owner and epoch, and values that anybody has asked for by owner. */
+  readonly #counts = new Map<string, Known>()
+  readonly #values = new Map<string, Set<string>>()
   #instant = 0
 
   /** `id`: as the versions that a call writes name the call. */
@@ -41,6 +44,11 @@ export class Judge {
     const call: Call = { id, ask, asked: ++this.#instant, answered, answer: { kind: 'unknown' } }
     this.calls.push(call)
     if (ask.kind === 'rotate') this.#wanted.add(`${ask.owner}@${ask.to}`)
+    if (ask.kind === 'tokenize') {
+      const values = this.#values.get(ask.owner) ?? new Set()
+      this.#values.set(ask.owner, values)
+      for (const value of ask.values) values.add(value)
+    }
     return call
   }
 
@@ -55,6 +63,7 @@ export class Judge {
     if (ask.kind === 'detokenize' && answer.kind === 'values') this.#resolved(call, ask, answer.values)
     const epoch = epochOf(call)
     if (epoch !== undefined) this.#checkEpoch(call, epoch)
+    if (answer.kind === 'active') this.#checkCounts(call, answer.counts ?? [])
     if (ask.kind === 'rotate' && answer.kind === 'rotated') {
       check(answer.epoch === ask.to, 'law 4: another epoch was opened than the one asked for')
       const name = `${ask.owner}@${ask.to}`
@@ -105,6 +114,19 @@ export class Judge {
       byValue.set(value, token)
       this.#issues.set(token, { owner, value, answered })
       this.tokens.push(token)
+    }
+    const known = this.#counts.get(name) ?? new Known()
+    this.#counts.set(name, known)
+    known.note(answered, byValue.size)
+  }
+
+  /** `counts`: of the tokens of each epoch from 1 on. */
+  #checkCounts({ ask: { owner }, asked }: Call, counts: readonly number[]): void {
+    const most = this.#values.get(owner)?.size ?? 0
+    for (const [i, count] of counts.entries()) {
+      const least = this.#counts.get(`${owner}@${i + 1}`)?.before(asked) ?? 0
+      check(count >= least, 'laws 1 and 4: fewer tokens than were acknowledged')
+      check(count <= most, 'law 2: more tokens than values')
     }
   }
 

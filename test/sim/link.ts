@@ -29,6 +29,8 @@ export type CommitFault = 'refused' | 'lost' | 'silent' | 'late' | 'answer-lost'
 export class Weather {
   /** Most milliseconds one way. */
   delay = 2
+  /** Answers of commits take so much longer, in milliseconds. */
+  lateAnswers = 0
   /** Nothing gets through: calls are refused at once, or hang. */
   cut: 'open' | 'refuses' | 'hangs' = 'open'
   /** Revisions arrive so much later, in milliseconds. */
@@ -39,8 +41,13 @@ export class Weather {
   refusedPages = 0
   cutPages = 0
 
+  mendWay(): void {
+    Object.assign(this, { delay: 2, lag: 0, lateAnswers: 0 })
+  }
+
   mend(): void {
-    Object.assign(this, { delay: 2, cut: 'open', lag: 0, refusedPages: 0, cutPages: 0 })
+    this.mendWay()
+    Object.assign(this, { cut: 'open', refusedPages: 0, cutPages: 0 })
     this.faults.length = 0
   }
 }
@@ -90,7 +97,7 @@ export class Link implements Ledger {
       const lost = fault === 'late' || fault === 'silent' || weather.cut !== 'open'
       if (lost) return
       time.after(
-        this.#delay(),
+        this.#delay() + weather.lateAnswers,
         () => {
           if (fault === 'answer-lost') pending.reject(new UnknownOutcome('the answer was lost'))
           else pending.resolve(result)

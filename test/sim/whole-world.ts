@@ -163,6 +163,13 @@ class WholeWorld {
       random,
       ledger: this.ledger,
       machines: this.#machines,
+      owners: this.#workload.owners,
+      ask: (machine: Machine, asked: Ask) =>
+        this.#ask(machine, asked).catch((error: unknown): Answer => {
+          this.#fail(error) // nobody may wait for the answer yet
+          return { kind: 'unknown' }
+        }),
+      newValue: () => `call ${this.judge.calls.length}`,
       rewrap: (machine: Machine) => this.#rewrap(machine),
       rest: async (ms: number) => {
         if (this.#restUntil > 0) return false
@@ -269,7 +276,7 @@ class WholeWorld {
     }
   }
 
-  /** The histories of all secrets, and the value of each version, at every node. */
+  /** The histories of all secrets at two nodes, the latest value at every node, and each version's value. */
   async #histories(fresh: Machine): Promise<Map<string, readonly Line[]>> {
     const histories = new Map<string, readonly Line[]>()
     const names = new Map<string, readonly [string, string]>()
@@ -277,15 +284,13 @@ class WholeWorld {
       if (asked.kind === 'write')
         for (const name of asked.names) names.set(secretOf(asked.owner, name), [asked.owner, name])
     for (const [key, [owner, name]] of names) {
-      for (const machine of [fresh, ...this.#machines]) {
-        const answer = await this.#certain(machine, { kind: 'history', owner, name })
-        if (answer.kind !== 'lines') continue
-        histories.set(key, answer.lines)
-        if (machine !== fresh) await this.#certain(machine, { kind: 'read', owner, name })
-        else
-          for (const { version } of answer.lines)
-            await this.#certain(machine, { kind: 'read', owner, name, version })
-      }
+      const answer = await this.#certain(fresh, { kind: 'history', owner, name })
+      await this.#certain(this.#random.pick(this.#machines), { kind: 'history', owner, name })
+      if (answer.kind !== 'lines') continue
+      histories.set(key, answer.lines)
+      for (const machine of this.#machines) await this.#certain(machine, { kind: 'read', owner, name })
+      for (const { version } of answer.lines)
+        await this.#certain(fresh, { kind: 'read', owner, name, version })
     }
     return histories
   }

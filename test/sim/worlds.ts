@@ -18,8 +18,8 @@ export type Told =
   | { readonly kind: 'kept'; readonly report: Report }
   | { readonly kind: 'broken'; readonly seed: number; readonly stack: string }
 
-/** Less garbage is copied where more fits into the young generation. */
-const NODE_FLAGS = ['--max-semi-space-size=32']
+/** Less garbage is copied where more fits into the young generation; other processes need the other cores. */
+const NODE_FLAGS = ['--max-semi-space-size=32', '--single-threaded-gc']
 
 type Wanted = {
   readonly first: number

@@ -1,0 +1,123 @@
+// Bugs that are planted in the code of the product, as the code was, or as the code could be: texts that take the place of
+// others when a module is loaded (exhibit-process.ts). No file is changed. A text that is not there exactly once ends the
+// museum: whoever changes the code changes the exhibit.
+
+export type Change = { readonly file: string; readonly from: string; readonly to: string }
+export type Planted = { readonly changes: readonly Change[]; readonly found: RegExp }
+
+export const PLANTED: Readonly<Record<string, Planted>> = {
+  'no barrier': {
+    changes: [
+      {
+        file: 'replica/barrier.ts',
+        from: '    this.#asking.add(caller)\n    this.#sendNext()\n    return promise\n',
+        to: '    endWatch()\n    return Promise.resolve(caller && undefined)\n',
+      },
+    ],
+    found: /laws? \d/,
+  },
+  'a barrier joined after it was sent': {
+    changes: [
+      {
+        file: 'replica/barrier.ts',
+        from: '      for (const caller of callers) answer(caller)\n',
+        to: '      for (const caller of [...callers, ...this.#asking]) answer(caller)\n      this.#asking.clear()\n',
+      },
+    ],
+    found: /laws? \d/,
+  },
+  'a segment joined after it was sent, as a proof of the epoch': {
+    changes: [
+      {
+        file: 'tokens/issue.ts',
+        from: "      if (commit.stage !== 'waiting') continue\n      proves = true\n",
+        to: "      proves = true\n      if (commit.stage !== 'waiting') continue\n",
+      },
+    ],
+    found: /laws? \d/,
+  },
+  'a sent segment that nobody waits for': {
+    changes: [
+      {
+        file: 'tokens/issue.ts',
+        from: "        if (pending.stage !== 'accepted') joined.add(pending)\n",
+        to: "        if (pending.stage === 'waiting') joined.add(pending)\n",
+      },
+    ],
+    found: /laws? \d/,
+  },
+  'receipts that a snapshot has not brought stay': {
+    changes: [
+      {
+        file: 'replica/follow.ts',
+        from: '    await this.#removeUnseen(revision)\n',
+        to: '    if (revision < 0) await this.#removeUnseen(revision)\n',
+      },
+      { file: 'state/step.ts', from: "    if (snapshot === 'whole') this.#removeUnseen(revision)\n", to: '' },
+    ],
+    found: /law 5/,
+  },
+  'the last mapping wins, and counts as new': {
+    changes: [
+      {
+        file: 'replica/table.ts',
+        from: 'slots[s + 2] === w2 && slots[s + 3] === w3) return false\n',
+        to: 'slots[s + 2] === w2 && slots[s + 3] === w3) {\n      slots[s + 4] = page\n      slots[s + 5] = slot + 1\n      return true\n    }\n',
+      },
+    ],
+    found: /./,
+  },
+  'the latest version without a barrier, as a stale standby of OpenBao': {
+    changes: [
+      {
+        file: 'secrets/secrets.ts',
+        from: '    if (!here) await this.#replica.barrier(deadline)\n',
+        to: '    if (deadline === undefined) await this.#replica.barrier(deadline)\n',
+      },
+    ],
+    found: /law/,
+  },
+  'two writers of the cursor: a checkpoint records itself (A1)': {
+    changes: [
+      {
+        file: 'replica/apply.ts',
+        from: '      this.#handed = checkpoint\n      durable()\n',
+        to: `      const none = { pages: [], entries: [], records: [], tables: [], ranges: [], owners: [] }
+      void this.#store.write({ ...none, meta: { ...this.state.meta, checkpoint } }).catch(() => undefined)
+      void durable
+`,
+      },
+    ],
+    found: /./,
+  },
+  'a deadline for each step of a write (A6)': {
+    changes: [
+      {
+        file: 'tokens/issue.ts',
+        from: '      segment.deadline,\n    )\n    if (!result.ok)',
+        to: '      new Deadline({ monotonic: () => performance.now() }, 4000),\n    )\n    if (!result.ok)',
+      },
+      {
+        file: 'tokens/issue.ts',
+        from: '  if (inTime) return all(segments)\n',
+        to: '  if (inTime || deadline) return all(segments)\n',
+      },
+      {
+        file: 'tokens/issue.ts',
+        from: '    this.#endWatch = deadline.onPass(this.#leave)\n',
+        to: '',
+      },
+    ],
+    found: /law 7/,
+  },
+  'known values without a proof of their epoch': {
+    changes: [
+      {
+        file: 'tokens/tokens.ts',
+        from: 'if (there && !proves) await this.#replica.barrier(time)\n',
+        to: 'if (there && !proves && time === undefined) await this.#replica.barrier(time)\n',
+      },
+    ],
+    found: /laws? \d/,
+  },
+}
