@@ -1,19 +1,19 @@
 // coffer backup: the live entries of a ledger at a single revision, still sealed, in a file. The node may
 // run.
-import { existsSync } from 'node:fs'
 import { constants as system } from 'node:os'
 import { resolve } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
-import { OperatorError } from '../errors.ts'
 import { Replacement } from '../files.ts'
 import { readConfig } from '../node/config.ts'
 import { checkEndpoints } from './local/endpoints.ts'
+import { giveBackAtExit } from './local/give-back.ts'
 import { runningNode } from './local/node-process.ts'
 import { DEFAULT_CONFIG } from './start.ts'
+import { checkOutput, isStandardOutput, isStream, openOutput, WITH_VALUES } from './terminal/output.ts'
 import { startProgress } from './terminal/progress.ts'
-import { counted, note, print, printJson, table } from './terminal/terminal.ts'
+import { counted, note, print, table } from './terminal/terminal.ts'
 
 type Options = {
   readonly out: string
@@ -38,7 +38,8 @@ the index of all tokens, as a node does. It reads keyring.json, under which the 
 authenticated: who lacks the keyring cannot change the backup unseen. No key is in the backup in
 clear: also keep keyring.json, in another place, since the backup cannot be read without it.
 
-The file has mode 0600, and gets its name once it is complete and on the disk.
+The file has mode 0600, and gets its name once it is complete and on the disk. With -o - the backup
+goes to stdout, and all else to stderr; a pipe is written into.
 
 Example:
   $ coffer backup -o vault.backup --config ./vault/n1.yaml
@@ -49,11 +50,10 @@ Example:
 
 async function backup({ out, config: file, force, json }: Options): Promise<void> {
   const config = readConfig(file)
-  const path = resolve(out)
-  if (existsSync(path) && !force)
-    throw new OperatorError(`${path} exists already`, {
-      hint: 'name another file, or overwrite the file with --force',
-    })
+  const isStdout = isStandardOutput(out)
+  const path = isStdout ? out : resolve(out)
+  checkOutput(path, { file: config.keyring, force: force ?? false })
+  giveBackAtExit(config)
   const [{ openLedgerToRead, readKeyring }, { writeBackup }] = await Promise.all([
     import('../server/open.ts'),
     import('../backup/backup.ts'),
@@ -69,8 +69,9 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
     progress.end()
     if (foreign > 0) note(`left out: ${counted(foreign, 'key')} of another program in etcd`)
     const result = { revision, entries, mappings, bytes, digest, identity }
-    if (json) return printJson({ file: path, ...result })
-    print(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))
+    const say = isStdout ? note : print
+    if (json) return say(JSON.stringify({ file: path, ...result }))
+    say(table([['backup', path], ...Object.entries(result).map(([name, value]) => [name, String(value)])]))
     note(
       'Keep the backup, and keyring.json in another place: without keyring.json the backup cannot be read.',
     )
@@ -85,6 +86,12 @@ async function writeWhole<T>(
   path: string,
   write: (sink: (bytes: Uint8Array) => Promise<void>) => Promise<T>,
 ): Promise<T> {
+  if (isStandardOutput(path) || isStream(path)) {
+    const output = openOutput(path, WITH_VALUES)
+    const result = await write((bytes) => output.write(bytes))
+    await output.commit()
+    return result
+  }
   const replacement = Replacement.open(path, { mode: 0o600 })
   const interrupted = (signal: NodeJS.Signals): never => {
     replacement.discard()

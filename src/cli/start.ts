@@ -109,12 +109,16 @@ function explainInUse(error: unknown, config: Config): string | undefined {
 
 /** The message for an error of the address; undefined: another error. */
 function explainListen(error: unknown, { listen, file }: Config): string | undefined {
+  // Errors of files have the same codes.
+  if (!(error instanceof Error && 'syscall' in error && LISTEN_CALLS.includes(error.syscall)))
+    return undefined
   const code = errorCode(error) ?? ''
   const why = Object.hasOwn(LISTEN_FAULTS, code) ? LISTEN_FAULTS[code] : undefined
   if (why === undefined) return undefined
   return `cannot listen on ${listen.host}, port ${listen.port}: ${why}, or change listen in ${file}`
 }
 
+const LISTEN_CALLS: readonly unknown[] = ['listen', 'bind', 'getaddrinfo']
 const LISTEN_FAULTS: Readonly<Record<string, string>> = {
   EADDRINUSE: 'another process has this port; end that process',
   EADDRNOTAVAIL: 'this machine does not have this address; use one of its addresses',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -413,6 +413,12 @@ test('reading: a file that is missing, no file, not text', () => {
     writeFileSync(file, Uint8Array.of(0x6e, 0xff, 0xfe))
     assert.throws(() => readConfig(file), { name: 'ConfigError', message: /is not UTF-8/ })
     writeFileSync(file, `\ufeff${source()}`)
+    for (const mode of [0o620, 0o602, 0o666]) {
+      chmodSync(file, mode)
+      const message = new RegExp(`written by others \\(mode ${mode.toString(8)}\\): chmod go-w .*n1\\.yaml`)
+      assert.throws(() => readConfig(file), { name: 'ConfigError', message })
+    }
+    chmodSync(file, 0o644)
     const config = readConfig(file)
     assert.equal(config.file, file)
     assert.equal(config.data, join(dir, 'n1'))

@@ -1,5 +1,5 @@
 // The configuration file of one node: read and checked as a whole, with every fault reported at once.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
@@ -99,23 +99,34 @@ export class ConfigError extends OperatorError {
   }
 }
 
-/** Throws ConfigError, also when the file is missing or unreadable. */
+/** By the code of the error. */
+const UNREADABLE: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file; `coffer init` makes one',
+  EISDIR: 'cannot be read (EISDIR); name the file, as DIR/n1.yaml',
+  EACCES: 'cannot be read (EACCES); run the command as the owner of the file, or as root',
+}
+
+/** Throws ConfigError, also when the file is missing or unreadable, or others can write the file. */
 export function readConfig(file: string): Config {
   const path = resolve(file)
+  const refuse = (message: string): ConfigError => new ConfigError(path, [{ path: '', message }])
   let bytes: Uint8Array
+  let mode: number
   try {
     bytes = withReserve(() => readFileSync(path))
+    mode = statSync(path).mode & 0o777
   } catch (error) {
-    const code = errorCode(error)
-    const message =
-      code === 'ENOENT' ? 'there is no such file; `coffer init` makes one' : `cannot be read (${code})`
-    throw new ConfigError(path, [{ path: '', message }])
+    const code = errorCode(error) ?? ''
+    throw refuse(Object.hasOwn(UNREADABLE, code) ? UNREADABLE[code] : `cannot be read (${code})`)
   }
+  // Who writes the owners has all rights of all owners.
+  if ((mode & 0o022) !== 0)
+    throw refuse(`can be written by others (mode ${mode.toString(8)}): chmod go-w ${path}`)
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
-    throw new ConfigError(path, [{ path: '', message: 'is not UTF-8; is it the right file?' }])
+    throw refuse('is not UTF-8; is it the right file?')
   }
   return parseConfig(text, path)
 }

@@ -62,13 +62,35 @@ function createLike(path: string, lock: string): void {
  * two processes that wait keep shared locks, and wait for each other.
  */
 function take(path: string, waitMs: number): Lock | undefined {
-  const file = new DatabaseSync(path, { timeout: waitMs })
+  const file = openDatabase(path, waitMs)
   try {
     file.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
   } catch (error) {
     file.close()
     if (error instanceof Error && /locked/.test(error.message)) return undefined
-    throw error
+    throw cannotLock(path, error)
   }
   return { release: () => file.close() }
+}
+
+function openDatabase(path: string, waitMs: number): DatabaseSync {
+  try {
+    return new DatabaseSync(path, { timeout: waitMs })
+  } catch (error) {
+    throw cannotLock(path, error)
+  }
+}
+
+/** SQLite's messages name no path, and no reason of the system. */
+function cannotLock(path: string, error: unknown): OperatorError {
+  let reason = error instanceof Error ? error.message : String(error)
+  try {
+    closeSync(openSync(path, 'a+', 0o600))
+  } catch (opening) {
+    reason = errorCode(opening) ?? reason
+  }
+  return new OperatorError(`${path} cannot be locked (${reason})`, {
+    cause: error,
+    hint: `let the user of the process own ${dirname(path)} and all files in it`,
+  })
 }

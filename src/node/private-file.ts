@@ -8,20 +8,33 @@ class PrivateFileError extends OperatorError {
   override readonly name = 'PrivateFileError'
 }
 
-/** Throws PrivateFileError where the file is missing, or group or others have any right on the file. */
+/**
+ * Throws PrivateFileError where the file is missing, or group or others have any right on the file. Only of a
+ * file of root the group may read: Kubernetes gives secrets to processes in such files (0440, fsGroup).
+ */
 export function readPrivateFile(path: string): string {
-  let file: number
   try {
-    file = withReserve(() => openSync(path, 'r'))
+    return withReserve(() => readChecked(path))
   } catch (error) {
     const code = errorCode(error)
+    if (code === undefined) throw error
     if (code === 'ENOENT')
       throw new PrivateFileError(`${path} is missing: restore it from where it is kept safe`)
-    throw new PrivateFileError(`${path} cannot be read (${code})`)
+    throw new PrivateFileError(`${path} cannot be read (${code})`, {
+      cause: error,
+      hint: 'let the user of the node own the file, and read it: chmod 600',
+    })
+  } finally {
+    fillReserve()
   }
+}
+
+function readChecked(path: string): string {
+  const file = openSync(path, 'r')
   try {
-    const { mode } = fstatSync(file)
-    if ((mode & 0o077) !== 0) {
+    const { mode, uid } = fstatSync(file)
+    const allowed = uid === 0 ? 0o740 : 0o700
+    if ((mode & 0o777 & ~allowed) !== 0) {
       throw new PrivateFileError(
         `${path} can be read by others (mode ${(mode & 0o777).toString(8)}): chmod 600 it`,
       )
@@ -29,6 +42,5 @@ export function readPrivateFile(path: string): string {
     return readFileSync(file, 'utf8')
   } finally {
     closeSync(file)
-    fillReserve()
   }
 }

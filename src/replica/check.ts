@@ -50,7 +50,9 @@ export class NotChecked extends OperatorError {
 
   constructor(what: string, path: string, why: string) {
     super(`the ${what} in ${path} could not be checked (${why}); nothing was touched`, {
-      hint: 'free memory and file descriptors, then try again',
+      hint: /denied/i.test(why)
+        ? `let the user of the node own ${path} and all files in it`
+        : 'free memory and file descriptors, then try again',
     })
   }
 }

@@ -1,15 +1,15 @@
 // Opening a node's keyring, ledger and replica, with the checks before their content is used.
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Deadline, randomHex } from '../clock.ts'
 import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
-import { withReserve } from '../descriptors.ts'
 import { OperatorError } from '../errors.ts'
 import type { TlsFiles } from '../http/listener.ts'
 import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
+import { checkCertificate, readTlsPair } from '../node/tls-files.ts'
 import { checkFile, type FileCheck, WHOLE } from '../replica/check.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
@@ -33,9 +33,22 @@ export function readKeyring({ keyring }: Config): Keyring {
   return Keyring.parse(readPrivateFile(keyring))
 }
 
-/** The certificate and key for callers; undefined: callers come without TLS. Throws errors of the system. */
+/**
+ * The certificate and key for callers; undefined: callers come without TLS. Throws TlsFileError,
+ * PrivateFileError.
+ */
 export function readTls({ tls }: Config): TlsFiles | undefined {
-  return tls && withReserve(() => ({ cert: readFileSync(tls.cert), key: readFileSync(tls.key) }))
+  return tls && readTlsPair(tls)
+}
+
+/** Throws TlsFileError, PrivateFileError, KeyringError where keyring, certificates or keys cannot be used. */
+export function checkPrivateFiles(config: Config): void {
+  readKeyring(config)
+  readTls(config)
+  const { tls } = config.ledger
+  if (!tls) return
+  checkCertificate(tls.ca)
+  readTlsPair(tls)
 }
 
 /**

@@ -24,7 +24,7 @@ import { lockDirectory } from '../node/lock.ts'
 import { type Member, startMember } from '../node/member.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
 import { sleep } from '../waiting.ts'
-import { beginReplicaCheck, openLedger, readKeyring, readTls, StartError } from './open.ts'
+import { beginReplicaCheck, checkPrivateFiles, openLedger, readKeyring, readTls, StartError } from './open.ts'
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
 import { becomeReady } from './ready.ts'
@@ -82,7 +82,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
   const closers: RunningNode['closers'] = []
   try {
     keepReserve() // before callers can take the descriptors of a node
-    readKeyring(config) // a keyring readable by others ends the start before anything is opened
+    checkPrivateFiles(config) // a key readable by others ends the start before anything is opened
 
     // All other parts are opened under the lock.
     mkdirSync(config.data, { recursive: true, mode: 0o700 })

@@ -152,13 +152,13 @@ test('expand: OUT is the old file or the new file, whole; what a killed run left
   writeFileSync(out, old, { mode: 0o644 })
   const modeOf = (path: string): number => statSync(path).mode & 0o777
   for (const step of ['writeSync', 'fchmodSync', 'fsyncSync', 'renameSync']) {
-    const { code } = await watched(['expand', file, '-o', out], file, { KILL_AT: step })
+    const { code } = await watched(['expand', file, '-o', out, '--force'], file, { KILL_AT: step })
     assert.equal(code, null)
     assert.deepEqual([readFileSync(out, 'utf8'), modeOf(out)], [old, 0o644], step)
     const [left, ...others] = readdirSync(folder.path).filter((name) => name.startsWith('.out.'))
     assert.deepEqual([modeOf(folder.file(left)), others], [0o600, []], step)
   }
-  await fine(['env', 'expand', file, '-o', out], { env })
+  await fine(['env', 'expand', file, '-o', out, '--force'], { env })
   assert.deepEqual([readFileSync(out, 'utf8'), modeOf(out)], ['A=value\n', 0o600])
   assert.deepEqual(readdirSync(folder.path).sort(), ['.env', 'out'])
 })

@@ -15,7 +15,7 @@ import { checkReplaceable, isSameFile, replaceFile } from '../../files.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
 import { namesWith } from '../secret.ts'
 import { withClient } from '../terminal/connect.ts'
-import { checkOutput, isStandardOutput, isStream, openOutput } from '../terminal/output.ts'
+import { checkOutput, isStandardOutput, isStream, writeOutput } from '../terminal/output.ts'
 import { counted, note, print } from '../terminal/terminal.ts'
 
 type Options = {
@@ -80,15 +80,7 @@ function targetOf(file: string, out: string | undefined): Target {
     check: () => {
       if (!isStandardOutput(out) && !isStream(out)) checkReplaceable(out, { like })
     },
-    write: async (text) => {
-      const output = openOutput(out, { like })
-      try {
-        await output.write(Buffer.from(text))
-        await output.commit()
-      } finally {
-        output.discard()
-      }
-    },
+    write: (text) => writeOutput(out, text, { like }),
   }
 }
 

@@ -9,7 +9,7 @@ import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile } from '../../files.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
-import { checkOutput, openOutput, WITH_VALUES } from '../terminal/output.ts'
+import { checkOutput, WITH_VALUES, writeOutput } from '../terminal/output.ts'
 import { note } from '../terminal/terminal.ts'
 
 /** `at`: an instant (RFC 3339) for references without a version. */
@@ -32,13 +32,7 @@ export async function expandFile(file: string, options: Options): Promise<void> 
   const [{ env, resolved }] = await resolveFiles([file], options)
   const { text, misread } = expand(env, resolved, reader)
   tellMisread(file, misread, strict)
-  const output = openOutput(out, WITH_VALUES)
-  try {
-    await output.write(Buffer.from(text))
-    await output.commit()
-  } finally {
-    output.discard()
-  }
+  await writeOutput(out, text, WITH_VALUES)
 }
 
 /** Throws OperatorError if `strict`. */

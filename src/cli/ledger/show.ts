@@ -4,6 +4,7 @@ import { FAILED, OperatorError } from '../../errors.ts'
 import { Compacted } from '../../ledger/ledger.ts'
 import { readConfig } from '../../node/config.ts'
 import { checkEndpoints } from '../local/endpoints.ts'
+import { giveBackAtExit } from '../local/give-back.ts'
 import { runningNode } from '../local/node-process.ts'
 import { note, print, printJson, table } from '../terminal/terminal.ts'
 import type { EntryRow } from './rows.ts'
@@ -50,6 +51,7 @@ async function show({ config: file, since = 0, owner, json }: Options): Promise<
     import('../../server/open.ts'),
     import('./rows.ts'),
   ])
+  giveBackAtExit(config)
   await checkEndpoints(config)
   const ledger = await openLedgerToRead(config, runningNode(config) !== undefined)
   let damaged = 0

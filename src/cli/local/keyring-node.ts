@@ -6,6 +6,7 @@ import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
 import { note } from '../terminal/terminal.ts'
+import { giveBackAtExit } from './give-back.ts'
 import type { RootKeys } from './metrics-text.ts'
 import { NodeHttp } from './node-http.ts'
 import { type RunningNode, runningNode, sendHangUp } from './node-process.ts'
@@ -47,6 +48,7 @@ function overHttp(config: Config, running: RunningNode): KeyringNode {
 async function startHere(config: Config): Promise<KeyringNode> {
   const { ignoreStrayRejections, startNode } = await import('../../server/start.ts')
   ignoreStrayRejections()
+  giveBackAtExit(config)
   const { tls: _tls, ...rest } = config
   const report = (fields: object, message: string): void =>
     note(`node ${config.node}: ${message} ${JSON.stringify(fields)}`)

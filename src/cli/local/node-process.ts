@@ -6,6 +6,7 @@ import { replaceFile } from '../../files.ts'
 import type { Config } from '../../node/config.ts'
 import { InUse, lockDirectory } from '../../node/lock.ts'
 import { memberPidFile } from '../../node/member-directory.ts'
+import { giveBackAtExit } from './give-back.ts'
 
 /** The part of a configuration with the paths of a node's process ids, lock and member. */
 type NodeFiles = Pick<Config, 'file' | 'node' | 'data'>
@@ -166,6 +167,7 @@ export function sendHangUp(files: NodeFiles, { pid }: RunningNode): void {
  * Throws OperatorError if the node runs.
  */
 export function lockStopped(files: NodeFiles): { release(): void } {
+  giveBackAtExit(files)
   mkdirSync(files.data, { recursive: true, mode: 0o700 })
   try {
     return lockDirectory(files.data)

@@ -21,7 +21,8 @@ test('errors for people are printed without a stack, with their hint and their e
 test('errors of the system are printed without a stack', () => {
   assert.throws(
     () => openSync('/nowhere/at/all', 'r'),
-    (error) => explain(error).text === "ENOENT: no such file or directory, open '/nowhere/at/all'",
+    (error) =>
+      explain(error).text === '/nowhere/at/all: no such file or directory (ENOENT): correct the path',
   )
 })
 

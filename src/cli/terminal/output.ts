@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile, Replacement, type ReplaceOptions } from '../../files.ts'
+import { isSameFile, Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
 
 type Output = {
   write(bytes: Uint8Array): Promise<void>
@@ -45,6 +45,14 @@ export function openOutput(out: string, options: ReplaceOptions): Output {
     commit: () => replacement.commitAppended(),
     discard: () => replacement.discard(),
   }
+}
+
+/** Writes all at once; `options` are for a regular file. Throws FileError, UsageError. */
+export async function writeOutput(out: string, text: string, options: ReplaceOptions): Promise<void> {
+  if (!isStandardOutput(out) && !isStream(out)) return replaceFile(out, text, options)
+  const output = openOutput(out, options)
+  await output.write(Buffer.from(text))
+  await output.commit()
 }
 
 /**
