@@ -53,7 +53,7 @@ function pageChecksum(page: Buffer, length: number, number: number): number {
 export function pageIsWhole(page: Buffer, length: number, number: number): boolean {
   if (length < HEAD || page.readUInt32LE(0) !== pageChecksum(page, length, number)) return false
   const count = page[8]
-  if (count < 1 || count > PAGE_MAPPINGS) return false
+  if (count < 1 || count > PAGE_MAPPINGS || length < bodiesAt(count)) return false
   let units = 0
   for (let i = 0; i < count; i++) units += page.readUInt16LE(HEAD + 2 * i)
   return length === bodiesAt(count) + 16 * count + 8 * units

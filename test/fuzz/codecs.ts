@@ -89,7 +89,7 @@ function keyOf(entry: Plain): string {
 }
 
 type Packed = { readonly owner: string; readonly epoch: number; readonly sizes: readonly number[] }
-const packed: fc.Arbitrary<Packed> = fc.record({
+export const packed: fc.Arbitrary<Packed> = fc.record({
   owner: id,
   epoch: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
   sizes: fc.array(fc.oneof({ weight: 9, arbitrary: fc.integer({ min: 1, max: 5 }) }, sizeOfAny()), {
@@ -123,6 +123,12 @@ function mappingsOf(sizes: readonly number[]): Mappings {
 function encodedSegment({ owner, epoch, sizes }: Packed, by: Writer): Uint8Array {
   const mappings = mappingsOf(sizes)
   return encodeSegment({ owner, epoch, writer: by }, [{ mappings, from: 0, to: sizes.length }])
+}
+
+/** The segment as a node reads it. */
+export function segmentOf(list: Packed): Segment {
+  const by = { boot: '0'.repeat(32), commit: 1 }
+  return decodeSegment(encodedSegment(list, by), by.boot, 1)
 }
 
 /** The bytes of a decoded segment. */

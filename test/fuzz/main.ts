@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util'
 import { seeded } from '../sim/seed.ts'
 import { CODECS } from './codecs.ts'
+import { FILES } from './files.ts'
 import { fuzz } from './target.ts'
 
 const { values, positionals } = parseArgs({
@@ -12,7 +13,7 @@ const { values, positionals } = parseArgs({
 const minutes = Number(values.minutes ?? 1)
 const { seed } = seeded(values.seed === undefined ? undefined : Number(values.seed))
 if ([minutes, seed].some(Number.isNaN)) throw new Error('--minutes and --seed take numbers')
-const targets = [...CODECS].filter(
+const targets = [...CODECS, ...FILES].filter(
   ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
 )
 if (targets.length === 0) throw new Error('no target has such a name')

@@ -43,11 +43,11 @@ type Step = typeof step extends fc.Arbitrary<infer S> ? S : never
 /** Steps of damage, one after the other. */
 export const damage: fc.Arbitrary<readonly Step[]> = fc.array(step, { minLength: 1, maxLength: 4 })
 
-export function damaged(bytes: Uint8Array, steps: readonly Step[]): Buffer {
-  return steps.reduce((now: Buffer, each) => damagedOnce(now, each), Buffer.from(bytes))
+export function damaged(bytes: Uint8Array, steps: readonly Step[]): Buffer<ArrayBuffer> {
+  return steps.reduce((now: Buffer<ArrayBuffer>, each) => damagedOnce(now, each), Buffer.from(bytes))
 }
 
-function damagedOnce(bytes: Buffer, change: Step): Buffer {
+function damagedOnce(bytes: Buffer<ArrayBuffer>, change: Step): Buffer<ArrayBuffer> {
   const at = bytes.length === 0 ? 0 : change.at % bytes.length
   const before = bytes.subarray(0, at)
   const out = Buffer.from(bytes)
