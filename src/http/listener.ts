@@ -14,6 +14,7 @@ import { createSecureContext } from 'node:tls'
 import type { FastifyInstance } from 'fastify'
 import { assert } from '../assert.ts'
 import type { Logger } from '../log.ts'
+import { afterAnswers } from './answers-before.ts'
 import type { Connections } from './connections.ts'
 import { withUnknownMethod } from './head.ts'
 import { refuseRaw } from './problems.ts'
@@ -70,10 +71,13 @@ export function newListener(
   const answerLast = (request: IncomingMessage, socket: Socket): void => {
     const response = new ServerResponse(request)
     response.shouldKeepAlive = false
-    response.assignSocket(socket)
     response.on('finish', () => socket.destroySoon())
     socket.on('error', () => socket.destroy()) // node:http listens no longer
-    listener(request, response)
+    // A socket has one answer at a time: another answer is an error that would end the process.
+    afterAnswers(socket, () => {
+      response.assignSocket(socket)
+      listener(request, response)
+    })
   }
   server.on('connect', answerLast)
   server.on('clientError', (error, socket: Socket) => {

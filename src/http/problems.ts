@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
+import { afterAnswers, answerBefore } from './answers-before.ts'
 import { drain, isDraining } from './body.ts'
 
 export function badRequest(path: string, expected: string, detail: string): Problem {
@@ -25,6 +26,12 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
 export function refuseRaw(error: Error, socket: Socket): void {
   const code = errorCode(error)
   if (code === 'ECONNRESET' || !socket.writable) return
+  // A refusal before the answer would be taken for the answer, also where the request had an effect.
+  if (answerBefore(socket) !== undefined) {
+    if (!waiting.has(socket)) afterAnswers(socket, () => refuseRaw(error, socket))
+    waiting.add(socket)
+    return
+  }
   if (isDraining(socket)) return void socket.destroySoon()
   const [expected, detail] =
     code === 'HPE_HEADER_OVERFLOW'
@@ -47,6 +54,9 @@ export function refuseRaw(error: Error, socket: Socket): void {
   socket.write(`${headers.join('\r\n')}\r\n\r\n${json}`)
   socket.destroySoon()
 }
+
+/** Sockets with a refusal that waits: bytes that follow are not HTTP either. */
+const waiting = new WeakSet<Socket>()
 
 function problemJson(problem: Problem, instance: string): string {
   const { status, title } = PROBLEMS[problem.slug]

@@ -4,6 +4,9 @@ import { parseArgs } from 'node:util'
 import { seeded } from '../sim/seed.ts'
 import { CODECS } from './codecs.ts'
 import { FILES } from './files.ts'
+import { httpTargets } from './http.ts'
+import { rawTargets } from './raw.ts'
+import { startTlsVault, startVault } from './running.ts'
 import { fuzz } from './target.ts'
 
 const { values, positionals } = parseArgs({
@@ -13,7 +16,10 @@ const { values, positionals } = parseArgs({
 const minutes = Number(values.minutes ?? 1)
 const { seed } = seeded(values.seed === undefined ? undefined : Number(values.seed))
 if ([minutes, seed].some(Number.isNaN)) throw new Error('--minutes and --seed take numbers')
-const targets = [...CODECS, ...FILES].filter(
+await using vault = await startVault()
+await using tlsVault = await startTlsVault()
+const running = [...httpTargets(vault), ...rawTargets(vault, 'TCP'), ...rawTargets(tlsVault, 'TLS')]
+const targets = [...CODECS, ...FILES, ...running].filter(
   ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
 )
 if (targets.length === 0) throw new Error('no target has such a name')
