@@ -1,6 +1,6 @@
 // Heads of requests that node:http takes and HTTP/1.1 does not, and heads with a method that node:http does
 // not know.
-import { IncomingMessage } from 'node:http'
+import { IncomingMessage, METHODS } from 'node:http'
 import type { Socket } from 'node:net'
 import { errorCode, type Problem } from '../errors.ts'
 import { badRequest } from './problems.ts'
@@ -26,7 +26,7 @@ export function formFault({ httpVersion, headers, rawHeaders }: IncomingMessage)
   return undefined
 }
 
-const HEAD = /^[\w!#$%&'*+.^`|~-]+ (\S+) HTTP\/1\.([01])\r\n((?:[\w!#$%&'*+.^`|~-]+:[^\r\n\0]*\r\n)*)\r\n/
+const HEAD = /^([\w!#$%&'*+.^`|~-]+) (\S+) HTTP\/1\.([01])\r\n((?:[\w!#$%&'*+.^`|~-]+:[^\r\n\0]*\r\n)*)\r\n/
 
 /** A method that no route has stands for those that node:http and Fastify do not know. */
 const NO_METHOD = 'TRACE'
@@ -38,8 +38,9 @@ const NO_METHOD = 'TRACE'
 export function withUnknownMethod(error: Error, socket: Socket): IncomingMessage | undefined {
   if (errorCode(error) !== 'HPE_INVALID_METHOD') return undefined
   const packet = 'rawPacket' in error && Buffer.isBuffer(error.rawPacket) ? error.rawPacket : undefined
-  const [, url, minor, fields] = HEAD.exec(packet?.toString('latin1') ?? '') ?? []
-  if (fields === undefined) return undefined
+  const [, method = '', url, minor, fields] = HEAD.exec(packet?.toString('latin1') ?? '') ?? []
+  // A known method: the parser took this head, and the fault is in the bytes behind its request.
+  if (fields === undefined || METHODS.includes(method)) return undefined
   const request = new IncomingMessage(socket)
   for (const line of fields.split('\r\n').slice(0, -1)) {
     const colon = line.indexOf(':')
