@@ -13,6 +13,9 @@ type NodeAnswer = {
   readonly ready: boolean
   readonly reasons: readonly string[]
   readonly status: NodeStatus | null
+  /** Of the caller's owner, in bytes; null: no quota, or no answer. */
+  readonly quota: number | null
+  readonly used: number | null
   readonly error: string | null
 }
 
@@ -20,7 +23,10 @@ export function registerStatus(program: Command): void {
   program
     .command('status')
     .description('show every node of COFFER_URL side by side, and where they differ')
-    .option('--json', 'print {"nodes":[{"url","ready","reasons","status","error"}],"differ":[…]}')
+    .option(
+      '--json',
+      'print {"nodes":[{"url","ready","reasons","status","quota","used","error"}],"differ":[…]}',
+    )
     .addHelpText(
       'after',
       `
@@ -46,10 +52,11 @@ async function ask(url: string): Promise<NodeAnswer> {
   let ready = { ready: false, reasons: [] as readonly string[] }
   try {
     ready = await coffer.ready()
-    return { url, ...ready, status: await coffer.status(), error: null }
+    const [status, { quota, used }] = await Promise.all([coffer.status(), coffer.whoami()])
+    return { url, ...ready, status, quota, used, error: null }
   } catch (error) {
     if (!(error instanceof CofferError)) throw error
-    return { url, ...ready, status: null, error: error.message }
+    return { url, ...ready, status: null, quota: null, used: null, error: error.message }
   } finally {
     coffer.close()
   }
@@ -100,6 +107,8 @@ function show(nodes: readonly NodeAnswer[], differ: readonly string[]): void {
       ['', ...nodes.map(({ url }) => url), ''],
       ['ready', ...nodes.map(({ ready, error }) => (ready ? 'yes' : error ? 'no answer' : 'no')), ''],
       ...rows,
+      ['quota', ...nodes.map(({ quota, status: now }) => (now ? (quota ?? 'none') : '-')).map(String), ''],
+      ['used', ...nodes.map(({ used }) => String(used ?? '-')), ''],
     ]),
   )
   for (const { url, reasons, error } of nodes) {

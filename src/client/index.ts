@@ -9,6 +9,7 @@
 // node after a failure or a 503, until its deadline. JSON is JavaScript's: before anything is sent, a number
 // beyond 2^53 in a record loses digits, and NaN in a record becomes null.
 import { randomUUID } from 'node:crypto'
+import type { Right } from '../wire.ts'
 import { CofferError } from './error.ts'
 import { type Call, Nodes } from './nodes.ts'
 import { Transport } from './transport.ts'
@@ -102,6 +103,21 @@ export type NodeStatus = {
   /** A hash of the owners in force. */
   readonly owners: string
   readonly root_keys: readonly string[]
+}
+
+/** The owner of the API key, and what the key may do; null: no limit. */
+export type Whoami = {
+  readonly owner: string
+  readonly key_id: string
+  readonly may: readonly Right[]
+  readonly prefix: string | null
+  /** RFC 3339. */
+  readonly until: string | null
+  readonly resolve_per_day: number | null
+  /** Bytes that the entries of the owner may take. */
+  readonly quota: number | null
+  /** Bytes that count against the quota; null while the node reads its replica. */
+  readonly used: number | null
 }
 
 const TIMEOUT_MS = 10_000
@@ -252,9 +268,17 @@ export class Coffer {
     return (await this.#post<{ values: string[] }>('/secrets/resolve', body)).values
   }
 
-  /** The status of the first node that answers. `status`, `ready` and `health` ask each node at most once. */
+  /**
+   * The status of the first node that answers. `status`, `whoami`, `ready` and `health` ask each node at most
+   * once.
+   */
   async status(): Promise<NodeStatus> {
     return this.#json({ method: 'GET', path: '/status', once: true })
+  }
+
+  /** The rights and limits of the API key, and the quota of its owner, by the first node that answers. */
+  async whoami(): Promise<Whoami> {
+    return this.#json({ method: 'GET', path: '/whoami', once: true })
   }
 
   /** Whether a node can serve requests fully; if none can, the reasons of the last node asked. */

@@ -33,6 +33,8 @@ test('status: nodes side by side, where they differ, and 1 where one is missing'
   assert.equal(alone.code, 0)
   assert.match(alone.stdout, /^ready +yes$/m)
   assert.doesNotMatch(alone.stdout, /differ/)
+  assert.match(alone.stdout, /^quota +none$/m)
+  assert.match(alone.stdout, /^used +\d+$/m)
   const dead = `http://127.0.0.1:${await freePort()}`
   const both = { ...env, COFFER_URL: `${one.url}, ${dead}` }
   const missing = await coffer(['status'], { env: both })
@@ -46,6 +48,8 @@ test('status: nodes side by side, where they differ, and 1 where one is missing'
     [nodes[0].ready, nodes[0].status.node, nodes[1].ready, nodes[1].status],
     [true, 'n1', false, null],
   )
+  assert.ok(nodes[0].used > 0)
+  assert.deepEqual([nodes[0].quota, nodes[1].quota, nodes[1].used], [null, null, null])
 })
 
 test('nodes that are of two vaults differ', async () => {
