@@ -99,3 +99,14 @@ test('a digest costs a hash for each table that has changed, however many tables
   assert.equal(digest.settle(1), false)
   assert.notEqual(digest.value(), before)
 })
+
+test('the bytes of an owner count before the revision is applied', () => {
+  const [owner, entry] = ['a', { kind: 'epoch', owner: 'a', active: 1 }] as const
+  const value = encodeEntry(entry, WRITER)
+  const put = { revision: 1, created: 1, key: ledgerKey.epoch(owner), entry, value }
+  const first = { revision: 1, decoded: [put], removed: [] }
+  const { effects } = step(new State(), { revisions: [first], ledger: 'l' })
+  const kinds = effects.map(({ kind }) => kind)
+  assert.ok(kinds.indexOf('bytes') < kinds.indexOf('applied'), kinds.join(' '))
+  assert.ok(kinds.includes('bytes'))
+})

@@ -83,7 +83,8 @@ test('at the quota: nothing new of any kind; known values, replays, reads, and t
 
 test('a quota is used up to the byte by tokens, and one byte more is refused', async () => {
   await using vault = await Vault.start()
-  const asked = { values: values(9000, 'some segments') }
+  const fresh = values(9000, 'some segments')
+  const asked = { values: [...fresh, ...fresh] } // duplicates cost nothing
   await vault.tokens(['first'])
   const before = (await stored(vault)).used
   await vault.post('/tokenize', asked)
