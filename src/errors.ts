@@ -200,8 +200,8 @@ const table = {
     status: 503,
     title: 'Too much is in work',
     about:
-      'The bodies and answers in work, of all owners or of this owner, exceed the limit. Send fewer at once, ' +
-      'read answers sooner, or send again later.',
+      'The bodies and answers in work, of all owners or of this owner, exceed the limit. Send fewer at ' +
+      'once, read answers sooner, or send again later.',
     members: [],
     retryAfter: 1,
   },

@@ -1,5 +1,5 @@
-// Answers with tokens and values: their sizes before the tokens exist, since room for an answer is taken before
-// anything is stored; and their bytes.
+// Answers with tokens and values: their sizes before the tokens exist, since room for an answer is taken
+// before anything is stored; and their bytes.
 import { tokenLength, tokenPrefix } from '../crypto/token.ts'
 import type { ResolvedTokens } from '../tokens/detokenize.ts'
 import type { Tokens } from '../tokens/tokens.ts'
