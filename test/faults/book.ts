@@ -71,12 +71,6 @@ export class Book {
     return judge
   }
 
-  /** Tokens of the owner with their values. */
-  tokensOf(owner: string): [string, string][] {
-    const epochs = [...(this.#tokens.get(owner)?.values() ?? [])]
-    return epochs.flatMap((values) => [...values].map(([value, token]): [string, string] => [token, value]))
-  }
-
   get versions(): Version[] {
     return [...this.#written.values()].flatMap(({ names, owner, value, version }) =>
       names.map((name) => ({ owner, name, value, version })),

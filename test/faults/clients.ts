@@ -28,8 +28,8 @@ export class Clients {
   judge = new Judge()
   /** Answers by kind of call, and why there was no answer. */
   readonly counts = new Map<string, number>()
-  /** Milliseconds to the slowest 503 since `begin`. */
-  slowest = 0
+  /** The slowest 503 since `begin`. */
+  slowest: { readonly name: string; readonly ms: number } | undefined
   /** The secrets that are written and read. */
   names: readonly string[]
   readonly #options: ClientOptions
@@ -67,7 +67,7 @@ export class Clients {
     this.names = names
     this.#mayRotate = rotations
     this.#shared = undefined
-    this.slowest = 0
+    this.slowest = undefined
   }
 
   start(): void {
@@ -98,9 +98,11 @@ export class Clients {
     const call = judge.begin(asked, id)
     const from = performance.now()
     const { answer, problem } = await askNode(door.url, this.#options.keys[asked.owner], { asked, id })
-    if (answer.kind === 'not-applied') this.slowest = Math.max(this.slowest, performance.now() - from)
     const what = problem ?? (answer.kind === 'refused' ? answer.slug : 'answered')
     const name = `${asked.kind}: ${what}`
+    const ms = performance.now() - from
+    if (problem !== undefined && problem !== 'broken' && ms > (this.slowest?.ms ?? 0))
+      this.slowest = { name, ms }
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
     try {
       judge.end(call, answer)

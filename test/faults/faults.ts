@@ -4,6 +4,7 @@ import { sleep } from '../../src/waiting.ts'
 import type { ClusterNode } from '../cluster/cluster.ts'
 import type { Relay } from '../cluster/relay.ts'
 import { damage } from './damage.ts'
+import { quota } from './quota.ts'
 import type { Fault, Stage } from './stage.ts'
 
 const MOST_MS = 4000
@@ -97,6 +98,7 @@ export const FAULTS: readonly Fault[] = [
   { name: 'power loss of a node', needs: 'disks', run: (stage) => powerLost(stage, 1) },
   { name: 'power loss of all nodes', needs: 'disks', run: (stage) => powerLost(stage, 3) },
   { name: 'a full disk', needs: 'disks', run: diskFull },
+  { name: 'a quota of the ledger that is used up', once: true, run: quota },
   ...damage,
 ]
 

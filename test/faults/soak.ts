@@ -47,9 +47,10 @@ async function episode(stage: Stage, fault: Fault, group: number): Promise<void>
   done.set(fault.name, (done.get(fault.name) ?? 0) + 1)
   const ms = performance.now() - from
   const calls = clients.judge.calls.length - known
-  const slowest = clients.slowest > 0 ? `, slowest 503 after ${(clients.slowest / 1000).toFixed(1)} s` : ''
+  const slowest =
+    clients.slowest && `, slowest 503: ${clients.slowest.name} after ${clients.slowest.ms.toFixed(0)} ms`
   console.log(
-    `${String(seconds()).padStart(5)} s  ${fault.name}: ${calls} calls, ${(ms / 1000).toFixed(1)} s${slowest}`,
+    `${String(seconds()).padStart(5)} s  ${fault.name}: ${calls} calls, ${(ms / 1000).toFixed(1)} s${slowest ?? ''}`,
   )
 }
 
@@ -57,9 +58,12 @@ async function episode(stage: Stage, fault: Fault, group: number): Promise<void>
 async function soak(stage: Stage): Promise<void> {
   const possible = wanted.filter(({ needs }) => needs === undefined || stage.disks.length > 0)
   if (possible.length < wanted.length) console.log(`left out, without disks of their own: ${stage.noDisk}`)
+  const first = possible.filter(({ once }) => once)
+  const again = possible.filter(({ once }) => !once)
   for (let episodes = 0, turn: Fault[] = []; seconds() < minutes * 60; episodes++) {
-    if (turn.length === 0) turn = [...possible]
-    const [fault] = turn.splice(random.below(turn.length), 1)
+    if (turn.length === 0) turn = [...again]
+    const fault = first.shift() ?? turn.splice(random.below(turn.length), 1).at(0)
+    if (!fault) return
     try {
       await episode(stage, fault, episodes)
     } catch (error) {

@@ -16,10 +16,14 @@ import { type Wires, wire } from './wires.ts'
 const DISK_MEBIBYTES = 1536
 const GO_ON_MS = 60_000
 
-/** Under load; mended when `run` resolves. `needs`: what not every machine has. */
+/**
+ * Under load; mended when `run` resolves. `needs`: what not every machine has. `once`: stores much, and comes first, so
+ * that memory is compared with what there is afterwards.
+ */
 export type Fault = {
   readonly name: string
   readonly needs?: 'disks'
+  readonly once?: boolean
   readonly run: (stage: Stage) => Promise<unknown>
 }
 

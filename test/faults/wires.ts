@@ -7,6 +7,10 @@ import type { Cluster } from '../cluster/cluster.ts'
 import { Relay } from '../cluster/relay.ts'
 
 export type Wires = {
+  /** A file with further flags of etcd, for the next start of the members. */
+  readonly flags: string
+  /** Where each member listens itself. */
+  readonly members: readonly string[]
   /** From each node to the members, in the order of the members. */
   readonly ledger: readonly (readonly Relay[])[]
   /** From the other members to each member. */
@@ -24,7 +28,11 @@ export async function wire({ dir, nodes }: Cluster): Promise<Wires> {
   const listed = (name: string): string[] =>
     texts.map((text) => new RegExp(`^ {4}${name}: (\\S+)$`, 'm').exec(text)?.[1] ?? '')
   const [members, others] = [listed('client'), listed('peer')]
+  const extra = join(dir, 'etcd-flags')
+  writeFileSync(extra, '')
   const relays: Wires = {
+    flags: extra,
+    members,
     ledger: await Promise.all(nodes.map(() => each(members, Relay.before))),
     peers: await each(others, Relay.before),
     clients: await each(nodes, ({ url }) => Relay.before(url)),
@@ -34,7 +42,7 @@ export async function wire({ dir, nodes }: Cluster): Promise<Wires> {
   for (const [i, { config, name }] of nodes.entries()) {
     const script = join(dir, `etcd-${name}`)
     const flags = `--listen-client-urls=${members[i]} --listen-peer-urls=${others[i]}`
-    writeFileSync(script, `#!/bin/sh\nexec ${etcd} "$@" ${flags}\n`, { mode: 0o755 })
+    writeFileSync(script, `#!/bin/sh\nexec ${etcd} "$@" ${flags} $(cat ${extra})\n`, { mode: 0o755 })
     let text = texts[i].replace(/^ {4}token:/m, `    etcd: ${script}\n$&`)
     for (const [j, url] of members.entries()) text = text.replaceAll(url, secure(relays.ledger[i][j]))
     for (const [j, url] of others.entries()) text = text.replaceAll(url, secure(relays.peers[j]))
