@@ -3,6 +3,7 @@
 import { Command, CommanderError } from 'commander'
 import { USED_WRONGLY } from '../errors.ts'
 import { VERSION } from '../server/version.ts'
+import { harden } from './hardened.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -80,6 +81,7 @@ async function main(): Promise<number> {
   }
 }
 
+harden(process.argv.slice(2))
 // node:sqlite warns of being experimental; the warning does not help users of the command line.
 process.removeAllListeners('warning')
 process.on('warning', (warning) => {

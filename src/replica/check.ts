@@ -61,7 +61,10 @@ export class NotChecked extends OperatorError {
 export async function checkFile(
   what: 'ledger' | 'replica',
   path: string,
-  { signal, program = [process.execPath, ...process.execArgv, PROGRAM] }: CheckOptions = {},
+  {
+    signal,
+    program = [process.execPath, '--disable-sigusr1', ...process.execArgv, PROGRAM],
+  }: CheckOptions = {},
 ): Promise<FileCheck> {
   const size = statSync(join(path, 'data.mdb'), { throwIfNoEntry: false })?.size
   if (size === undefined) return WHOLE

@@ -7,6 +7,7 @@ import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { sleep } from '../../waiting.ts'
+import { NO_DEBUGGER } from '../hardened.ts'
 import { NodeHttp, type Readiness } from '../local/node-http.ts'
 import { runningNode } from '../local/node-process.ts'
 import { startProgress } from '../terminal/progress.ts'
@@ -75,7 +76,7 @@ function spawnNode({ file, node }: Config): StartedProcess {
     const logStart = fstatSync(output).size
     const main = import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js'
     const path = fileURLToPath(new URL(main, import.meta.url))
-    const flags = ['--disable-warning=ExperimentalWarning', path, 'start', '--config', file]
+    const flags = [NO_DEBUGGER, '--disable-warning=ExperimentalWarning', path, 'start', '--config', file]
     // An API key is for clients, and not for the environment of a long-lived server.
     const { COFFER_KEY: _, ...env } = process.env
     const child = spawn(process.execPath, flags, { detached: true, stdio: ['ignore', output, output], env })

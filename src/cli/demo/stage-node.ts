@@ -7,6 +7,7 @@ import { assert } from '../../assert.ts'
 import { OperatorError } from '../../errors.ts'
 import { type Config, readConfig } from '../../node/config.ts'
 import { until } from '../../waiting.ts'
+import { NO_DEBUGGER } from '../hardened.ts'
 import { runningMember } from '../local/node-process.ts'
 
 const START_MS = 45_000
@@ -48,7 +49,7 @@ export class StageNode {
   async start(): Promise<void> {
     assert(!this.runs, 'a node is started once')
     const args = commandLine(['start', '--config', this.#config.file])
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn(process.execPath, [NO_DEBUGGER, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#child = child
     const timer = setTimeout(() => child.kill('SIGKILL'), START_MS)
     let last = ''
