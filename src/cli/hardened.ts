@@ -1,4 +1,4 @@
-// A process with keys shows nothing of its memory: no debugger opens at a signal, and no core file is written.
+// A process with keys shows nothing of its memory: no debugger opens at a signal, no core file is written.
 import { readFileSync } from 'node:fs'
 import inspector from 'node:inspector'
 
