@@ -1,31 +1,37 @@
 // The calls of secrets: bodies in, names and values to the service, JSON out.
 import type { AskedRequest } from '../crypto/receipt.ts'
 import { Problem } from '../errors.ts'
-import { memberPath, Paths } from '../json/paths.ts'
-import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
+import type { VersionSelector } from '../secrets/intervals.ts'
 import type { Begun, Claim, WriteResult } from '../secrets/receipts.ts'
-import type { Caller, NewSecret, SecretRequest, VersionSelector } from '../secrets/secrets.ts'
-import {
-  isSecretName,
-  parseInstant,
-  parseReference,
-  REFS_A_REQUEST,
-  type Reference,
-  SECRET_NAME_RULE,
-  SECRET_VALUE_BYTES,
-  SECRETS_A_REQUEST,
-  SECRETS_BYTES_A_REQUEST,
-} from '../wire.ts'
+import type { Caller, SecretRequest } from '../secrets/secrets.ts'
+import { FairTurns } from '../waiting.ts'
+import type { Reference } from '../wire.ts'
+import { Answer, answerTooLarge } from './answer.ts'
 import { checkPrefix } from './auth.ts'
+import type { Share } from './bytes-in-work.ts'
 import { ifMatch } from './conditional.ts'
+import { FaultAt, Form } from './form.ts'
 import { badRequest } from './problems.ts'
 import { readQuery } from './query.ts'
+import {
+  CREATE,
+  checkName,
+  instantOf,
+  type NewSecrets,
+  newSecrets,
+  newValue,
+  RESOLVE,
+  referencesOf,
+  type SecretShape,
+  UPDATE,
+} from './secret-forms.ts'
 import type { Services } from './services.ts'
 
 /** A request to create or update. */
 export type SecretWrite = {
   readonly caller: Caller
+  readonly share: Share
   /** Of the API key: only names that begin so. */
   readonly prefix: string | undefined
   readonly idempotencyKey: string | undefined
@@ -37,7 +43,7 @@ export type SecretWrite = {
 }
 
 /** The owner that reads, and the prefix of the API key. */
-type Reader = SecretRequest & Pick<SecretWrite, 'prefix'>
+type Reader = SecretRequest & Pick<SecretWrite, 'prefix' | 'share'>
 
 /** The answer to a write. */
 export type WriteAnswer = {
@@ -49,22 +55,25 @@ export type WriteAnswer = {
 }
 
 type ResolveAnswer = {
-  readonly body: string
+  readonly body: Buffer
   /** The secret of each reference. */
   readonly names: readonly string[]
   /** Of a single reference with a version. */
   readonly version?: number
 }
 
-const NO_PATHS = new Paths([])
+/** Versions of a history written in a turn of the event loop. */
+const LINES_A_TURN = 5000
+/** More than the answer for a version takes, beside its name. */
+const WRITTEN_BYTES = 96
 
-type NewSecrets = { readonly secrets: readonly NewSecret[]; readonly many: boolean }
 type Json = Readonly<Record<string, unknown>>
 
 export class SecretCalls {
   readonly #services: () => Services
   readonly #answerBytes: number
   readonly #scanner = new ScanThread()
+  readonly #turns = new FairTurns()
 
   constructor(services: () => Services, limits: { readonly answer_bytes: number }) {
     this.#services = services
@@ -80,10 +89,9 @@ export class SecretCalls {
       readQuery(write.url)
       if (write.fault) throw write.fault
       const parsed = await this.#newSecrets(write)
-      checkPrefix(
-        write.prefix,
-        parsed.secrets.map((secret) => secret.name),
-      )
+      const names = parsed.secrets.map((secret) => secret.name)
+      checkPrefix(write.prefix, names)
+      write.share.roomFor(names.reduce((sum, name) => sum + name.length + WRITTEN_BYTES, WRITTEN_BYTES))
       return created(parsed, await this.#services().secrets.create(write.caller, parsed.secrets, claim))
     } catch (error) {
       const written = await this.#successInstead(write, claim, error)
@@ -103,10 +111,12 @@ export class SecretCalls {
       readQuery(write.url)
       checkName(name, 'name')
       if (write.fault) throw write.fault
-      const json = await this.#json(write.asked.body)
-      checkMembers(json, '', ['value'])
-      const value = secretValue(json.value, 'value')
+      const { owner } = write.caller
+      const value = await this.#withForm({ owner, body: write.asked.body }, UPDATE, (form) =>
+        newValue(form(['value'])),
+      )
       checkPrefix(write.prefix, [name])
+      write.share.roomFor(name.length + WRITTEN_BYTES)
       // If-Match is read where there is a version to compare: an absent secret is 404 whatever If-Match says.
       const matches = (version: number): boolean => ifMatch(precondition)(version)
       return updated(
@@ -134,8 +144,10 @@ export class SecretCalls {
     if (claim !== undefined) this.#services().receipts.settle(claim)
   }
 
-  async #newSecrets({ asked }: SecretWrite): Promise<NewSecrets> {
-    return newSecrets(await this.#json(asked.body))
+  #newSecrets({ asked: { body }, caller }: SecretWrite): Promise<NewSecrets> {
+    return this.#withForm({ owner: caller.owner, body }, CREATE, (form, members) =>
+      newSecrets(form, members.includes('secrets')),
+    )
   }
 
   async read(
@@ -156,18 +168,24 @@ export class SecretCalls {
     }
   }
 
-  async history(request: Reader, name: string): Promise<{ body: string; count: number }> {
+  async history(request: Reader, name: string): Promise<{ body: Buffer; count: number }> {
     checkName(name, 'name')
     checkPrefix(request.prefix, [name])
-    const lines = await this.#services().secrets.history(request, name)
-    const versions = lines.map(({ version, validFrom, validTo, keyId, requestId }) => ({
-      version,
-      valid_from: text(validFrom),
-      valid_to: text(validTo),
-      key_id: keyId,
-      request_id: requestId,
-    }))
-    return { body: this.#bounded(JSON.stringify({ name, versions })), count: versions.length }
+    const lines = await this.#services().secrets.history(request, name, this.#room(request))
+    const answer = new Answer({
+      hint: lines.length * 160 + 512,
+      limit: this.#answerBytes,
+      share: request.share,
+    })
+    answer.text(`{"name":${JSON.stringify(name)},"versions":[`)
+    for (const [i, { version, validFrom, validTo, keyId, requestId }] of lines.entries()) {
+      const times = { valid_from: text(validFrom), valid_to: text(validTo) }
+      const line = { version, ...times, key_id: keyId, request_id: requestId }
+      answer.text(`${i > 0 ? ',' : ''}${JSON.stringify(line)}`)
+      if (i % LINES_A_TURN === LINES_A_TURN - 1) await this.#turns.next(request.owner)
+    }
+    answer.text(']}')
+    return { body: answer.end(), count: lines.length }
   }
 
   async list(
@@ -188,46 +206,58 @@ export class SecretCalls {
 
   /** Throws Problem refs-not-found with all missing references. */
   async resolve(request: Reader, body: Uint8Array): Promise<ResolveAnswer> {
-    const json = await this.#json(body)
-    checkMembers(json, '', ['refs'], ['at'])
-    const texts = listOf(json.refs, 'refs', REFS_A_REQUEST, 'references')
-    const refs = texts.map((ref, i): Reference => {
-      const parsed = typeof ref === 'string' ? parseReference(ref) : undefined
-      if (!parsed)
-        throw badRequest(
-          `refs[${i}]`,
-          'coffer://<name> or coffer://<name>@<version>',
-          'the text is not a reference',
-        )
-      return parsed
-    })
-    const at = json.at === undefined ? undefined : instantOf(json.at)
+    const { owner } = request
+    const { texts, refs, at } = await this.#withForm({ owner, body }, RESOLVE, (form) =>
+      referencesOf(form(['refs', 'at'])),
+    )
     checkPrefix(
       request.prefix,
       refs.map(({ name }) => name),
     )
     const { secrets } = this.#services()
-    const { values, missing } = await secrets.resolve(request, refs, at, this.#answerBytes)
+    const { values, missing } = await secrets.resolve(request, refs, at, this.#room(request))
     if (missing.length > 0) {
       const names = [...new Set(missing.map((i) => texts[i]))]
       throw new Problem('refs-not-found', `${names.length} of the references are not found`, {
         missing: names,
       })
     }
-    const answer = JSON.stringify({ values: values.map((value) => value.toString('utf8')) })
-    return { body: this.#bounded(answer), names: refs.map(({ name }) => name), ...versionOfOne(refs) }
+    const hint = values.reduce((sum, { length }) => sum + length + 3, 64)
+    const answer = new Answer({ hint, limit: this.#answerBytes, share: request.share })
+    answer.text('{"values":[')
+    for (const [i, value] of values.entries()) {
+      if (i > 0) answer.text(',')
+      answer.string(value, 0, value.length)
+    }
+    answer.text(']}')
+    return { body: answer.end(), names: refs.map(({ name }) => name), ...versionOfOne(refs) }
   }
 
-  /** The scan refuses repeated members and deep nesting, for JSON.parse accepts both. */
-  async #json(body: Uint8Array): Promise<Json> {
-    await this.#scanner.scan({ owner: '', body, paths: NO_PATHS }, UNLIMITED)
-    const json: unknown = JSON.parse(Buffer.from(body.buffer, body.byteOffset, body.length).toString('utf8'))
-    return objectOf(json, '')
+  /** Gives `work` the form of a body by its known members, and the names of all. Names places of faults. */
+  async #withForm<T>(
+    { owner, body }: { readonly owner: string; readonly body: Uint8Array },
+    { paths, limit }: SecretShape,
+    work: (form: (known: readonly string[]) => Form, members: readonly string[]) => T,
+  ): Promise<T> {
+    const scanned = { owner, body, paths }
+    const scan = await this.#scanner.scan(scanned, limit)
+    try {
+      return work(
+        (known) => new Form(body, paths, scan, known),
+        scan.members.map(({ name }) => name),
+      )
+    } catch (error) {
+      if (!(error instanceof FaultAt)) throw error
+      const [path] = await this.#scanner.pathsOf(scanned, [error.place])
+      throw error.problem(path)
+    }
   }
 
-  #bounded(answer: string): string {
-    if (Buffer.byteLength(answer) <= this.#answerBytes) return answer
-    throw new Problem('answer-too-large', `the answer is larger than ${this.#answerBytes} bytes`)
+  #room({ share }: Reader): (bytes: number) => void {
+    return (bytes) => {
+      if (bytes > this.#answerBytes) throw answerTooLarge(this.#answerBytes)
+      share.roomFor(bytes)
+    }
   }
 
   close(): Promise<void> {
@@ -267,76 +297,6 @@ function text(instant: number): string
 function text(instant: number | null): string | null
 function text(instant: number | null): string | null {
   return instant === null ? null : new Date(instant).toISOString()
-}
-
-function newSecrets(json: Json): NewSecrets {
-  if (json.secrets === undefined) return { secrets: [newSecret(json, '')], many: false }
-  checkMembers(json, '', ['secrets'])
-  const list = listOf(json.secrets, 'secrets', SECRETS_A_REQUEST, 'secrets')
-  const secrets = list.map((each, i) => newSecret(objectOf(each, `secrets[${i}]`), `secrets[${i}]`))
-  const bytes = secrets.reduce((sum, { name, value }) => sum + name.length + value.length, 0)
-  if (bytes > SECRETS_BYTES_A_REQUEST) {
-    const detail = `names and values together are larger than ${SECRETS_BYTES_A_REQUEST} bytes`
-    throw new Problem('too-large', detail)
-  }
-  return { secrets, many: true }
-}
-
-function newSecret(json: Json, path: string): NewSecret {
-  checkMembers(json, path, ['name', 'value'])
-  const { name } = json
-  const at = memberPath(path, 'name')
-  if (typeof name !== 'string') throw badRequest(at, SECRET_NAME_RULE, 'a name is a string')
-  checkName(name, at)
-  return { name, value: secretValue(json.value, memberPath(path, 'value')) }
-}
-
-function checkName(name: string, path: string): void {
-  if (!isSecretName(name)) throw badRequest(path, SECRET_NAME_RULE, 'the text is not a name of a secret')
-}
-
-function secretValue(value: unknown, path: string): Buffer {
-  if (typeof value !== 'string') throw badRequest(path, 'a string', 'a value is a string')
-  const wrong = (reason: string): Problem => new Problem('invalid-value', reason, { path, reason })
-  if (!value.isWellFormed()) throw wrong('the string is not well-formed Unicode')
-  const bytes = Buffer.from(value, 'utf8')
-  if (bytes.length > SECRET_VALUE_BYTES) throw wrong(`the string is longer than ${SECRET_VALUE_BYTES} bytes`)
-  return bytes
-}
-
-function objectOf(json: unknown, path: string): Json {
-  if (typeof json !== 'object' || json === null || Array.isArray(json))
-    throw badRequest(path, 'an object', 'the value is not an object')
-  return json as Json // just checked
-}
-
-function listOf(json: unknown, path: string, most: number, what: string): readonly unknown[] {
-  if (!Array.isArray(json)) throw badRequest(path, 'an array', `${path} is not an array`)
-  if (json.length > most) throw new Problem('too-many-values', `more than ${most} ${what} in one request`)
-  return json
-}
-
-/** Checks that all of `needed` are present, and nothing beside `needed` and `others`. */
-function checkMembers(
-  json: Json,
-  path: string,
-  needed: readonly string[],
-  others: readonly string[] = [],
-): void {
-  const known = [...needed, ...others]
-  const unknown = Object.keys(json).find((name) => !known.includes(name))
-  if (unknown !== undefined)
-    throw badRequest(memberPath(path, unknown), `one of ${known.join(', ')}`, 'unknown member')
-  const missing = needed.find((name) => !Object.hasOwn(json, name))
-  if (missing !== undefined)
-    throw badRequest(memberPath(path, missing), 'the member', `${missing} is missing`)
-}
-
-function instantOf(value: unknown): number {
-  const instant = typeof value === 'string' ? parseInstant(value) : undefined
-  if (instant === undefined)
-    throw badRequest('at', 'an instant, like 2026-01-31T12:00:00Z', '`at` is not an instant')
-  return instant
 }
 
 function whichOf({ version, at }: Json): VersionSelector {

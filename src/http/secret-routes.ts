@@ -50,6 +50,7 @@ function writeOf(
   const key = idempotencyKey(request.raw)
   return ({ bytes, deadline, caller: { owner, keyId, prefix }, fault }) => ({
     caller: { owner, keyId, request: String(request.id), deadline },
+    share: shareOf(request),
     prefix,
     idempotencyKey: key,
     asked: { method, name, ifMatch: headers['if-match'], body: bytes },
@@ -76,7 +77,7 @@ export async function readSecret(
   { owner, prefix }: Identity,
 ): Promise<Result> {
   const query = readQuery(request.url, READ)
-  const reader = { owner, prefix, deadline: deadline() }
+  const reader = { owner, prefix, deadline: deadline(), share: shareOf(request) }
   const name = nameOf(request)
   const { body, etag, version } = await secrets.read(reader, name, query)
   metrics.secrets('read', 1)
@@ -90,7 +91,10 @@ export async function secretHistory(
 ): Promise<Result> {
   readQuery(request.url)
   const name = nameOf(request)
-  const { body, count } = await secrets.history({ owner, prefix, deadline: deadline() }, name)
+  const { body, count } = await secrets.history(
+    { owner, prefix, deadline: deadline(), share: shareOf(request) },
+    name,
+  )
   return { body, event: { name, count } }
 }
 
@@ -100,7 +104,10 @@ export async function listSecrets(
   { owner, prefix }: Identity,
 ): Promise<Result> {
   const query = readQuery(request.url, LIST)
-  const { body, count } = await secrets.list({ owner, prefix, deadline: deadline() }, query)
+  const { body, count } = await secrets.list(
+    { owner, prefix, deadline: deadline(), share: shareOf(request) },
+    query,
+  )
   return { body, event: { count } }
 }
 
@@ -109,9 +116,10 @@ export async function resolveReferences(
   request: FastifyRequest,
 ): Promise<Result> {
   readQuery(request.url)
-  const { bytes, deadline, caller } = await body.read(request.raw, shareOf(request))
+  const share = shareOf(request)
+  const { bytes, deadline, caller } = await body.read(request.raw, share)
   const { owner, prefix } = caller
-  const answer = await secrets.resolve({ owner, prefix, deadline }, bytes)
+  const answer = await secrets.resolve({ owner, prefix, deadline, share }, bytes)
   metrics.secrets('read', answer.names.length)
   const { version, ...given } = answer
   return { ...given, event: version === undefined ? {} : { version } }

@@ -3,6 +3,8 @@
 const PATH_MAX = 1000 // characters
 const CUT = '…'
 const PLAIN_NAME = /^[A-Za-z0-9_$-]+$/
+/** Stands for the members that no path names. No configured field has control characters. */
+export const OTHERS = '\0'
 const LEAVES_MAX = 0x10000 // an index must fit into 16 bits
 
 type Child = { readonly name: Uint8Array; readonly step: Step }
@@ -13,6 +15,8 @@ export class Step {
   leaf = -1
   /** The step for the elements, if the value is an array. */
   element: Step | null = null
+  /** The step for the members that no path names, if the value is an object. */
+  others: Step | null = null
 
   readonly #children: Child[] = []
   #longest = -1 // bytes of a child's name
@@ -61,6 +65,7 @@ export class Paths {
 
   /**
    * Each path dotted, `[]` = every element: `values[]`, `records[].patient.ssn`, `a[][]`, `to`, `[].id`.
+   * OTHERS as the last name = every member that no path names.
    * Member names are compared exactly, as UTF-8 and after unescaping, and cannot have `.`, `[` or `]`. A path
    * may begin with another path. Throws Error for bad syntax, and for a path that stands twice.
    */
@@ -69,7 +74,9 @@ export class Paths {
     if (paths.length > LEAVES_MAX) throw new Error(`more than ${LEAVES_MAX} paths`)
     for (const [leaf, path] of paths.entries()) {
       let step = this.root
-      for (const part of partsOf(path)) step = step.grow(part)
+      const rest = path.endsWith(`.${OTHERS}`)
+      for (const part of partsOf(rest ? path.slice(0, -OTHERS.length - 1) : path)) step = step.grow(part)
+      if (rest) step = step.others ??= new Step()
       if (step.leaf >= 0) throw new Error(`the path ${JSON.stringify(path)} stands twice`)
       step.leaf = leaf
     }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Problem } from '../errors.ts'
 import { KIND, type Kind } from './matches.ts'
-import { memberPath, Paths } from './paths.ts'
+import { memberPath, OTHERS, Paths } from './paths.ts'
 import { LEVELS_MAX, MEMBERS_MAX, pathsOf, type Scan, scan } from './scan.ts'
 
 const FHIR = join(import.meta.dirname, '../../../shared/data/synthea/fhir')
@@ -481,6 +481,24 @@ test('top-level members: unescaped names, and not more than the first ones', () 
   const many = Array.from({ length: MEMBERS_MAX + 5 }, (_, i) => `"m${i}":${i}`)
   const { members } = scan(bytes(`{${many.join(',')}}`), NONE)
   assert.deepEqual([members.length, members.at(-1)?.name], [MEMBERS_MAX, `m${MEMBERS_MAX - 1}`])
+})
+
+test('paths: the members that no path names', () => {
+  const paths = new Paths(['list[].a', `list[].${OTHERS}`, 'list[]'])
+  const body = Buffer.from('{"x":{"b":1},"list":[{"a":1,"b":{"a":2,"c":3}},{"\\u0061":4},5,{"":6}]}')
+  const { count, leaf, start, end } = scan(body, paths)
+  const found = Array.from({ length: count }, (_, i) => [leaf[i], String(body.subarray(start[i], end[i]))])
+  assert.deepEqual(found, [
+    [2, '{"a":1,"b":{"a":2,"c":3}}'],
+    [0, '1'],
+    [1, '{"a":2,"c":3}'],
+    [2, '{"\\u0061":4}'],
+    [0, '4'],
+    [2, '5'],
+    [2, '{"":6}'],
+    [1, '6'],
+  ])
+  assert.deepEqual(pathsOf(body, paths, [2, 7]), ['list[0].b', 'list[3][""]'])
 })
 
 test('paths: what is no path, and many of them', () => {

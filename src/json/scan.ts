@@ -225,7 +225,7 @@ class Scanner {
     const names = this.#names
     if (names.seen(depth, this.#serials[depth], at + 1, end - 1, this.#escaped)) throw this.#twice(at)
     const parent = this.#steps[depth]
-    this.#step = parent === null ? null : parent.child(names.bytes, names.from, names.to)
+    this.#step = parent === null ? null : (parent.child(names.bytes, names.from, names.to) ?? parent.others)
     const i = this.#space(end)
     if (this.#at(i) !== COLON) throw this.#fault(i, '":"', depth)
     return this.#space(i + 1)

@@ -13,15 +13,20 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import { entryBytes, type VersionState } from '../state/state.ts'
 import type { SecretVersion } from '../state/version.ts'
 import type { Writer } from '../state/writer.ts'
-import { nextTurn } from '../waiting.ts'
+import { FairTurns } from '../waiting.ts'
 import type { Reference } from '../wire.ts'
 import { type Head, Heads } from './heads.ts'
+import { type Interval, intervalOf, type VersionSelector } from './intervals.ts'
 import type { Claim, WriteResult } from './receipts.ts'
 import { type NamesPage, SortedNames } from './sorted-names.ts'
 import { UpdateTurns } from './turns.ts'
 
 /** Versions of a history read in a turn of the event loop. */
 const READ_A_TURN = 500
+/** Bytes of values opened in a turn of the event loop. */
+const OPENED_A_TURN = 1024 * 1024
+/** An answer has at least so many bytes for a version, beside its ids. */
+const LINE_LEAST_BYTES = 80
 
 /**
  * How far the owner's latest `valid_from` may lie ahead of the clock to be followed. A clock years ahead then
@@ -35,21 +40,11 @@ export type SecretRequest = { readonly owner: string; readonly deadline: Deadlin
 export type Caller = SecretRequest & { readonly keyId: string; readonly request: string }
 export type NewSecret = { readonly name: string; readonly value: Uint8Array }
 
-type Interval = {
-  readonly version: number
-  /** Milliseconds since 1970; half-open. */
-  readonly validFrom: number
-  /** null where no later version is known here. */
-  readonly validTo: number | null
-}
 type SecretRead = Interval & { readonly value: Buffer }
 export type HistoryLine = Interval & { readonly keyId: string; readonly requestId: string }
 
-/**
- * Selects the latest version, a version by its number, or the version valid at an instant (milliseconds since
- * 1970).
- */
-export type VersionSelector = { readonly version?: number; readonly at?: number }
+/** Called with the bytes of an answer so far. Throws Problem where there is no room for so many. */
+type RoomForRead = (bytes: number) => void
 
 export class SecretService {
   readonly #replica: Replica
@@ -58,6 +53,7 @@ export class SecretService {
   readonly #heads: Heads
   readonly #names = new SortedNames()
   readonly #turns = new UpdateTurns()
+  readonly #reads = new FairTurns()
 
   constructor(replica: Replica, keyring: () => Keyring, clock: Clock) {
     this.#replica = replica
@@ -241,19 +237,27 @@ export class SecretService {
     return { ...interval, validTo: this.#heads.validFrom(owner, name, which.version + 1) ?? null, value }
   }
 
-  /** Oldest first. Throws Problem not-found, LedgerUnavailable. */
-  async history({ owner, deadline }: SecretRequest, name: string): Promise<HistoryLine[]> {
+  /** Oldest first. Throws Problem not-found, LedgerUnavailable; errors of `room`. */
+  async history(
+    { owner, deadline }: SecretRequest,
+    name: string,
+    room: RoomForRead = () => undefined,
+  ): Promise<HistoryLine[]> {
     await this.#replica.barrier(deadline)
     const secret = this.#secret(owner, name)
     if (!secret) throw absent()
     const lines: HistoryLine[] = []
     const last = secret.length
+    let bytes = 0
     for (let version = 1; version <= last; version++) {
       const interval = intervalOf(secret, { version })
       assert(interval, 'a secret has all versions up to its latest one')
       const { keyId, requestId } = this.#entry(owner, name, version)
       lines.push({ ...interval, ...(version === last ? { validTo: null } : {}), keyId, requestId })
-      if (version % READ_A_TURN === 0) await nextTurn()
+      bytes += LINE_LEAST_BYTES + keyId.length + requestId.length
+      if (version % READ_A_TURN !== 0) continue
+      room(bytes)
+      await this.#reads.next(owner)
     }
     return lines
   }
@@ -267,14 +271,14 @@ export class SecretService {
 
   /**
    * The values of all references, or the indices of all missing references; `at` is for references without a
-   * version. Throws Problem invalid-request (`at` in the future), answer-too-large where the values alone are
-   * more than `mostBytes`, unknown-root-key; LedgerUnavailable.
+   * version. Throws Problem invalid-request (`at` in the future), unknown-root-key; LedgerUnavailable; errors
+   * of `room`.
    */
   async resolve(
     { owner, deadline }: SecretRequest,
     refs: readonly Reference[],
     at: number | undefined,
-    mostBytes: number,
+    room: RoomForRead,
   ): Promise<{ readonly values: Buffer[]; readonly missing: number[] }> {
     const here = ({ name, version }: Reference): boolean =>
       version !== undefined && this.#secret(owner, name)?.[version - 1] !== undefined
@@ -294,14 +298,31 @@ export class SecretService {
     })
     const missing = [...intervals.keys()].filter((i) => !intervals[i])
     if (missing.length > 0) return { values: [], missing }
-    let room = mostBytes
-    const values = intervals.map((interval, i) => {
-      const value = this.#open(owner, refs[i].name, interval?.version ?? 0)
-      room -= value.length
-      if (room < 0) throw new Problem('answer-too-large', 'the values are more than an answer may hold')
-      return value
-    })
-    return { values, missing }
+    return { values: await this.#openAll(owner, refs, intervals, room), missing }
+  }
+
+  /** In turns: a thousand values are 64 MiB. */
+  async #openAll(
+    owner: string,
+    refs: readonly Reference[],
+    intervals: readonly (Interval | undefined)[],
+    room: RoomForRead,
+  ): Promise<Buffer[]> {
+    const values: Buffer[] = []
+    let bytes = 0
+    let turnEnd = OPENED_A_TURN
+    for (const [i, { name }] of refs.entries()) {
+      const interval = intervals[i]
+      assert(interval, 'values are opened once all references are found')
+      const value = this.#open(owner, name, interval.version)
+      values.push(value)
+      bytes += value.length
+      room(bytes)
+      if (bytes < turnEnd) continue
+      turnEnd = bytes + OPENED_A_TURN
+      await this.#reads.next(owner)
+    }
+    return values
   }
 
   #secret(owner: string, name: string): readonly VersionState[] | undefined {
@@ -352,29 +373,4 @@ function secretsExist(names: readonly string[]): Problem {
   return new Problem('secret-exists', 'secrets exist already, or are named twice; nothing was stored', {
     names: unique,
   })
-}
-
-/** The interval of the selected version; undefined where there is no such version. */
-function intervalOf(
-  versions: readonly VersionState[],
-  { version, at }: VersionSelector,
-): Interval | undefined {
-  let wanted = version ?? versions.length
-  if (at !== undefined) wanted = versionAt(versions, at)
-  const found = versions[wanted - 1]
-  if (!found) return undefined
-  return { version: wanted, validFrom: found.validFrom, validTo: versions[wanted]?.validFrom ?? null }
-}
-
-/**
- * The number of the last version that begins at `at` or before; 0 where there is none. `valid_from` ascends.
- */
-function versionAt(versions: readonly VersionState[], at: number): number {
-  let [from, to] = [0, versions.length]
-  while (from < to) {
-    const middle = (from + to) >>> 1
-    if (versions[middle].validFrom <= at) from = middle + 1
-    else to = middle
-  }
-  return from
 }
