@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { WatchResponse } from './etcd-client.ts'
-import { Revisions } from './etcd-messages.ts'
-import { Compacted, LedgerUnavailable } from './ledger.ts'
+import { Revisions, txnRequest } from './etcd-messages.ts'
+import { type Commit, Compacted, LedgerUnavailable } from './ledger.ts'
 
 /** A response with events of the revisions, in the ledger's count. */
 function response(revisions: readonly number[], more: Partial<WatchResponse> = {}): WatchResponse {
@@ -42,4 +42,20 @@ test('a watch that cannot go on: Compacted where history is gone, else LedgerUna
     Compacted,
   )
   assert.throws(() => new Revisions(0).add(response([], { canceled: true })), LedgerUnavailable)
+})
+
+// Members whose histories are compacted at other instants answer such a Txn otherwise, and diverge (etcd#18667).
+test('no Txn reads at a revision', () => {
+  const commit = (key: string): Commit => ({
+    if: [{ key, revision: 0 }],
+    put: [
+      { key, value: Buffer.of(1) },
+      { key: `${key}/gone`, value: null },
+    ],
+  })
+  for (const commits of [[commit('a')], [commit('a'), commit('b')]]) {
+    const text = JSON.stringify(txnRequest(commits))
+    assert.match(text, /"request_range":\{"key"/)
+    assert.doesNotMatch(text, /"(revision|\w+_mod_revision|\w+_create_revision)"/)
+  }
 })

@@ -124,7 +124,8 @@ async function write(
 
 function failure(error: unknown): Answer {
   if (error instanceof UnknownOutcome) return { kind: 'unknown' }
-  if (error instanceof LedgerUnavailable && error.reason !== 'ledger-changed') return { kind: 'not-applied' }
+  if (error instanceof LedgerUnavailable)
+    return { kind: error.reason === 'ledger-changed' ? 'unknown' : 'not-applied' }
   if (error instanceof Problem && !(error instanceof AssertionError) && error.status < 500) {
     const { version, epoch, names } = error.members
     return {

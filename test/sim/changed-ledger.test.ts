@@ -111,7 +111,7 @@ async function withWorld(
   const world = new World()
   try {
     const ledger = new MemoryLedger()
-    await found(ledger, world.ring)
+    await found(ledger, { keyring: world.ring })
     const n1 = await world.open('n1', ledger)
     await begin(n1)
     await n1.tokens.openFirst(by('o'))

@@ -4,6 +4,7 @@ import type { MemoryLedger } from '../../src/ledger/memory.ts'
 import type { Answer, Ask } from './asks.ts'
 import type { CommitFault } from './link.ts'
 import type { Machine } from './machine.ts'
+import type { OtherLedger } from './other-ledger.ts'
 import type { Random } from './seed.ts'
 import type { VirtualTime } from './virtual-time.ts'
 
@@ -23,6 +24,9 @@ type World = {
   readonly machines: readonly Machine[]
   readonly owners: readonly string[]
   readonly ask: (machine: Machine, asked: Ask) => Promise<Answer>
+  /** Called with a broken law. */
+  readonly fail: (error: unknown) => void
+  readonly otherLedger: () => Promise<OtherLedger>
   /** A text that nobody has asked for. */
   readonly newValue: () => string
   readonly rewrap: (machine: Machine) => Promise<void>
@@ -156,6 +160,16 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     weather.mendWay()
     await first
   },
+  /** One endpoint, or all of them, lead to an older copy that was written on, or to a second ledger. */
+  async 'another ledger'({ random, time, otherLedger }, { weather, run }) {
+    const other = await otherLedger()
+    weather.other = other
+    if (random.chance(0.5)) run?.link.breakStreams()
+    else await run?.link.checkOther(other)
+    await time.sleep(random.below(1000))
+    weather.other = undefined
+    if (random.chance(0.5)) run?.link.breakStreams()
+  },
   async 'another root key'({ rewrap }, machine) {
     await rewrap(machine)
   },
@@ -178,12 +192,12 @@ export async function disturb(
   const kinds = some.length > 0 ? some : all
   const every = random.pick(MEAN_PAUSES_MS)
   const most = random.pick(MOST_FAULTS)
-  const going = new Set<Promise<void>>()
+  const going = new Set<Promise<void>>() // some go on at the same time
   for (let count = 0; count < most && !ended(); count++) {
     await time.sleep(random.below(2 * every))
     const kind = random.pick(kinds)
     counts.set(kind, (counts.get(kind) ?? 0) + 1)
-    const done = FAULTS[kind](world, random.pick(machines)).finally(() => going.delete(done))
+    const done = FAULTS[kind](world, random.pick(machines)).catch(world.fail)
     going.add(done)
   }
   await Promise.all(going)

@@ -1,5 +1,5 @@
 // A ledger as a node finds it: one that begins with a genesis.
-import { Deadline, systemClock } from '../../src/clock.ts'
+import { type Clock, Deadline, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import type { Ledger } from '../../src/ledger/ledger.ts'
 import { encodeEntry } from '../../src/state/entries.ts'
@@ -8,18 +8,14 @@ import { LEDGER_FORMAT } from '../../src/state/writer.ts'
 
 export const IDENTITY = 'e'.repeat(32)
 
+type Genesis = { readonly keyring?: Keyring; readonly clock?: Clock; readonly identity?: string }
+
 /** Puts the genesis: revision 1 of an empty ledger. */
-export async function found(
-  ledger: Ledger,
-  keyring = Keyring.create(systemClock),
-  clock = systemClock,
-): Promise<void> {
+export async function found(ledger: Ledger, genesis: Genesis = {}): Promise<void> {
+  const { clock = systemClock, keyring = Keyring.create(clock), identity = IDENTITY } = genesis
   const receiptKey = keyring.wrap(clock.random(32), ['receipts'], clock)
   const writer = { boot: '0'.repeat(32), commit: 0 }
-  const value = encodeEntry(
-    { kind: 'genesis', identity: IDENTITY, format: LEDGER_FORMAT, receiptKey },
-    writer,
-  )
+  const value = encodeEntry({ kind: 'genesis', identity, format: LEDGER_FORMAT, receiptKey }, writer)
   await ledger.commit(
     {
       if: [{ key: ledgerKey.genesis, revision: 0 }],

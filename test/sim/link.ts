@@ -9,6 +9,7 @@ import {
   type KeyRange,
   type Ledger,
   LedgerUnavailable,
+  type Reader,
   type Revision,
   type Snapshot,
   type SnapshotEntry,
@@ -16,7 +17,9 @@ import {
 } from '../../src/ledger/ledger.ts'
 import type { MemoryLedger } from '../../src/ledger/memory.ts'
 import { PendingCommit } from '../../src/ledger/pending-commit.ts'
+import { isToldApart, type OtherLedger } from './other-ledger.ts'
 import type { Random } from './seed.ts'
+import { Violation } from './violation.ts'
 import type { SimProcess, VirtualTime } from './virtual-time.ts'
 
 /** A call that is not a commit is given up after so long by a driver; longer than a request has, too. */
@@ -37,6 +40,8 @@ export class Weather {
   lag = 0
   /** Faults of the next commits. */
   readonly faults: CommitFault[] = []
+  /** Where new connections lead to, before or instead of the right ledger. */
+  other: OtherLedger | undefined
   /** How many of the next snapshots are refused, and how many are cut. */
   refusedPages = 0
   cutPages = 0
@@ -47,7 +52,7 @@ export class Weather {
 
   mend(): void {
     this.mendWay()
-    Object.assign(this, { cut: 'open', refusedPages: 0, cutPages: 0 })
+    Object.assign(this, { cut: 'open', other: undefined, refusedPages: 0, cutPages: 0 })
     this.faults.length = 0
   }
 }
@@ -58,12 +63,19 @@ type LinkOptions = {
   readonly random: Random
   readonly process: SimProcess
   readonly weather: Weather
+  /** All revisions of the ledger, also those compacted. */
+  readonly history: readonly Revision[]
+  /** Of the replica; undefined before the replica is open. */
+  readonly cursor: () => number | undefined
 }
 
 export class Link implements Ledger {
   full = false
   readonly #options: LinkOptions
   readonly #streams = new Set<AbortController>()
+  #check: (reader: Reader) => Promise<void> = async () => undefined
+  /** Whether the connection has passed the check. */
+  #checked = false
 
   constructor(options: LinkOptions) {
     this.#options = options
@@ -81,6 +93,7 @@ export class Link implements Ledger {
     if (weather.cut === 'hangs') return
     const fault = weather.cut === 'refuses' ? 'refused' : weather.faults.shift()
     if (fault === 'refused') throw new LedgerUnavailable('no-quorum', 'refused before the commit was sent')
+    await this.#connect()
     if (pending.depart() === 0) return
     if (fault === 'lost') throw new UnknownOutcome('lost on the way')
     if (fault === 'silent') return
@@ -121,6 +134,7 @@ export class Link implements Ledger {
     await this.#travel()
     if (weather.cut === 'hangs') await time.sleep(random.pick(CALL_MS))
     if (weather.cut !== 'open') throw unreachable()
+    await this.#connect()
     const answer = await read()
     await this.#travel()
     if (weather.cut !== 'open') throw unreachable()
@@ -131,6 +145,7 @@ export class Link implements Ledger {
     const { weather, ledger, time, random } = this.#options
     await this.#travel()
     if (weather.cut !== 'open') throw unreachable()
+    await this.#connect()
     const stream = new AbortController()
     this.#streams.add(stream)
     const ends = signal ? AbortSignal.any([signal, stream.signal]) : stream.signal
@@ -146,8 +161,45 @@ export class Link implements Ledger {
     if (!signal?.aborted) throw unreachable()
   }
 
-  /** Every stream of revisions ends, and begins again at the cursor of the replica. */
+  /** Opens and checks a connection, as etcd-members.ts. Throws LedgerUnavailable, Violation. */
+  async #connect(): Promise<void> {
+    while (!this.#checked) {
+      const { weather, ledger, time, random } = this.#options
+      const { other } = weather
+      if (other) {
+        const refusal = await this.checkOther(other)
+        if (other.everywhere) throw refusal
+      }
+      await time.sleep(random.below(weather.delay + 1))
+      const check = this.#check
+      await check(ledger)
+      if (check === this.#check) this.#checked = true
+    }
+  }
+
+  /** A connection to another ledger, beside those to the right one. Returns the refusal. Throws Violation. */
+  async checkOther(other: OtherLedger): Promise<unknown> {
+    const { process, history, cursor } = this.#options
+    const applied = cursor()
+    if (applied === undefined || !process.alive) return unreachable() // such a node would take any ledger
+    try {
+      await this.#check(other.ledger)
+    } catch (error) {
+      return error
+    }
+    if (isToldApart(other, history, applied))
+      throw new Violation('law 1: another ledger was taken for the followed one')
+    return unreachable()
+  }
+
+  checkConnections(check: (reader: Reader) => Promise<void>): void {
+    this.#check = check
+    this.#checked = false
+  }
+
+  /** Every connection ends; a stream of revisions begins again at the cursor of the replica. */
   breakStreams(): void {
+    this.#checked = false
     for (const stream of this.#streams) stream.abort()
   }
 
@@ -155,6 +207,7 @@ export class Link implements Ledger {
     const { weather, ledger } = this.#options
     await this.#travel()
     if (weather.cut !== 'open') throw unreachable()
+    await this.#connect()
     if (weather.refusedPages > 0) {
       weather.refusedPages--
       throw new LedgerUnavailable('no-quorum', 'the page was refused')
@@ -185,8 +238,6 @@ export class Link implements Ledger {
   #travel(): Promise<void> {
     return this.#options.time.sleep(this.#delay())
   }
-
-  checkConnections(): void {}
 
   health(): ReturnType<Ledger['health']> {
     return this.#options.ledger.health()

@@ -4,7 +4,7 @@
 import { type Clock, Deadline, randomHex } from '../../src/clock.ts'
 import type { Keyring } from '../../src/crypto/keyring.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
-import { type Ledger, LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import { type Ledger, LedgerUnavailable, type Revision, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import type { Store } from '../../src/replica/store.ts'
@@ -25,6 +25,8 @@ const COMMIT_MS = 4000
 export type Surroundings = {
   readonly time: VirtualTime
   readonly ledger: MemoryLedger
+  /** All revisions of the ledger, also those compacted. */
+  readonly history: readonly Revision[]
   readonly owners: readonly string[]
   readonly keyring: () => Keyring
   readonly checkpointEvery: number
@@ -69,10 +71,12 @@ export class Machine {
 
   /** Resolves when the replica is open, or the process is gone. */
   async start(): Promise<void> {
-    const { time, ledger, driver } = this.#around
+    const { time, ledger, driver, history } = this.#around
     const process = new SimProcess(`${this.name}.${++this.#runs}`)
     const disk = new Disk(time, this.#random, this.#left)
-    const link = new Link({ ledger, time, random: this.#random, process, weather: this.weather })
+    const { random, weather } = { random: this.#random, weather: this.weather }
+    const cursor = (): number | undefined => run.services?.replica.applied
+    const link = new Link({ ledger, time, random, process, weather, history, cursor })
     const clock: Clock = {
       now: () => Math.floor(BEGIN + time.now + this.shift),
       monotonic: () => time.now,

@@ -141,7 +141,7 @@ export class World {
     options: Partial<Pick<World, 'checkpointEvery' | 'opening'>> = {},
   ): Promise<World> {
     const world = Object.assign(new World(), options)
-    await found(world.ledger, world.keyring)
+    await found(world.ledger, { keyring: world.keyring })
     for (let i = 1; i <= count; i++) await world.add(`n${i}`)
     return world
   }

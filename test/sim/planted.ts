@@ -21,7 +21,9 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
       {
         file: 'replica/barrier.ts',
         from: '      for (const caller of callers) answer(caller)\n',
-        to: '      for (const caller of [...callers, ...this.#asking]) answer(caller)\n      this.#asking.clear()\n',
+        to: `      for (const caller of [...callers, ...this.#asking]) answer(caller)
+      this.#asking.clear()
+`,
       },
     ],
     found: /laws? \d/,
@@ -62,7 +64,12 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
       {
         file: 'replica/table.ts',
         from: 'slots[s + 2] === w2 && slots[s + 3] === w3) return false\n',
-        to: 'slots[s + 2] === w2 && slots[s + 3] === w3) {\n      slots[s + 4] = page\n      slots[s + 5] = slot + 1\n      return true\n    }\n',
+        to: `slots[s + 2] === w2 && slots[s + 3] === w3) {
+      slots[s + 4] = page
+      slots[s + 5] = slot + 1
+      return true
+    }
+`,
       },
     ],
     found: /./,
@@ -119,5 +126,29 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
       },
     ],
     found: /laws? \d/,
+  },
+  'only segments and boots are witnesses (A3)': {
+    changes: [
+      { file: 'state/witness.ts', from: "  epoch: ['epoch'],\n", to: '  epoch: [],\n' },
+      { file: 'state/witness.ts', from: "  key: ['key', 'newest-key'],\n", to: '  key: [],\n' },
+      {
+        file: 'state/witness.ts',
+        from: "  version: ['version', 'newest-version'],\n",
+        to: '  version: [],\n',
+      },
+    ],
+    found: /another ledger/,
+  },
+  'one verdict for all connections (A11)': {
+    changes: [
+      {
+        file: 'replica/follow.ts',
+        from: '      this.#refused = this.#following ? undefined : mismatch\n',
+        to: `      this.#refused = this.#following ? undefined : mismatch
+      this.mismatch ??= mismatch
+`,
+      },
+    ],
+    found: /not done/,
   },
 }

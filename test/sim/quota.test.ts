@@ -50,7 +50,7 @@ class Nodes implements AsyncDisposable {
   static async start(count: number): Promise<Nodes> {
     const world = new Nodes()
     const keyring = Keyring.create(systemClock)
-    await found(world.ledger, keyring)
+    await found(world.ledger, { keyring: keyring })
     for (let i = 0; i < count; i++) {
       const link = new LaggingLedger(world.ledger)
       const replica = await Replica.open({

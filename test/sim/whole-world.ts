@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { type Clock, Deadline } from '../../src/clock.ts'
 import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
-import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import { LedgerUnavailable, type Revision, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { ask, REQUEST_MS } from './asking.ts'
 import type { Answer, Ask, Line } from './asks.ts'
@@ -14,6 +14,7 @@ import { found } from './genesis.ts'
 import { Judge } from './judge.ts'
 import { secretOf } from './judge-secrets.ts'
 import { Machine, type Surroundings } from './machine.ts'
+import { otherLedger } from './other-ledger.ts'
 import { type Random, seeded } from './seed.ts'
 import { Violation } from './violation.ts'
 import { VirtualTime } from './virtual-time.ts'
@@ -73,6 +74,7 @@ class WholeWorld {
   /** Of what belongs to no node. */
   readonly #clock: Clock
   #key = 0
+  readonly #history: Revision[] = []
   #failure: unknown
   #revisions = 0
   /** Clients rest until this instant. */
@@ -93,6 +95,7 @@ class WholeWorld {
     this.#surroundings = {
       time: this.time,
       ledger: this.ledger,
+      history: this.#history,
       owners: this.#workload.owners,
       keyring: () => this.#keys[this.#key],
       checkpointEvery: random.pick([1, 30, 300]),
@@ -145,7 +148,8 @@ class WholeWorld {
 
   async #disturbed(): Promise<void> {
     const random = this.#random
-    await found(this.ledger, this.#keys[0], this.#clock)
+    this.#remember().catch((error: unknown) => this.#fail(error))
+    await found(this.ledger, { keyring: this.#keys[0], clock: this.#clock })
     for (const machine of this.#machines) await machine.start()
     let clients = CLIENTS
     const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
@@ -169,6 +173,8 @@ class WholeWorld {
           this.#fail(error) // nobody may wait for the answer yet
           return { kind: 'unknown' }
         }),
+      fail: (error: unknown) => this.#fail(error),
+      otherLedger: () => otherLedger({ history: this.#history, random, clock: this.#clock }),
       newValue: () => `call ${this.judge.calls.length}`,
       rewrap: (machine: Machine) => this.#rewrap(machine),
       rest: async (ms: number) => {
@@ -183,6 +189,11 @@ class WholeWorld {
       ...Array.from({ length: CLIENTS }, client),
       disturb(world, () => clients === 0, this.#faults),
     ])
+  }
+
+  /** Keeps all revisions, also those that will be compacted. */
+  async #remember(): Promise<void> {
+    for await (const revision of this.ledger.follow(0)) this.#history.push(revision)
   }
 
   /** A client's call. The answer is judged, and goes into the trace. */
