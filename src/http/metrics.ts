@@ -29,6 +29,20 @@ export type NodeNumbers = {
   readonly wrappedKeys: ReadonlyMap<string, number>
 }
 
+/** The text takes milliseconds of the node, and anybody may ask for the text. */
+const AGE_MS = 1000
+
+type MetricsOptions = {
+  /** How old the text may be. */
+  readonly ageMs?: number | undefined
+  /** A text with another stamp is not given again, however young. */
+  readonly stamp?: () => string
+  /** Monotonic, in milliseconds. */
+  readonly now?: () => number
+}
+
+type Rendered = { readonly text: Promise<string>; readonly stamp: string; readonly at: number }
+
 export class Metrics {
   readonly #registry = new Registry()
   readonly #requests: Histogram<'route' | 'method' | 'status'>
@@ -41,7 +55,18 @@ export class Metrics {
   readonly #secrets: Counter<'event'>
   readonly contentType: string
 
-  constructor(numbers: () => NodeNumbers) {
+  readonly #ageMs: number
+  readonly #stamp: () => string
+  readonly #now: () => number
+  #rendered: Rendered | undefined
+
+  constructor(
+    numbers: () => NodeNumbers,
+    { ageMs = AGE_MS, stamp = () => '', now = () => performance.now() }: MetricsOptions = {},
+  ) {
+    this.#ageMs = ageMs
+    this.#stamp = stamp
+    this.#now = now
     const registers = [this.#registry]
     this.contentType = this.#registry.contentType
     collectDefaultMetrics({ register: this.#registry })
@@ -89,6 +114,13 @@ export class Metrics {
     gauge('coffer_replica_foreign_keys', 'Keys of the ledger that are not ours', (now) => now.foreignKeys)
     gauge('coffer_events_dropped', 'Events that could not be written', (now) => now.eventsDropped)
     gauge('coffer_records', 'Records tokenized since the start', (now) => now.records)
+    this.#watchFields(numbers)
+    this.#watchMembers(numbers)
+    this.#watchReloaded(numbers)
+  }
+
+  #watchFields(numbers: () => NodeNumbers): void {
+    const registers = [this.#registry]
     new Gauge({
       name: 'coffer_field_matches',
       help: 'Matches of each configured field since the start; one that stays 0 is probably a mistake',
@@ -98,8 +130,6 @@ export class Metrics {
         for (const [path, count] of numbers().fieldMatches) this.set({ path }, count)
       },
     })
-    this.#watchMembers(numbers)
-    this.#watchReloaded(numbers)
   }
 
   #watchMembers(numbers: () => NodeNumbers): void {
@@ -210,7 +240,13 @@ export class Metrics {
     this.#secrets.inc({ event }, count)
   }
 
+  /** At most AGE_MS old. */
   text(): Promise<string> {
-    return this.#registry.metrics()
+    const [at, stamp] = [this.#now(), this.#stamp()]
+    const last = this.#rendered
+    if (last && at - last.at < this.#ageMs && last.stamp === stamp) return last.text
+    const text = this.#registry.metrics()
+    this.#rendered = { text, stamp, at }
+    return text
   }
 }

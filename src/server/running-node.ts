@@ -35,6 +35,8 @@ export type RunningNode = {
   readonly boot: string
   /** As `ReplicaOptions.checkpointEvery`. */
   readonly checkpointEvery: number | undefined
+  /** How old the text of /metrics may be, in milliseconds; the default where undefined. */
+  readonly metricsAgeMs: number | undefined
   /** API keys of the owners in force. */
   readonly apiKeys: ApiKeys
   /** A closer per open part, in the order of opening. */
@@ -90,6 +92,7 @@ type OpenParts = Pick<
   | 'owners'
   | 'keyring'
   | 'checkpointEvery'
+  | 'metricsAgeMs'
 >
 
 /** A node with its parts open, before its replica is open. */

@@ -71,6 +71,8 @@ type StartOptions = {
   readonly log?: Logger
   /** As `ReplicaOptions.checkpointEvery`. */
   readonly checkpointEvery?: number
+  /** How old the text of /metrics may be, in milliseconds: 0 for tests that compare numbers. */
+  readonly metricsAgeMs?: number
 }
 
 /**
@@ -78,7 +80,7 @@ type StartOptions = {
  * PrivateFileError, KeyringError, errors of the system; then every part is closed again.
  */
 export async function startNode(config: Config, options: StartOptions = {}): Promise<Node> {
-  const { clock = systemClock, log = stderrLog(config), checkpointEvery } = options
+  const { clock = systemClock, log = stderrLog(config), checkpointEvery, metricsAgeMs } = options
   const closers: RunningNode['closers'] = []
   try {
     keepReserve() // before callers can take the descriptors of a node
@@ -112,7 +114,14 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     const failed = Promise.withResolvers<Error>()
     void failed.promise.then(() => cleanStop.spoil()) // damage may have been seen
     const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop, replicaCheck }
-    const node = runningNode({ ...opened, stop, closers, fail: failed.resolve, checkpointEvery })
+    const node = runningNode({
+      ...opened,
+      stop,
+      closers,
+      fail: failed.resolve,
+      checkpointEvery,
+      metricsAgeMs,
+    })
     warnOfEndedKeys(node)
 
     // Before the replica is opened, because reading the replica takes long: /health and /ready answer
@@ -245,7 +254,11 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
       stored: (owner) => storedBy(node, owner),
     },
     events,
-    metrics: new Metrics(() => metricsOf(node, tokens)),
+    metrics: new Metrics(() => metricsOf(node, tokens), {
+      ageMs: node.metricsAgeMs,
+      // Commands wait for what a reload has put into force.
+      stamp: () => `${node.ownersHash} ${node.keyring.active} ${node.keyring.ids}`,
+    }),
     log,
     version: VERSION,
     limits,

@@ -73,7 +73,7 @@ async function listen({
 }: Listening = {}): Promise<[FastifyInstance, number]> {
   const services = (): never => assert.fail('no call reaches a service')
   const log = { error: assert.fail, warn, info: () => undefined }
-  metrics = new Metrics(() => NUMBERS)
+  metrics = new Metrics(() => NUMBERS, { ageMs: 0 })
   const listener = { tls, handshakeMs, keepAliveMs: 72_000, connections: new Connections(most, log) }
   const app = await buildApp({
     deadline: soon,

@@ -38,6 +38,8 @@ export type VaultOptions = {
   readonly fields?: readonly string[]
   readonly limits?: Partial<Limits>
   readonly owners?: Owners
+  /** How old the text of /metrics may be; 0 by default. */
+  readonly metricsAgeMs?: number
   /** As the configuration has them, by owner. */
   readonly quotas?: Readonly<Record<string, number | string>>
   /** Files of PEM. Over TLS `call` and what uses it do not work. */
@@ -102,7 +104,10 @@ export class Vault {
       if (!dir) replaceFile(join(folder, 'keyring.json'), Keyring.create(systemClock).serialize())
       const file = writeConfig(folder, options)
       const config = parseConfig(readFileSync(file, 'utf8'), file)
-      const node = await startNode(config, { log: { error: log, warn: log, info: log } })
+      const node = await startNode(config, {
+        log: { error: log, warn: log, info: log },
+        metricsAgeMs: options.metricsAgeMs ?? 0,
+      })
       await node.ready
       return new Vault(folder, node, logs, options)
     } catch (error) {
