@@ -142,7 +142,7 @@ export const FILES: readonly Target[] = [
   },
   {
     name: 'backups: changed in any way, or any bytes: refused by a typed error',
-    inputs: 1500,
+    inputs: 700,
     property: () =>
       fc.asyncProperty(damage, fc.uint8Array({ maxLength: 300 }), async (steps, any) => {
         const whole = await original
@@ -152,7 +152,7 @@ export const FILES: readonly Target[] = [
   },
   {
     name: 'backups: frames changed by somebody without the keyring, or with it: no internal error',
-    inputs: 1000,
+    inputs: 500,
     property: () =>
       fc.asyncProperty(fc.nat(), damage, fc.boolean(), async (at, steps, withKeyring) => {
         const whole = await original

@@ -8,6 +8,7 @@ import { httpTargets } from './http.ts'
 import { rawTargets } from './raw.ts'
 import { startTlsVault, startVault } from './running.ts'
 import { fuzz } from './target.ts'
+import { TEXTS } from './texts.ts'
 
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' } },
@@ -19,7 +20,7 @@ if ([minutes, seed].some(Number.isNaN)) throw new Error('--minutes and --seed ta
 await using vault = await startVault()
 await using tlsVault = await startTlsVault()
 const running = [...httpTargets(vault), ...rawTargets(vault, 'TCP'), ...rawTargets(tlsVault, 'TLS')]
-const targets = [...CODECS, ...FILES, ...running].filter(
+const targets = [...CODECS, ...FILES, ...TEXTS, ...running].filter(
   ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),
 )
 if (targets.length === 0) throw new Error('no target has such a name')
