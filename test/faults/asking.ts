@@ -66,6 +66,10 @@ function wireOf(asked: Ask): Wire {
       return { method: 'POST', path: '/tokenize', body: { values: asked.values } }
     case 'detokenize':
       return { method: 'POST', path: '/detokenize', body: { tokens: asked.tokens } }
+    case 'retokenize':
+      return { method: 'POST', path: '/retokenize', body: { tokens: asked.tokens } }
+    case 'names':
+      return { method: 'GET', path: '/secrets?limit=1000' }
     case 'rotate':
       return { method: 'POST', path: '/rotate-epoch', body: { to: asked.to } }
     case 'epochs':
@@ -100,6 +104,16 @@ function success(asked: Ask, json: Json, replayed: boolean): Answer {
       const values = json.values as (string | null)[]
       return { kind: 'values', values: values.map((value) => value ?? undefined) }
     }
+    case 'retokenize': {
+      const tokens = json.tokens as (string | null)[]
+      return {
+        kind: 'retokens',
+        epoch: json.epoch as number,
+        tokens: tokens.map((each) => each ?? undefined),
+      }
+    }
+    case 'names':
+      return { kind: 'names', names: json.names as string[] }
     case 'rotate':
       return { kind: 'rotated', epoch: json.epoch as number, rotated: json.rotated as boolean }
     case 'epochs':

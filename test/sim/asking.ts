@@ -40,9 +40,8 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       const values = new Values()
       for (const value of asked.values) values.pushString(value, VALUE_BYTES)
       const { epoch, bodies, checks } = await tokens.tokenize(by, values, false)
-      const text = (_: unknown, i: number): string =>
-        tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4))
-      return { kind: 'tokens', epoch, tokens: asked.values.map(text) }
+      const text = texts(epoch, bodies, checks)
+      return { kind: 'tokens', epoch, tokens: asked.values.map((_, i) => text(i)) }
     }
     case 'detokenize': {
       const { values, index } = await tokens.detokenize(by, named(asked.tokens))
@@ -50,6 +49,13 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
         String(fromCanonical(values.bytes, values.offset[i] * 8, values.length[i]))
       return { kind: 'values', values: [...index].map((i) => (i < 0 ? undefined : text(i))) }
     }
+    case 'retokenize': {
+      const { epoch, bodies, checks, index } = await tokens.retokenize(by, named(asked.tokens))
+      const text = texts(epoch, bodies, checks)
+      return { kind: 'retokens', epoch, tokens: [...index].map((i) => (i < 0 ? undefined : text(i))) }
+    }
+    case 'names':
+      return { kind: 'names', names: await secrets.names(by, { prefix: '', after: '', limit: 1000 }) }
     case 'rotate': {
       const { epoch, rotated } = await tokens.rotate(by, asked.to)
       return { kind: 'rotated', epoch, rotated }
@@ -73,6 +79,11 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       }
     }
   }
+}
+
+/** The text of token i. */
+function texts(epoch: number, bodies: Uint8Array, checks: Uint8Array): (i: number) => string {
+  return (i) => tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4))
 }
 
 function epochsAnswer({ active, epochs }: EpochList): Answer {

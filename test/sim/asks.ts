@@ -3,11 +3,13 @@
 export type Ask =
   | { readonly kind: 'tokenize'; readonly owner: string; readonly values: readonly string[] }
   | { readonly kind: 'detokenize'; readonly owner: string; readonly tokens: readonly string[] }
+  | { readonly kind: 'retokenize'; readonly owner: string; readonly tokens: readonly string[] }
   | { readonly kind: 'rotate'; readonly owner: string; readonly to: number }
   | { readonly kind: 'epochs'; readonly owner: string }
   | Write
   | { readonly kind: 'read'; readonly owner: string; readonly name: string; readonly version?: number }
   | { readonly kind: 'history'; readonly owner: string; readonly name: string }
+  | { readonly kind: 'names'; readonly owner: string }
 
 /** `after`: the version that the new version has to follow. `key`: the Idempotency-Key. */
 export type Write = {
@@ -30,6 +32,9 @@ export type Line = {
 
 export type Answer =
   | { readonly kind: 'tokens'; readonly epoch: number; readonly tokens: readonly string[] }
+  /** Undefined where a token was not found. */
+  | { readonly kind: 'retokens'; readonly epoch: number; readonly tokens: readonly (string | undefined)[] }
+  | { readonly kind: 'names'; readonly names: readonly string[] }
   | { readonly kind: 'values'; readonly values: readonly (string | undefined)[] }
   | { readonly kind: 'rotated'; readonly epoch: number; readonly rotated: boolean }
   /** `counts`: of the tokens of each epoch from 1 on. */

@@ -94,8 +94,22 @@ class SecretJudge {
     }
   }
 
+  /** All names that were known before, and none that was not there at the end. */
+  #judgeNames({ ask: { owner }, answer, asked }: Call): void {
+    if (answer.kind !== 'names') return
+    const names = new Set(answer.names)
+    for (const name of names)
+      check(this.#histories.has(secretOf(owner, name)), 'a list has a name that is not there')
+    for (const [secret, known] of this.#known) {
+      const [other, name] = JSON.parse(secret)
+      const wanted = other === owner && known.before(asked) > 0
+      check(!wanted || names.has(name), 'laws 4 and 6: a list lacks a known name')
+    }
+  }
+
   #judgeRead(call: Call): void {
     const { ask, answer, asked, answered } = call
+    this.#judgeNames(call)
     for (const [name, version] of versionsIn(call)) {
       const line = this.#histories.get(name)?.[version - 1]
       check(line !== undefined, 'laws 1 and 5: a version that was seen is gone')

@@ -15,11 +15,13 @@ type Issue = { readonly owner: string; readonly value: string; readonly answered
 const REFUSALS: Readonly<Record<Ask['kind'], readonly string[]>> = {
   tokenize: ['not-ready'],
   detokenize: [],
+  retokenize: ['not-ready'],
   rotate: ['epoch-conflict'],
   epochs: [],
   write: ['secret-exists', 'not-found', 'version-conflict', 'idempotency-in-progress', 'not-ready'],
   read: ['not-found'],
   history: ['not-found'],
+  names: [],
 }
 
 export class Judge {
@@ -61,6 +63,7 @@ export class Judge {
       check(REFUSALS[ask.kind].includes(answer.slug), `${ask.kind} was refused: ${answer.slug}`)
     if (ask.kind === 'tokenize' && answer.kind === 'tokens') this.#issued(call, ask, answer)
     if (ask.kind === 'detokenize' && answer.kind === 'values') this.#resolved(call, ask, answer.values)
+    if (ask.kind === 'retokenize' && answer.kind === 'retokens') this.#retokenized(call, ask, answer)
     const epoch = epochOf(call)
     if (epoch !== undefined) this.#checkEpoch(call, epoch)
     if (answer.kind === 'active') this.#checkCounts(call, answer.counts ?? [])
@@ -130,9 +133,35 @@ export class Judge {
     }
   }
 
+  /** As values that are asked for again: of the tokens that are the owner's. */
+  #retokenized(
+    call: Call,
+    { owner, tokens }: Extract<Ask, { kind: 'retokenize' }>,
+    answer: Extract<Answer, { kind: 'retokens' }>,
+  ): void {
+    const found = tokens.map((token, i) =>
+      answer.tokens[i] === undefined ? undefined : this.#issues.get(token),
+    )
+    this.#resolved(
+      call,
+      { owner, tokens },
+      found.map((issue) => issue?.value),
+    )
+    const own = [...tokens.keys()].filter((i) => found[i]?.owner === owner)
+    const unknown = answer.tokens.filter((token) => token !== undefined).length - own.length
+    check(unknown === 0, 'law 9: a token of another owner, or of nobody, has a token')
+    const values = own.map((i) => found[i]?.value ?? '')
+    const now = own.map((i) => answer.tokens[i] ?? '')
+    this.#issued(
+      call,
+      { kind: 'tokenize', owner, values },
+      { kind: 'tokens', epoch: answer.epoch, tokens: now },
+    )
+  }
+
   #resolved(
     { asked }: Call,
-    { owner, tokens }: Extract<Ask, { kind: 'detokenize' }>,
+    { owner, tokens }: { readonly owner: string; readonly tokens: readonly string[] },
     values: readonly (string | undefined)[],
   ): void {
     for (const [i, token] of tokens.entries()) {

@@ -151,4 +151,18 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
     ],
     found: /not done/,
   },
+  'a list of names without a barrier': {
+    changes: [
+      {
+        file: 'secrets/secrets.ts',
+        from: `Promise<string[]> {
+    await this.#replica.barrier(deadline)
+`,
+        to: `Promise<string[]> {
+    if (deadline.passed) await this.#replica.barrier(deadline)
+`,
+      },
+    ],
+    found: /a list lacks/,
+  },
 }

@@ -60,12 +60,14 @@ export class Workload {
     if (random.chance(0.05)) this.#sizes = random.pick(this.#kinds)
     const kind = random.below(100)
     if (kind < 36) return { kind: 'tokenize', owner, values: this.#values() }
-    if (kind < 60) return { kind: 'detokenize', owner, tokens: this.#tokens() }
+    if (kind < 56) return { kind: 'detokenize', owner, tokens: this.#tokens() }
+    if (kind < 60) return { kind: 'retokenize', owner, tokens: this.#tokens() }
     if (kind < 60 + this.#rotations) return { kind: 'rotate', owner, to: this.#nextEpoch(owner) }
     if (kind < 73) return { kind: 'epochs', owner }
     if (kind < 88) return this.#write(owner)
     const name = random.pick(NAMES)
     if (kind < 95) return { kind: 'read', owner, name }
+    if (kind < 96) return { kind: 'names', owner }
     if (kind < 98) return { kind: 'read', owner, name, version: 1 + random.below(4) }
     return { kind: 'history', owner, name }
   }
