@@ -10,6 +10,7 @@ import { killChildren } from './child.ts'
 import { measureClusterBulk, measureClusterSingle } from './cluster-parts.ts'
 import { measureSize } from './cluster-size.ts'
 import { measureFailOver } from './fail-over.ts'
+import { measureFairness } from './fairness.ts'
 import { measureCsv, measureParquet, measureWide } from './files.ts'
 import { measureNdjson } from './files-ndjson.ts'
 import { measureSql } from './files-sql.ts'
@@ -77,6 +78,11 @@ of its leader to the next write.`,
     comparison: 'The targets hold for --size 1; a smaller size meets them more easily.',
     strict: true,
   },
+  fairness: {
+    parts: { fairness: measureFairness },
+    comparison: 'An owner who attacks runs in a process of its own; the targets are for two cores.',
+    strict: true,
+  },
   files: {
     parts: {
       csv: measureCsv,
@@ -99,7 +105,8 @@ const USAGE = `npm run bench -- [suite] [options]     suites: ${Object.keys(SUIT
                  of cluster: ${partsOf('cluster')};
                  of secrets: ${partsOf('secrets')};
                  of recovery: ${partsOf('recovery')};
-                 of files: ${partsOf('files')} (ndjson only where it is named)
+                 of files: ${partsOf('files')} (ndjson only where it is named);
+                 of fairness: ${partsOf('fairness')}
   --size N       recovery, ndjson: this part of the full amounts, above 0, at most 1 (1; 0.02 with --quick)
   --json FILE    where the results go (bench/out/<suite>.json)
   --dir DIR      where the vaults lie meanwhile (a new directory in it; by default in ${tmpdir()})

@@ -108,6 +108,11 @@ export class Answer {
     return at
   }
 
+  /** Bytes so far. */
+  get size(): number {
+    return this.#used
+  }
+
   end(): Buffer {
     const answer = this.#bytes.subarray(0, this.#used)
     return this.#bytes.length - this.#used > SLACK_BYTES ? Buffer.from(answer) : answer

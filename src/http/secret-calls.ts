@@ -62,7 +62,9 @@ type ResolveAnswer = {
   readonly version?: number
 }
 
-/** Versions of a history written in a turn of the event loop. */
+/** Bytes of an answer written in a turn of the event loop. */
+const BYTES_A_TURN = 2 * 1024 * 1024
+/** Versions of a history written in a turn. */
 const LINES_A_TURN = 5000
 /** More than the answer for a version takes, beside its name. */
 const WRITTEN_BYTES = 96
@@ -225,9 +227,13 @@ export class SecretCalls {
     const hint = values.reduce((sum, { length }) => sum + length + 3, 64)
     const answer = new Answer({ hint, limit: this.#answerBytes, share: request.share })
     answer.text('{"values":[')
+    let turnEnd = BYTES_A_TURN
     for (const [i, value] of values.entries()) {
       if (i > 0) answer.text(',')
       answer.string(value, 0, value.length)
+      if (answer.size < turnEnd) continue
+      turnEnd = answer.size + BYTES_A_TURN
+      await this.#turns.next(request.owner)
     }
     answer.text(']}')
     return { body: answer.end(), names: refs.map(({ name }) => name), ...versionOfOne(refs) }

@@ -12,6 +12,8 @@ export type Extent = {
   with(epoch: number): number
 }
 
+/** Bytes of an answer written in a turn of the event loop: few tokens may stand for 64 MiB. */
+const BYTES_A_TURN = 2 * 1024 * 1024
 const EPOCH_MEMBER = '{"epoch":,'.length
 
 /** `{"epoch":3,"tokens":[…]}`: `index[n]` < 0 is a null; `more`: bytes of further members. */
@@ -77,15 +79,36 @@ export function writeRecords(answer: Answer, form: Form, tokens: Tokens, { place
   answer.text(`,"replaced":${replaced}}`)
 }
 
+/** Token n of a request has the value `index[n]` of `values`; -1: none. */
+type Opened = Pick<ResolvedTokens, 'values'> & { readonly index: Int32Array }
+
+/** The answer up to the end of its values. */
+export async function writeValues(
+  answer: Answer,
+  { values, index }: Opened,
+  turn: () => Promise<void>,
+): Promise<void> {
+  let turnEnd = BYTES_A_TURN
+  answer.text('{"values":[')
+  for (let n = 0; n < index.length; n++) {
+    if (n > 0) answer.text(',')
+    if (index[n] >= 0) answer.value(values, index[n])
+    else answer.text('null')
+    if (answer.size < turnEnd) continue
+    turnEnd = answer.size + BYTES_A_TURN
+    await turn()
+  }
+}
+
 /** The answer up to the end of its records. */
-export function writeOpened(
+export async function writeOpened(
   answer: Answer,
   form: Form,
-  found: Replaced & Pick<ResolvedTokens, 'values'>,
-): void {
+  { places, index, values, turn }: Opened & Replaced & { readonly turn: () => Promise<void> },
+): Promise<void> {
   const { start, end } = form.scan
-  const { places, index, values } = found
   const list = form.list('records')
+  let turnEnd = BYTES_A_TURN
   answer.text('{"records":')
   let from = list.start
   for (let n = 0; n < places.length; n++) {
@@ -93,6 +116,9 @@ export function writeOpened(
     answer.raw(form.body, from, start[places[n]])
     answer.value(values, index[n])
     from = end[places[n]]
+    if (answer.size < turnEnd) continue
+    turnEnd = answer.size + BYTES_A_TURN
+    await turn()
   }
   answer.raw(form.body, from, list.end)
 }

@@ -20,6 +20,7 @@ import {
   writeColumns,
   writeOpened,
   writeRecords,
+  writeValues,
 } from './token-answers.ts'
 import { Turns } from './turns.ts'
 
@@ -153,19 +154,11 @@ export class TokenCalls {
     const named = await this.#turn(asked, form, () => readTokens(form, places, true))
     const { values, index } = await this.#open(asked, named)
     const lost = notFound(form, places, index)
-    const answer = await this.#turn(asked, form, () => {
-      const hint = values.used * 8 + index.length * 6 + lost.length * 7 + 64
-      const answer = this.#answer(asked, hint)
-      answer.text('{"values":[')
-      for (let n = 0; n < index.length; n++) {
-        if (n > 0) answer.text(',')
-        if (index[n] >= 0) answer.value(values, index[n])
-        else answer.text('null')
-      }
-      answer.text(`],"not_found":[${lost.join(',')}]}`)
-      return answer.end()
-    })
-    return { answer, count: values.count + lost.length, missing: lost.length }
+    const hint = values.used * 8 + index.length * 6 + lost.length * 7 + 64
+    const answer = this.#answer(asked, hint)
+    await writeValues(answer, { values, index }, this.#turnsOf(asked))
+    answer.text(`],"not_found":[${lost.join(',')}]}`)
+    return { answer: answer.end(), count: values.count + lost.length, missing: lost.length }
   }
 
   async #detokenizeRecords(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
@@ -178,15 +171,12 @@ export class TokenCalls {
       { owner: asked.owner, body: form.body, paths: form.paths },
       lost.map((n) => places[n]),
     )
-    const answer = await this.#turn(asked, form, () => {
-      const listed = Buffer.from(`,"not_found":${JSON.stringify(paths.map(splitRecordPath))}}`, 'utf8')
-      const list = form.list('records')
-      const answer = this.#answer(asked, list.end - list.start + values.used * 8 + listed.length + 64)
-      writeOpened(answer, form, { values, index, places })
-      answer.raw(listed, 0, listed.length)
-      return answer.end()
-    })
-    return { answer, count: values.count + lost.length, missing: lost.length }
+    const listed = Buffer.from(`,"not_found":${JSON.stringify(paths.map(splitRecordPath))}}`, 'utf8')
+    const list = form.list('records')
+    const answer = this.#answer(asked, list.end - list.start + values.used * 8 + listed.length + 64)
+    await writeOpened(answer, form, { values, index, places, turn: this.#turnsOf(asked) })
+    answer.raw(listed, 0, listed.length)
+    return { answer: answer.end(), count: values.count + lost.length, missing: lost.length }
   }
 
   async #detokenizeOne(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
@@ -276,6 +266,10 @@ export class TokenCalls {
 
   #turn<T>({ owner }: AskedTokens, form: Form, work: () => T): Promise<T> {
     return this.#turns.take({ owner, bytes: form.body.length }, work)
+  }
+
+  #turnsOf({ owner }: AskedTokens): () => Promise<void> {
+    return () => this.#turns.next(owner)
   }
 
   /** Every record is an object. */

@@ -10,6 +10,10 @@ import { FairTurns } from '../waiting.ts'
 export class Turns {
   readonly #turns = new FairTurns()
 
+  next(owner: string): Promise<void> {
+    return this.#turns.next(owner)
+  }
+
   async take<T>(
     { owner, bytes }: { readonly owner: string; readonly bytes: number },
     work: () => T,

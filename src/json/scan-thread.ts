@@ -12,6 +12,9 @@ const ROLE = 'coffer-scan'
 /** Bodies from this size on go to the thread. The way there costs more than the scan of a smaller body. */
 export const LARGE_BYTES = 256 * 1024
 
+/** The thread ends after so long without work. */
+const REST_MS = 5000
+
 /** Tasks at the thread: the second is there for when the first is done. */
 const SENT_MOST = 2
 
@@ -46,6 +49,7 @@ type ScannedBody = { readonly owner: string; readonly body: Uint8Array; readonly
  */
 export class ScanThread {
   #worker: Worker | undefined
+  #rest: NodeJS.Timeout | undefined
   /** Sent to the thread; replies come in the same order. */
   readonly #sent: Waiting[] = []
   /** Not sent yet, by owner; the owner whose turn is next stands first. */
@@ -91,6 +95,16 @@ export class ScanThread {
     }
   }
 
+  /** A thread without work keeps the memory of its last bodies: the next large body starts another. */
+  #endLater(worker: Worker): void {
+    clearTimeout(this.#rest)
+    this.#rest = setTimeout(() => {
+      if (this.#sent.length > 0 || this.#worker !== worker) return
+      this.#worker = undefined
+      void worker.terminate()
+    }, REST_MS).unref()
+  }
+
   /** Ends the thread. Rejects the scans at work. */
   async close(): Promise<void> {
     await this.#worker?.terminate()
@@ -101,6 +115,7 @@ export class ScanThread {
     worker.on('message', (reply: Reply) => {
       const asked = this.#sent.shift()
       this.#send()
+      if (this.#sent.length === 0) this.#endLater(worker)
       if (reply.kind === 'problem') asked?.reject(asProblem(reply))
       else if (reply.kind === 'failed') asked?.reject(new Error(reply.message))
       else asked?.resolve(reply)
