@@ -187,7 +187,7 @@ test('a key whose end has passed is unknown at once; the node warns of it', asyn
   assert.ok(Date.now() >= soon)
 })
 
-test('/whoami tells the bytes that the owner uses; all keys of ten thousand are known', async () => {
+test('/whoami tells the bytes that the owner uses; all keys of ten thousand are known, and re-read', async () => {
   const many = Array.from({ length: 10_000 }, (_, i) => ({ key: `cof_many-${i}`, may: ['rotate'] }))
   await using vault = await Vault.start({ owners: { ...OWNERS, 'clinic-c': many } })
   const used = async (key: string): Promise<unknown> => (await vault.get('/whoami', bearer(key))).json.used
@@ -197,4 +197,11 @@ test('/whoami tells the bytes that the owner uses; all keys of ten thousand are 
   const now = (await used(KEY_B)) as number // as above
   assert.ok(now > before + 1000 && now < before + 1500, `${before} ${now}`)
   assert.deepEqual((await vault.get('/whoami', bearer('cof_many-9999'))).json.key_id, 'k10000')
+  vault.setOwners({ ...OWNERS, 'clinic-c': many.map(({ key }) => `${key}-new`) })
+  vault.node.reload()
+  const known = ['cof_many-9999-new', 'cof_many-0-new', 'cof_many-9999', 'cof_many-0'].map(async (key) => {
+    const { status, json } = await vault.get('/whoami', bearer(key))
+    return status === 200 ? json.key_id : status
+  })
+  assert.deepEqual(await Promise.all(known), ['k10000', 'k1', 401, 401])
 })
