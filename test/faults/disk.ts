@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, openSync, rmdirSync, rmSync, statfsSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { until } from '../cli/cli.ts'
+import { ifInterrupted } from './interrupted.ts'
 
 const MEBIBYTE = 1024 * 1024
 const UNMOUNT_MS = 20_000
@@ -34,6 +35,7 @@ function must(command: string, ...args: readonly string[]): void {
 export class Disk {
   readonly at: string
   readonly #image: string
+  readonly #interrupted = ifInterrupted(() => this.#detach())
 
   private constructor(at: string, image: string) {
     this.at = at
@@ -51,7 +53,7 @@ export class Disk {
       rmdirSync(join(at, 'lost+found'))
       return disk
     }
-    rmSync(disk.#image)
+    disk.remove()
     return problem
   }
 
@@ -95,6 +97,11 @@ export class Disk {
 
   /** Detaches the disk, whoever uses the disk, and removes the image. */
   remove(): void {
+    this.#interrupted.end()
+    this.#detach()
+  }
+
+  #detach(): void {
     run('umount', '-l', this.at)
     rmSync(this.#image, { force: true })
   }

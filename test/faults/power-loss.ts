@@ -12,6 +12,7 @@ import type { Random } from '../sim/seed.ts'
 import { Book } from './book.ts'
 import { Clients } from './clients.ts'
 import { Disk } from './disk.ts'
+import { endProcesses, ifInterrupted } from './interrupted.ts'
 import { lastChecks } from './last-checks.ts'
 import { Operator } from './operator.ts'
 
@@ -44,12 +45,16 @@ export async function losePower(losses: Losses): Promise<Lost> {
   if (typeof disk === 'string') throw new Error(disk)
   const tracers: ChildProcess[] = []
   let cluster: Cluster | undefined
+  let interrupted: ReturnType<typeof ifInterrupted> | undefined
   try {
-    cluster = await Cluster.init({ folder, nodes: losses.nodes })
+    const made = await Cluster.init({ folder, nodes: losses.nodes })
+    cluster = made
+    interrupted = ifInterrupted(() => endProcesses(made))
     return await new Run(cluster, disk, { ...losses, tracers }).all()
   } finally {
     for (const tracer of tracers) tracer.kill('SIGKILL')
     for (const node of cluster?.nodes ?? []) await node.process?.[Symbol.asyncDispose]()
+    interrupted?.end()
     disk.remove()
     folder[Symbol.dispose]()
   }

@@ -2,14 +2,10 @@
 // the history is judged, and the last checks are made. What was done, by kind; what held; memory over time.
 import { parseArgs } from 'node:util'
 import { seeded } from '../sim/seed.ts'
+import { episode } from './episode.ts'
 import { FAULTS } from './faults.ts'
-import { lastChecks } from './last-checks.ts'
 import { MemoryOverTime } from './memory.ts'
 import { type Fault, Stage } from './stage.ts'
-
-const CALLS = 60
-const NAME_GROUPS = 10
-const ROTATIONS = 1
 
 const { values } = parseArgs({
   options: {
@@ -27,31 +23,12 @@ const seconds = (): number => Math.round((performance.now() - began) / 1000)
 const done = new Map<string, number>()
 const wanted = FAULTS.filter(({ name }) => values.only.split(';').some((part) => name.includes(part)))
 
-/** One fault under load, and the last checks. */
-async function episode(stage: Stage, fault: Fault, group: number): Promise<void> {
-  const { clients, book, operator } = stage
-  const from = performance.now()
-  const names = clients.namesOf(group % NAME_GROUPS)
-  clients.begin(book.judge(names), names, ROTATIONS)
-  const known = clients.judge.calls.length
-  clients.start()
-  try {
-    await stage.goOn(CALLS)
-    await fault.run(stage)
-    await stage.goOn(CALLS)
-  } finally {
-    await clients.stop()
-  }
-  await lastChecks(stage)
-  await operator.check()
+function tell(stage: Stage, fault: Fault, { calls, ms }: { calls: number; ms: number }): void {
   done.set(fault.name, (done.get(fault.name) ?? 0) + 1)
-  const ms = performance.now() - from
-  const calls = clients.judge.calls.length - known
-  const slowest =
-    clients.slowest && `, slowest 503: ${clients.slowest.name} after ${clients.slowest.ms.toFixed(0)} ms`
-  console.log(
-    `${String(seconds()).padStart(5)} s  ${fault.name}: ${calls} calls, ${(ms / 1000).toFixed(1)} s${slowest ?? ''}`,
-  )
+  const { slowest } = stage.clients
+  const told = slowest ? `, slowest 503: ${slowest.name} after ${slowest.ms.toFixed(0)} ms` : ''
+  const when = String(seconds()).padStart(5)
+  console.log(`${when} s  ${fault.name}: ${calls} calls, ${(ms / 1000).toFixed(1)} s${told}`)
 }
 
 /** All faults, in another order each time, until the minutes are over. */
@@ -65,7 +42,7 @@ async function soak(stage: Stage): Promise<void> {
     const fault = first.shift() ?? turn.splice(random.below(turn.length), 1).at(0)
     if (!fault) return
     try {
-      await episode(stage, fault, episodes)
+      tell(stage, fault, await episode(stage, fault, episodes))
     } catch (error) {
       for (const node of stage.nodes) console.error(node.name, node.process?.log.slice(-30).join('\n'))
       throw new Error(`in "${fault.name}", the ${episodes + 1}. fault`, { cause: error })

@@ -9,6 +9,7 @@ import type { Random } from '../sim/seed.ts'
 import { Book } from './book.ts'
 import { Clients } from './clients.ts'
 import { Disk } from './disk.ts'
+import { endProcesses, ifInterrupted } from './interrupted.ts'
 import type { Site } from './last-checks.ts'
 import { Operator } from './operator.ts'
 import { type Wires, wire } from './wires.ts'
@@ -38,6 +39,8 @@ export class Stage implements Site, AsyncDisposable {
   readonly disks: readonly Disk[]
   readonly noDisk: string | undefined
   readonly wires: Wires
+
+  readonly #interrupted = ifInterrupted(() => endProcesses(this.cluster))
 
   private constructor(cluster: Cluster, parts: Pick<Stage, 'random' | 'disks' | 'noDisk' | 'wires'>) {
     this.cluster = cluster
@@ -90,6 +93,7 @@ export class Stage implements Site, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#interrupted.end()
     for (const node of this.nodes) await node.process?.[Symbol.asyncDispose]()
     const { clients, peers, ledger } = this.wires
     for (const relay of [...clients, ...peers, ...ledger.flat()]) relay.close()
