@@ -13,6 +13,8 @@ export function badRequest(path: string, expected: string, detail: string): Prob
 export function sendProblem(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
   const entry = PROBLEMS[problem.slug]
   reply.code(entry.status).header('content-type', 'application/problem+json')
+  // Also where no hook has run: Fastify has no hooks for a method that it does not know.
+  reply.header('x-request-id', request.id).header('x-content-type-options', 'nosniff')
   if (entry.retryAfter !== undefined) reply.header('retry-after', String(entry.retryAfter))
   if (problem.slug === 'unauthorized') reply.header('www-authenticate', 'Bearer')
   if (!request.raw.complete) drain(request.raw)

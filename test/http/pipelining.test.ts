@@ -33,3 +33,10 @@ test('CONNECT behind a request is refused after its answer, and the node lives o
   assert.deepEqual(statuses(await vault.raw(`${open}${open}${connect}`)), ['200', '200', '401'])
   assert.equal((await vault.get('/health')).status, 200)
 })
+
+test('a method that Fastify does not know has an answer with a request id, too', async () => {
+  assert.match(
+    await vault.raw('PRI //!\r\n\r\n'),
+    /^HTTP\/1\.1 4\d\d .*\r\nx-request-id: .*\r\nx-content-type-options: nosniff\r\n/s,
+  )
+})
