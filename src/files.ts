@@ -8,6 +8,7 @@ import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
 import { fillReserve, withReserve } from './descriptors.ts'
 import { errorCode, OperatorError } from './errors.ts'
+import { isMountPoint } from './mounts.ts'
 
 /**
  * A file cannot be written. The message names path and cause; only a failed sync of the directory leaves the
@@ -101,6 +102,8 @@ export class Replacement {
     this.#target = targetOf(path, operations)
     const previous = operations.statSync(this.#target, { throwIfNoEntry: false })
     if (previous?.isFile() === false) throw new FileError(`${path} cannot be replaced: not a regular file`)
+    if (previous && isMountPoint(this.#target))
+      throw new FileError(`${path} cannot be replaced: a mount of its own`, { hint: 'mount its directory' })
     this.#mode = (mode ?? previous?.mode ?? like?.mode ?? PRIVATE_MODE) & MODE_BITS
     removeLeftovers(this.#target, operations)
     ;[this.temporary, this.#file] = openTemporary(this.#target, operations)
@@ -280,12 +283,6 @@ export async function syncDirectory(path: string): Promise<void> {
     fs.closeSync(directory)
     fillReserve()
   }
-}
-
-/** True where both paths lead to the same file; false where a path does not exist. */
-export function isSameFile(path: string, other: string): boolean {
-  const [one, two] = [path, other].map((each) => fs.statSync(each, { throwIfNoEntry: false }))
-  return one !== undefined && one.ino === two?.ino && one.dev === two.dev
 }
 
 /** The file itself, behind symbolic links. */

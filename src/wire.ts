@@ -93,6 +93,8 @@ export const LAST_TIME = 8.64e15
 const INSTANT =
   /^(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$/
 
+const DAY_MINUTES = 24 * 60
+
 /** RFC 3339 as milliseconds since 1970, rounded down; undefined where the text is not an instant. */
 export function parseInstant(text: string): number | undefined {
   const match = INSTANT.exec(text)
@@ -105,5 +107,7 @@ export function parseInstant(text: string): number | undefined {
     ? 0
     : Number(`${zone[0]}1`) * (Number(zone.slice(1, 3)) * 60 + Number(zone.slice(4)))
   const minutes = Number(hour) * 60 + Number(minute) - offset
+  // A leap second is the last second of a day in UTC.
+  if (second === '60' && (minutes + DAY_MINUTES) % DAY_MINUTES !== DAY_MINUTES - 1) return undefined
   return day + minutes * 60_000 + Number(second) * 1000 + Number(`${fraction.slice(1, 4)}`.padEnd(3, '0'))
 }

@@ -5,7 +5,14 @@ import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Coffer, CofferError, type ErrorSlug } from '../client/index.ts'
 import { OperatorError, UsageError } from '../errors.ts'
-import { isSecretName, NAME_PART, SECRET_NAME_RULE, SECRET_VALUE_BYTES } from '../wire.ts'
+import {
+  isSecretName,
+  NAME_PART,
+  parseReference,
+  type Reference,
+  SECRET_NAME_RULE,
+  SECRET_VALUE_BYTES,
+} from '../wire.ts'
 import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -77,7 +84,7 @@ function registerReads(secret: Command): void {
   secret
     .command('get')
     .description('print the value of a secret')
-    .argument('<name>', SECRET_NAME_RULE, nameOf)
+    .argument('<name>', `${SECRET_NAME_RULE}, or a reference coffer://NAME[@VERSION]`, referenceOf)
     .option('--version <n>', 'the version (default: the latest)', versionOf)
     .addOption(
       new Option('--at <instant>', 'the version that was the latest at that instant').conflicts('version'),
@@ -111,10 +118,18 @@ ${ENVIRONMENT}`,
     .action(list)
 }
 
-/** Throws UsageError. */
+/** A name, or a reference without a version. Throws UsageError. */
 function nameOf(text: string): string {
-  if (!isSecretName(text)) throw new UsageError(`NAME must be ${SECRET_NAME_RULE}`)
-  return text
+  const { name, version } = referenceOf(text)
+  if (version === undefined) return name
+  throw new UsageError(`${text} is one version of a secret`, { hint: `name the secret: ${name}` })
+}
+
+/** A name, or a reference. Throws UsageError. */
+function referenceOf(text: string): Reference {
+  const reference = isSecretName(text) ? { name: text, version: undefined } : parseReference(text)
+  if (!reference) throw new UsageError(`NAME must be ${SECRET_NAME_RULE}`)
+  return reference
 }
 
 /** Throws UsageError. */
@@ -158,7 +173,12 @@ async function update(name: string, { valueFrom, ifVersion, json }: WriteOptions
   else print(`${name} has version ${written.version}`)
 }
 
-async function get(name: string, { version, at, json }: GetOptions): Promise<void> {
+async function get({ name, version: pinned }: Reference, options: GetOptions): Promise<void> {
+  const { version = pinned, at, json } = options
+  if (pinned !== undefined && (version !== pinned || at !== undefined))
+    throw new UsageError(`coffer://${name}@${pinned} is one version already`, {
+      hint: 'leave out --version and --at',
+    })
   const selector = { ...(version === undefined ? {} : { version }), ...(at === undefined ? {} : { at }) }
   const secret = await withClient((coffer) =>
     explainRefusal(coffer.secret(name, selector), {

@@ -190,8 +190,13 @@ test('what is no problem of ours is told as that', async () => {
   const node = await fake(html)
   const error = await failure(client([node]).epochs())
   assert.deepEqual([error.slug, error.status, error.retryable], ['unexpected-answer', 404, false])
-  node.answer = (_request, response) => response.end('ok')
-  assert.equal((await failure(client([node]).epochs())).slug, 'unexpected-answer')
+  assert.match(error.message, /status 404 .* not from a node of Coffer; .* proxy/)
+  for (const body of ['ok', '"ok"', 'null', '']) {
+    node.answer = (_request, response) => response.end(body)
+    const other = await failure(client([node]).epochs())
+    assert.equal(other.slug, 'unexpected-answer', body)
+    assert.match(other.message, /GET \/epochs is no JSON object: .* proxy/)
+  }
 })
 
 test('fail-over: a dead node and one that says 503 are left, and the one that works is kept', async () => {

@@ -52,6 +52,10 @@ export class CofferError extends Error {
 
 type Details = Pick<CofferError, 'status' | 'instance' | 'retryable' | 'members' | 'retryAfter'>
 
+export const NOT_A_NODE =
+  'it is not from a node of Coffer; name the address of a node, or let the proxy in between pass paths and ' +
+  'answers on unchanged'
+
 /** Statuses of gateways that do not reach a node. */
 const GATEWAY: readonly number[] = [502, 503, 504]
 
@@ -63,7 +67,7 @@ export function errorOf(status: number, retryAfter: string | undefined, body: Bu
     const about = { status, retryable: GATEWAY.includes(status), retryAfter: wait }
     return new CofferError(
       'unexpected-answer',
-      `an answer with status ${status} is not a problem document`,
+      `an answer with status ${status} is not a problem document: ${NOT_A_NODE}`,
       about,
     )
   }

@@ -10,7 +10,7 @@
 // beyond 2^53 in a record loses digits, and NaN in a record becomes null.
 import { randomUUID } from 'node:crypto'
 import type { Right } from '../wire.ts'
-import { CofferError } from './error.ts'
+import { CofferError, NOT_A_NODE } from './error.ts'
 import { type Call, Nodes } from './nodes.ts'
 import { Transport } from './transport.ts'
 
@@ -323,11 +323,16 @@ export class Coffer {
   async #json<T>(call: Call): Promise<T> {
     if (this.#closed) throw new CofferError('closed', 'the client is closed')
     const body = await this.#nodes.call(call)
+    let json: unknown
     try {
-      return JSON.parse(body.toString('utf8')) // the caller names the type, by the contract
+      json = JSON.parse(body.toString('utf8'))
     } catch {
-      throw new CofferError('unexpected-answer', `the answer to ${call.method} ${call.path} is not JSON`)
+      // Told below.
     }
+    // The caller names the type, by the contract.
+    if (typeof json === 'object' && json !== null) return json as T
+    const what = `the answer to ${call.method} ${call.path} is no JSON object`
+    throw new CofferError('unexpected-answer', `${what}: ${NOT_A_NODE}`)
   }
 }
 

@@ -83,6 +83,18 @@ test('versions: by number, by instant, and their history', async () => {
   assert.deepEqual(told, await client.secretHistory('v/a'))
 })
 
+test('a reference stands for its name: get takes the version, the others refuse one', async () => {
+  await fine(['secret', 'create', 'coffer://ref/a'], { env, input: 'one' })
+  await fine(['secret', 'update', 'coffer://ref/a'], { env, input: 'two' })
+  assert.equal(await fine(['secret', 'get', 'coffer://ref/a'], { env }), 'two')
+  assert.equal(await fine(['secret', 'get', 'coffer://ref/a@1'], { env }), 'one')
+  assert.equal(await fine(['secret', 'get', 'coffer://ref/a@1', '--version', '1'], { env }), 'one')
+  await fine(['secret', 'history', 'coffer://ref/a'], { env })
+  await refused(2, ['secret', 'get', 'coffer://ref/a@1', '--version', '2'], { env })
+  await refused(2, ['secret', 'update', 'coffer://ref/a@1'], { env, input: 'x' })
+  await refused(2, ['secret', 'get', 'coffer://ref/a@x'], { env })
+})
+
 test('list: all pages, in byte order, by prefix', async () => {
   const names = Array.from({ length: 1_200 }, (_, i) => `l/${String(i).padStart(4, '0')}`)
   for (let i = 0; i < names.length; i += 400)

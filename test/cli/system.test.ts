@@ -204,3 +204,19 @@ test('start: wrong files of TLS are told by name before anything is opened', asy
   assert.match(told, /keyring\.json is not a certificate in PEM/)
   assert.deepEqual(readdirSync(folder.file('v')).sort(), ['keyring.json', 'n1.yaml'])
 })
+
+test('encrypt: a file that is a mount of its own is refused before any node is asked', (t) => {
+  if (spawnSync('unshare', ['-m', 'true']).status !== 0) return t.skip('no mounts here')
+  using folder = new Folder()
+  writeFileSync(folder.file('.env'), 'A=1\n')
+  const script = 'mount --bind .env .env && "$@" env encrypt .env'
+  const { status, stderr } = spawnSync('unshare', ['-m', 'sh', '-c', script, 'sh', process.execPath, MAIN], {
+    cwd: folder.path,
+    encoding: 'utf8',
+    env: { PATH: process.env.PATH, COFFER_KEY: 'x', COFFER_URL: 'http://127.0.0.1:1' },
+  })
+  assert.equal(status, 1)
+  assert.match(stderr, /\.env cannot be replaced: a mount of its own: mount its directory/)
+  assert.deepEqual(readdirSync(folder.path), ['.env'])
+  return undefined
+})

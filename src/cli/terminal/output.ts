@@ -2,7 +2,8 @@
 import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
 import { promisify } from 'node:util'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { isSameFile, Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
+import { Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
+import { isSameFile } from '../../mounts.ts'
 
 type Output = {
   write(bytes: Uint8Array): Promise<void>
