@@ -86,20 +86,8 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     keepReserve() // before callers can take the descriptors of a node
     checkPrivateFiles(config) // a key readable by others ends the start before anything is opened
 
-    // All other parts are opened under the lock.
-    mkdirSync(config.data, { recursive: true, mode: 0o700 })
-    const lock = lockDirectory(config.data, LOCK_MS)
-    closers.push(() => lock.release())
-    options.locked?.()
-
-    // Under the lock: a command that has found no node running has told nobody of its change.
-    const { owners } = readConfig(config.file)
-    const keyring = readKeyring(config)
-    const cleanStop = takeCleanStop(config, log, closers)
-
-    const events = await openEvents(config, clock)
-    closers.push(() => events.close())
-    events.emit('node.started')
+    const files = await openFiles(config, { clock, log, ...options }, closers)
+    const { cleanStop } = files
 
     // Before the ledger: the driver connects to the member.
     const member = startOwnMember(config, log, options)
@@ -113,7 +101,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     closers.push(() => ledger.close())
     const failed = Promise.withResolvers<Error>()
     void failed.promise.then(() => cleanStop.spoil()) // damage may have been seen
-    const opened = { config, clock, log, events, ledger, member, owners, keyring, cleanStop, replicaCheck }
+    const opened = { config, clock, log, ...files, ledger, member, replicaCheck }
     const node = runningNode({
       ...opened,
       stop,
@@ -145,6 +133,30 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
     await closeAll(closers)
     throw error
   }
+}
+
+type Surroundings = Pick<StartOptions, 'locked'> & { readonly clock: Clock; readonly log: Logger }
+
+/** Takes the lock of the data directory; all other parts are opened under the lock. */
+async function openFiles(
+  config: Config,
+  { clock, log, locked }: Surroundings,
+  closers: RunningNode['closers'],
+): Promise<Pick<RunningNode, 'owners' | 'keyring' | 'cleanStop' | 'events'>> {
+  mkdirSync(config.data, { recursive: true, mode: 0o700 })
+  const lock = lockDirectory(config.data, LOCK_MS)
+  closers.push(() => lock.release())
+  locked?.()
+
+  // Under the lock: a command that has found no node running has told nobody of its change.
+  const { owners } = readConfig(config.file)
+  const keyring = readKeyring(config)
+  const cleanStop = takeCleanStop(config, log, closers)
+
+  const events = await openEvents(config, clock)
+  closers.push(() => events.close())
+  events.emit('node.started')
+  return { owners, keyring, cleanStop, events }
 }
 
 type Stopping = {
