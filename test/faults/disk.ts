@@ -69,7 +69,9 @@ export class Disk {
   /** Leaves so many bytes free; the bytes are reserved and not written. */
   fill(leave: number): void {
     const bytes = this.freeBytes - leave
-    if (bytes > 0) must('fallocate', '-l', String(bytes), join(this.at, 'filler'))
+    const fault = bytes > 0 ? run('fallocate', '-l', String(bytes), join(this.at, 'filler')) : undefined
+    // The node writes meanwhile: a disk that is full before its time is as full as asked for.
+    if (fault !== undefined && !fault.includes('No space left')) throw new Error(fault)
   }
 
   drain(): void {
