@@ -60,7 +60,7 @@ test('beside a keyring that cannot be used: the keys are in force, and the keyri
   const good = readFileSync(place.ring, 'utf8')
   await init(place.file('w'))
   const faults: readonly (() => void)[] = [
-    () => chmodSync(place.ring, 0o640),
+    () => chmodSync(place.ring, 0o604),
     () => writeFileSync(place.ring, good.slice(0, 40)),
     () => writeFileSync(place.ring, readFileSync(place.file('w', 'keyring.json'))),
   ]
