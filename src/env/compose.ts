@@ -1,7 +1,8 @@
 // A line of a .env file as Docker Compose reads the line (compose-go, dotenv/parser.go).
 
 const HEAD = /^[ \t]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.-]*[ \t]*=[ \t]*/
-const PLAIN = /^[A-Za-z0-9_@%+:,./=-]*$/
+/** Not empty: behind an empty value a comment would be the value. */
+const PLAIN = /^[A-Za-z0-9_@%+:,./=-]+$/
 /** Escapes in "…". */
 const ESCAPES: ReadonlyMap<string, string> = new Map([
   ['n', '\n'],
