@@ -3,6 +3,7 @@ import { sleep } from '../../src/waiting.ts'
 import { type Answer, type Ask, Judge, Violation, type Write } from '../sim/judge.ts'
 import type { Random } from '../sim/seed.ts'
 import { askNode } from './asking.ts'
+import { Pauses } from './pauses.ts'
 
 const CLIENTS = 8
 const MOST_PAUSE_MS = 40
@@ -28,7 +29,7 @@ export class Clients {
   judge = new Judge()
   /** Answers by kind of call, and why there was no answer. */
   readonly counts = new Map<string, number>()
-  /** The slowest 503 since `begin`. */
+  /** The slowest 503 since `begin`, the pauses of this process taken off. */
   slowest: { readonly name: string; readonly ms: number } | undefined
   /** The secrets that are written and read. */
   names: readonly string[]
@@ -40,6 +41,7 @@ export class Clients {
   #writes = 0
   #mayRotate = 0
   #shared: Write | undefined
+  readonly #pauses = new Pauses()
 
   constructor(options: ClientOptions) {
     this.#options = options
@@ -96,11 +98,11 @@ export class Clients {
     const { judge } = this
     const id = `${this.#options.marker}-${this.#ids++}`
     const call = judge.begin(asked, id)
-    const from = performance.now()
+    const from = performance.now() - this.#pauses.ms
     const { answer, problem } = await askNode(door.url, this.#options.keys[asked.owner], { asked, id })
     const what = problem ?? (answer.kind === 'refused' ? answer.slug : 'answered')
     const name = `${asked.kind}: ${what}`
-    const ms = performance.now() - from
+    const ms = performance.now() - this.#pauses.ms - from
     if (problem !== undefined && problem !== 'broken' && ms > (this.slowest?.ms ?? 0))
       this.slowest = { name, ms }
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
