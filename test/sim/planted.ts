@@ -149,7 +149,7 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
 `,
       },
     ],
-    found: /not done/,
+    found: /not done|only a recognized ledger is followed/,
   },
   'a list of names without a barrier': {
     changes: [
