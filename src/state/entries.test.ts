@@ -1,20 +1,14 @@
 // The bytes of entries: what encoding writes is read back, and no other form is read.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { mappingsOf } from '../../test/mappings.ts'
 import { AssertionError } from '../assert.ts'
 import { SEAL_BYTES } from '../crypto/aead.ts'
 import { LAST_TIME, SECRET_VALUE_BYTES } from '../wire.ts'
 import { decodeEntry, type Entry, encodeEntry } from './entries.ts'
 import { ledgerKey, parseKey } from './ledger-keys.ts'
 import { decodePuts } from './puts.ts'
-import {
-  decodeSegment,
-  encodeSegment,
-  type Mappings,
-  mappingBytes,
-  SEGMENT_BYTES,
-  segmentHeadBytes,
-} from './segment.ts'
+import { decodeSegment, encodeSegment, mappingBytes, SEGMENT_BYTES, segmentHeadBytes } from './segment.ts'
 
 import {
   CorruptEntry,
@@ -220,29 +214,13 @@ test('the largest entries of each kind fit into the bound of their kind, and a l
     assert.throws(() => encodeEntry(entry, WRITER), AssertionError)
   const most = Math.floor((SEGMENT_BYTES - segmentHeadBytes('a')) / mappingBytes(1))
   const head = { owner: 'a', epoch: 1, writer: WRITER }
-  const list = mappings(Array<number>(most + 1).fill(1))
+  const list = mappingsOf(Array<number>(most + 1).fill(1))
   assert.ok(encodeSegment(head, [{ mappings: list, from: 0, to: most }]).length <= SEGMENT_BYTES)
   assert.throws(() => encodeSegment(head, [{ mappings: list, from: 0, to: most + 1 }]), AssertionError)
 })
 
-function mappings(sizes: number[]): Mappings {
-  const offset = new Uint32Array(sizes.length)
-  let units = 0
-  for (const [i, size] of sizes.entries()) {
-    offset[i] = units
-    units += size
-  }
-  return {
-    count: sizes.length,
-    bodies: Uint8Array.from({ length: sizes.length * 16 }, (_, i) => i * 31),
-    sizes: Uint32Array.from(sizes),
-    offset,
-    bytes: Uint8Array.from({ length: units * 8 }, (_, i) => i * 7),
-  }
-}
-
 test('a segment holds the runs it was made of, in the size that was foretold', () => {
-  const list = mappings([2, 1, 127, 128, 4096, 3])
+  const list = mappingsOf([2, 1, 127, 128, 4096, 3])
   const bytes = encodeSegment({ owner: 'clinic-a', epoch: 3, writer: WRITER }, [
     { mappings: list, from: 1, to: 5 },
     { mappings: list, from: 0, to: 1 },
@@ -261,7 +239,7 @@ test('a segment holds the runs it was made of, in the size that was foretold', (
 
 test('a segment that is cut, or longer than its values, is refused', () => {
   const bytes = encodeSegment({ owner: 'a', epoch: 1, writer: WRITER }, [
-    { mappings: mappings([1, 200, 2]), from: 0, to: 3 },
+    { mappings: mappingsOf([1, 200, 2]), from: 0, to: 3 },
   ])
   for (let length = 0; length < bytes.length; length++) {
     assert.throws(

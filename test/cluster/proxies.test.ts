@@ -46,6 +46,11 @@ describe('proxies', { skip: without('haproxy') || without('nginx') }, () => {
       }
       const large = await proxy.ask({ method: 'POST', path: '/tokenize', body: { records } })
       assert.equal(large.status, 200, large.body.slice(0, 300))
+      const name = `of/${proxy === nginx ? 'nginx' : 'haproxy'}`
+      const created = await proxy.ask({ method: 'POST', path: '/secrets', body: { name, value: 'v' } })
+      assert.equal(created.status, 201, 'a write that is sent to one node only')
+      const updated = await proxy.ask({ method: 'PUT', path: `/secrets/${name}`, body: { value: 'w' } })
+      assert.deepEqual([updated.status, JSON.parse(updated.body).version], [200, 2])
       const absent = await proxy.ask({ method: 'GET', path: '/secrets/a//b' })
       assert.equal(absent.status, 400, 'the slashes have arrived as they are')
     }

@@ -7,7 +7,7 @@ import { SEAL_BYTES } from '../../src/crypto/aead.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { decodeEntry, type Entry, encodeEntry } from '../../src/state/entries.ts'
 import { type LedgerKey, ledgerKey, parseKey } from '../../src/state/ledger-keys.ts'
-import { decodeSegment, encodeSegment, type Mappings, type Segment } from '../../src/state/segment.ts'
+import { decodeSegment, encodeSegment, type Segment } from '../../src/state/segment.ts'
 import {
   CorruptEntry,
   decodeWriter,
@@ -16,6 +16,7 @@ import {
   type Writer,
 } from '../../src/state/writer.ts'
 import { LAST_TIME } from '../../src/wire.ts'
+import { mappingsOf } from '../mappings.ts'
 import { damage, damaged, decoded, type Target } from './target.ts'
 import { id, secretName } from './texts.ts'
 
@@ -68,25 +69,8 @@ const plain: fc.Arbitrary<Plain> = fc.oneof(
   }),
 )
 
-function keyOf(entry: Plain): string {
-  switch (entry.kind) {
-    case 'genesis':
-      return ledgerKey.genesis
-    case 'boot':
-      return ledgerKey.boot(entry.boot)
-    case 'node':
-      return ledgerKey.node(entry.node)
-    case 'epoch':
-      return ledgerKey.epoch(entry.owner)
-    case 'key':
-    case 'tombstone':
-      return ledgerKey.wrappedKey(entry.owner, entry.epoch)
-    case 'version':
-      return ledgerKey.version(entry.owner, entry.name, entry.version)
-    case 'receipt':
-      return ledgerKey.receipt(entry.owner, entry.hash)
-  }
-}
+const keyOf = (entry: Plain): string =>
+  keyFrom(entry.kind === 'tombstone' ? { ...entry, kind: 'key' } : entry)
 
 type Packed = { readonly owner: string; readonly epoch: number; readonly sizes: readonly number[] }
 export const packed: fc.Arbitrary<Packed> = fc.record({
@@ -101,23 +85,6 @@ export const packed: fc.Arbitrary<Packed> = fc.record({
 /** Units of a sealed value whose LEB128 has one, two or three bytes. */
 function sizeOfAny(): fc.Arbitrary<number> {
   return fc.constantFrom(127, 128, 500)
-}
-
-/** Mappings of the sizes, with bytes that tell their places. */
-function mappingsOf(sizes: readonly number[]): Mappings {
-  const offset = new Uint32Array(sizes.length)
-  let units = 0
-  for (const [i, size] of sizes.entries()) {
-    offset[i] = units
-    units += size
-  }
-  return {
-    count: sizes.length,
-    bodies: Uint8Array.from({ length: sizes.length * 16 }, (_, i) => i * 31),
-    sizes: Uint32Array.from(sizes),
-    offset,
-    bytes: Uint8Array.from({ length: units * 8 }, (_, i) => i * 7),
-  }
 }
 
 function encodedSegment({ owner, epoch, sizes }: Packed, by: Writer): Uint8Array {
