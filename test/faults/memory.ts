@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 
 const SAMPLE_MS = 2000
 const MEBIBYTE_KIB = 1024
-/** Minutes whose highest value later minutes are compared with. */
-const FIRST_MINUTES = 5
+/** The length of a stretch. Later stretches are compared with the first one: a node that has just rebuilt its replica holds more for a minute. */
+const STRETCH_MINUTES = 5
 
 export class MemoryOverTime implements Disposable {
   /** By name, a list of samples for each minute, in KiB. */
@@ -27,15 +27,17 @@ export class MemoryOverTime implements Disposable {
     this.#timer.unref()
   }
 
-  /** A line for each process: the median of each minute in MiB, and the highest against the first five minutes. */
+  /** A line for each process: the highest median of a later stretch against the first one, and the median of each minute in MiB. */
   lines(): string[] {
     return [...this.#samples].map(([name, minutes]) => {
-      const medians = [...minutes].map((list) => median(list ?? []) / MEBIBYTE_KIB)
-      const first = Math.max(...medians.slice(0, FIRST_MINUTES).filter(Number.isFinite))
-      const later = Math.max(...medians.slice(FIRST_MINUTES).filter(Number.isFinite))
-      const growth = later > 0 ? `${(later / first).toFixed(2)}×` : 'no later minutes'
-      const each = medians.map((mib) => (Number.isFinite(mib) ? mib.toFixed(0) : '-')).join(' ')
-      return `${name.padEnd(12)} ${growth} after ${FIRST_MINUTES} min.; MiB by minute: ${each}`
+      const all = Array.from(minutes, (list) => list ?? [])
+      const stretches: number[] = []
+      for (let at = 0; at + STRETCH_MINUTES <= all.length; at += STRETCH_MINUTES)
+        stretches.push(median(all.slice(at, at + STRETCH_MINUTES).flat()))
+      const [first, ...later] = stretches
+      const growth = later.length > 0 ? `${(Math.max(...later) / first).toFixed(2)}×` : 'no later stretch'
+      const each = all.map((list) => (list.length > 0 ? (median(list) / MEBIBYTE_KIB).toFixed(0) : '-'))
+      return `${name.padEnd(12)} ${growth} after ${STRETCH_MINUTES} min.; MiB by minute: ${each.join(' ')}`
     })
   }
 
