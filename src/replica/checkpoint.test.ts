@@ -153,6 +153,20 @@ test('a directory: a checkpoint leaves the store twice what the ledger keeps fre
   }
 })
 
+test('a directory: a checkpoint that fails leaves no file', async () => {
+  const path = mkdtempSync(join(tmpdir(), 'coffer-checkpoint-'))
+  async function* blocks(): AsyncIterable<Buffer> {
+    yield Buffer.alloc(100)
+    throw new Error('the disk is full')
+  }
+  try {
+    await assert.rejects(new CheckpointDirectory(path).write('a'.repeat(16), blocks()), /the disk is full/)
+    assert.deepEqual(readdirSync(path), [])
+  } finally {
+    rmSync(path, { recursive: true })
+  }
+})
+
 test('a directory: what a killed process was writing goes when the next one begins', async () => {
   const path = mkdtempSync(join(tmpdir(), 'coffer-checkpoint-'))
   try {

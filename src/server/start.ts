@@ -28,7 +28,7 @@ import { beginReplicaCheck, checkPrivateFiles, openLedger, readKeyring, readTls,
 import { Probe } from './probe.ts'
 import { problemOf } from './problems.ts'
 import { becomeReady } from './ready.ts'
-import { reload } from './reload.ts'
+import { reload, sourcesOf } from './reload.ts'
 import { closeAll, type RunningNode, runningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 import { metricsOf, notReady, statusOf, storedBy } from './status.ts'
@@ -126,7 +126,7 @@ export async function startNode(config: Config, options: StartOptions = {}): Pro
       url,
       ready,
       failed: failed.promise,
-      reload: () => reload(node, app),
+      reload: () => reload(node, sourcesOf(node, app)),
       stop: () => stopNode(node, { app, ready, failed: failed.promise }),
     }
   } catch (error) {

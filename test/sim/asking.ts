@@ -5,23 +5,46 @@ import { type Clock, Deadline } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
 import { readTokenText, tokenText } from '../../src/crypto/token.ts'
 import { Problem } from '../../src/errors.ts'
+import { checkRight, type Identity } from '../../src/http/auth.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { Claim, WriteResult } from '../../src/secrets/receipts.ts'
+import type { RunningNode } from '../../src/server/running-node.ts'
 import type { NodeServices } from '../../src/server/services.ts'
 import type { EpochList } from '../../src/tokens/epochs.ts'
 import type { Answer, Ask, Write } from './asks.ts'
+import { keyOf, NEEDS } from './judge-access.ts'
+import { OWN_KEY } from './operator.ts'
 
 /** As long as a request has at the edge. */
 export const REQUEST_MS = 4500
 const VALUE_BYTES = 32 * 1024
 
 /** Throws errors that no answer may come from. */
-export async function ask(services: NodeServices, clock: Clock, asked: Ask, id: string): Promise<Answer> {
+export async function ask(
+  services: NodeServices,
+  { apiKeys, clock }: RunningNode,
+  { asked, id, body }: Asked,
+): Promise<Answer> {
+  const who = (): Identity | undefined =>
+    apiKeys.identify(`Bearer ${keyOf(asked.owner, asked.by ?? OWN_KEY)}`)
   try {
+    for (const part of ['head', 'body']) {
+      const caller = who()
+      if (!caller) return { kind: 'refused', slug: 'unauthorized' }
+      checkRight(caller, NEEDS[asked.kind])
+      if (part === 'head') await body()
+    }
     return await answerTo(services, { clock, asked, id, deadline: new Deadline(clock, REQUEST_MS) })
   } catch (error) {
     return failure(error)
   }
+}
+
+type Asked = {
+  readonly asked: Ask
+  readonly id: string
+  /** Resolves when the body has come. */
+  readonly body: () => Promise<void>
 }
 
 type Request = {
@@ -111,10 +134,10 @@ function named(texts: readonly string[]): Parameters<NodeServices['tokens']['det
 /** With and without an Idempotency-Key. */
 async function write(
   { secrets, receipts }: NodeServices,
-  { id, deadline }: Request,
+  { id, deadline, asked: { by = OWN_KEY } }: Request,
   { owner, names, value, create, after, key }: Write,
 ): Promise<WriteResult> {
-  const caller = { owner, deadline, keyId: 'k1', request: id }
+  const caller = { owner, deadline, keyId: by, request: id }
   const list = names.map((name) => ({ name, value: Buffer.from(value) }))
   const matches = (version: number): boolean => after === undefined || version === after
   const work = (claim?: Claim): Promise<WriteResult> =>
@@ -122,7 +145,7 @@ async function write(
   if (key === undefined) return work()
   const body = Buffer.from(JSON.stringify([names, value]))
   const asked = { method: create ? 'POST' : 'PUT', name: names[0], ifMatch: String(after), body }
-  const begun = receipts.begin({ owner, keyId: 'k1', idempotencyKey: key }, asked)
+  const begun = receipts.begin({ owner, keyId: by, idempotencyKey: key }, asked)
   if (begun.kind === 'answered') return begun.written
   try {
     return await work(begun.claim)

@@ -1,6 +1,9 @@
 // What clients ask a vault, and what they are answered, in the words of the judge.
 
-export type Ask =
+/** `by`: the id of the API key. */
+export type Ask = AskOf & { readonly by?: string | undefined }
+
+type AskOf =
   | { readonly kind: 'tokenize'; readonly owner: string; readonly values: readonly string[] }
   | { readonly kind: 'detokenize'; readonly owner: string; readonly tokens: readonly string[] }
   | { readonly kind: 'retokenize'; readonly owner: string; readonly tokens: readonly string[] }

@@ -4,6 +4,7 @@ import type { MemoryLedger } from '../../src/ledger/memory.ts'
 import type { Answer, Ask } from './asks.ts'
 import type { CommitFault } from './link.ts'
 import type { Machine } from './machine.ts'
+import type { Operator } from './operator.ts'
 import type { OtherLedger } from './other-ledger.ts'
 import type { Random } from './seed.ts'
 import type { VirtualTime } from './virtual-time.ts'
@@ -29,7 +30,7 @@ type World = {
   readonly otherLedger: () => Promise<OtherLedger>
   /** A text that nobody has asked for. */
   readonly newValue: () => string
-  readonly rewrap: (machine: Machine) => Promise<void>
+  readonly operator: Operator
   /** Clients rest for so long, and send no request again that was sent before. False: they have rested already. */
   readonly rest: (ms: number) => Promise<boolean>
 }
@@ -170,8 +171,21 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     weather.other = undefined
     if (random.chance(0.5)) run?.link.breakStreams()
   },
-  async 'another root key'({ rewrap }, machine) {
-    await rewrap(machine)
+  async 'another root key'({ operator }) {
+    await operator.changeRootKeys()
+  },
+  /** A reload that needs the ledger comes first. */
+  async 'a key is removed while the node waits for the ledger'(world, machine) {
+    const { random, time, operator, ask } = world
+    const owner = random.pick(world.owners)
+    machine.weather.cut = random.pick(['refuses', 'hangs'])
+    machine.run?.link.breakStreams()
+    const removed = await operator.withKey(owner, () => time.sleep(random.below(300)))
+    await ask(machine, { kind: 'detokenize', owner, tokens: [], by: removed })
+    machine.weather.cut = 'open'
+  },
+  async 'API keys and quotas'({ random, operator }) {
+    for (let count = 1 + random.below(3); count > 0; count--) await operator.changeOwners()
   },
 }
 

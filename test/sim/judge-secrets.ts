@@ -74,7 +74,7 @@ class SecretJudge {
     const byKey = new Map<string, Call[]>()
     for (const call of this.#calls) {
       if (call.ask.kind !== 'write' || call.ask.key === undefined) continue
-      const name = `${call.ask.owner}/${call.ask.key}`
+      const name = `${call.ask.owner}/${call.ask.by}/${call.ask.key}`
       byKey.set(name, [...(byKey.get(name) ?? []), call])
     }
     for (const calls of byKey.values()) {
@@ -89,7 +89,8 @@ class SecretJudge {
       for (const { answer, asked } of calls) {
         const before = calls.some(({ answer: { kind }, answered }) => kind === 'written' && answered < asked)
         const ended = answer.kind === 'refused' && answer.slug !== 'idempotency-in-progress'
-        check(!before || !ended || answer.slug === 'not-ready', 'a success under the key was refused later')
+        const first = ended && ['not-ready', 'unauthorized', 'forbidden'].includes(answer.slug)
+        check(!before || !ended || first, 'a success under the key was refused later')
       }
     }
   }
@@ -126,7 +127,7 @@ class SecretJudge {
         check(now?.request === request, 'law 5: a history was told otherwise')
       }
     if (ask.kind === 'read' && ask.version !== undefined) {
-      if (answer.kind === 'refused')
+      if (answer.kind === 'refused' && answer.slug === 'not-found')
         check(this.#seen(nameOf(ask), asked) < ask.version, 'law 6: a known version was not found')
       return
     }

@@ -24,6 +24,9 @@ const REFUSALS: Readonly<Record<Ask['kind'], readonly string[]>> = {
   names: [],
 }
 
+/** Judged by judge-access.ts. */
+const BY_ACCESS = ['unauthorized', 'forbidden', 'quota-exceeded']
+
 export class Judge {
   readonly calls: Call[] = []
   /** Acknowledged tokens, in the order of issue. */
@@ -60,7 +63,10 @@ export class Judge {
     call.answer = answer
     const { ask } = call
     if (answer.kind === 'refused')
-      check(REFUSALS[ask.kind].includes(answer.slug), `${ask.kind} was refused: ${answer.slug}`)
+      check(
+        [...REFUSALS[ask.kind], ...BY_ACCESS].includes(answer.slug),
+        `${ask.kind} was refused: ${answer.slug}`,
+      )
     if (ask.kind === 'tokenize' && answer.kind === 'tokens') this.#issued(call, ask, answer)
     if (ask.kind === 'detokenize' && answer.kind === 'values') this.#resolved(call, ask, answer.values)
     if (ask.kind === 'retokenize' && answer.kind === 'retokens') this.#retokenized(call, ask, answer)

@@ -1,25 +1,24 @@
 // A simulated node: a process of its own in virtual time, with a disk, a clock and a way to the ledger; the product's
 // replica and services run in it as they are. A crash takes the process and what the disk had not flushed.
 
-import { type Clock, Deadline, randomHex } from '../../src/clock.ts'
-import type { Keyring } from '../../src/crypto/keyring.ts'
+import type { Clock } from '../../src/clock.ts'
 import { CheckedLedger } from '../../src/ledger/checked.ts'
 import { type Ledger, LedgerUnavailable, type Revision, UnknownOutcome } from '../../src/ledger/ledger.ts'
 import type { MemoryLedger } from '../../src/ledger/memory.ts'
 import { Replica } from '../../src/replica/replica.ts'
 import type { Store } from '../../src/replica/store.ts'
+import { announceAgain, commitBoot, openFirstEpochs } from '../../src/server/announce.ts'
+import type { RunningNode } from '../../src/server/running-node.ts'
 import { makeServices, type NodeServices } from '../../src/server/services.ts'
-import { encodeEntry } from '../../src/state/entries.ts'
-import { ledgerKey } from '../../src/state/ledger-keys.ts'
 import { Disk } from './disk.ts'
 import { Link, Weather } from './link.ts'
 import { type Random, seeded } from './seed.ts'
+import { type Files, reloadNode, simNode } from './sim-node.ts'
 import { SimProcess, type VirtualTime, within } from './virtual-time.ts'
 
 /** The wall clock at the begin of every simulation. */
 const BEGIN = Date.UTC(2030, 0, 1)
 const RETRY_MS = 500
-const COMMIT_MS = 4000
 
 /** What a world gives its nodes. `driver` and `store` stand for other ones, with a fault that is to be found. */
 export type Surroundings = {
@@ -27,8 +26,8 @@ export type Surroundings = {
   readonly ledger: MemoryLedger
   /** All revisions of the ledger, also those compacted. */
   readonly history: readonly Revision[]
-  readonly owners: readonly string[]
-  readonly keyring: () => Keyring
+  /** Called when a node begins to read its files. Returns the function to be called once the files are read. */
+  readonly reads: (node: string) => () => void
   readonly checkpointEvery: number
   readonly driver?: ((link: Ledger, ledger: MemoryLedger) => Ledger) | undefined
   readonly store?: ((disk: Store) => Store) | undefined
@@ -43,7 +42,8 @@ type Run = {
   readonly disk: Disk
   readonly link: Link
   readonly clock: Clock
-  services?: NodeServices
+  readonly node: RunningNode
+  services?: NodeServices | undefined
   /** Whether the node has announced itself. */
   ready: boolean
   /** Ends a call that the process will not answer any more. */
@@ -58,33 +58,44 @@ export class Machine {
   run: Run | undefined
   /** The last instant at which the process stood still. */
   stoodStill = 0
+  readonly files: Files
   readonly #around: Surroundings
   readonly #random: Random
   #left: Awaited<ReturnType<Disk['afterCrash']>> | undefined
   #runs = 0
 
-  constructor(name: string, around: Surroundings, seed: number) {
+  constructor(name: string, around: Surroundings, { seed, files }: { seed: number; files: Files }) {
     this.name = name
+    this.files = files
     this.#around = around
     this.#random = seeded(seed)
   }
 
+  /** Of the wall clock. */
+  get now(): number {
+    return Math.floor(BEGIN + this.#around.time.now + this.shift)
+  }
+
   /** Resolves when the replica is open, or the process is gone. */
   async start(): Promise<void> {
-    const { time, ledger, driver, history } = this.#around
+    const { time, ledger, driver, history, fatal, reads } = this.#around
     const process = new SimProcess(`${this.name}.${++this.#runs}`)
     const disk = new Disk(time, this.#random, this.#left)
     const { random, weather } = { random: this.#random, weather: this.weather }
     const cursor = (): number | undefined => run.services?.replica.applied
     const link = new Link({ ledger, time, random, process, weather, history, cursor })
     const clock: Clock = {
-      now: () => Math.floor(BEGIN + time.now + this.shift),
+      now: () => this.now,
       monotonic: () => time.now,
       random: (length) => Uint8Array.from({ length }, () => this.#random.below(256)),
     }
-    const run: Run = { process, disk, link, clock, ready: false, calls: new Set() }
+    const checked = new CheckedLedger(driver ? driver(link, ledger) : link)
+    const read = reads(this.name)
+    const node = simNode({ name: this.name, files: this.files, clock, ledger: checked, fatal })
+    read()
+    const run: Run = { process, disk, link, clock, node, ready: false, calls: new Set() }
     this.run = run
-    await this.#unlessGone(run, () => this.#open(run, driver ? driver(link, ledger) : link))
+    await this.#unlessGone(run, () => this.#open(run))
   }
 
   /** Resolves when the work of the process is done, or the process is gone. */
@@ -95,35 +106,37 @@ export class Machine {
     })
   }
 
-  async #open(run: Run, ledger: Ledger): Promise<void> {
-    const { checkpointEvery, keyring, fatal, store, services } = this.#around
-    const boot = randomHex(run.clock, 16)
+  async #open(run: Run): Promise<void> {
+    const { checkpointEvery, fatal, store, services } = this.#around
+    const { node } = run
     const replica = await Replica.open({
       store: store ? store(run.disk) : run.disk,
-      ledger: new CheckedLedger(ledger),
-      boot,
+      ledger: node.ledger,
+      boot: node.boot,
+      quotaOf: (owner) => node.quotas.get(owner),
       checkpointEvery,
       clock: run.clock,
       events: { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} },
       fatal,
     })
     replica.follow()
-    const made = makeServices(replica, keyring, run.clock)
+    const made = makeServices(replica, () => node.keyring, run.clock)
     run.services = services ? services(made) : made
-    this.#announce(run, made, boot).catch(fatal)
+    node.services = made
+    this.#announce(run, made).catch(fatal)
   }
 
-  /** As server/announce.ts. */
-  async #announce(run: Run, { replica, tokens }: NodeServices, boot: string): Promise<void> {
-    const key = ledgerKey.boot(boot)
+  /** As server/ready.ts. */
+  async #announce(run: Run, services: NodeServices): Promise<void> {
+    const { node } = run
     while (!run.ready) {
       try {
-        const value = encodeEntry({ kind: 'boot', boot, node: this.name }, replica.nextWriter())
-        const commit = { if: [{ key, revision: 0 }], put: [{ key, value }] }
-        await replica.commit(commit, key, new Deadline(run.clock, COMMIT_MS))
-        for (const owner of this.#around.owners)
-          await tokens.openFirst({ owner, deadline: new Deadline(run.clock, COMMIT_MS) })
+        const { owners, keyring } = node
+        await commitBoot(node, services.replica)
+        await openFirstEpochs(services, run.clock, owners)
         run.ready = true
+        node.waitingFor = ''
+        if (node.owners !== owners || node.keyring !== keyring || node.keyring.rewrap) announceAgain(node)
       } catch (error) {
         if (!(error instanceof LedgerUnavailable) && !(error instanceof UnknownOutcome)) throw error
         if (error instanceof LedgerUnavailable && error.reason === 'closed') return
@@ -148,8 +161,28 @@ export class Machine {
     const { run } = this
     if (!run?.services) return this.crash('stays')
     const { replica } = run.services
-    await this.#unlessGone(run, () => replica.close())
+    await this.#unlessGone(run, async () => {
+      run.node.stop.abort(new LedgerUnavailable('closed', 'the node is stopping'))
+      await run.node.background.close()
+      await replica.close()
+    })
     if (this.run === run) await this.crash('stays')
+  }
+
+  /** SIGHUP. Whether the node has read its files: false where the process is gone. */
+  reload(): Promise<boolean> {
+    const { run } = this
+    return new Promise((resolve) => {
+      const lost = (): void => resolve(false)
+      if (!run?.process.alive) return lost()
+      run.calls.add(lost)
+      const read = (): void => {
+        run.calls.delete(lost)
+        reloadNode(run.node, this.files)
+        resolve(true)
+      }
+      this.#around.time.after(this.#random.below(3), read, run.process)
+    })
   }
 
   /** SIGSTOP and, later, SIGCONT. */
@@ -167,7 +200,9 @@ export class Machine {
   /**
    * The answer of `work` in the process. Undefined where the process is not there, dies, or does not answer.
    */
-  call<T>(work: (services: NodeServices, clock: Clock) => Promise<T>): Promise<T | undefined> {
+  call<T>(
+    work: (services: NodeServices, clock: Clock, node: RunningNode) => Promise<T>,
+  ): Promise<T | undefined> {
     const { time } = this.#around
     const { run } = this
     return new Promise((resolve) => {
@@ -177,9 +212,9 @@ export class Machine {
       }
       const lost = (): void => end(undefined)
       if (!run?.services || !run.process.alive) return lost()
-      const { services, clock, process } = run
+      const { services, clock, process, node } = run
       run.calls.add(lost)
-      time.after(this.#random.below(3), () => void work(services, clock).then(end, lost), process)
+      time.after(this.#random.below(3), () => void work(services, clock, node).then(end, lost), process)
     })
   }
 }

@@ -1,8 +1,8 @@
-// Bugs that are planted in the code of the product, as the code was, or as the code could be: texts that take the place of
-// others when a module is loaded (exhibit-process.ts). No file is changed. A text that is not there exactly once ends the
-// museum: whoever changes the code changes the exhibit.
+// Bugs that are planted in the code of the product, as the code was, or as the code could be (planting.ts), and that worlds
+// can meet.
 
-export type Change = { readonly file: string; readonly from: string; readonly to: string }
+import type { Change } from './planting.ts'
+
 export type Planted = { readonly changes: readonly Change[]; readonly found: RegExp }
 
 export const PLANTED: Readonly<Record<string, Planted>> = {
@@ -164,5 +164,61 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
       },
     ],
     found: /a list lacks/,
+  },
+  'a reload waits for the work of the reload before (A5)': {
+    changes: [
+      {
+        file: 'server/reload.ts',
+        from: '    putOwners(node, sources.owners())\n',
+        to: '    void node.background.idle.then(() => putOwners(node, sources.owners()))\n',
+      },
+      {
+        file: 'server/background.ts',
+        from: '  /** Ends the task in progress. */\n',
+        to: '  get idle() {\n    return this.#done\n  }\n\n',
+      },
+      { file: 'server/background.ts', from: '    this.#superseded.abort()\n    const', to: '    const' },
+      {
+        file: 'server/background.ts',
+        from: 'unlessAborted(work(signal), signal).catch',
+        to: 'this.#done.then(() => unlessAborted(work(signal), signal)).catch',
+      },
+    ],
+    found: /a key was allowed/,
+  },
+  'a quota as of the start': {
+    changes: [
+      {
+        file: 'server/running-node.ts',
+        from: '  node.ownersHash = ownersHash(owners)\n  node.quotas = quotasOf(owners)\n',
+        to: '  node.ownersHash = ownersHash(owners)\n',
+      },
+    ],
+    found: /a quota/,
+  },
+  'a key without its end': {
+    changes: [
+      {
+        file: 'http/auth.ts',
+        from: 'caller?.until !== undefined && this.#clock.now() >= caller.until',
+        to: 'caller?.until === 0',
+      },
+    ],
+    found: /a key was allowed/,
+  },
+  'a rewrap, and a count of wrapped keys, without the keys of secrets': {
+    changes: [
+      {
+        file: 'keys/rewrap.ts',
+        from: '    for (const [rootKey, count] of this.#state.dataKeys) {\n',
+        to: '    for (const [rootKey, count] of new Map<string, number>()) {\n',
+      },
+      {
+        file: 'keys/rewrap.ts',
+        from: '[receiptAndEpochKeys(state), dataKeys(state)]',
+        to: '[receiptAndEpochKeys(state)]',
+      },
+    ],
+    found: /root key|not done/,
   },
 }

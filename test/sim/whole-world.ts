@@ -4,8 +4,7 @@
 import { createHash } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import { type Clock, Deadline } from '../../src/clock.ts'
-import { Keyring, newRootKey } from '../../src/crypto/keyring.ts'
-import { LedgerUnavailable, type Revision, UnknownOutcome } from '../../src/ledger/ledger.ts'
+import type { Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { ask, REQUEST_MS } from './asking.ts'
 import type { Answer, Ask, Line } from './asks.ts'
@@ -14,6 +13,7 @@ import { found } from './genesis.ts'
 import { Judge } from './judge.ts'
 import { secretOf } from './judge-secrets.ts'
 import { Machine, type Surroundings } from './machine.ts'
+import { Operator, OWN_KEY } from './operator.ts'
 import { otherLedger } from './other-ledger.ts'
 import { type Random, seeded } from './seed.ts'
 import { Violation } from './violation.ts'
@@ -32,6 +32,8 @@ const MENDED_MS = 60_000
 const CHECKED_TOGETHER = 100
 /** More than a request has: a node is answering late. */
 const LATE_MS = REQUEST_MS + 500
+/** Most milliseconds until the body of a request has come, with another key than the one that stays. */
+const BODY_MS = 40
 
 export type Variant = Pick<Surroundings, 'driver' | 'store' | 'services'>
 
@@ -70,10 +72,9 @@ class WholeWorld {
   readonly #surroundings: Surroundings
   readonly #faults = new Map<string, number>()
   readonly #trace = createHash('sha256')
-  readonly #keys: readonly Keyring[]
+  readonly #operator: Operator
   /** Of what belongs to no node. */
   readonly #clock: Clock
-  #key = 0
   readonly #history: Revision[] = []
   #failure: unknown
   #revisions = 0
@@ -90,14 +91,13 @@ class WholeWorld {
       random: (length) => Uint8Array.from({ length }, () => random.below(256)),
     }
     this.#clock = clock
-    const both = Keyring.create(clock).add(newRootKey(clock))
-    this.#keys = both.ids.map((id) => both.activate(id))
+    const { owners } = this.#workload
+    this.#operator = new Operator({ owners, machines: this.#machines, random, clock, time: this.time })
     this.#surroundings = {
       time: this.time,
       ledger: this.ledger,
       history: this.#history,
-      owners: this.#workload.owners,
-      keyring: () => this.#keys[this.#key],
+      reads: (node) => this.#operator.access.reads(node),
       checkpointEvery: random.pick([1, 30, 300]),
       fatal: (error) => this.#fail(error),
       ...variant,
@@ -141,7 +141,10 @@ class WholeWorld {
   }
 
   #add(name: string): Machine {
-    const machine = new Machine(name, this.#surroundings, this.#random.below(2 ** 31))
+    const machine = new Machine(name, this.#surroundings, {
+      seed: this.#random.below(2 ** 31),
+      files: this.#operator.files(),
+    })
     this.#machines.push(machine)
     return machine
   }
@@ -149,7 +152,7 @@ class WholeWorld {
   async #disturbed(): Promise<void> {
     const random = this.#random
     this.#remember().catch((error: unknown) => this.#fail(error))
-    await found(this.ledger, { keyring: this.#keys[0], clock: this.#clock })
+    await found(this.ledger, { keyring: this.#operator.files().keyring, clock: this.#clock })
     for (const machine of this.#machines) await machine.start()
     let clients = CLIENTS
     const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
@@ -158,7 +161,8 @@ class WholeWorld {
         if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 500 : 20))
         while (this.time.now < this.#restUntil) await this.time.sleep(this.#restUntil - this.time.now)
         const machine = random.chance(crowd) ? this.#machines[0] : random.pick(this.#machines)
-        await this.#ask(machine, this.#workload.next())
+        const asked = this.#workload.next()
+        await this.#ask(machine, { ...asked, by: this.#operator.caller(asked.owner) })
       }
       clients--
     }
@@ -176,7 +180,7 @@ class WholeWorld {
       fail: (error: unknown) => this.#fail(error),
       otherLedger: () => otherLedger({ history: this.#history, random, clock: this.#clock }),
       newValue: () => `call ${this.judge.calls.length}`,
-      rewrap: (machine: Machine) => this.#rewrap(machine),
+      operator: this.#operator,
       rest: async (ms: number) => {
         if (this.#restUntil > 0) return false
         this.#workload.forget()
@@ -201,13 +205,22 @@ class WholeWorld {
     const { judge, time } = this
     const call = judge.begin(asked)
     const from = time.now
+    const { access } = this.#operator
+    const [least, shift, clock] = [access.since(machine.name), machine.shift, machine.now]
+    const body = (asked.by ?? OWN_KEY) === OWN_KEY ? 0 : this.#random.below(BODY_MS)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     time.after(PATIENCE_MS, () => resolve({ kind: 'unknown' }), undefined)
-    const answered = machine.call((services, clock) =>
-      this.#answer(machine, () => ask(services, clock, asked, call.id)),
+    const request = { asked, id: call.id, body: () => (body > 0 ? time.sleep(body) : Promise.resolve()) }
+    const answered = machine.call((services, _, node) =>
+      this.#answer(machine, () => ask(services, node, request)),
     )
     void answered.then((answer) => resolve(answer ?? { kind: 'unknown' }))
     const answer = await promise
+    const steady = machine.shift === shift // else the clock was anything
+    const between: readonly [number, number] = steady
+      ? [clock, machine.now]
+      : [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
+    access.judge({ id: asked.by ?? OWN_KEY, least, clock: between }, asked, answer)
     judge.end(call, answer)
     this.#tell([Math.round(from), Math.round(time.now), machine.name, asked, answer])
     return answer
@@ -231,19 +244,6 @@ class WholeWorld {
     this.#trace.update(`${JSON.stringify(line, shorter)}\n`)
   }
 
-  async #rewrap(machine: Machine): Promise<void> {
-    this.#key = this.#random.below(this.#keys.length)
-    await machine.call(async ({ rewrap }) => {
-      try {
-        await rewrap({ signal: new AbortController().signal, room: async () => undefined })
-      } catch (error) {
-        const overtaken = error instanceof Error && error.message.startsWith('other nodes keep wrapping')
-        const unavailable = error instanceof LedgerUnavailable || error instanceof UnknownOutcome
-        if (!overtaken && !unavailable) this.#fail(error)
-      }
-    })
-  }
-
   // ---- all is mended
 
   async #mended(): Promise<void> {
@@ -254,6 +254,7 @@ class WholeWorld {
       if (!machine.run) await machine.start()
       Object.assign(machine.run?.disk ?? {}, { slowness: 1, full: false })
     }
+    await this.#operator.mend()
     const fresh = this.#add('from-nothing')
     await fresh.start()
     while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)

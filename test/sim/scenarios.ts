@@ -1,0 +1,181 @@
+// Bugs of disks, processes, members and commands, as the code was: no world can meet these. Each is looked for by a test
+// that holds today, and that must fail once the old text takes its place, in the process of the test and in all processes
+// that the test starts (scenario-preload.ts).
+
+import type { Change } from './planting.ts'
+
+export type Scenario = {
+  /** The file of the test. */
+  readonly test: string
+  /** The tests of the file that are run: a part of their names. Undefined: all. */
+  readonly only?: string
+  readonly changes: readonly Change[]
+}
+
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  'a page sized by the page before (A2)': {
+    test: 'src/ledger/etcd-snapshot.test.ts',
+    only: 'small entries, then large entries',
+    changes: [
+      {
+        file: 'ledger/etcd-snapshot.ts',
+        from: 'Math.min(PAGE_ENTRIES, Math.max(1, Math.floor(PAGE_BYTES / range.largest)))',
+        to: 'PAGE_ENTRIES',
+      },
+      { file: 'ledger/etcd-snapshot.ts', from: '  let limit = most\n', to: '  let limit = 64\n' },
+      {
+        file: 'ledger/etcd-snapshot.ts',
+        from: 'Math.min(most, limit + Math.ceil(limit / 8))',
+        to: 'Math.min(most, Math.max(1, Math.floor((PAGE_BYTES * page.kvs.length) / bytesIn(page))))',
+      },
+      {
+        file: 'ledger/etcd-snapshot.ts',
+        from: '        if (!isTooLarge(error)) throw error\n',
+        to: '        throw error\n',
+      },
+      {
+        file: 'ledger/etcd-snapshot.ts',
+        from: '/** The next page is fetched while a page is used. */\n',
+        to: 'const bytesIn = ({ kvs }) => kvs.reduce((sum, { value }) => sum + value.length, 1)\n',
+      },
+    ],
+  },
+  'a restore runs only the members beside it (A4)': {
+    test: 'test/cluster/three-machines.test.ts',
+    changes: [
+      {
+        file: 'cli/restore.ts',
+        from: 'nodes.filter((node) => !memberRunsAlone(node))',
+        to: 'nodes',
+      },
+    ],
+  },
+  'a catch-up bounded by revisions only, and by many (A7)': {
+    test: 'test/cluster/driver.test.ts',
+    only: 'more than 500 revisions behind',
+    changes: [{ file: 'ledger/etcd.ts', from: '{ most: 500,', to: '{ most: 3072,' }],
+  },
+  'a queue that is not bounded by bytes (A7)': {
+    test: 'src/replica/queue.test.ts',
+    only: 'the reader waits while more than',
+    changes: [
+      {
+        file: 'replica/queue.ts',
+        from: 'const QUEUE_BYTES = 8 * 1024 * 1024\n',
+        to: 'const QUEUE_BYTES = Number.POSITIVE_INFINITY\n',
+      },
+    ],
+  },
+  'pages that count all keys behind them (A8)': {
+    test: 'src/ledger/etcd-snapshot.test.ts',
+    only: 'each key is read once',
+    changes: [
+      {
+        file: 'ledger/etcd-snapshot.ts',
+        from: 'await ask({ ...bounds(blocks), limit })',
+        to: 'await ask({ ...bounds({ from: blocks.from, to: stretch.to }), limit })',
+      },
+    ],
+  },
+  'what a snapshot has ahead grows with every part (A8)': {
+    test: 'src/state/segment-ranges.test.ts',
+    changes: [
+      {
+        file: 'state/segment-ranges.ts',
+        from: '[...ahead.filter((each) => each.to > to), { to, revision }]',
+        to: '[...ahead, { to, revision }]',
+      },
+    ],
+  },
+  'a checkpoint that fails keeps the disk full (A9)': {
+    test: 'src/replica/checkpoint.test.ts',
+    only: 'a checkpoint that fails leaves no file',
+    changes: [
+      {
+        file: 'replica/checkpoint-directory.ts',
+        from: '      await rm(temporary, { force: true })\n      throw error\n',
+        to: '      throw error\n',
+      },
+    ],
+  },
+  'a replica set aside stays for ever (A9)': {
+    test: 'test/node/clean-stop.test.ts',
+    only: 'a replica damaged after',
+    changes: [
+      {
+        file: 'server/ready.ts',
+        from: '    const removed = removeSetAside(config)\n',
+        to: '    const removed = config.data === undefined ? removeSetAside(config) : []\n',
+      },
+    ],
+  },
+  'a member that is ready is replaced without a question (A10)': {
+    test: 'test/cluster/members.test.ts',
+    only: 'a copied configuration does not take',
+    changes: [{ file: 'cli/member.ts', from: '    if (!force) await refuseReady(node, found)\n', to: '' }],
+  },
+  'a file replaced without a sync of its directory (A12)': {
+    test: 'src/files.test.ts',
+    only: 'content, mode and order',
+    changes: [{ file: 'files.ts', from: '      syncPath(dirname(this.#target), operations)\n', to: '' }],
+  },
+  'a write that takes a part counts as whole (A12, B1)': {
+    test: 'src/files.test.ts',
+    only: 'a system that writes less than asked',
+    changes: [
+      {
+        file: 'files.ts',
+        from: '    position += written\n',
+        to: '    position += Math.max(written, bytes.length)\n',
+      },
+      {
+        file: 'files.ts',
+        from: "  if (!found.digest().equals(written)) throw new Error('the file does not read back as it was written')\n",
+        to: '',
+      },
+    ],
+  },
+  'an empty mark of a member ends every start (A12)': {
+    test: 'src/node/member-directory.test.ts',
+    only: 'a mark that cannot be read: a warning',
+    changes: [
+      {
+        file: 'node/member-directory.ts',
+        from: '  } catch {\n    return undefined\n  }\n  const { token',
+        to: '  } catch (error) {\n    throw error\n  }\n  const { token',
+      },
+    ],
+  },
+  'a check that was killed counts as damage (A13)': {
+    test: 'src/replica/check.test.ts',
+    only: 'could not be checked, and nothing was touched',
+    changes: [
+      {
+        file: 'replica/check.ts',
+        from: '  if (reading && end.code === DAMAGED) return { whole: false, reason: lastLine(said) }\n',
+        to: '  if (reading || end.code !== 0) return { whole: false, reason: lastLine(said) }\n',
+      },
+    ],
+  },
+  'seen before flushed': {
+    test: 'src/ledger/flush.test.ts',
+    changes: [
+      {
+        file: 'ledger/lmdb.ts',
+        from: '      overlappingSync: false,\n',
+        to: '      overlappingSync: true,\n',
+      },
+    ],
+  },
+  'a Txn that reads at a revision, as in etcd#18667': {
+    test: 'src/ledger/etcd-messages.test.ts',
+    only: 'no Txn reads at a revision',
+    changes: [
+      {
+        file: 'ledger/etcd-messages.ts',
+        from: '({ request_range: { key: keyBytes(key) } })),\n',
+        to: "({ request_range: { key: keyBytes(key), revision: '1' } })),\n",
+      },
+    ],
+  },
+}
