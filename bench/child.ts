@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { NODE_FLAGS, NODE_MALLOC } from '../src/cli/hardened.ts'
 import { withDeadline } from '../src/waiting.ts'
 
 const START_MS = 600_000
@@ -36,8 +37,8 @@ export function track(child: ChildProcess): void {
 }
 
 /**
- * Starts a script of the folder bench/ and waits until the process is ready. Throws where the process ends
- * before, and where the process is not ready in time.
+ * Starts a script of the folder bench/ with the settings of a node, and waits until the process is ready.
+ * Throws where the process ends before, and where the process is not ready in time.
  */
 export async function startChild(
   script: string,
@@ -46,7 +47,8 @@ export async function startChild(
 ): Promise<Child> {
   const started = performance.now()
   const path = fileURLToPath(new URL(script, import.meta.url))
-  const child = spawn(process.execPath, [...flags, path, ...args], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const env = { ...NODE_MALLOC, ...process.env }
+  const child = spawn(process.execPath, [...NODE_FLAGS, ...flags, path, ...args], { stdio: 'pipe', env })
   track(child)
   let said = ''
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

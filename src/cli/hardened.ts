@@ -1,28 +1,57 @@
-// A process with keys shows nothing of its memory: no debugger opens at a signal, no core file is written.
+// A process with keys shows nothing of its memory: no debugger opens at a signal, no core file is written. A
+// node gives memory back.
 import { readFileSync } from 'node:fs'
 import inspector from 'node:inspector'
 
 /** Of Node: SIGUSR1 opens no debugger, from the first instant of the process on. */
 export const NO_DEBUGGER = '--disable-sigusr1'
 
+/** Of V8, for a node: memory of short-lived objects in MiB. By itself V8 takes 64, twice, and keeps it. */
+const YOUNG = '--max-semi-space-size'
+export const NODE_FLAGS = [`${YOUNG}=16`]
+
+/**
+ * Of malloc (glibc), for a node: blocks from 1 MiB on are mappings of their own, and go back to the system at
+ * once. By itself malloc puts such blocks into its heap when some have been freed, and keeps them.
+ */
+export const NODE_MALLOC = {
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '1048576',
+  MALLOC_TRIM_THRESHOLD_: '1048576',
+}
+
+/** Commands whose process is a node. */
+const NODES = ['start', 'dev']
+
 /** `sh` with Node's program and arguments as its own. */
 const WITHOUT_CORE = 'ulimit -c 0 && exec "$0" "$@"'
 
 /**
- * Call before any key is read. `args`: of the command line. Where the system would write core files, the
- * process begins anew without; `env` does not, since its command keeps the limits that were given.
+ * Call before any key is read. `args`: of the command line. Where the system would write core files, and
+ * where a node lacks its settings for memory, the process begins anew with the same id; `env` does not, since
+ * its command keeps the limits that were given.
  */
 export function harden(args: readonly string[]): void {
   // Node's own handler would open a debugger for every user of the machine.
   process.on('SIGUSR1', () => undefined)
   if (inspector.url() !== undefined && !isDebuggerWanted()) inspector.close()
-  if (args[0] === 'env' || !writesCore() || process.execve === undefined) return
-  const program = [process.execPath, NO_DEBUGGER, ...process.execArgv, ...process.argv.slice(1)]
-  process.execve('/bin/sh', ['sh', '-c', WITHOUT_CORE, ...program], process.env)
+  if (args[0] === 'env' || process.execve === undefined) return
+  const [core, node] = [writesCore(), NODES.includes(args[0]) && !optionsOf().includes(YOUNG)]
+  if (!core && !node) return
+  const flags = [NO_DEBUGGER, ...(node ? NODE_FLAGS : [])]
+  const program = [process.execPath, ...flags, ...process.execArgv, ...process.argv.slice(1)]
+  const environment = { ...(node ? NODE_MALLOC : {}), ...process.env }
+  if (core) process.execve('/bin/sh', ['sh', '-c', WITHOUT_CORE, ...program], environment)
+  else process.execve(process.execPath, program, environment)
 }
 
 function isDebuggerWanted(): boolean {
-  return /--inspect/.test(`${process.execArgv.join(' ')} ${process.env.NODE_OPTIONS ?? ''}`)
+  return optionsOf().includes('--inspect')
+}
+
+/** All options of Node in a text. */
+function optionsOf(): string {
+  return `${process.execArgv.join(' ')} ${process.env.NODE_OPTIONS ?? ''}`
 }
 
 /** By the soft limit of the process. False where the system does not tell. */

@@ -4,23 +4,33 @@ import type { IncomingMessage } from 'node:http'
 import { createGunzip, type Gunzip } from 'node:zlib'
 import { Problem } from '../errors.ts'
 
-/** A smaller piece is copied together with others: the object around a piece takes 200 bytes. */
-const SMALL_BYTES = 4096
+/** The object around a piece takes 200 bytes: a body sent byte by byte would take 200 times its size. */
 const BLOCK_BYTES = 16_384
+/**
+ * Of a large body: a block of this size is a mapping of its own, and goes back to the system. The pieces that
+ * sockets give would leave their memory in the heap of malloc.
+ */
+const LARGE_BLOCK_BYTES = 1024 * 1024
+/** Of inflated bytes; from this size on, a buffer of Node has memory of its own. */
+const INFLATED_BYTES = 32_768
+/** More of a body goes into large blocks. */
+const LARGE_FROM_BYTES = 256 * 1024
 
-/** Joins small pieces into blocks: else a body sent byte by byte would take 200 times its size. */
+/** Joins pieces into blocks. A piece of a quarter of a block or more stays as it is. */
 class Blocks {
   readonly #out: (block: Buffer) => void
+  readonly #size: number
   #tail: Buffer | undefined
   #used = 0
 
   /** `out` gets all bytes in order. */
-  constructor(out: (block: Buffer) => void) {
+  constructor(out: (block: Buffer) => void, size = BLOCK_BYTES) {
     this.#out = out
+    this.#size = size
   }
 
   add(piece: Buffer): void {
-    if (piece.length >= SMALL_BYTES) {
+    if (piece.length >= this.#size / 4) {
       this.end()
       this.#out(piece)
     } else if (this.#tail === undefined) {
@@ -29,10 +39,11 @@ class Blocks {
     } else {
       if (this.#used + piece.length > this.#tail.length) {
         this.end()
-        this.#tail = Buffer.allocUnsafeSlow(BLOCK_BYTES)
+        this.#tail = Buffer.allocUnsafeSlow(this.#size)
         this.#used = 0
       }
       this.#used += piece.copy(this.#tail, this.#used)
+      free(piece)
     }
   }
 
@@ -42,6 +53,12 @@ class Blocks {
     this.#out(this.#used * 2 < this.#tail.length ? Buffer.from(block) : block)
     this.#tail = undefined
   }
+}
+
+/** Frees the memory of a piece, where the piece is all of it: else garbage of many MB would pile up. */
+function free({ buffer, byteOffset, length }: Buffer): void {
+  if (length > BLOCK_BYTES / 4 && byteOffset === 0 && length === buffer.byteLength)
+    (buffer as ArrayBuffer).transfer(0)
 }
 
 type Receive = {
@@ -59,7 +76,8 @@ class Gathered {
   readonly #most: number
   readonly #take: (bytes: number) => void
   readonly #pieces: Buffer[] = []
-  readonly #blocks = new Blocks((block) => void this.#pieces.push(block))
+  #blocks = new Blocks((block) => void this.#pieces.push(block))
+  #large = false
   #size = 0
 
   constructor({ most, take }: Receive) {
@@ -72,7 +90,14 @@ class Gathered {
     this.#size += piece.length
     if (this.#size > this.#most) throw tooLarge(this.#most)
     this.#take(piece.length)
+    if (!this.#large && this.#size > LARGE_FROM_BYTES) this.#enlarge()
     this.#blocks.add(piece)
+  }
+
+  #enlarge(): void {
+    this.#large = true
+    this.#blocks.end()
+    this.#blocks = new Blocks((block) => void this.#pieces.push(block), LARGE_BLOCK_BYTES)
   }
 
   whole(): Buffer {
@@ -166,7 +191,7 @@ class Inflating {
   /** Not before the first block: an inflater takes 50 KB. */
   #started(): Gunzip {
     const { add, done, fail } = this.#inflated
-    this.#inflater ??= createGunzip()
+    this.#inflater ??= createGunzip({ chunkSize: INFLATED_BYTES })
       .on('data', (piece: Buffer) => {
         if (!this.#left) add(piece)
       })

@@ -91,7 +91,8 @@ export class ScanThread {
       if (others.length > 0) this.#waiting.set(owner, others)
       this.#sent.push(next)
       this.#worker ??= this.#start()
-      this.#worker.postMessage(next.task)
+      const body = new Uint8Array(next.task.body) // given away: else the copy would exist twice
+      this.#worker.postMessage({ ...next.task, body }, [body.buffer])
     }
   }
 

@@ -1,5 +1,5 @@
-// Keys stay in the memory of a node, whatever starts the node: SIGUSR1 opens no debugger, and a crash writes no
-// core file.
+// Whatever starts a node: keys stay in memory (SIGUSR1 opens no debugger, a crash writes no core file), and
+// memory goes back to the system.
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -56,8 +56,16 @@ function coreLimit(pid: number): string | undefined {
   return /^Max core file size +(\S+)/m.exec(readFileSync(`/proc/${pid}/limits`, 'utf8'))?.[1]
 }
 
+function checkMemory(pid: number): void {
+  assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /\0--max-semi-space-size=16\0/)
+  const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0')
+  const set = ['MALLOC_ARENA_MAX=2', 'MALLOC_MMAP_THRESHOLD_=1048576', 'MALLOC_TRIM_THRESHOLD_=1048576']
+  for (const each of set) assert.ok(environment.includes(each), each)
+}
+
 /** The node's process answers after the signal, and nothing listens but the node. Then it crashes. */
 async function checkNode(pid: number, url: string, cwd: string): Promise<void> {
+  checkMemory(pid)
   assert.equal((await fetch(`${url}/health`)).status, 200)
   assert.equal(listeners(pid), 1)
   for (let i = 0; i < 3; i++) {
@@ -153,6 +161,7 @@ test('coffer demo: its nodes', { skip: !isLinux }, async () => {
     }
     const [pid] = await until(`a node: ${printed()}`, () => (pids().length > 0 ? pids() : undefined), 30_000)
     assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /--disable-sigusr1/)
+    checkMemory(pid)
     for (const each of family(child.pid ?? 0)) assert.equal(coreLimit(each), '0')
   } finally {
     child.kill('SIGTERM')
