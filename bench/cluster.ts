@@ -1,10 +1,10 @@
 // Three nodes on this machine, each with its own etcd member, run as child processes: a member ends with its
 // node.
 import { readFileSync, rmSync } from 'node:fs'
-import { readTls } from '../src/ledger/drivers.ts'
 import { EtcdEndpoint, type StatusResponse } from '../src/ledger/etcd-client.ts'
 import type { Config } from '../src/node/config.ts'
 import { memberPidFile } from '../src/node/member-directory.ts'
+import { readLedgerTls } from '../src/node/tls-files.ts'
 import { sleep } from '../src/waiting.ts'
 import { type Child, cpuSeconds, memoryOf, startChild } from './child.ts'
 import { writeClusterFiles } from './cluster-files.ts'
@@ -227,5 +227,5 @@ export class Cluster {
 /** A client of the member of a node. */
 export function endpointOf({ ledger }: Config): EtcdEndpoint {
   if (!ledger.tls || !ledger.member) throw new Error('the node has no member')
-  return new EtcdEndpoint(ledger.member.client, readTls(ledger.tls))
+  return new EtcdEndpoint(ledger.member.client, readLedgerTls(ledger.tls))
 }

@@ -1,7 +1,7 @@
 // coffer init --renew: new certificates for existing nodes, signed by the authority of their old
 // certificates.
 import { X509Certificate } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
@@ -10,29 +10,35 @@ import type { TlsFiles } from '../ledger/drivers.ts'
 import { CertificateError, type Issued, issueCertificate } from '../node/certificates.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
+import { readTlsPair } from '../node/tls-files.ts'
 import { nodesOf } from './cluster/nodes.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
-type Renewed = { readonly node: string; readonly tls: TlsFiles; readonly issued: Issued }
+type Renewed = Pick<Config, 'node' | 'file'> & { readonly tls: TlsFiles; readonly issued: Issued }
 
 /**
- * Makes all certificates before replacing any. Throws OperatorError, ConfigError, PrivateFileError,
- * FileError.
+ * Makes all certificates before replacing any. Throws OperatorError, ConfigError, TlsFileError,
+ * PrivateFileError, FileError.
  */
 export async function renew(dir: string, json: boolean): Promise<void> {
   const renewed: Renewed[] = []
   for (const config of nodesOf(dir)) {
-    const { tls } = config.ledger
-    if (tls) renewed.push({ node: config.node, tls, issued: await issue(config, tls) })
+    const { node, file, ledger } = config
+    const { tls } = ledger
+    if (!tls) continue
+    if (existsSync(tls.key)) readPrivateFile(tls.key) // the new key has the mode of the old key
+    renewed.push({ node, file, tls, issued: await issue(config, tls) })
   }
   if (renewed.length === 0)
     throw new OperatorError(`no node of ${resolve(dir)} has certificates`, {
       hint: 'only nodes made by `coffer init --nodes 3` have certificates',
     })
   for (const { tls } of renewed) for (const file of [tls.key, tls.cert]) checkReplaceable(file)
-  for (const { tls, issued } of renewed) {
-    replaceFile(tls.key, issued.key, { mode: 0o600 })
-    replaceFile(tls.cert, issued.cert)
+  for (const { file, tls, issued } of renewed) {
+    const { uid, gid } = statSync(file)
+    const like = { uid, gid, mode: 0o600 }
+    replaceFile(tls.key, issued.key, { like })
+    replaceFile(tls.cert, issued.cert, { like })
   }
   if (json) printJson({ renewed: renewed.map(({ node }) => node) })
   else printRenewed(renewed)
@@ -61,7 +67,10 @@ async function issue({ node, ledger }: Config, { ca }: TlsFiles): Promise<Issued
   }
 }
 
-/** `coffer init` puts the key beside the certificate. Throws OperatorError if a file is missing. */
+/**
+ * `coffer init` puts the key beside the certificate. Throws OperatorError if a file is missing, TlsFileError,
+ * PrivateFileError.
+ */
 function readAuthority(ca: string): Issued {
   const key = join(dirname(ca), 'ca.key')
   for (const file of [ca, key]) {
@@ -74,5 +83,6 @@ function readAuthority(ca: string): Issued {
       )
     }
   }
-  return { cert: readFileSync(ca, 'utf8'), key: readPrivateFile(key) }
+  const pair = readTlsPair({ cert: ca, key })
+  return { cert: pair.cert.toString(), key: pair.key.toString() }
 }

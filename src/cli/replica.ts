@@ -6,6 +6,7 @@ import { systemClock } from '../clock.ts'
 import { FAILED, OperatorError } from '../errors.ts'
 import { DRIVERS } from '../ledger/drivers.ts'
 import { type Config, readConfig } from '../node/config.ts'
+import { readLedgerTls } from '../node/tls-files.ts'
 import { lockStopped } from './local/node-process.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
@@ -57,7 +58,8 @@ async function verify({ config: file, json }: Options): Promise<void> {
   try {
     const lost = (reason: string): void => note(`${reason}: waiting for it`)
     const { data, ledger } = config
-    const result = await verifyNode({ data, ledger, clock: systemClock, lost })
+    const tls = ledger.tls && readLedgerTls(ledger.tls)
+    const result = await verifyNode({ data, ledger, tls, clock: systemClock, lost })
     const fine = result.kind === 'absent' || (result.kind === 'compared' && result.digest === result.rebuilt)
     if (json) printJson({ node: config.node, ...result, same: fine })
     else printCheck(result)

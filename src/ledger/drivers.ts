@@ -1,7 +1,7 @@
 // The kinds of ledger that a configuration can name, and what each kind can: callers ask the table, and never
 // compare kinds. A driver is loaded when its ledger is opened, so that reading a configuration loads neither
 // lmdb nor gRPC.
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { LedgerKind } from '../wire.ts'
 import { CheckedLedger } from './checked.ts'
@@ -9,6 +9,9 @@ import type { Ledger } from './ledger.ts'
 
 /** Absolute paths of PEM files. */
 export type TlsFiles = { readonly ca: string; readonly cert: string; readonly key: string }
+
+/** The content of the files. */
+export type LedgerTls = { readonly ca: Buffer; readonly cert: Buffer; readonly key: Buffer }
 
 /** The node's own etcd member. Its name is the node's, its certificates are those of `ledger.tls`. */
 export type MemberSettings = {
@@ -38,6 +41,8 @@ export type LedgerSetting = Exclude<keyof LedgerSettings, 'kind'>
 
 type LedgerOpening = {
   readonly settings: LedgerSettings
+  /** The content of `settings.tls`. */
+  readonly tls: LedgerTls | undefined
   /** The node's data directory. */
   readonly data: string
   /** For `read`, `head` and `snapshot` only: another process may have the ledger open. */
@@ -76,11 +81,11 @@ export const DRIVERS: Readonly<Record<LedgerKind, LedgerDriver>> = {
     takes: ['endpoints', 'tls', 'member'],
     shared: true,
     file: () => undefined,
-    open: async ({ settings: { endpoints, tls, member } }) => {
+    open: async ({ settings: { endpoints, member }, tls }) => {
       const { EtcdLedger } = await import('./etcd.ts')
       // The node's own member first: a member on the same machine answers without another hop.
       const urls = new Set([...(member ? [member.client] : []), ...endpoints])
-      return new EtcdLedger([...urls], tls && readTls(tls))
+      return new EtcdLedger([...urls], tls)
     },
   },
 }
@@ -95,9 +100,4 @@ export async function openLedger(opening: LedgerOpening): Promise<Ledger> {
 
 function embeddedFile(data: string): string {
   return join(data, 'ledger', 'data.mdb')
-}
-
-/** Throws the error of `node:fs` where a file cannot be read. */
-export function readTls({ ca, cert, key }: TlsFiles): { ca: Buffer; cert: Buffer; key: Buffer } {
-  return { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) }
 }

@@ -1,8 +1,9 @@
 // The members of the etcd cluster: list, remove, add and promote, for `coffer member`.
 import { OperatorError } from '../errors.ts'
-import { type LedgerSettings, readTls } from '../ledger/drivers.ts'
+import type { LedgerSettings } from '../ledger/drivers.ts'
 import { EtcdEndpoint, EtcdError, type MemberEntry, type StatusResponse } from '../ledger/etcd-client.ts'
 import { retry, until } from '../waiting.ts'
+import { readLedgerTls } from './tls-files.ts'
 
 const CALL_MS = 3000
 const TRY_AGAIN_MS = 250
@@ -30,7 +31,7 @@ export class Membership {
 
   /** `without`: an endpoint to leave out. */
   constructor({ endpoints, tls }: LedgerSettings, without?: string) {
-    const files = tls && readTls(tls)
+    const files = tls && readLedgerTls(tls)
     this.#endpoints = endpoints.filter((url) => url !== without).map((url) => new EtcdEndpoint(url, files))
   }
 

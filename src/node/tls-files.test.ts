@@ -8,7 +8,7 @@ import { after, before, test } from 'node:test'
 import { systemClock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { createAuthority, type Issued, issueCertificate } from './certificates.ts'
-import { checkCertificate, readTlsPair } from './tls-files.ts'
+import { readCertificate, readLedgerTls, readTlsPair } from './tls-files.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'coffer-tls-files-'))
 after(() => rmSync(dir, { recursive: true }))
@@ -42,7 +42,8 @@ test('a certificate, or a chain, and its key', () => {
   const key = file('key', node.key)
   assert.equal(readTlsPair({ cert: file('cert', node.cert), key }).cert.toString(), node.cert)
   readTlsPair({ cert: file('chain', node.cert + authority.cert), key })
-  checkCertificate(file('ca', authority.cert))
+  const ca = file('ca', authority.cert)
+  assert.equal(readLedgerTls({ ca, cert: file('cert', node.cert), key }).ca.toString(), authority.cert)
 })
 
 test('wrong, swapped, encrypted, empty, missing files are told by name, without their content', () => {
@@ -73,7 +74,7 @@ test('wrong, swapped, encrypted, empty, missing files are told by name, without 
     assert.ok(!text.includes(body))
   }
   assert.match(
-    told(() => checkCertificate(file('ca', ''))),
+    told(() => readCertificate(file('ca', ''))),
     /ca is empty/,
   )
 })

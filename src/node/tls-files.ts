@@ -3,6 +3,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { withReserve } from '../descriptors.ts'
 import { errorCode, OperatorError } from '../errors.ts'
+import type { LedgerTls, TlsFiles } from '../ledger/drivers.ts'
 import { readPrivateFile } from './private-file.ts'
 
 /** A file of TLS cannot be used; the message names the file, the fault and the next step. */
@@ -27,9 +28,16 @@ export function readTlsPair({ cert, key }: Pair): { readonly cert: Buffer; reado
   return { cert: Buffer.from(certText), key: Buffer.from(keyText) }
 }
 
+/** The content of `ledger.tls` of a configuration. Throws as `readTlsPair`. */
+export function readLedgerTls({ ca, ...pair }: TlsFiles): LedgerTls {
+  return { ca: readCertificate(ca), ...readTlsPair(pair) }
+}
+
 /** Throws TlsFileError where the file has no certificate. */
-export function checkCertificate(path: string): void {
-  certificateOf(readText(path), path)
+export function readCertificate(path: string): Buffer {
+  const text = readText(path)
+  certificateOf(text, path)
+  return Buffer.from(text)
 }
 
 function readText(path: string): string {

@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import { join } from 'node:path'
 import { assert } from '../assert.ts'
 import { type Clock, Deadline, randomHex } from '../clock.ts'
-import { DRIVERS, type LedgerSettings, openLedger } from '../ledger/drivers.ts'
+import { DRIVERS, type LedgerSettings, type LedgerTls, openLedger } from '../ledger/drivers.ts'
 import type { Ledger } from '../ledger/ledger.ts'
 import { DamagedLedger } from '../ledger/lmdb-records.ts'
 import { DamagedReplica } from '../state/stored.ts'
@@ -45,6 +45,8 @@ type ReplicaCheckOptions = {
 
 type NodeCheckOptions = Omit<ReplicaCheckOptions, 'ledger' | 'shared'> & {
   readonly ledger: LedgerSettings
+  /** The content of `ledger.tls`. */
+  readonly tls: LedgerTls | undefined
 }
 
 const TEMPORARY = 'verify-'
@@ -53,11 +55,15 @@ const TEMPORARY = 'verify-'
  * As `verifyReplica`, with the ledger of the node's configuration. Throws NotChecked, CorruptEntry,
  * LedgerUnavailable.
  */
-export async function verifyNode({ ledger: settings, ...options }: NodeCheckOptions): Promise<ReplicaCheck> {
+export async function verifyNode({
+  ledger: settings,
+  tls,
+  ...options
+}: NodeCheckOptions): Promise<ReplicaCheck> {
   CleanStop.take(options.data) // both files are opened for writing
   let ledger: Ledger
   try {
-    ledger = await openLedger({ settings, data: options.data, check: checkLedger })
+    ledger = await openLedger({ settings, tls, data: options.data, check: checkLedger })
   } catch (error) {
     if (!(error instanceof DamagedLedger)) throw error
     return { kind: 'damaged', what: 'ledger', reason: error.message }

@@ -5,11 +5,11 @@ import { Deadline, randomHex } from '../clock.ts'
 import { Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
 import type { TlsFiles } from '../http/listener.ts'
-import { DRIVERS, openLedger as openByKind } from '../ledger/drivers.ts'
+import { DRIVERS, type LedgerTls, openLedger as openByKind } from '../ledger/drivers.ts'
 import { type Ledger, LedgerUnavailable } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import { readPrivateFile } from '../node/private-file.ts'
-import { checkCertificate, readTlsPair } from '../node/tls-files.ts'
+import { readLedgerTls, readTlsPair } from '../node/tls-files.ts'
 import { checkFile, type FileCheck, WHOLE } from '../replica/check.ts'
 import { CleanStop } from '../replica/clean-stop.ts'
 import { LmdbStore } from '../replica/lmdb-store.ts'
@@ -45,23 +45,23 @@ export function readTls({ tls }: Config): TlsFiles | undefined {
 export function checkPrivateFiles(config: Config): void {
   readKeyring(config)
   readTls(config)
-  const { tls } = config.ledger
-  if (!tls) return
-  checkCertificate(tls.ca)
-  readTlsPair(tls)
+  ledgerTls(config)
+}
+
+function ledgerTls({ ledger: { tls } }: Config): LedgerTls | undefined {
+  return tls && readLedgerTls(tls)
 }
 
 /**
  * Opens the configured ledger; a shared ledger is not asked anything yet. A file that the last stop vouches
- * for is not read through. Throws StartError, NotChecked.
+ * for is not read through. Throws StartError, NotChecked, TlsFileError, PrivateFileError.
  */
-export async function openLedger(
-  { ledger: settings, data }: Config,
-  cleanStop = CleanStop.take(data),
-): Promise<Ledger> {
+export async function openLedger(config: Config, cleanStop = CleanStop.take(config.data)): Promise<Ledger> {
+  const { ledger: settings, data } = config
+  const tls = ledgerTls(config)
   const file = DRIVERS[settings.kind].file(data)
   const known = file !== undefined && cleanStop.isWhole(file)
-  const ledger = await openByKind({ settings, data, check: known ? unchecked : checkLedger })
+  const ledger = await openByKind({ settings, tls, data, check: known ? unchecked : checkLedger })
   if (file !== undefined) cleanStop.add(file)
   return ledger
 }
@@ -78,7 +78,7 @@ async function checkLedger(path: string): Promise<void> {
 
 /**
  * Opens the ledger for reading only, while the node may run in another process. Throws StartError,
- * NotChecked.
+ * NotChecked, TlsFileError, PrivateFileError.
  */
 export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promise<Ledger> {
   const { ledger: settings, data, node } = config
@@ -88,7 +88,8 @@ export async function openLedgerToRead(config: Config, nodeRuns: boolean): Promi
       hint: `start node ${node} once with this configuration`,
     })
   // A node that runs has checked the file at its start.
-  return openByKind({ settings, data, readOnly: true, check: nodeRuns ? unchecked : checkLedger })
+  const check = nodeRuns ? unchecked : checkLedger
+  return openByKind({ settings, tls: ledgerTls(config), data, readOnly: true, check })
 }
 
 type GenesisOptions = Pick<RunningNode, 'ledger' | 'keyring' | 'boot' | 'clock'>

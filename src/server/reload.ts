@@ -4,7 +4,7 @@
 import { X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { type Keyring, KeyringError } from '../crypto/keyring.ts'
-import { FatalError } from '../errors.ts'
+import { FatalError, OperatorError } from '../errors.ts'
 import { replaceCertificate, type TlsFiles } from '../http/listener.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { announceAgain } from './announce.ts'
@@ -65,7 +65,8 @@ function reread({ log }: RunningNode, what: string, work: () => void): void {
     work()
   } catch (error) {
     if (error instanceof FatalError) throw error
-    const reason = error instanceof Error ? error.message : String(error)
+    const hint = error instanceof OperatorError && error.hint !== undefined ? `: ${error.hint}` : ''
+    const reason = error instanceof Error ? `${error.message}${hint}` : String(error)
     log.error({ error: reason }, `${what} as read before: correct the fault and send SIGHUP again`)
   }
 }

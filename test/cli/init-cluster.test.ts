@@ -183,13 +183,19 @@ test('init --renew: refused, with nothing changed, without the right authority',
   renameSync(key, folder.file('kept'))
   assert.match(await refused(1, ['init', dir, '--renew']), /tls\/ca\.key is missing: only the authority/)
   writeFileSync(key, readFileSync(folder.file('w', 'tls', 'ca.key')), { mode: 0o600 })
-  assert.match(await refused(1, ['init', dir, '--renew']), /its key is not the one of its certificate/)
+  assert.match(
+    await refused(1, ['init', dir, '--renew']),
+    /ca\.key is not the key of the certificate in .*ca\.crt/,
+  )
   writeFileSync(key, 'a line of text')
-  assert.match(await refused(1, ['init', dir, '--renew']), /is not PEM/)
+  assert.match(await refused(1, ['init', dir, '--renew']), /ca\.key is not a private key in PEM/)
   renameSync(folder.file('kept'), key)
   chmodSync(key, 0o644)
   assert.match(await refused(1, ['init', dir, '--renew']), /can be read by others/)
   chmodSync(key, 0o600)
+  chmodSync(`${dir}/tls/n2.key`, 0o644)
+  assert.match(await refused(1, ['init', dir, '--renew']), /n2\.key can be read by others/)
+  chmodSync(`${dir}/tls/n2.key`, 0o600)
 
   // Both files have faults, and both are reported.
   for (const node of ['n1', 'n3']) writeFileSync(`${dir}/${node}.yaml`, `node: ${node}\n`)

@@ -205,6 +205,38 @@ test('start: wrong files of TLS are told by name before anything is opened', asy
   assert.deepEqual(readdirSync(folder.file('v')).sort(), ['keyring.json', 'n1.yaml'])
 })
 
+test('commands refuse files of TLS as a start does, by name, before a member is asked or started', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--nodes', '3')
+  const config = ['--config', folder.file('v', 'n1.yaml')]
+  const [cert, key] = [folder.file('v', 'tls', 'n1.crt'), folder.file('v', 'tls', 'n1.key')]
+  mkdirSync(folder.file('v', 'n1'))
+  const commands = [
+    ['backup', '-o', folder.file('out'), ...config],
+    ['ledger', 'show', ...config],
+    ['member', 'list', ...config],
+    ['member', 'run', ...config],
+    ['member', 'replace', 'n1', ...config],
+    ['replica', 'verify', ...config],
+  ]
+  chmodSync(key, 0o644)
+  for (const told of await Promise.all(commands.map((command) => refused(1, command))))
+    assert.match(told, /n1\.key can be read by others \(mode 644\): chmod 600 it/)
+  chmodSync(key, 0o600)
+  const text = readFileSync(key, 'utf8')
+  for (const [content, message] of [
+    ['', /n1\.key is empty/],
+    [readFileSync(cert, 'utf8'), /n1\.key is a certificate, not a private key: swap/],
+    [readFileSync(folder.file('v', 'tls', 'n2.key'), 'utf8'), /n1\.key is not the key of the certificate/],
+  ] as const) {
+    writeFileSync(key, content)
+    assert.match(await refused(1, commands[2]), message)
+  }
+  writeFileSync(key, text)
+  rmSync(folder.file('v', 'tls', 'ca.crt'))
+  assert.match(await refused(1, commands[2]), /ca\.crt is missing/)
+})
+
 test('encrypt: a file that is a mount of its own is refused before any node is asked', (t) => {
   if (spawnSync('unshare', ['-m', 'true']).status !== 0) return t.skip('no mounts here')
   using folder = new Folder()

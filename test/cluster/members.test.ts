@@ -4,9 +4,9 @@ import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
-import { readTls } from '../../src/ledger/drivers.ts'
 import { EtcdEndpoint } from '../../src/ledger/etcd-client.ts'
 import { readConfig } from '../../src/node/config.ts'
+import { readLedgerTls } from '../../src/node/tls-files.ts'
 import { coffer, Folder, fine, isAlive, refused, until } from '../cli/cli.ts'
 import { Cluster, type ClusterNode } from './cluster.ts'
 
@@ -77,7 +77,7 @@ describe('members and nodes', () => {
     await nodes[0].ask('/rotate-epoch', { to: 2 })
     const { ledger } = readConfig(nodes[0].config)
     assert.ok(ledger.tls)
-    const endpoint = new EtcdEndpoint(ledger.endpoints[0], readTls(ledger.tls))
+    const endpoint = new EtcdEndpoint(ledger.endpoints[0], readLedgerTls(ledger.tls))
     await endpoint.ready(3000)
     await endpoint.compact((await nodes[0].status()).ledger.revision + 1, 5000)
     endpoint.close()

@@ -8,9 +8,9 @@ import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, test } from 'node:test'
 import { Coffer } from '../../src/client/index.ts'
-import { readTls } from '../../src/ledger/drivers.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { readConfig } from '../../src/node/config.ts'
+import { readLedgerTls } from '../../src/node/tls-files.ts'
 import { ledgerKey } from '../../src/state/ledger-keys.ts'
 import { Folder, init, isAlive, refused, spawnCoffer, until } from '../cli/cli.ts'
 import { freeCluster } from './cluster.ts'
@@ -252,7 +252,7 @@ describe('three machines', () => {
     )
 
     const { ledger: settings } = readConfig(n1.config)
-    const ledger = new EtcdLedger(settings.endpoints, settings.tls && readTls(settings.tls))
+    const ledger = new EtcdLedger(settings.endpoints, settings.tls && readLedgerTls(settings.tls))
     try {
       for (const signal of ['SIGKILL', 'SIGINT'] as const) {
         const head = await ledger.head()

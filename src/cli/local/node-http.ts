@@ -1,8 +1,8 @@
 // A node of the machine over HTTP, without an API key: /ready and /metrics.
-import { readFileSync } from 'node:fs'
 import { NoAnswer, type Target, Transport, targetOf } from '../../client/transport.ts'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
+import { readCertificate } from '../../node/tls-files.ts'
 import {
   NO_NUMBERS,
   type NodeNumbers,
@@ -109,7 +109,7 @@ type TrustOptions = {
 
 /** Trusts the node's own certificate and no other, whatever name the certificate has. */
 function trustOnly(cert: string): TrustOptions {
-  return { ca: readFileSync(cert), allowPartialTrustChain: true, checkServerIdentity: () => undefined }
+  return { ca: readCertificate(cert), allowPartialTrustChain: true, checkServerIdentity: () => undefined }
 }
 
 /** The reasons of a problem `not-ready`; another program may have the port, and answers without reasons. */

@@ -6,6 +6,7 @@ import type { Config } from '../../node/config.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { type Member, startMember } from '../../node/member.ts'
 import { MemberDirectory } from '../../node/member-directory.ts'
+import { readLedgerTls } from '../../node/tls-files.ts'
 import { removeMemberPid, writeMemberPid } from './node-process.ts'
 
 type NodeMember = { readonly node: string; readonly member: Member }
@@ -32,14 +33,15 @@ export class TemporaryMembers {
   }
 
   /**
-   * Starts the members of the nodes, if any. Throws NoEtcd, and OperatorError where a member must not start,
-   * or its directory is of another cluster.
+   * Starts the members of the nodes, if any. Throws NoEtcd, TlsFileError, PrivateFileError, and OperatorError
+   * where a member must not start, or its directory is of another cluster.
    */
   static start(nodes: readonly Config[], options: MembersOptions): TemporaryMembers {
     const { report } = options
     const found = nodes.flatMap((config) => {
       const { ledger } = config
       if (!ledger.member) return []
+      if (ledger.tls) readLedgerTls(ledger.tls) // etcd takes keys that others can read, and names no file
       const directory = new MemberDirectory(config)
       const problem = directory.lost ?? directory.foreign
       if (problem !== undefined) throw new OperatorError(problem)
