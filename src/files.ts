@@ -8,7 +8,7 @@ import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
 import { fillReserve, withReserve } from './descriptors.ts'
 import { errorCode, OperatorError } from './errors.ts'
-import { isMountPoint } from './mounts.ts'
+import { tieOf } from './mounts.ts'
 
 /**
  * A file cannot be written. The message names path and cause; only a failed sync of the directory leaves the
@@ -76,9 +76,9 @@ export function replaceFile(
   }
 }
 
-/** Throws FileError where `replaceFile` would not get as far as writing. Changes nothing. */
+/** Throws FileError where `replaceFile` would fail on a disk with room. Changes nothing. */
 export function checkReplaceable(path: string, options: ReplaceOptions = {}): void {
-  Replacement.open(path, options).discard()
+  Replacement.open(path, options).rehearse()
 }
 
 /**
@@ -102,8 +102,8 @@ export class Replacement {
     this.#target = targetOf(path, operations)
     const previous = operations.statSync(this.#target, { throwIfNoEntry: false })
     if (previous?.isFile() === false) throw new FileError(`${path} cannot be replaced: not a regular file`)
-    if (previous && isMountPoint(this.#target))
-      throw new FileError(`${path} cannot be replaced: a mount of its own`, { hint: 'mount its directory' })
+    const tie = previous && tieOf(this.#target)
+    if (tie) throw new FileError(`${path} cannot be replaced: ${tie.reason}`, { hint: tie.hint })
     this.#mode = (mode ?? previous?.mode ?? like?.mode ?? PRIVATE_MODE) & MODE_BITS
     removeLeftovers(this.#target, operations)
     ;[this.temporary, this.#file] = openTemporary(this.#target, operations)
@@ -139,6 +139,17 @@ export class Replacement {
     this.#rename()
   }
 
+  /** Ends like `discard`. Throws FileError where `commit` would. */
+  rehearse(): void {
+    try {
+      explained(this.#path, () => this.#operations.fchmodSync(this.#openFile, this.#mode))
+    } finally {
+      this.discard()
+    }
+    if (fs.existsSync(this.temporary))
+      throw new FileError(`${this.#path} cannot be replaced: ${this.temporary} cannot be removed again`)
+  }
+
   #rename(): void {
     const operations = this.#operations
     explained(this.#path, () => {
@@ -168,25 +179,15 @@ export class Replacement {
     const write = promisify(fs.write)
     for (let position = 0; position < bytes.length; ) {
       const rest = { offset: position, length: bytes.length - position }
-      const { bytesWritten } = await write(this.#openFile, bytes, rest).catch((error: unknown) =>
-        explained(this.#path, () => {
-          throw error
-        }),
-      )
+      const { bytesWritten } = await write(this.#openFile, bytes, rest).catch(this.#explain)
       position += bytesWritten
     }
   }
 
   /** As `commit` after `append`. Throws FileError. */
   async commitAppended(): Promise<void> {
-    try {
-      await promisify(fs.fchmod)(this.#openFile, this.#mode)
-      await promisify(fs.fsync)(this.#openFile)
-    } catch (error) {
-      explained(this.#path, () => {
-        throw error
-      })
-    }
+    await promisify(fs.fchmod)(this.#openFile, this.#mode).catch(this.#explain)
+    await promisify(fs.fsync)(this.#openFile).catch(this.#explain)
     this.#rename()
   }
 
@@ -197,6 +198,10 @@ export class Replacement {
     if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.temporary)
     this.#pending = false
     fillReserve()
+  }
+
+  readonly #explain = (error: unknown): never => {
+    throw explanation(this.#path, error)
   }
 
   get #openFile(): number {
@@ -296,10 +301,7 @@ const temporaryPrefix = (target: string): string => `.${basename(target)}.`
 /**
  * In the directory of the target, since a rename does not cross file systems. The name has the process id.
  */
-function openTemporary(
-  target: string,
-  { openSync }: FileOperations,
-): readonly [temporary: string, file: number] {
+function openTemporary(target: string, { openSync }: FileOperations): readonly [string, number] {
   for (let attempt = 1; ; attempt++) {
     const random = Buffer.from(systemClock.random(NAME_BYTES)).toString('hex')
     const temporary = join(dirname(target), `${temporaryPrefix(target)}${process.pid}-${random}.new`)
@@ -377,17 +379,17 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work()
   } catch (error) {
-    if (error instanceof FileError || error instanceof AssertionError || !(error instanceof Error))
-      throw error
-    const parent = dirname(path)
-    if (errorCode(error) === 'ENOENT' && !fs.existsSync(parent)) {
-      throw new FileError(`${path} cannot be written: the directory ${parent} does not exist`, {
-        cause: error,
-        hint: `create it: mkdir -p ${parent}`,
-      })
-    }
-    throw new FileError(`${path} cannot be written: ${error.message}`, { cause: error })
+    throw explanation(path, error)
   }
+}
+
+function explanation(path: string, error: unknown): unknown {
+  if (error instanceof FileError || error instanceof AssertionError || !(error instanceof Error)) return error
+  const parent = dirname(path)
+  if (errorCode(error) !== 'ENOENT' || fs.existsSync(parent))
+    return new FileError(`${path} cannot be written: ${error.message}`, { cause: error })
+  const message = `${path} cannot be written: the directory ${parent} does not exist`
+  return new FileError(message, { cause: error, hint: `create it: mkdir -p ${parent}` })
 }
 
 function ignoreErrors<T>(work: (of: T) => void, of: T): void {

@@ -1,7 +1,6 @@
 // coffer secret: secrets with their versions. A value is read from a file or from stdin, never from an
 // argument: every user of the machine sees arguments, and the shell's history keeps them.
 import { isUtf8 } from 'node:buffer'
-import { createReadStream } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Coffer, CofferError, type ErrorSlug } from '../client/index.ts'
 import { OperatorError, UsageError } from '../errors.ts'
@@ -14,6 +13,7 @@ import {
   SECRET_VALUE_BYTES,
 } from '../wire.ts'
 import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
+import { readInput } from './terminal/input.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Json = { readonly json?: boolean }
@@ -261,17 +261,8 @@ async function explainRefusal<T>(
 async function readValue(from: string): Promise<string> {
   if (from === '-' && process.stdin.isTTY)
     note('Type the value, then press Ctrl-D (twice if the last line is not empty):')
-  const chunks: Buffer[] = []
-  let length = 0
-  for await (const chunk of from === '-' ? process.stdin : createReadStream(from)) {
-    chunks.push(chunk)
-    length += chunk.length
-    if (length > SECRET_VALUE_BYTES)
-      throw new OperatorError(`the value has more than ${SECRET_VALUE_BYTES} bytes`, {
-        hint: 'store the value elsewhere, and its address here',
-      })
-  }
-  const value = Buffer.concat(chunks)
+  const hint = 'store the value elsewhere, and its address here'
+  const value = await readInput(from, { most: SECRET_VALUE_BYTES, hint })
   if (!isUtf8(value))
     throw new OperatorError('the value is not UTF-8', { hint: 'encode the value, for example as base64' })
   return value.toString('utf8')

@@ -1,6 +1,6 @@
 // A line of a .env file as Docker Compose reads the line (compose-go, dotenv/parser.go).
 
-const HEAD = /^[ \t]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.-]*[ \t]*=[ \t]*/
+const HEAD = /^[ \t]*(?:export[ \t]+)?[A-Za-z0-9_.-]+[ \t]*=[ \t]*/
 /** Not empty: behind an empty value a comment would be the value. */
 const PLAIN = /^[A-Za-z0-9_@%+:,./=-]+$/
 /** Escapes in "…". */

@@ -12,9 +12,11 @@ export type Reader = (typeof READERS)[number]
 
 export type Expanded = {
   readonly text: string
-  /** The entries that sh or compose read differently, where the file is not written for them. */
-  readonly misread: { readonly sh: readonly EnvEntry[]; readonly compose: readonly EnvEntry[] }
+  /** What sh or compose read differently, where the file is not written for them; by line. */
+  readonly misread: { readonly sh: readonly Misread[]; readonly compose: readonly Misread[] }
 }
+
+type Misread = Pick<EnvEntry, 'key' | 'line'>
 
 /** The value of every reference, by reference. */
 type Resolved = ReadonlyMap<string, string>
@@ -32,8 +34,8 @@ export function expand(env: EnvFile, resolved: Resolved, reader: Reader): Expand
 
 /** For Node and dotenv; a line that all readers read as intended stays. */
 function expandForAll(env: EnvFile, intended: (entry: EnvEntry) => string): Expanded {
-  const sh: EnvEntry[] = []
-  const compose: EnvEntry[] = []
+  const sh = commandsIn(env)
+  const compose: Misread[] = []
   // From the end: how a line is read depends on the lines after it, never on the lines before it.
   let rest = ''
   let start = env.text.length
@@ -43,8 +45,8 @@ function expandForAll(env: EnvFile, intended: (entry: EnvEntry) => string): Expa
     const line = lineWith(env.text, entry, value, rest)
     if (line === undefined) env.faults.add(entry.line, unquotable(entry))
     else {
-      if (shReads(line) !== value) sh.unshift(entry)
-      if (composeReads(line) !== value) compose.unshift(entry)
+      if (shReads(line) !== value) sh.push(entry)
+      if (composeReads(line) !== value) compose.push(entry)
     }
     rest = (line ?? '') + rest
     start = entry.start
@@ -52,7 +54,21 @@ function expandForAll(env: EnvFile, intended: (entry: EnvEntry) => string): Expa
   env.faults.throwIfAny()
   const text = env.text.slice(0, start) + rest
   verify(env, text, intended)
-  return { text, misread: { sh, compose } }
+  const [bySh, byCompose] = [sh, compose].map((each) => each.toSorted((a, b) => a.line - b.line))
+  return { text, misread: { sh: bySh, compose: byCompose } }
+}
+
+/** The bare names: a shell would run commands of these names. */
+function commandsIn({ text, entries }: EnvFile): Misread[] {
+  const ofEntries = entries.flatMap(({ line, start, end }) => {
+    const count = text.slice(start, end).trimEnd().split('\n').length
+    return Array.from({ length: count }, (_, i) => line + i)
+  })
+  const taken = new Set(ofEntries)
+  return text.split('\n').flatMap((each, i) => {
+    const key = /^[ \t]*([^#\s]\S*)\s*$/.exec(each)?.[1]
+    return key === undefined || taken.has(i + 1) ? [] : [{ key, line: i + 1 }]
+  })
 }
 
 /**

@@ -8,6 +8,9 @@ import { parse as parseDotenv } from 'dotenv'
 import { OperatorError } from '../errors.ts'
 import { parseReference, REFERENCE_SCHEME } from '../wire.ts'
 
+/** A longer file is none of these: the values of a run have fewer bytes, by far. */
+export const ENV_FILE_BYTES = 16 * 1024 * 1024
+
 export type Quote = '' | "'" | '"' | '`'
 
 /** Offsets are positions in the text, in UTF-16 units. */

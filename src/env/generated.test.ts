@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, test } from 'node:test'
 import { parseEnv } from 'node:util'
 import { parse as parseDotenv } from 'dotenv'
+import { composeGoReads } from '../../test/compose-go.ts'
 import { type Random, seeded } from '../../test/sim/seed.ts'
 import { OperatorError } from '../errors.ts'
 import { type Expanded, expand, type Reader } from './expand.ts'
@@ -116,5 +117,13 @@ test('for sh and for compose: every value, and nothing runs', (t) => {
   const found = bySh(cases.map(({ written }) => written.text))
   for (const [i, { which, values }] of cases.entries())
     for (const [key, value] of values) assert.equal(found[i][Number(key.slice(1))], value, which)
-  casesOf(random, 'compose') // each line is asserted to be read back
+  // Each line is asserted to be read back by the rules of compose.
+  const forCompose = casesOf(random, 'compose')
+  const paths = forCompose.map(({ written }, i) => {
+    const path = join(dir, `${i}.env`)
+    writeFileSync(path, written.text)
+    return path
+  })
+  for (const [i, read] of composeGoReads(paths)?.entries() ?? [])
+    assert.deepEqual(new Map(Object.entries(read)), forCompose[i].values, forCompose[i].which)
 })

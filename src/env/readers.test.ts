@@ -29,7 +29,9 @@ test('lines as compose-go reads them', () => {
     ['A="a\\nb$$c\\"\\\\"', 'a\nb$c"\\'],
     ['A= # c', '# c'],
     ['A="b"\r\n', 'b'],
-    ...['A=$x', `A="\${x}"`, "A='b", 'A="\\$x"', 'A="\\a"', '1=2'].map((text) => [text, undefined] as const),
+    ['9.x-y=1', '1'],
+    ['export export=1', '1'],
+    ...['A=$x', `A="\${x}"`, "A='b", 'A="\\$x"', 'A="\\a"', 'B'].map((text) => [text, undefined] as const),
   ] as const)
     assert.equal(composeReads(line), value, line)
   assert.equal(quotedForCompose(`it's $x\\`), `"it's $$x\\\\"`)

@@ -12,8 +12,9 @@ export type Remark = {
   readonly strict: boolean
 }
 
-/** An entry in a comment. */
-const ENTRY = /^[#\s]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.-]*[ \t]*=[ \t]*\S/
+/** An entry in a comment: at its beginning any, among other words a name in capitals. */
+const ENTRY =
+  /^[#\s]*(?:export[ \t]+)?[A-Za-z_][A-Za-z0-9_.-]*[ \t]*=[ \t]*\S|[\s"'`(:;,][A-Z_][A-Z0-9_]*=[^\s=]/
 const BARE_NAME = /^[ \t]*(?:export[ \t]+)?[A-Z_][A-Z0-9_]*[ \t\r]*$/
 const VARIABLE = /\$\{?[A-Za-z_]/
 const API_KEY = /cof_[0-9a-z]{16}/

@@ -11,13 +11,14 @@ import { EncryptJournal } from '../../env/journal.ts'
 import { type Remark, remarksOn, remarkText } from '../../env/remarks.ts'
 import { type NewSecret, replaceValues } from '../../env/replace.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { checkReplaceable, replaceFile } from '../../files.ts'
+import { checkReplaceable, FileError, replaceFile } from '../../files.ts'
 import { isSameFile } from '../../mounts.ts'
 import { isSecretName, REFERENCE_SCHEME } from '../../wire.ts'
 import { namesWith } from '../secret.ts'
 import { withClient } from '../terminal/connect.ts'
 import { checkOutput, isStandardOutput, isStream, writeOutput } from '../terminal/output.ts'
 import { counted, note, print } from '../terminal/terminal.ts'
+import { readEnv } from './expand.ts'
 
 type Options = {
   readonly prefix: string
@@ -33,18 +34,22 @@ export async function encryptFile(file: string, options: Options): Promise<void>
     throw new UsageError('--prefix is not a valid start of secret names', {
       hint: 'use a prefix such as app/prod/',
     })
+  if (file === '-')
+    throw new UsageError('an interrupted run is completed with its file, and stdin is none', {
+      hint: 'name a file',
+    })
   if (out !== undefined) checkOutput(out, { file, force })
-  const bytes = readFileSync(file)
+  const bytes = await readEnv(file)
   const env = readEnvFile(bytes, file)
   const { secrets, text } = replaceValues(env, prefix)
   const remarks = remarksOn(env, secrets)
   if (strict) refuseRemarks(file, remarks)
-  const journal = new EncryptJournal(file)
   const target = targetOf(file, out)
   const changes = out !== undefined || secrets.length > 0
   if (changes) target.check()
+  const journal = new EncryptJournal(target.beside)
   if (secrets.length > 0) await withClient((coffer) => create(coffer, { file, prefix, secrets }, journal))
-  if (changes) await target.write(text, bytes)
+  if (changes) await writeAfter(secrets, () => target.write(text, bytes))
   journal.end()
   for (const remark of remarks) note(remarkText(file, remark))
   const done = secrets.length === 0 ? 'nothing to encrypt' : `${counted(secrets.length, 'value')} encrypted`
@@ -62,7 +67,23 @@ function refuseRemarks(file: string, remarks: readonly Remark[]): void {
   )
 }
 
+/** Throws OperatorError where the secrets exist and the text cannot be written. */
+async function writeAfter(secrets: readonly NewSecret[], write: () => Promise<void>): Promise<void> {
+  try {
+    await write()
+  } catch (error) {
+    if (!(error instanceof FileError) || secrets.length === 0) throw error
+    throw new OperatorError(
+      `${error.message}\nThe secrets are created. Run the same command again once that is mended: it ` +
+        'completes the work',
+      { cause: error },
+    )
+  }
+}
+
 type Target = {
+  /** Where the journal may be. */
+  readonly beside: readonly [string, ...string[]]
   /** Throws FileError where the new text could not be written. Changes nothing. */
   check(): void
   /** `read`: the bytes of FILE of which the text was made. Throws FileError, OperatorError. */
@@ -73,15 +94,32 @@ type Target = {
 function targetOf(file: string, out: string | undefined): Target {
   if (out === undefined || isSameFile(out, file))
     return {
-      check: () => checkReplaceable(file),
+      beside: [file],
+      check: () => checkInPlace(file),
       write: async (text, read) => replaceFile(file, text, { check: () => checkUnchanged(file, read) }),
     }
   const like = statSync(file)
+  const isFile = !isStandardOutput(out) && !isStream(out)
   return {
+    beside: !isFile ? [file] : like.isFile() ? [file, out] : [out],
     check: () => {
-      if (!isStandardOutput(out) && !isStream(out)) checkReplaceable(out, { like })
+      if (isFile) checkReplaceable(out, { like })
     },
     write: (text) => writeOutput(out, text, { like }),
+  }
+}
+
+/** Throws FileError with the ways out. */
+function checkInPlace(file: string): void {
+  try {
+    checkReplaceable(file)
+  } catch (error) {
+    if (!(error instanceof FileError)) throw error
+    const another = 'write another file with -o'
+    throw new FileError(error.message, {
+      cause: error,
+      hint: error.hint === undefined ? another : `${error.hint}, or ${another}`,
+    })
   }
 }
 
@@ -90,7 +128,7 @@ function targetOf(file: string, out: string | undefined): Target {
  * goes unnoticed; an editor holds a file for longer.
  */
 function checkUnchanged(file: string, bytes: Buffer): void {
-  if (readFileSync(file).equals(bytes)) return
+  if (statSync(file).size === bytes.length && readFileSync(file).equals(bytes)) return
   throw new OperatorError(`${file} was changed by another program meanwhile, and is left as it is now`, {
     hint: 'run the command again; it reports what to do',
   })

@@ -62,6 +62,7 @@ Example:
 ${ENVIRONMENT}`
 
 const FILE = ['<file>', 'a .env file'] as const
+const INPUT = ['<file>', 'a .env file; - is stdin'] as const
 const AT = [
   '--at <instant>',
   'use the values as of that instant; references with a version keep their version',
@@ -86,7 +87,7 @@ export function registerEnv(program: Command): void {
   env
     .command('expand')
     .description('print a file with the values in place of the references')
-    .argument(...FILE)
+    .argument(...INPUT)
     .option('-o, --out <file>', 'write this file, with mode 0600; - is stdout')
     .option(...AT)
     .addOption(new Option('--for <reader>', 'quote for this reader').choices(READERS).default(READERS[0]))

@@ -1,14 +1,15 @@
 // coffer env expand: the references in a file replaced by the values of their secrets.
-import { readFileSync } from 'node:fs'
 import { CofferError } from '../../client/index.ts'
 import { type Expanded, expand, READERS, type Reader } from '../../env/expand.ts'
-import { type EnvFile, readEnvFile, throwFaults } from '../../env/file.ts'
+import { ENV_FILE_BYTES, type EnvFile, readEnvFile, throwFaults } from '../../env/file.ts'
 import { remarkText } from '../../env/remarks.ts'
 import { isReference } from '../../env/replace.ts'
+import { isShName } from '../../env/sh.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { isSameFile } from '../../mounts.ts'
 import { REFS_A_REQUEST } from '../../wire.ts'
 import { explainAt, withClient } from '../terminal/connect.ts'
+import { readInput } from '../terminal/input.ts'
 import { checkOutput, WITH_VALUES, writeOutput } from '../terminal/output.ts'
 import { note } from '../terminal/terminal.ts'
 
@@ -41,9 +42,12 @@ function tellMisread(file: string, misread: Expanded['misread'], strict: boolean
     const entries = reader === 'node' ? [] : misread[reader]
     if (entries.length === 0) return []
     const keys = entries.map(({ key }) => key).join(', ')
+    const isWritable = reader !== 'sh' || entries.every(({ key }) => isShName(key))
     const text =
       `no quotes let ${reader} read as Node and dotenv do: ${keys}; ` +
-      `\`coffer env expand --for ${reader}\` writes for ${reader}`
+      (isWritable
+        ? `\`coffer env expand --for ${reader}\` writes for ${reader}`
+        : 'sh has no variables of some of these names: rename the keys, or run `coffer env run`')
     return [remarkText(file, { text, lines: entries.map(({ line }) => line) })]
   })
   if (strict && told.length > 0)
@@ -65,7 +69,8 @@ export async function resolveFiles(
   files: readonly string[],
   { at }: ResolveOptions,
 ): Promise<ResolvedFile[]> {
-  const envs = files.map((file) => readEnvFile(readFileSync(file), file))
+  const envs: EnvFile[] = []
+  for (const file of files) envs.push(readEnvFile(await readEnv(file), file))
   throwFaults(envs.map(({ faults }) => faults))
   for (const env of envs) tellGlued(env)
   const refs = [
@@ -86,6 +91,10 @@ export async function resolveFiles(
       refuseMissing(envs, error.members.missing, at)
     throw explainAt(error)
   }
+}
+
+export function readEnv(file: string): Promise<Buffer> {
+  return readInput(file, { most: ENV_FILE_BYTES, hint: 'name a .env file' })
 }
 
 /** Tells the lines with an end that is a comment to Node and dotenv, and maybe a part of the value. */
