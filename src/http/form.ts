@@ -2,9 +2,8 @@
 import { InvalidValue, Values } from '../crypto/canonical.ts'
 import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import { KIND } from '../json/matches.ts'
+import { KIND, type Member, type Scan } from '../json/matches.ts'
 import { memberPath, type Paths } from '../json/paths.ts'
-import type { Member, Scan } from '../json/scan.ts'
 import type { NamedTokens } from '../tokens/detokenize.ts'
 import { badRequest } from './problems.ts'
 

@@ -245,8 +245,8 @@ export class SecretCalls {
     { paths, limit }: SecretShape,
     work: (form: (known: readonly string[]) => Form, members: readonly string[]) => T,
   ): Promise<T> {
-    const scanned = { owner, body, paths }
-    const scan = await this.#scanner.scan(scanned, limit)
+    const scanned = { owner, body, paths, limit }
+    const scan = await this.#scanner.scan(scanned)
     try {
       return work(
         (known) => new Form(body, paths, scan, known),

@@ -1,9 +1,8 @@
 // The forms of requests for secrets, read from the scan of their bodies: nothing else becomes an object or a
 // text.
 import { Problem } from '../errors.ts'
-import { KIND } from '../json/matches.ts'
+import { KIND, type ScanLimit } from '../json/matches.ts'
 import { memberPath, OTHERS, Paths } from '../json/paths.ts'
-import type { ScanLimit } from '../json/scan.ts'
 import type { NewSecret } from '../secrets/secrets.ts'
 import {
   isSecretName,
@@ -47,7 +46,9 @@ const REFERENCE_BYTES = 400
 const INSTANT_BYTES = 100
 
 function shapeOf(paths: readonly string[], matches: number, what: string): SecretShape {
-  return { paths: new Paths(paths), limit: { leaf: paths.length - 1, matches, what } }
+  // Beyond `before`, a secret has an unknown member, which is refused.
+  const limit = { leaf: paths.length - 1, matches, what, before: 3 * matches }
+  return { paths: new Paths(paths), limit }
 }
 
 export type NewSecrets = { readonly secrets: readonly NewSecret[]; readonly many: boolean }

@@ -1,9 +1,8 @@
 // The token calls: bodies in, values to the service, bytes out.
 import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
-import { KIND } from '../json/matches.ts'
+import { KIND, type ScanLimit } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
-import { UNLIMITED } from '../json/scan.ts'
 import { ScanThread } from '../json/scan-thread.ts'
 import type { ResolvedTokens, RoomForValues } from '../tokens/detokenize.ts'
 import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
@@ -11,7 +10,6 @@ import { Answer, answerTooLarge } from './answer.ts'
 import type { Share } from './bytes-in-work.ts'
 import { FaultAt, Form, type Limits, readTokens, readValues } from './form.ts'
 import { badRequest } from './problems.ts'
-import { pathOfGap, Required } from './required.ts'
 import type { Services } from './services.ts'
 import {
   columnsSize,
@@ -54,8 +52,16 @@ type EpochsAnswer = {
   readonly count: number
 }
 
-/** The paths and members of a body, and the first leaf whose matches are limited. */
-type FormShape = { readonly paths: Paths; readonly known: readonly string[]; readonly leaf: number }
+/**
+ * The paths and members of a body, and the first leaf whose matches are limited. `records`: the leaf of
+ * records, whose objects are counted.
+ */
+type FormShape = {
+  readonly paths: Paths
+  readonly known: readonly string[]
+  readonly leaf: number
+  readonly records?: number
+}
 
 // Leaf numbers: the order of the paths below. REQUIRE and VALUE: of tokenize; TOKEN: of detokenize. The
 // configured fields follow.
@@ -95,11 +101,13 @@ export class TokenCalls {
       paths: new Paths(['records[]', 'require[]', 'values[]', ...inRecords]),
       known: ['records', 'values', 'allow_tokens', 'require'],
       leaf: VALUE,
+      records: RECORD,
     }
     this.#detokenizeShape = {
       paths: new Paths(['records[]', 'tokens[]', ...inRecords, 'token']),
       known: ['records', 'tokens', 'token'],
       leaf: TOKEN,
+      records: RECORD,
     }
   }
 
@@ -112,7 +120,7 @@ export class TokenCalls {
     form.list(main.name)
     const allow = form.flag('allow_tokens')
     const required = requiredFields(form, this.fields)
-    if (main.name === 'records') await this.#checkRecords(asked, form)
+    if (main.name === 'records') checkRecords(form)
     if (required.length > 0) await this.#checkRequired(asked, form, required)
     const { places, values, index } = await this.#turn(asked, form, () =>
       readValues(form, this.#limits, VALUE),
@@ -162,15 +170,14 @@ export class TokenCalls {
   }
 
   async #detokenizeRecords(asked: AskedTokens, form: Form): Promise<TokenAnswer> {
-    await this.#checkRecords(asked, form)
+    checkRecords(form)
     const places = placesFrom(form, TOKEN)
     const named = await this.#turn(asked, form, () => readTokens(form, places, false))
     const { values, index } = await this.#open(asked, named)
     const lost = notFound(form, places, index, named.epochs)
-    const paths = await this.#scanner.pathsOf(
-      { owner: asked.owner, body: form.body, paths: form.paths },
-      lost.map((n) => places[n]),
-    )
+    const scanned = this.#scannedBody(asked, form.body, this.#detokenizeShape)
+    const wanted = lost.map((n) => places[n])
+    const paths = await this.#scanner.pathsOf(scanned, wanted)
     const listed = Buffer.from(`,"not_found":${JSON.stringify(paths.map(splitRecordPath))}}`, 'utf8')
     const list = form.list('records')
     const answer = this.#answer(asked, list.end - list.start + values.used * 8 + listed.length + 64)
@@ -248,20 +255,26 @@ export class TokenCalls {
 
   /** Scans the body for `work`, and names the place of a fault. */
   async #withForm<T>(
-    { owner }: AskedTokens,
+    asked: AskedTokens,
     body: Uint8Array,
-    { paths, known, leaf }: FormShape,
+    shape: FormShape,
     work: (form: Form) => Promise<T>,
   ): Promise<T> {
-    const scanned = { owner, body, paths }
-    const options = { leaf, matches: this.#limits.values, what: 'values or tokens' }
+    const scanned = this.#scannedBody(asked, body, shape)
     try {
-      return await work(new Form(body, paths, await this.#scanner.scan(scanned, options), known))
+      return await work(new Form(body, shape.paths, await this.#scanner.scan(scanned), shape.known))
     } catch (error) {
       if (!(error instanceof FaultAt)) throw error
       const [path] = await this.#scanner.pathsOf(scanned, [error.place])
       throw error.problem(path)
     }
+  }
+
+  /** Records but objects, and fields named twice by `require`, are refused: the first are enough. */
+  #scannedBody({ owner }: AskedTokens, body: Uint8Array, { paths, leaf, records: counted }: FormShape) {
+    const before = this.fields.length + 1
+    const limit: ScanLimit = { leaf, matches: this.#limits.values, what: 'values or tokens', counted, before }
+    return { owner, body, paths, limit }
   }
 
   #turn<T>({ owner }: AskedTokens, form: Form, work: () => T): Promise<T> {
@@ -272,26 +285,10 @@ export class TokenCalls {
     return () => this.#turns.next(owner)
   }
 
-  /** Every record is an object. */
-  #checkRecords(asked: AskedTokens, form: Form): Promise<void> {
-    const { count, kinds, leaf } = form.scan
-    return this.#turn(asked, form, () => {
-      for (let i = 0; i < count; i++) {
-        if (leaf[i] === RECORD && kinds[i] !== KIND.object)
-          throw new FaultAt(i, (path) => badRequest(path, 'an object', 'a record is an object'))
-      }
-    })
-  }
-
-  /** Every record has the fields. A scan of its own: other requests need no places on the way to a field. */
-  async #checkRequired(asked: AskedTokens, form: Form, fields: readonly string[]): Promise<void> {
-    const required = new Required(fields)
-    const scanned = { owner: asked.owner, body: form.body, paths: required.paths }
-    const scan = await this.#scanner.scan(scanned, UNLIMITED)
-    const gap = await this.#turn(asked, form, () => required.gap(scan))
-    if (gap === undefined) return
-    const [path] = await this.#scanner.pathsOf(scanned, [gap.match])
-    throw new Problem('field-missing', 'a record lacks a required field', { path: pathOfGap(path, gap) })
+  /** Every record has the fields. */
+  async #checkRequired({ owner }: AskedTokens, { body }: Form, fields: readonly string[]): Promise<void> {
+    const path = await this.#scanner.gapIn({ owner, body }, fields)
+    if (path !== undefined) throw new Problem('field-missing', 'a record lacks a required field', { path })
   }
 
   /** Before tokens are stored: an answer is not refused for its size afterwards. */
@@ -306,11 +303,9 @@ export class TokenCalls {
   }
 
   #count(form: Form): void {
-    const { count, leaf } = form.scan
-    for (let i = 0; i < count; i++) {
-      if (leaf[i] === RECORD) this.records++
-      else if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - VALUE - 1]++
-    }
+    const { count, leaf, objects } = form.scan
+    this.records += objects
+    for (let i = 0; i < count; i++) if (leaf[i] > VALUE) this.fieldMatches[leaf[i] - VALUE - 1]++
   }
 
   close(): Promise<void> {
@@ -320,6 +315,14 @@ export class TokenCalls {
   /** Configured fields without a match so far. */
   unmatched(): string[] {
     return this.fields.filter((_, i) => this.fieldMatches[i] === 0)
+  }
+}
+
+/** Every record is an object: objects are counted, and all else at their path is listed. Throws FaultAt. */
+function checkRecords({ scan: { count, leaf } }: Form): void {
+  for (let i = 0; i < count; i++) {
+    if (leaf[i] === RECORD)
+      throw new FaultAt(i, (path) => badRequest(path, 'an object', 'a record is an object'))
   }
 }
 

@@ -13,7 +13,7 @@ export const KIND = {
 } as const
 export type Kind = (typeof KIND)[keyof typeof KIND]
 
-export type Matches = {
+type Matches = {
   /** Byte spans [start, end) of the values, for strings with the quotes. */
   readonly start: Uint32Array
   readonly end: Uint32Array
@@ -22,6 +22,38 @@ export type Matches = {
   /** Index of the path in the list of paths. */
   readonly leaf: Uint16Array
 }
+
+/** A top-level member: name (unescaped), kind, and byte span [start, end) of the value. */
+export type Member = { name: string; kind: Kind; start: number; end: number }
+
+/**
+ * The result of a scan. Matches are in document order, and their arrays are valid up to `count`. A match that
+ * is an object or an array comes before the matches inside.
+ */
+export type Scan = Matches & {
+  /** The first MEMBERS_MAX top-level members in order; empty if the body is not an object. */
+  readonly members: readonly Member[]
+  /** The kind of the body itself. */
+  readonly kind: Kind
+  readonly count: number
+  /** Objects that were counted and not listed. */
+  readonly objects: number
+}
+
+/**
+ * The largest number of matches of the paths from index `leaf` on, with their name for errors. For scans of
+ * little memory whatever the body: objects at the path with index `counted` are counted, not listed, and of
+ * all paths before `leaf` together the first `before` matches are listed (by default all).
+ */
+export type ScanLimit = {
+  readonly leaf: number
+  readonly matches: number
+  readonly what: string
+  readonly counted?: number | undefined
+  readonly before?: number | undefined
+}
+
+export const UNLIMITED: ScanLimit = { leaf: 0, matches: Number.POSITIVE_INFINITY, what: '' }
 
 /** Arrays with room for `size` matches. */
 export function matchesOf(size: number): Matches {

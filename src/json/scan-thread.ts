@@ -4,8 +4,10 @@ import { fileURLToPath } from 'node:url'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { assert } from '../assert.ts'
 import { PROBLEMS, Problem, type Slug } from '../errors.ts'
+import type { Scan, ScanLimit } from './matches.ts'
 import { Paths } from './paths.ts'
-import { pathsOf, type Scan, type ScanLimit, scan } from './scan.ts'
+import { gapIn } from './required.ts'
+import { pathsOf, scan } from './scan.ts'
 
 const ROLE = 'coffer-scan'
 
@@ -20,11 +22,19 @@ const SENT_MOST = 2
 
 /** `wanted`: the indices of the matches whose paths are asked for. */
 type Question =
-  | { readonly kind: 'scan'; readonly limit: ScanLimit }
-  | { readonly kind: 'paths'; readonly wanted: readonly number[] }
-type Task = Question & { readonly body: Uint8Array; readonly paths: readonly string[] }
+  | { readonly kind: 'scan'; readonly paths: readonly string[]; readonly limit: ScanLimit }
+  | {
+      readonly kind: 'paths'
+      readonly paths: readonly string[]
+      readonly limit: ScanLimit
+      readonly wanted: readonly number[]
+    }
+  | { readonly kind: 'gap'; readonly fields: readonly string[] }
+type Task = Question & { readonly body: Uint8Array }
 type Scanned = { readonly kind: 'scan'; readonly scan: Scan }
 type Located = { readonly kind: 'paths'; readonly texts: readonly string[] }
+type Gap = { readonly kind: 'gap'; readonly path: string | undefined }
+type Answered = Scanned | Located | Gap
 type Refused = {
   readonly kind: 'problem'
   readonly slug: string
@@ -32,16 +42,17 @@ type Refused = {
   readonly members: Readonly<Record<string, unknown>>
 }
 type Failed = { readonly kind: 'failed'; readonly message: string }
-type Reply = Scanned | Located | Refused | Failed
+type Reply = Answered | Refused | Failed
 
 type Waiting = {
   readonly task: Task
-  readonly resolve: (reply: Scanned | Located) => void
+  readonly resolve: (reply: Answered) => void
   readonly reject: (error: Error) => void
 }
 
 /** A body, and the owner in whose turn the body is scanned. */
-type ScannedBody = { readonly owner: string; readonly body: Uint8Array; readonly paths: Paths }
+type OwnedBody = { readonly owner: string; readonly body: Uint8Array }
+type ScannedBody = OwnedBody & { readonly paths: Paths; readonly limit: ScanLimit }
 
 /**
  * Scans small bodies at once, and large bodies in the thread, which the first large body starts: owners in
@@ -56,7 +67,7 @@ export class ScanThread {
   readonly #waiting = new Map<string, Waiting[]>()
 
   /** Throws the problems of `scan`. */
-  async scan({ owner, body, paths }: ScannedBody, limit: ScanLimit): Promise<Scan> {
+  async scan({ owner, body, paths, limit }: ScannedBody): Promise<Scan> {
     if (body.length < LARGE_BYTES) return scan(body, paths, limit)
     const reply = await this.#ask(owner, { kind: 'scan', body, paths: paths.list, limit })
     assert(reply.kind === 'scan', 'a scan is answered by a scan')
@@ -64,15 +75,26 @@ export class ScanThread {
   }
 
   /** As `pathsOf`. */
-  async pathsOf({ owner, body, paths }: ScannedBody, wanted: readonly number[]): Promise<readonly string[]> {
-    if (body.length < LARGE_BYTES || wanted.length === 0) return pathsOf(body, paths, wanted)
-    const reply = await this.#ask(owner, { kind: 'paths', body, paths: paths.list, wanted })
+  async pathsOf(
+    { owner, body, paths, limit }: ScannedBody,
+    wanted: readonly number[],
+  ): Promise<readonly string[]> {
+    if (body.length < LARGE_BYTES || wanted.length === 0) return pathsOf(body, paths, wanted, limit)
+    const reply = await this.#ask(owner, { kind: 'paths', body, paths: paths.list, limit, wanted })
     assert(reply.kind === 'paths', 'paths are answered by paths')
     return reply.texts
   }
 
-  #ask(owner: string, task: Task): Promise<Scanned | Located> {
-    const { promise, resolve, reject } = Promise.withResolvers<Scanned | Located>()
+  /** As `gapIn`. */
+  async gapIn({ owner, body }: OwnedBody, fields: readonly string[]): Promise<string | undefined> {
+    if (body.length < LARGE_BYTES) return gapIn(body, fields)
+    const reply = await this.#ask(owner, { kind: 'gap', body, fields })
+    assert(reply.kind === 'gap', 'a gap is answered by a gap')
+    return reply.path
+  }
+
+  #ask(owner: string, task: Task): Promise<Answered> {
+    const { promise, resolve, reject } = Promise.withResolvers<Answered>()
     const waiting = { task, resolve, reject }
     const own = this.#waiting.get(owner)
     if (own) own.push(waiting)
@@ -141,11 +163,16 @@ function asProblem({ slug, detail, members }: Refused): Problem {
 }
 
 function work(task: Task): Reply {
-  const paths = new Paths(task.paths)
+  const { body } = task
   try {
-    return task.kind === 'scan'
-      ? { kind: 'scan', scan: scan(task.body, paths, task.limit) }
-      : { kind: 'paths', texts: pathsOf(task.body, paths, task.wanted) }
+    switch (task.kind) {
+      case 'scan':
+        return { kind: 'scan', scan: scan(body, new Paths(task.paths), task.limit) }
+      case 'paths':
+        return { kind: 'paths', texts: pathsOf(body, new Paths(task.paths), task.wanted, task.limit) }
+      case 'gap':
+        return { kind: 'gap', path: gapIn(body, task.fields) }
+    }
   } catch (error) {
     if (error instanceof Problem) {
       return { kind: 'problem', slug: error.slug, detail: error.message, members: error.members }

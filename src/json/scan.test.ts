@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Problem } from '../errors.ts'
-import { KIND, type Kind } from './matches.ts'
+import { KIND, type Kind, type Scan } from './matches.ts'
 import { memberPath, OTHERS, Paths } from './paths.ts'
-import { LEVELS_MAX, MEMBERS_MAX, pathsOf, type Scan, scan } from './scan.ts'
+import { LEVELS_MAX, MEMBERS_MAX, pathsOf, scan } from './scan.ts'
 
 const FHIR = join(import.meta.dirname, '../../../shared/data/synthea/fhir')
 const NONE = new Paths([])
@@ -452,6 +452,22 @@ test('one scan is not changed by the next, with few places and with many', () =>
     const last = body('values', count).subarray(first.start[count - 1], first.end[count - 1])
     assert.equal(Buffer.from(last).toString(), `"values${count - 1}"`)
   }
+})
+
+test('counted objects and faulty values before the limit take no room, however many there are', () => {
+  const paths = new Paths(['records[]', 'require[]', 'values[]', 'records[].a'])
+  const limit = { leaf: 2, matches: 2, what: 'values', counted: 0, before: 3 }
+  const many = (text: string): string => Array(100_000).fill(text).join(',')
+  const empty = scan(bytes(`{"records":[${many('{}')},{"a":1}]}`), paths, limit)
+  assert.deepEqual([empty.objects, empty.count, empty.start.length], [100_001, 1, 1])
+  const body = bytes(`{"records":[{"a":1},[],{"a":{}},${many('7')}],"require":[${many('"a"')}]}`)
+  const found = scan(body, paths, limit)
+  assert.deepEqual([found.objects, ...found.leaf], [2, 3, 0, 3, 0, 0])
+  assert.deepEqual([...found.start], [17, 20, 28, 32, 34])
+  const texts = ['records[0].a', 'records[1]', 'records[2].a', 'records[3]', 'records[4]']
+  assert.deepEqual(pathsOf(body, paths, [0, 1, 2, 3, 4], limit), texts)
+  assert.equal(found.start.length, 5)
+  assert.throws(() => scan(bytes('{"records":[{},{}],"values":[1,2,3]}'), paths, limit), /more than 2 values/)
 })
 
 test('places grow where they come densely at first and late', () => {

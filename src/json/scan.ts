@@ -5,24 +5,19 @@
 import { assert } from '../assert.ts'
 import { Problem } from '../errors.ts'
 import { BACKSLASH, HEX_VALUE, LOWER_U, SHORT_ESCAPE } from './escapes.ts'
-import { copyOf, grown, KIND, type Kind, type Matches, matchesOf } from './matches.ts'
+import {
+  copyOf,
+  grown,
+  KIND,
+  type Kind,
+  type Member,
+  matchesOf,
+  type Scan,
+  type ScanLimit,
+  UNLIMITED,
+} from './matches.ts'
 import { MemberNames } from './member-names.ts'
 import { elementPath, isCut, memberPath, type Paths, type Step } from './paths.ts'
-
-/** A top-level member: name (unescaped), kind, and byte span [start, end) of the value. */
-export type Member = { name: string; kind: Kind; start: number; end: number }
-
-/**
- * The result of a scan. Matches are in document order, and their arrays are valid up to `count`. A match that
- * is an object or an array comes before the matches inside.
- */
-export type Scan = Matches & {
-  /** The first MEMBERS_MAX top-level members in order; empty if the body is not an object. */
-  readonly members: readonly Member[]
-  /** The kind of the body itself. */
-  readonly kind: Kind
-  readonly count: number
-}
 
 /** The body itself is level 1. */
 export const LEVELS_MAX = 64
@@ -31,7 +26,6 @@ export const MEMBERS_MAX = 1000
 
 const FIRST_MATCHES = 1024
 const NOTHING = new Uint8Array(0)
-export const UNLIMITED: ScanLimit = { leaf: 0, matches: Number.POSITIVE_INFINITY, what: '' }
 const END = -1
 
 const QUOTE = 0x22
@@ -59,9 +53,6 @@ const NULL = Buffer.from('null')
 const PLAIN = new Uint8Array(256).fill(1, 0x20)
 PLAIN[QUOTE] = PLAIN[BACKSLASH] = 0
 
-/** The largest number of matches of the paths from index `leaf` on; `what` they are, for errors. */
-export type ScanLimit = { readonly leaf: number; readonly matches: number; readonly what: string }
-
 /** Enough for most bodies. Stays here: a scan copies its matches out. */
 const SCRATCH = matchesOf(FIRST_MATCHES)
 
@@ -76,14 +67,19 @@ export function scan(body: Uint8Array, paths: Paths, limit: ScanLimit = UNLIMITE
 }
 
 /**
- * The real paths of matches, like `records[2].contacts[0].phone` or `values[7]`. `indices` are ascending,
- * into the scan of the same body with the same paths. Another pass: for errors, where few matches are asked
- * for.
+ * The real paths of matches, like `records[2].contacts[0].phone` or `values[7]`. `wanted` are ascending
+ * indices into the scan of the same body with the same paths and limit. Another pass: for errors, where few
+ * matches are asked for.
  */
-export function pathsOf(body: Uint8Array, paths: Paths, indices: readonly number[]): string[] {
+export function pathsOf(
+  body: Uint8Array,
+  paths: Paths,
+  wanted: readonly number[],
+  limit: ScanLimit = UNLIMITED,
+): string[] {
   const texts: string[] = []
-  if (indices.length > 0) scanner.run(body, paths, { limit: UNLIMITED, wanted: indices, texts })
-  assert(texts.length === indices.length, 'indices of matches are ascending, and of the same scan')
+  if (wanted.length > 0) scanner.run(body, paths, { limit, wanted, texts })
+  assert(texts.length === wanted.length, 'indices of matches are ascending, and of the same scan')
   return texts
 }
 
@@ -115,9 +111,10 @@ class Scanner {
   readonly #nameTo = new Uint32Array(LEVELS_MAX + 1)
   readonly #serials = new Uint32Array(LEVELS_MAX + 1) // objects: unique in the body
   #objects = 0
-
   #count = 0
-  #counted = 0 // the matches that count towards the limit
+  #limited = 0 // matches towards the limit
+  #before = 0 // other matches, listed or not
+  #countedObjects = 0
   #limit = UNLIMITED
   #matches = SCRATCH
   #wanted: readonly number[] = []
@@ -128,7 +125,8 @@ class Scanner {
     this.#body = new Uint8Array(body.buffer, body.byteOffset, body.length)
     this.#size = body.length
     this.#step = paths.root
-    this.#depth = this.#objects = this.#count = this.#counted = 0
+    this.#depth = this.#objects = this.#count = 0
+    this.#limited = this.#before = this.#countedObjects = 0
     this.#limit = limit
     this.#wanted = wanted
     this.#texts = texts
@@ -147,7 +145,8 @@ class Scanner {
 
   #result(): Scan {
     const matches = this.#matches === SCRATCH ? copyOf(SCRATCH, this.#count) : this.#matches
-    return { members: this.#members, kind: this.#kind, count: this.#count, ...matches }
+    const [count, objects] = [this.#count, this.#countedObjects]
+    return { members: this.#members, kind: this.#kind, count, objects, ...matches }
   }
 
   #walk(): void {
@@ -192,7 +191,8 @@ class Scanner {
   #open(i: number, c: typeof OPEN_OBJECT | typeof OPEN_ARRAY): void {
     if (this.#depth === LEVELS_MAX) throw this.#tooDeep(i)
     const step = this.#step
-    const match = step === null || step.leaf < 0 ? -1 : this.#match(step.leaf, i, i, kindOf(c))
+    const kind = c === OPEN_OBJECT ? KIND.object : KIND.array
+    const match = step === null || step.leaf < 0 ? -1 : this.#match(step.leaf, i, i, kind)
     const depth = ++this.#depth
     this.#starts[depth] = i
     this.#matchOf[depth] = match
@@ -334,9 +334,15 @@ class Scanner {
     }
   }
 
-  /** Returns the index of the match. */
+  /** Returns the index of the match, or -1 where the match is not listed. */
   #match(leaf: number, start: number, end: number, kind: Kind): number {
-    if (leaf >= this.#limit.leaf && ++this.#counted > this.#limit.matches) {
+    if (leaf < this.#limit.leaf) {
+      if (kind === KIND.object && leaf === this.#limit.counted) {
+        this.#countedObjects++
+        return -1
+      }
+      if (this.#limit.before !== undefined && ++this.#before > this.#limit.before) return -1
+    } else if (++this.#limited > this.#limit.matches) {
       throw new Problem('too-many-values', `there are more than ${this.#limit.matches} ${this.#limit.what}`)
     }
     const index = this.#count++
@@ -392,7 +398,3 @@ class Scanner {
 }
 
 const scanner = new Scanner()
-
-function kindOf(opener: typeof OPEN_OBJECT | typeof OPEN_ARRAY): Kind {
-  return opener === OPEN_OBJECT ? KIND.object : KIND.array
-}

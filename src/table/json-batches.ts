@@ -1,6 +1,7 @@
 // Which bytes of a file of JSON are whole records, and how the records become the elements of one array.
+
+import type { Scan } from '../json/matches.ts'
 import { KIND } from '../json/matches.ts'
-import type { Scan } from '../json/scan.ts'
 import { faultAt, lineAt, RECORD_BYTES } from './piece.ts'
 
 const LF = 0x0a

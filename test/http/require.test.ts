@@ -118,6 +118,14 @@ test('a gap at the end of many records is found, and nothing of them is stored',
   assert.equal(await vault.count(), before)
 })
 
+test('a record that is no object is found behind more records than a request may have values', async () => {
+  const records = `${Array(150_000).fill('{}').join(',')},7,8`
+  for (const path of ['/tokenize', '/detokenize']) {
+    const answer = await vault.post(path, `{"records":[${records}]}`)
+    assert.deepEqual([answer.status, answer.json.path], [400, 'records[150000]'])
+  }
+})
+
 test('require names configured fields, each once, beside records', async () => {
   const records = [{ ssn: 'never stored' }]
   const cases: readonly (readonly [body: unknown, path: string])[] = [

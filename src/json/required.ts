@@ -1,7 +1,7 @@
 // Fields that every record must have, by `require` of a request: a scalar other than null at each place.
-import { KIND } from '../json/matches.ts'
-import { memberPath, Paths } from '../json/paths.ts'
-import type { Scan } from '../json/scan.ts'
+import { KIND, type Scan } from './matches.ts'
+import { memberPath, Paths } from './paths.ts'
+import { pathsOf, scan } from './scan.ts'
 
 /** A part of the required fields: a member, or (null) the elements of a list. */
 type Place = {
@@ -15,8 +15,21 @@ type Place = {
 /** The first place where something is missing: in the match, what the names say (null: the elements). */
 type Gap = { readonly match: number; readonly missing: readonly (string | null)[] }
 
+/**
+ * The path where a record of a body first lacks a field of `fields`, each as configured and once; undefined:
+ * no record lacks any. A scan of its own: other requests need no places on the way to a field. Throws the
+ * problems of `scan`.
+ */
+export function gapIn(body: Uint8Array, fields: readonly string[]): string | undefined {
+  const required = new Required(fields)
+  const gap = required.gap(scan(body, required.paths))
+  if (gap === undefined) return undefined
+  const [path] = pathsOf(body, required.paths, [gap.match])
+  return pathOfGap(path, gap)
+}
+
 /** The places of required fields, the places on their way included. */
-export class Required {
+class Required {
   /** For a scan of the body. */
   readonly paths: Paths
   readonly #places: readonly Place[]
@@ -81,7 +94,7 @@ function wayFrom(lacking: Place): (string | null)[] {
 }
 
 /** `path`: of the match. */
-export function pathOfGap(path: string, { missing }: Gap): string {
+function pathOfGap(path: string, { missing }: Gap): string {
   let text = path
   for (const name of missing) text = name === null ? `${text}[]` : memberPath(text, name)
   return text
