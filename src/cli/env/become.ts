@@ -2,7 +2,16 @@
 // and exit code are the command's own, and nothing of coffer stays. Where the platform has no such call, the
 // command is a child, and signals are passed on.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { accessSync, closeSync, constants as files, openSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  closeSync,
+  existsSync,
+  constants as files,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from 'node:fs'
 import { constants } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { errorCode, OperatorError } from '../../errors.ts'
@@ -10,6 +19,10 @@ import { errorCode, OperatorError } from '../../errors.ts'
 /** Exit codes of shells. */
 const NOT_EXECUTABLE = 126
 const NOT_FOUND = 127
+
+/** As Linux reads of a script's first line. */
+const INTERPRETER_BYTES = 256
+const NO_INTERPRETER = 'no interpreter'
 
 const TRUE = '/bin/true'
 const ENV = '/usr/bin/env'
@@ -50,6 +63,11 @@ function findExecutable(name: string, { PATH = '/usr/local/bin:/usr/bin:/bin' }:
   // A path without a slash would be looked for in PATH.
   if (found) return found.place.includes('/') ? found.place : `./${found.place}`
   const [refused] = faults.filter(({ fault }) => fault !== 'ENOENT' && fault !== 'ENOTDIR')
+  if (refused?.fault === NO_INTERPRETER)
+    throw new OperatorError(`${refused.place} cannot be executed: its first line names no program`, {
+      hint: 'correct the path after #!',
+      exitCode: NOT_EXECUTABLE,
+    })
   if (!refused)
     throw new OperatorError(`the command ${name} is not found`, {
       hint: name.includes('/') ? 'correct the path' : 'install it, or name its path',
@@ -61,27 +79,42 @@ function findExecutable(name: string, { PATH = '/usr/local/bin:/usr/bin:/bin' }:
   })
 }
 
+/** False for a script whose first line names a program that does not exist. */
+function hasInterpreter(path: string): boolean {
+  const first = Buffer.alloc(INTERPRETER_BYTES)
+  try {
+    const file = openSync(path, 'r')
+    try {
+      readSync(file, first)
+    } finally {
+      closeSync(file)
+    }
+  } catch {
+    return true // a program may be executed, and not be read
+  }
+  const interpreter = /^#![ \t]*(\/[^\s\0]*)[\s\0]/.exec(first.toString('latin1'))?.[1]
+  return interpreter === undefined || existsSync(interpreter)
+}
+
 /** undefined: a file that may be executed. */
 function faultOf(path: string): string | undefined {
   try {
     if (statSync(path).isDirectory()) return 'EISDIR'
     accessSync(path, files.X_OK)
-    return undefined
+    return hasInterpreter(path) ? undefined : NO_INTERPRETER
   } catch (error) {
     return errorCode(error) ?? 'failed'
   }
 }
 
 const PASSED_ON = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH'] as const
-/** Signals of a terminal to all its processes: the child gets its own. */
-const OF_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT', 'SIGHUP', 'SIGWINCH'])
 
 /** Runs the command as a child. Returns its exit code. Throws OperatorError. */
 async function runChild(path: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   let child: ChildProcess | undefined
-  const hasTerminal = isOnTerminal()
+  const own = signalsOfTerminal()
   const passOn = (signal: NodeJS.Signals): void => {
-    if (!OF_TERMINAL.has(signal) || !hasTerminal) child?.kill(signal)
+    if (!own.has(signal)) child?.kill(signal)
   }
   // Before the child starts: from now on the command ends only after the child.
   for (const signal of PASSED_ON) process.on(signal, passOn)
@@ -104,11 +137,31 @@ async function runChild(path: string, args: readonly string[], env: NodeJS.Proce
   }
 }
 
+/**
+ * Signals of a terminal to all its processes: the child gets its own. The loss of a terminal reaches the leader
+ * of its session alone.
+ */
+function signalsOfTerminal(): ReadonlySet<string> {
+  if (!isOnTerminal()) return new Set()
+  return new Set(['SIGINT', 'SIGQUIT', 'SIGWINCH', ...(leadsSession() ? [] : ['SIGHUP'])])
+}
+
 /** Whether a terminal controls the process, whatever its streams are. */
 function isOnTerminal(): boolean {
   try {
     closeSync(openSync('/dev/tty', files.O_RDWR | files.O_NOCTTY))
     return true
+  } catch {
+    return false
+  }
+}
+
+/** False where the system has no /proc. */
+function leadsSession(): boolean {
+  try {
+    // Behind the name in parentheses: state, parent, group, session.
+    const [, , , session] = readFileSync('/proc/self/stat', 'utf8').split(') ').at(-1)?.split(' ') ?? []
+    return Number(session) === process.pid
   } catch {
     return false
   }
