@@ -1,5 +1,5 @@
 // Asks a real node over HTTP, and says what was answered in the words of the judge.
-import { type Answer, type Ask, Violation, type Write } from '../sim/judge.ts'
+import { type Answer, type Ask, type Ref, Violation, type Write } from '../sim/judge.ts'
 
 /** Longer than a node may take. */
 const PATIENCE_MS = 15_000
@@ -77,12 +77,23 @@ function wireOf(asked: Ask): Wire {
     case 'write':
       return writeOf(asked)
     case 'read': {
-      const which = asked.version === undefined ? '' : `?version=${asked.version}`
+      const at = asked.at === undefined ? '' : `?at=${instant(asked.at)}`
+      const which = asked.version === undefined ? at : `?version=${asked.version}`
       return { method: 'GET', path: `/secrets/${asked.name}${which}` }
+    }
+    case 'resolve': {
+      const at = asked.at === undefined ? {} : { at: instant(asked.at) }
+      return { method: 'POST', path: '/secrets/resolve', body: { refs: asked.refs.map(textOf), ...at } }
     }
     case 'history':
       return { method: 'GET', path: `/secrets/${asked.name}/history` }
   }
+}
+
+const instant = (at: number): string => new Date(at).toISOString()
+
+function textOf({ name, version }: Ref): string {
+  return `coffer://${name}${version === undefined ? '' : `@${version}`}`
 }
 
 function writeOf({ names, value, create, after, key }: Write): Wire {
@@ -126,6 +137,8 @@ function success(asked: Ask, json: Json, replayed: boolean): Answer {
     }
     case 'read':
       return { kind: 'secret', version: json.version as number, value: json.value as string }
+    case 'resolve':
+      return { kind: 'resolved', values: json.values as string[] }
     case 'history':
       return { kind: 'lines', lines: linesOf(json) }
   }

@@ -90,9 +90,15 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       return { kind: 'written', version, validFrom, replayed }
     }
     case 'read': {
-      const which = asked.version === undefined ? {} : { version: asked.version }
+      const at = asked.at === undefined ? {} : { at: asked.at }
+      const which = asked.version === undefined ? at : { version: asked.version }
       const { version, value } = await secrets.read(by, asked.name, which)
       return { kind: 'secret', version, value: value.toString('utf8') }
+    }
+    case 'resolve': {
+      const { values, missing } = await secrets.resolve(by, asked.refs, asked.at, () => undefined)
+      if (missing.length > 0) return { kind: 'refused', slug: 'refs-not-found', missing }
+      return { kind: 'resolved', values: values.map((value) => value.toString('utf8')) }
     }
     case 'history': {
       const lines = await secrets.history(by, asked.name)

@@ -10,9 +10,26 @@ type AskOf =
   | { readonly kind: 'rotate'; readonly owner: string; readonly to: number }
   | { readonly kind: 'epochs'; readonly owner: string }
   | Write
-  | { readonly kind: 'read'; readonly owner: string; readonly name: string; readonly version?: number }
+  | Read
+  | {
+      readonly kind: 'resolve'
+      readonly owner: string
+      readonly refs: readonly Ref[]
+      readonly at?: number | undefined
+    }
   | { readonly kind: 'history'; readonly owner: string; readonly name: string }
   | { readonly kind: 'names'; readonly owner: string }
+
+export type Ref = { readonly name: string; readonly version: number | undefined }
+
+/** `at`: milliseconds since 1970; without `version`. */
+type Read = {
+  readonly kind: 'read'
+  readonly owner: string
+  readonly name: string
+  readonly version?: number | undefined
+  readonly at?: number | undefined
+}
 
 /** `after`: the version that the new version has to follow. `key`: the Idempotency-Key. */
 export type Write = {
@@ -49,12 +66,15 @@ export type Answer =
       readonly replayed: boolean
     }
   | { readonly kind: 'secret'; readonly version: number; readonly value: string }
+  | { readonly kind: 'resolved'; readonly values: readonly string[] }
   | { readonly kind: 'lines'; readonly lines: readonly Line[] }
   | {
       readonly kind: 'refused'
       readonly slug: string
       readonly number?: number | undefined
       readonly names?: readonly string[]
+      /** Places of references that were not found. */
+      readonly missing?: readonly number[]
     }
   /** 503, and nothing has happened. */
   | { readonly kind: 'not-applied' }
@@ -65,7 +85,14 @@ export type Call = {
   readonly id: string
   readonly ask: Ask
   readonly asked: number
+  /** Of the node's wall clock, in milliseconds since 1970, from question to answer. */
+  clock: readonly [from: number, to: number]
   /** Infinity before the answer. */
   answered: number
   answer: Answer
+}
+
+/** The text by which histories are known. */
+export function secretOf(owner: string, name: string): string {
+  return JSON.stringify([owner, name])
 }

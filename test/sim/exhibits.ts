@@ -1,14 +1,29 @@
 // Bugs that others had, or that were feared here, planted where a world takes its parts: in the driver of the ledger. No exhibit changes a file of the product.
 
+import { EtcdError, type RangeResponse } from '../../src/ledger/etcd-client.ts'
+import { keyBytes, toEtcd } from '../../src/ledger/etcd-messages.ts'
+import { entriesAt } from '../../src/ledger/etcd-snapshot.ts'
 import {
+  COMMIT_BYTES,
   type Commit,
   type CommitResult,
   type Ledger,
   LedgerUnavailable,
   type Revision,
+  type SnapshotEntry,
   UnknownOutcome,
 } from '../../src/ledger/ledger.ts'
 import type { Variant } from './whole-world.ts'
+
+/** A 64th of the bound of gRPC. */
+const MESSAGE_BYTES = 1024 * 1024
+
+type RangeQuery = {
+  readonly key: Buffer
+  readonly range_end: Buffer
+  readonly limit?: number
+  readonly count_only?: boolean
+}
 
 /** A driver with some of its methods replaced. */
 function withParts(link: Ledger, parts: Partial<Ledger>): Ledger {
@@ -121,9 +136,69 @@ function unknownAsRefused(link: Ledger): Partial<Ledger> {
   }
 }
 
+/** Snapshots by pages, as the driver of etcd reads them, from members with messages of a 64th. */
+function inPages(link: Ledger): Partial<Ledger> {
+  return {
+    async snapshot(ranges, signal) {
+      const all = { from: '', to: '', largest: COMMIT_BYTES }
+      const { revision, entries } = await link.snapshot([all], signal)
+      const list: SnapshotEntry[] = []
+      for await (const entry of entries) list.push(entry)
+      return { revision, entries: read(entriesAt(revision, ranges, async (query) => rangeOf(list, query))) }
+    },
+  }
+}
+
+async function* read(entries: AsyncIterable<SnapshotEntry>): AsyncIterable<SnapshotEntry> {
+  try {
+    yield* entries
+  } catch (error) {
+    throw error instanceof EtcdError ? new LedgerUnavailable('no-quorum', error.message) : error
+  }
+}
+
+/** The answer of a member. Throws EtcdError where the answer is too large. */
+function rangeOf(list: readonly SnapshotEntry[], query: object): RangeResponse {
+  const { key, range_end, limit = list.length, count_only } = query as RangeQuery
+  const [from, end] = [key.toString('latin1'), range_end.toString('latin1')]
+  const all = list.filter((each) => each.key >= from && (end === '\0' || each.key < end))
+  const taken = count_only ? [] : all.slice(0, limit)
+  const bytes = taken.reduce((sum, each) => sum + each.key.length + each.value.length, 0)
+  if (bytes > MESSAGE_BYTES) throw new EtcdError(`Received message larger than max (${bytes})`, 'unknown')
+  const kvs = taken.map(({ key, value, revision, created }) => ({
+    key: keyBytes(key),
+    value: Buffer.from(value),
+    mod_revision: toEtcd(revision),
+    create_revision: toEtcd(created),
+  }))
+  const header = { cluster_id: '1', member_id: '1', revision: '1', raft_term: '1' }
+  return { header, kvs, more: taken.length < all.length, count: String(all.length) }
+}
+
+/** A member that has not applied a Txn of the others: all that comes after has another revision there. */
+function diverges(link: Ledger): Partial<Ledger> {
+  const AT = 40
+  const there = (revision: number): number => (revision > AT ? revision - 1 : revision)
+  return {
+    head: async () => there(await link.head()),
+    async *follow(after, signal) {
+      for await (const { revision, puts } of link.follow(after >= AT ? after + 1 : after, signal)) {
+        if (revision === AT) continue
+        yield {
+          revision: there(revision),
+          puts: puts.map((put) => ({ ...put, created: there(put.created) })),
+        }
+      }
+    },
+  }
+}
+
 const driver = (parts: (link: Ledger) => Partial<Ledger>): Variant => ({
   driver: (link) => withParts(link, parts(link)),
 })
+
+/** Ways to the ledger that hold, and for bugs that the way of all worlds has not. */
+export const WAYS = { pages: driver(inPages) }
 
 /** Each with the laws, or the invariants of the product, by which it is to be found. */
 export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; readonly found: RegExp }>> = {
@@ -149,5 +224,6 @@ export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; read
   },
   'a Txn sent twice, as jetcd': { variant: driver(repeats), found: /law|refused/ },
   'acknowledged and lost, as NATS': { variant: driver(losesAcknowledged), found: /laws? \d|ledger|not done/ },
+  'members that diverge, as etcd#18667': { variant: driver(diverges), found: /./ },
   'an unknown outcome told as refused': { variant: driver(unknownAsRefused), found: /refused|laws? \d/ },
 }

@@ -12,6 +12,9 @@ import type { VirtualTime } from './virtual-time.ts'
 /** Longer than a client waits, and than a commit is late. */
 const ALL_ANSWERED_MS = 30_000
 const HOUR_MS = 3_600_000
+const YEAR_MS = 365 * 24 * HOUR_MS
+/** Of a clock: no clock shows a year before 1970. */
+const EARLIEST = -30 * YEAR_MS
 const MEAN_PAUSES_MS = [30, 150, 600]
 /** Of a world. */
 const MOST_FAULTS = [8, 15, 30, 60]
@@ -112,7 +115,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     run.disk.full = false
   },
   async clock({ random }, machine) {
-    machine.shift += (random.below(2001) - 1000) * random.pick([1, 60, 600])
+    const most = random.pick([1, 60, 600, YEAR_MS / 1000, 5 * (YEAR_MS / 1000)])
+    machine.shift = Math.max(EARLIEST, machine.shift + (random.below(2001) - 1000) * most)
   },
   /** Receipts are swept while some node may be behind; a day after no client asks under the same key. */
   async 'two days later'({ random, ledger, machines, rest }, machine) {
@@ -171,6 +175,19 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     weather.other = undefined
     if (random.chance(0.5)) run?.link.breakStreams()
   },
+  /** All nodes meet an older copy, without commits that were acknowledged, or a second ledger; then the right one is back. */
+  async 'the ledger is put back'({ random, time, machines, otherLedger }) {
+    const other = await otherLedger()
+    for (const { weather, run } of machines) {
+      weather.other = { ...other, everywhere: true }
+      run?.link.breakStreams()
+    }
+    await time.sleep(random.below(1500))
+    for (const { weather, run } of machines) {
+      weather.other = undefined
+      run?.link.breakStreams()
+    }
+  },
   async 'another root key'({ operator }) {
     await operator.changeRootKeys()
   },
@@ -189,6 +206,13 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
 }
 
+/** Each costs many reloads: in fewer worlds. */
+const OF_OPERATORS: ReadonlySet<string> = new Set([
+  'another root key',
+  'a key is removed while the node waits for the ledger',
+  'API keys and quotas',
+])
+
 async function restartSoon({ time, random }: World, machine: Machine): Promise<void> {
   await time.sleep(random.below(random.chance(0.2) ? 3000 : 200))
   if (!machine.run) await machine.start()
@@ -202,7 +226,7 @@ export async function disturb(
 ): Promise<void> {
   const { random, time, machines } = world
   const all = Object.keys(FAULTS)
-  const some = all.filter(() => random.chance(0.6)) // of each world others
+  const some = all.filter((kind) => random.chance(OF_OPERATORS.has(kind) ? 0.2 : 0.6)) // of each world others
   const kinds = some.length > 0 ? some : all
   const every = random.pick(MEAN_PAUSES_MS)
   const most = random.pick(MOST_FAULTS)

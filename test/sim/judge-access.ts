@@ -22,6 +22,7 @@ export const NEEDS: Readonly<Record<Ask['kind'], Need>> = {
   rotate: 'rotate',
   write: 'secrets:write',
   read: 'secrets:read',
+  resolve: 'secrets:read',
   history: 'secrets:read',
   names: 'secrets:read',
 }

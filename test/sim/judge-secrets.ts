@@ -1,7 +1,8 @@
 // Judges calls about secrets, once the histories of all secrets are known. A secret is called by a text of its owner and
 // name.
 
-import type { Ask, Call, Line, Write } from './asks.ts'
+import { type Ask, type Call, type Line, secretOf, type Write } from './asks.ts'
+import { judgeBegins, judgeResolved, type Seen, validAt } from './judge-times.ts'
 import { Known } from './known.ts'
 import { check } from './violation.ts'
 
@@ -49,6 +50,14 @@ class SecretJudge {
     for (const call of this.#calls) if (call.ask.kind === 'write') this.#judgeWrite(call, call.ask, effects)
     this.#judgeKeys(effects)
     for (const call of this.#calls) this.#judgeRead(call)
+    judgeResolved(this.#calls, this.#told)
+    judgeBegins(this.#calls, this.#histories)
+  }
+
+  readonly #told: Seen = {
+    lines: (name) => this.#histories.get(name) ?? [],
+    seen: (name, before) => this.#seen(name, before),
+    call: (id) => this.#callById.get(id),
   }
 
   #judgeWrite(call: Call, ask: Write, effects: ReadonlyMap<string, ReadonlyMap<string, Line>>): void {
@@ -131,20 +140,25 @@ class SecretJudge {
         check(this.#seen(nameOf(ask), asked) < ask.version, 'law 6: a known version was not found')
       return
     }
-    const latest = latestIn(call)
-    for (const [name, version] of latest)
-      check(version >= this.#seen(name, asked), 'law 4: an old version as the latest')
+    if (ask.kind === 'read' && ask.at !== undefined) this.#judgeReadAt(call, ask.at)
+    else
+      for (const [name, version] of latestIn(call))
+        check(version >= this.#seen(name, asked), 'law 4: an old version as the latest')
+  }
+
+  #judgeReadAt(call: Call, at: number): void {
+    const { answer } = call
+    const name = nameOf(call.ask)
+    const valid = validAt(this.#told, { name, at, asked: call.asked })
+    if (answer.kind === 'secret') check(valid(answer.version), 'another version was valid at the instant')
+    if (answer.kind === 'refused' && answer.slug === 'not-found')
+      check(valid(0), 'a version that was valid at the instant was not found')
   }
 
   /** The latest version of the secret that anybody knew before the instant. */
   #seen(name: string, before: number): number {
     return this.#known.get(name)?.before(before) ?? 0
   }
-}
-
-/** The text by which histories are known. */
-export function secretOf(owner: string, name: string): string {
-  return JSON.stringify([owner, name])
 }
 
 function namesIn({ owner, names }: Write): string[] {

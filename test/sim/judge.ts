@@ -7,7 +7,7 @@ import { judgeSecrets } from './judge-secrets.ts'
 import { Known } from './known.ts'
 import { check } from './violation.ts'
 
-export type { Answer, Ask, Line, Write } from './asks.ts'
+export type { Answer, Ask, Line, Ref, Write } from './asks.ts'
 export { Violation } from './violation.ts'
 
 type Issue = { readonly owner: string; readonly value: string; readonly answered: number }
@@ -19,10 +19,14 @@ const REFUSALS: Readonly<Record<Ask['kind'], readonly string[]>> = {
   rotate: ['epoch-conflict'],
   epochs: [],
   write: ['secret-exists', 'not-found', 'version-conflict', 'idempotency-in-progress', 'not-ready'],
-  read: ['not-found'],
+  read: ['not-found', 'invalid-request'],
+  resolve: ['refs-not-found', 'invalid-request'],
   history: ['not-found'],
   names: [],
 }
+
+/** Of a clock that was changed meanwhile. */
+export const ANY_TIME: Call['clock'] = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
 
 /** Judged by judge-access.ts. */
 const BY_ACCESS = ['unauthorized', 'forbidden', 'quota-exceeded']
@@ -41,12 +45,21 @@ export class Judge {
   /** Counts of acknowledged tokens by owner and epoch, and values that anybody has asked for by owner. */
   readonly #counts = new Map<string, Known>()
   readonly #values = new Map<string, Set<string>>()
+  /** Begins of versions that were told, in milliseconds since 1970. */
+  readonly begins: number[] = []
   #instant = 0
 
   /** `id`: as the versions that a call writes name the call. */
   begin(ask: Ask, id = `c${this.calls.length}`): Call {
     const answered = Number.POSITIVE_INFINITY
-    const call: Call = { id, ask, asked: ++this.#instant, answered, answer: { kind: 'unknown' } }
+    const call: Call = {
+      id,
+      ask,
+      asked: ++this.#instant,
+      answered,
+      clock: ANY_TIME,
+      answer: { kind: 'unknown' },
+    }
     this.calls.push(call)
     if (ask.kind === 'rotate') this.#wanted.add(`${ask.owner}@${ask.to}`)
     if (ask.kind === 'tokenize') {
@@ -58,8 +71,10 @@ export class Judge {
   }
 
   /** Throws Violation where the answer cannot be. */
-  end(call: Call, answer: Answer): void {
+  end(call: Call, answer: Answer, clock: Call['clock'] = ANY_TIME): void {
     call.answered = ++this.#instant
+    call.clock = clock
+    if (answer.kind === 'written') this.begins.push(answer.validFrom)
     call.answer = answer
     const { ask } = call
     if (answer.kind === 'refused')

@@ -3,7 +3,36 @@
 
 import type { Change } from './planting.ts'
 
-export type Planted = { readonly changes: readonly Change[]; readonly found: RegExp }
+export type Planted = {
+  readonly changes: readonly Change[]
+  /** The world's way to the ledger, of WAYS. */
+  readonly world?: 'pages'
+  readonly found: RegExp
+}
+
+export const SIZED_BY_THE_PAGE_BEFORE: readonly Change[] = [
+  {
+    file: 'ledger/etcd-snapshot.ts',
+    from: 'Math.min(PAGE_ENTRIES, Math.max(1, Math.floor(PAGE_BYTES / range.largest)))',
+    to: 'PAGE_ENTRIES',
+  },
+  { file: 'ledger/etcd-snapshot.ts', from: '  let limit = most\n', to: '  let limit = 64\n' },
+  {
+    file: 'ledger/etcd-snapshot.ts',
+    from: 'Math.min(most, limit + Math.ceil(limit / 8))',
+    to: 'Math.min(most, Math.max(1, Math.floor((PAGE_BYTES * page.kvs.length) / bytesIn(page))))',
+  },
+  {
+    file: 'ledger/etcd-snapshot.ts',
+    from: '        if (!isTooLarge(error)) throw error\n',
+    to: '        throw error\n',
+  },
+  {
+    file: 'ledger/etcd-snapshot.ts',
+    from: '/** The next page is fetched while a page is used. */\n',
+    to: 'const bytesIn = ({ kvs }) => kvs.reduce((sum, { value }) => sum + value.length, 1)\n',
+  },
+]
 
 export const PLANTED: Readonly<Record<string, Planted>> = {
   'no barrier': {
@@ -220,5 +249,64 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
       },
     ],
     found: /root key|not done/,
+  },
+  'a stream that resumes past a gap, as the watcher of npm etcd3': {
+    changes: [
+      {
+        file: 'replica/follow.ts',
+        from: '        const failure = error instanceof Compacted ? await this.#tryResync() : error\n',
+        to: `        const failure = error
+        if (error instanceof Compacted) {
+          this.#read = this.head
+          await this.#pause()
+          continue
+        }
+`,
+      },
+      {
+        file: 'replica/queue.ts',
+        from: 'assert(revision.revision === last.revision + 1,',
+        to: 'assert(revision.revision > last.revision,',
+      },
+      {
+        file: 'state/step.ts',
+        from: 'assert(revision.revision === this.#cursor + 1,',
+        to: 'assert(revision.revision > this.#cursor,',
+      },
+    ],
+    found: /./,
+  },
+  'a page sized by the page before, with all bounds at 1:64 (A2)': {
+    world: 'pages',
+    changes: [
+      { file: 'ledger/etcd-snapshot.ts', from: '= 16 * 1024 * 1024\n', to: '= 256 * 1024\n' },
+      { file: 'ledger/etcd-snapshot.ts', from: 'PAGE_ENTRIES = 8192\n', to: 'PAGE_ENTRIES = 128\n' },
+      ...SIZED_BY_THE_PAGE_BEFORE,
+    ],
+    found: /not done/,
+  },
+  'an instant that is no part of the interval that it begins': {
+    changes: [{ file: 'secrets/intervals.ts', from: '.validFrom <= at)', to: '.validFrom < at)' }],
+    found: /valid at the instant|reference/,
+  },
+  'references without a barrier': {
+    changes: [
+      {
+        file: 'secrets/secrets.ts',
+        from: '    if (!refs.every(here)) await this.#replica.barrier(deadline)\n',
+        to: '    if (refs.length === 0 && !refs.every(here)) await this.#replica.barrier(deadline)\n',
+      },
+    ],
+    found: /reference/,
+  },
+  'one clock far ahead harms all secrets of an owner (C11)': {
+    changes: [
+      {
+        file: 'secrets/secrets.ts',
+        from: 'const FOLLOWED_AHEAD_MS = 60_000\n',
+        to: 'const FOLLOWED_AHEAD_MS = Number.POSITIVE_INFINITY\n',
+      },
+    ],
+    found: /in the future/,
   },
 }

@@ -2,6 +2,7 @@
 // that holds today, and that must fail once the old text takes its place, in the process of the test and in all processes
 // that the test starts (scenario-preload.ts).
 
+import { SIZED_BY_THE_PAGE_BEFORE } from './planted.ts'
 import type { Change } from './planting.ts'
 
 export type Scenario = {
@@ -16,39 +17,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a page sized by the page before (A2)': {
     test: 'src/ledger/etcd-snapshot.test.ts',
     only: 'small entries, then large entries',
-    changes: [
-      {
-        file: 'ledger/etcd-snapshot.ts',
-        from: 'Math.min(PAGE_ENTRIES, Math.max(1, Math.floor(PAGE_BYTES / range.largest)))',
-        to: 'PAGE_ENTRIES',
-      },
-      { file: 'ledger/etcd-snapshot.ts', from: '  let limit = most\n', to: '  let limit = 64\n' },
-      {
-        file: 'ledger/etcd-snapshot.ts',
-        from: 'Math.min(most, limit + Math.ceil(limit / 8))',
-        to: 'Math.min(most, Math.max(1, Math.floor((PAGE_BYTES * page.kvs.length) / bytesIn(page))))',
-      },
-      {
-        file: 'ledger/etcd-snapshot.ts',
-        from: '        if (!isTooLarge(error)) throw error\n',
-        to: '        throw error\n',
-      },
-      {
-        file: 'ledger/etcd-snapshot.ts',
-        from: '/** The next page is fetched while a page is used. */\n',
-        to: 'const bytesIn = ({ kvs }) => kvs.reduce((sum, { value }) => sum + value.length, 1)\n',
-      },
-    ],
-  },
-  'a restore runs only the members beside it (A4)': {
-    test: 'test/cluster/three-machines.test.ts',
-    changes: [
-      {
-        file: 'cli/restore.ts',
-        from: 'nodes.filter((node) => !memberRunsAlone(node))',
-        to: 'nodes',
-      },
-    ],
+    changes: SIZED_BY_THE_PAGE_BEFORE,
   },
   'a catch-up bounded by revisions only, and by many (A7)': {
     test: 'test/cluster/driver.test.ts',
@@ -68,12 +37,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   'pages that count all keys behind them (A8)': {
     test: 'src/ledger/etcd-snapshot.test.ts',
-    only: 'each key is read once',
+    only: 'each key is read once, and costs no more than a few visits',
     changes: [
       {
         file: 'ledger/etcd-snapshot.ts',
-        from: 'await ask({ ...bounds(blocks), limit })',
-        to: 'await ask({ ...bounds({ from: blocks.from, to: stretch.to }), limit })',
+        from: '      if (Number(count) > BLOCK_PAGES * this.#limit) this.#narrow(kvs)\n',
+        to: '',
       },
     ],
   },
@@ -163,7 +132,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       {
         file: 'ledger/lmdb.ts',
         from: '      overlappingSync: false,\n',
-        to: '      overlappingSync: true,\n',
+        to: '      overlappingSync: false,\n      noSync: true,\n',
       },
     ],
   },

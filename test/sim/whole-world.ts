@@ -7,11 +7,11 @@ import { type Clock, Deadline } from '../../src/clock.ts'
 import type { Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { ask, REQUEST_MS } from './asking.ts'
-import type { Answer, Ask, Line } from './asks.ts'
+import { type Answer, type Ask, type Line, secretOf } from './asks.ts'
 import { disturb, LEAST_FAULTS } from './faults.ts'
 import { found } from './genesis.ts'
-import { Judge } from './judge.ts'
-import { secretOf } from './judge-secrets.ts'
+import { ANY_TIME, Judge } from './judge.ts'
+
 import { Machine, type Surroundings } from './machine.ts'
 import { Operator, OWN_KEY } from './operator.ts'
 import { otherLedger } from './other-ledger.ts'
@@ -217,11 +217,9 @@ class WholeWorld {
     void answered.then((answer) => resolve(answer ?? { kind: 'unknown' }))
     const answer = await promise
     const steady = machine.shift === shift // else the clock was anything
-    const between: readonly [number, number] = steady
-      ? [clock, machine.now]
-      : [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
+    const between = steady ? ([clock, machine.now] as const) : ANY_TIME
     access.judge({ id: asked.by ?? OWN_KEY, least, clock: between }, asked, answer)
-    judge.end(call, answer)
+    judge.end(call, answer, between)
     this.#tell([Math.round(from), Math.round(time.now), machine.name, asked, answer])
     return answer
   }
@@ -301,6 +299,8 @@ class WholeWorld {
       if (answer.kind !== 'lines') continue
       histories.set(key, answer.lines)
       for (const machine of this.#machines) await this.#certain(machine, { kind: 'read', owner, name })
+      const at = this.#random.pick(answer.lines).validFrom
+      await this.#certain(fresh, { kind: 'read', owner, name, at })
       for (const { version } of answer.lines)
         await this.#certain(fresh, { kind: 'read', owner, name, version })
     }
@@ -310,17 +310,8 @@ class WholeWorld {
   /** Law 5: all nodes, one from nothing among them, and each after another start. */
   async #oneDigest(): Promise<void> {
     for (const round of ['running', 'started again']) {
-      const digests = new Set<string>()
-      const head = await this.ledger.head()
-      for (const machine of this.#machines) {
-        const digest = await machine.call(async ({ replica }, clock) => {
-          await replica.barrier(new Deadline(clock, REQUEST_MS))
-          const receipts = [...replica.receipts()].map(({ key }) => key).sort()
-          return JSON.stringify({ ...replica.digest(), receipts })
-        })
-        digests.add(digest ?? `no digest of ${machine.name}`)
-      }
-      if (digests.size !== 1 || (await this.ledger.head()) !== head)
+      const { digests, head } = await this.#digestsAtRest()
+      if (digests.size !== 1)
         throw new Violation(`law 5: digests differ, ${round}: ${[...digests].join(' ')}`)
       this.#tell([...digests])
       this.#revisions = head
@@ -331,6 +322,24 @@ class WholeWorld {
         await machine.start()
         while (!machine.run?.ready) await this.time.sleep(10)
       }
+    }
+  }
+
+  /** Digests of all nodes at one head: what nodes commit after a reload may still be under way. */
+  async #digestsAtRest(): Promise<{ readonly digests: ReadonlySet<string>; readonly head: number }> {
+    for (;;) {
+      const digests = new Set<string>()
+      const head = await this.ledger.head()
+      for (const machine of this.#machines) {
+        const digest = await machine.call(async ({ replica }, clock) => {
+          await replica.barrier(new Deadline(clock, REQUEST_MS))
+          const receipts = [...replica.receipts()].map(({ key }) => key).sort()
+          return JSON.stringify({ ...replica.digest(), receipts })
+        })
+        digests.add(digest ?? `no digest of ${machine.name}`)
+      }
+      if ((await this.ledger.head()) === head) return { digests, head }
+      await this.time.sleep(100)
     }
   }
 }

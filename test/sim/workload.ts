@@ -1,7 +1,7 @@
 // What clients ask: generated, not fixed. Owners, sizes, batches, rotations, secrets in versions, and several calls under
 // one Idempotency-Key, in bursts and with pauses.
 
-import type { Ask, Write } from './asks.ts'
+import type { Ask, Ref, Write } from './asks.ts'
 import type { Judge } from './judge.ts'
 import type { Random } from './seed.ts'
 
@@ -46,7 +46,7 @@ export class Workload {
     this.#different = random.pick(VALUES)
     this.#kinds = random.below(ALL_ONE_IN) === 0 ? ALL : SHORT
     this.#rotations = random.pick([0, 1, 3, 10])
-    this.#large = random.below(LARGE_ONE_IN) === 0 ? 3000 + random.below(9000) : 0
+    this.#large = random.below(LARGE_ONE_IN) === 0 ? 12_000 + random.below(88_001) : 0
   }
 
   /** Two days later no caller sends a request again. */
@@ -66,10 +66,26 @@ export class Workload {
     if (kind < 73) return { kind: 'epochs', owner }
     if (kind < 88) return this.#write(owner)
     const name = random.pick(NAMES)
-    if (kind < 95) return { kind: 'read', owner, name }
+    if (kind < 92) return { kind: 'read', owner, name }
+    if (kind < 93) return { kind: 'read', owner, name, at: this.#instant() }
+    if (kind < 95) return { kind: 'resolve', owner, refs: this.#refs(), at: this.#instant() }
     if (kind < 96) return { kind: 'names', owner }
     if (kind < 98) return { kind: 'read', owner, name, version: 1 + random.below(4) }
     return { kind: 'history', owner, name }
+  }
+
+  /** At or beside the begin of a version; undefined: no instant, as most often where there is no version yet. */
+  #instant(): number | undefined {
+    const { begins } = this.#judge
+    if (begins.length === 0 || this.#random.chance(0.4)) return undefined
+    return this.#random.pick(begins.slice(-20)) + this.#random.below(3) - 1
+  }
+
+  #refs(): Ref[] {
+    return Array.from({ length: 1 + this.#random.below(3) }, () => ({
+      name: this.#random.pick(NAMES),
+      version: this.#random.chance(0.3) ? 1 + this.#random.below(3) : undefined,
+    }))
   }
 
   #text(begin: string, limit: number): string {
