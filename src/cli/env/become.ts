@@ -138,8 +138,8 @@ async function runChild(path: string, args: readonly string[], env: NodeJS.Proce
 }
 
 /**
- * Signals of a terminal to all its processes: the child gets its own. The loss of a terminal reaches the leader
- * of its session alone.
+ * Signals of a terminal to all its processes: the child gets its own. The loss of a terminal reaches the
+ * leader of its session alone.
  */
 function signalsOfTerminal(): ReadonlySet<string> {
   if (!isOnTerminal()) return new Set()
