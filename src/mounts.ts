@@ -1,4 +1,4 @@
-// Identity of files, and what ties a name to a file: a mount of its own, as a container's configuration often
+// Identity of files, and ties between a name and a file: a mount of its own, as a container's configuration often
 // is, and flags of the file system. No other file can take the name then.
 import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { errorCode } from './errors.ts'
@@ -29,7 +29,7 @@ function isMountPoint(path: string): boolean {
   return mounts.split('\n').some((line) => unescaped(line.split(' ')[4] ?? '') === target)
 }
 
-/** Whether the file is immutable or append-only: alone then the error is EPERM, for root too. */
+/** Whether the file is immutable or append-only: EPERM has no other cause, and root gets EPERM too. */
 function isFlagged(path: string): boolean {
   try {
     closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK))

@@ -12,7 +12,7 @@ export type Reader = (typeof READERS)[number]
 
 export type Expanded = {
   readonly text: string
-  /** What sh or compose read differently, where the file is not written for them; by line. */
+  /** All that sh or compose read differently, where the file is not written for them; by line. */
   readonly misread: { readonly sh: readonly Misread[]; readonly compose: readonly Misread[] }
 }
 

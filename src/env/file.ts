@@ -8,7 +8,7 @@ import { parse as parseDotenv } from 'dotenv'
 import { OperatorError } from '../errors.ts'
 import { parseReference, REFERENCE_SCHEME } from '../wire.ts'
 
-/** A longer file is none of these: the values of a run have fewer bytes, by far. */
+/** Bound of a .env file: the values of a run have fewer bytes, by far. */
 export const ENV_FILE_BYTES = 16 * 1024 * 1024
 
 export type Quote = '' | "'" | '"' | '`'

@@ -1,4 +1,4 @@
-// .env files as real projects have them: what is encrypted, told and refused, line by line; and what Node,
+// .env files as in real projects: all lines encrypted, told and refused; and the values that Node,
 // dotenv, a real shell and compose read in the expanded file.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -18,7 +18,7 @@ import { isShName } from './sh.ts'
 
 const SHAPES = new URL('../../test/env/shapes.txt', import.meta.url)
 const PREFIX = 'p/'
-/** What encrypt does with a line, by the first column. */
+/** The work of encrypt on a line, by the first column. */
 const MARKS: readonly (readonly [mark: string, remark: RegExp])[] = [
   ['$', /^values with \$NAME/],
   ['#*', /^entries in comments/],
@@ -46,7 +46,7 @@ function linesOf(marks: string, which: string): number[] {
   return [...marks].flatMap((mark, i) => (which.includes(mark) ? [i + 1] : []))
 }
 
-/** The lines that a refusal names; undefined: it was taken. */
+/** The lines of a refusal; undefined: the text was taken. */
 function refusedLines(work: () => unknown): number[] | undefined {
   try {
     work()
@@ -76,7 +76,7 @@ function checkLines({ name, text, marks }: Shape, encrypted: string): void {
   }
 }
 
-/** Nothing of a value is in the file, but in lines that are told. */
+/** Only lines told have a part of a value. */
 function checkNothingLeft({ name, marks }: Shape, values: readonly string[], encrypted: string): void {
   const kinds = [...marks].filter((mark) => mark !== '|')
   const lines = encrypted.split('\n').filter((_, i) => !'#*?='.includes(kinds[i] ?? ' '))
@@ -128,7 +128,7 @@ function expanded({ encrypted, values }: Taken, reader: Reader) {
   return expand(env, resolved, reader)
 }
 
-/** Checks what a real shell finds after each text, and that nothing has run. */
+/** Checks the values that a real shell finds after each text; nothing must have run. */
 function checkSh(
   texts: readonly { name: string; text: string; values: ReadonlyMap<string, string> }[],
 ): void {

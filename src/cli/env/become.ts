@@ -90,7 +90,7 @@ function hasInterpreter(path: string): boolean {
       closeSync(file)
     }
   } catch {
-    return true // a program may be executed, and not be read
+    return true // some programs may be executed, and not be read
   }
   const interpreter = /^#![ \t]*(\/[^\s\0]*)[\s\0]/.exec(first.toString('latin1'))?.[1]
   return interpreter === undefined || existsSync(interpreter)
