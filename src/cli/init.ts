@@ -170,7 +170,7 @@ function writeAll(dir: string, files: readonly (readonly [name: string, text: st
     })
   try {
     for (const [name, text] of files) {
-      mkdirSync(dirname(join(dir, name)), { recursive: true, mode: 0o700 })
+      makeDirectories(dirname(join(dir, name)))
       replaceFile(join(dir, name), text)
     }
   } catch (error) {
@@ -180,6 +180,13 @@ function writeAll(dir: string, files: readonly (readonly [name: string, text: st
     if (!existed) rmSync(dir, { recursive: true, force: true })
     throw error
   }
+}
+
+/** Node's own call with `recursive` never ends below /proc. */
+function makeDirectories(path: string): void {
+  if (existsSync(path)) return
+  makeDirectories(dirname(path))
+  mkdirSync(path, { mode: 0o700 })
 }
 
 /** Checks the names by the rules of the configuration. Throws UsageError with every fault. */

@@ -52,6 +52,10 @@ Example:
 
 async function restore(name: string, { config: names, json }: Options): Promise<void> {
   const file = resolve(name)
+  if (!statSync(file).isFile())
+    throw new OperatorError(`${file} is not a regular file, and a backup is read twice`, {
+      hint: 'name a file that `coffer backup` has written',
+    })
   const nodes = nodesOf(names.map(readConfig))
   const holds: { release(): void }[] = []
   try {

@@ -121,6 +121,18 @@ export class Keyring {
     return `${JSON.stringify({ format: 1, active: this.active, ...rewrap, root_keys: keys }, null, 2)}\n`
   }
 
+  /** As `parse`, of the text of a file: the message names the file, and the next step. */
+  static parseFile(text: string, path: string): Keyring {
+    try {
+      return Keyring.parse(text)
+    } catch (error) {
+      if (!(error instanceof KeyringError)) throw error
+      const hint =
+        'put the right file in place, from where it is kept safe or from keyring.json.old beside it'
+      throw new KeyringError(`${path}: ${error.message}`, { cause: error, hint })
+    }
+  }
+
   /** Throws KeyringError; its text never holds a key. */
   static parse(text: string): Keyring {
     let file: unknown

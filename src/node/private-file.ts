@@ -32,7 +32,9 @@ export function readPrivateFile(path: string): string {
 function readChecked(path: string): string {
   const file = openSync(path, 'r')
   try {
-    const { mode, uid } = fstatSync(file)
+    const stats = fstatSync(file)
+    const { mode, uid } = stats
+    if (stats.isDirectory()) throw new PrivateFileError(`${path} is a directory`, { hint: 'name the file' })
     const allowed = uid === 0 ? 0o740 : 0o700
     if ((mode & 0o777 & ~allowed) !== 0) {
       throw new PrivateFileError(

@@ -30,7 +30,7 @@ export class StartError extends OperatorError {
 
 /** Throws PrivateFileError where others can read the file, KeyringError where the file is not a keyring. */
 export function readKeyring({ keyring }: Config): Keyring {
-  return Keyring.parse(readPrivateFile(keyring))
+  return Keyring.parseFile(readPrivateFile(keyring), keyring)
 }
 
 /**

@@ -24,10 +24,15 @@ export type Options = {
   readonly input?: string | Uint8Array
   /** The time limit before SIGKILL; default: 30 s. */
   readonly ms?: number
+  /** Another user for the child; only root can say so. */
+  readonly user?: { readonly uid: number; readonly gid: number }
 }
 
 /** A child with the command line; variables of Coffer and of the test are not passed on. */
-export function spawnCoffer(args: readonly string[], { cwd, env = {}, input }: Options = {}): ChildProcess {
+export function spawnCoffer(
+  args: readonly string[],
+  { cwd, env = {}, input, user }: Options = {},
+): ChildProcess {
   const own = Object.entries(process.env).filter(
     ([name]) => !/^(COFFER_|NODE_TEST_CONTEXT|FORCE_COLOR)/.test(name),
   )
@@ -35,6 +40,7 @@ export function spawnCoffer(args: readonly string[], { cwd, env = {}, input }: O
     stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     env: { ...Object.fromEntries(own), NODE_COMPILE_CACHE: CACHE, ...env },
     ...(cwd === undefined ? {} : { cwd }),
+    ...user,
   })
   // A command may end before reading all of its input.
   child.stdin?.on('error', () => {}).end(input)
@@ -121,8 +127,8 @@ export class NodeProcess implements AsyncDisposable {
   }
 
   /** Resolves when the node is ready. */
-  static async start(config: string, ms = 10_000): Promise<NodeProcess> {
-    const node = NodeProcess.begin(config)
+  static async start(config: string, ms = 10_000, options: Options = {}): Promise<NodeProcess> {
+    const node = NodeProcess.begin(config, options)
     const look = (): string | undefined => {
       assert.equal(node.child.exitCode, null, node.log.join('\n'))
       return node.log.find((each) => each.includes('"msg":"ready"'))
@@ -137,8 +143,8 @@ export class NodeProcess implements AsyncDisposable {
   }
 
   /** Starts the node, and does not wait until it is ready. */
-  static begin(config: string): NodeProcess {
-    return new NodeProcess(spawnCoffer(['start', '--config', config]))
+  static begin(config: string, options: Options = {}): NodeProcess {
+    return new NodeProcess(spawnCoffer(['start', '--config', config], options))
   }
 
   get pid(): number {

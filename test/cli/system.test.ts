@@ -1,7 +1,7 @@
 // Files, owners and rights of the system around a node: streams in place of files, commands of root on a vault
 // of another user, a configuration that the node cannot write beside, and faults told with path and reason.
 import assert from 'node:assert/strict'
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import {
   appendFileSync,
   chmodSync,
@@ -20,17 +20,12 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../src/client/index.ts'
-import { Folder, fine, freePort, init, NodeProcess, refused, until } from './cli.ts'
+import { Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
+import { attributesOf, NOBODY, withoutNobody } from './other-user.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
-const NOBODY = { uid: 65534, gid: 65534 }
-
-/** A reason to skip; undefined: this process can start nodes of another user. */
-function withoutNobody(): string | undefined {
-  if (process.getuid?.() !== 0) return 'only root can start nodes of other users'
-  const { status } = spawnSync(process.execPath, [MAIN, '--version'], NOBODY)
-  return status === 0 ? undefined : 'other users cannot read the sources'
-}
+/** A busy machine is no fault. */
+const LONG_MS = 20_000
 
 test('backup: - and /dev/stdout are stdout, a fifo is written into; all else is on stderr', async () => {
   using folder = new Folder()
@@ -75,37 +70,15 @@ class VaultOfNobody extends Folder {
 
   /** All files with owner, group and mode, but those that come and go with a node. */
   get files(): string[] {
-    const names = readdirSync(this.file('v'), { recursive: true, encoding: 'utf8' })
-    return names
-      .filter((name) => !/clean-stop|\.pid$|\.lock$|\.old$/.test(name))
-      .map((name) => {
-        const { uid, gid, mode } = lstatSync(this.file('v', name))
-        return `${name} ${uid}:${gid} ${(mode & 0o7777).toString(8)}`
-      })
-      .sort()
+    return attributesOf(this.file('v')).filter((line) => !/^\S*(clean-stop|\.pid|\.lock|\.old) /.test(line))
   }
 
   /** Runs a node of the user until `work` is done. The node must become ready, and stop. */
   async whileRunning<T>(work: () => Promise<T>): Promise<T> {
-    const child = spawn(process.execPath, [MAIN, 'start', '--config', this.config], {
-      ...NOBODY,
-      stdio: ['ignore', 'ignore', 'pipe'],
-    })
-    let log = ''
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      log += text
-    })
-    try {
-      await until('the node is ready', () => {
-        assert.equal(child.exitCode, null, log)
-        return log.includes('"msg":"ready"')
-      })
-      return await work()
-    } finally {
-      child.kill('SIGTERM')
-      await until('the end of the node', () => child.exitCode !== null)
-      assert.equal(child.exitCode, 0, log)
-    }
+    await using node = await NodeProcess.start(this.config, LONG_MS, { user: NOBODY })
+    const result = await work()
+    assert.equal(await node.stop(), 0, node.log.join('\n'))
+    return result
   }
 }
 
@@ -117,22 +90,23 @@ test('commands of root leave a vault to its user: owners, groups and modes', {
   const backup = vault.file('backup')
   await vault.whileRunning(async () => undefined)
   const before = vault.files
-  const [added] = await vault.whileRunning(async () => {
-    await fine(['keys', 'add', '--owner', 'default', ...config])
-    const root = await fine(['keyring', 'add', ...config])
-    await fine(['backup', '-o', backup, ...config])
-    return [root]
-  })
+  // Each command is followed by a start of the node.
+  const run = async (...command: string[]): Promise<string> => {
+    const told = await vault.whileRunning(() => fine([...command, ...config]))
+    assert.deepEqual(vault.files, before, command.join(' '))
+    return told
+  }
+  await run('keys', 'add', '--owner', 'default')
+  const added = await run('keyring', 'add')
   const [old] = JSON.parse(await fine(['keyring', 'list', '--json', ...config])).root_keys.map(
     ({ id }: { id: string }) => id,
   )
-  await vault.whileRunning(() => fine(['keyring', 'activate', added, ...config]))
+  await run('keyring', 'activate', added)
   // No node runs: the command starts the node itself, as root.
   await fine(['keyring', 'rewrap', ...config])
   await fine(['keyring', 'remove', old, ...config])
   await fine(['replica', 'reset', ...config])
-  await vault.whileRunning(() => fine(['backup', '-o', backup, '--force', ...config]))
-  assert.deepEqual(vault.files, before)
+  await run('backup', '-o', backup)
   for (const name of readdirSync(vault.file('v')))
     assert.equal(lstatSync(vault.file('v', name)).uid, 65534, name)
 
@@ -235,6 +209,31 @@ test('commands refuse files of TLS as a start does, by name, before a member is 
   writeFileSync(key, text)
   rmSync(folder.file('v', 'tls', 'ca.crt'))
   assert.match(await refused(1, commands[2]), /ca\.crt is missing/)
+})
+
+test('what is no file, and no place for files, is told with path and next step', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--port', '0')
+  const config = ['--config', folder.file('v', 'n1.yaml')]
+  assert.match(
+    await refused(1, ['restore', folder.path, ...config]),
+    /is not a regular file.*: name a file that/,
+  )
+  const keyring = folder.file('v', 'keyring.json')
+  for (const [text, message] of [
+    ['', /keyring\.json: the keyring is not JSON: put the right file in place/],
+    ['{}', /keyring\.json: the keyring has no "format": 1: put the right file/],
+  ] as const) {
+    writeFileSync(keyring, text)
+    for (const command of [['start'], ['keyring', 'list']])
+      assert.match(await refused(1, [...command, ...config]), message)
+  }
+  rmSync(keyring)
+  mkdirSync(keyring)
+  assert.match(await refused(1, ['start', ...config]), /keyring\.json is a directory: name the file/)
+  // Node's own recursive call for directories never ends there.
+  if (process.platform === 'linux')
+    assert.match(await refused(1, ['init', '/proc/v/w']), /\/proc\/v: .*\(ENOENT\)/)
 })
 
 test('encrypt: a file that is a mount of its own is refused before any node is asked', (t) => {

@@ -7,7 +7,7 @@ import { readPrivateFile } from '../../node/private-file.ts'
 
 /** Throws PrivateFileError, KeyringError. */
 export function readKeyringFile(path: string): Keyring {
-  return Keyring.parse(readPrivateFile(path))
+  return Keyring.parseFile(readPrivateFile(path), path)
 }
 
 /** The keyring file before the last change. */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { openSync } from 'node:fs'
+import { openSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { AssertionError } from '../../assert.ts'
 import { CofferError } from '../../client/error.ts'
@@ -23,6 +23,13 @@ test('errors of the system are printed without a stack', () => {
     () => openSync('/nowhere/at/all', 'r'),
     (error) =>
       explain(error).text === '/nowhere/at/all: no such file or directory (ENOENT): correct the path',
+  )
+})
+
+test('an error of the system without a path has its reason and next step, and no words of the system', () => {
+  assert.throws(
+    () => readFileSync('.'),
+    (error) => explain(error).text === 'illegal operation on a directory (EISDIR): name a file',
   )
 })
 

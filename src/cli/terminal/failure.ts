@@ -27,11 +27,12 @@ function isOfSystem(error: Error): error is NodeJS.ErrnoException {
   return errorCode(error) !== undefined && 'syscall' in error
 }
 
-/** The path, the reason and the next step; the message of the error where no path is known. */
+/** The path where one is known, the reason and the next step. */
 function systemText({ path, errno, code = '', message }: NodeJS.ErrnoException): string {
-  if (path === undefined || errno === undefined) return message
+  if (errno === undefined) return message
   const hint = Object.hasOwn(NEXT_STEPS, code) ? `: ${NEXT_STEPS[code]}` : ''
-  return `${path}: ${getSystemErrorMessage(errno)} (${code})${hint}`
+  const place = path === undefined ? '' : `${path}: `
+  return `${place}${getSystemErrorMessage(errno)} (${code})${hint}`
 }
 
 const NEXT_STEPS: Readonly<Record<string, string>> = {
