@@ -1,5 +1,5 @@
-// Identity of files, and ties between a name and a file: a mount of its own, as a container's configuration often
-// is, and flags of the file system. No other file can take the name then.
+// Identity of files, and ties between a name and a file: a mount of its own, as a container's configuration
+// often is, and flags of the file system. No other file can take the name then.
 import { closeSync, constants, openSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { errorCode } from './errors.ts'
 
