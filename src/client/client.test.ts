@@ -114,6 +114,18 @@ test('every call: its method, path and body, and its answer', async () => {
   ])
 })
 
+test('a call as bytes: the body is sent and the answer given as they are, and a refusal is an error', async () => {
+  const node = await fake((_request, response) => response.end(' { "epoch" : 3 } '))
+  const coffer = client([node])
+  assert.equal(
+    (await coffer.post('/tokenize', Buffer.from('{ "values":[] }'))).toString(),
+    ' { "epoch" : 3 } ',
+  )
+  assert.deepEqual(node.seen, ['POST /tokenize { "values":[] }'])
+  node.answer = problem('too-large', 413)
+  assert.equal((await failure(coffer.post('/tokenize', Buffer.from('{}')))).slug, 'too-large')
+})
+
 test('the key is sent, and shown nowhere', async () => {
   let header: string | undefined
   const node = await fake((request, response) => {
@@ -336,6 +348,7 @@ test('a closed client says so', async () => {
   await coffer.tokenize(['a'])
   coffer.close()
   assert.equal((await failure(coffer.tokenize(['a']))).slug, 'closed')
+  assert.equal((await failure(coffer.post('/tokenize', Buffer.from('{}')))).slug, 'closed')
 })
 
 /** Two self-signed certificates for 127.0.0.1, made for this test; the key is of the first. */

@@ -2,10 +2,13 @@
 // bounded size, at most three on their way.
 import { assert } from '../assert.ts'
 import { OperatorError } from '../errors.ts'
-import { type Dictionary, Hash, STATE } from './dictionary.ts'
+import { VaultAnswer } from './answer.ts'
+import { type Answered, Batch, type Envelope } from './batch.ts'
+import { type Dictionary, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
-import { type Format, faultOf, type Piece } from './piece.ts'
-import { type Remembered, rememberedOf } from './remembered.ts'
+import { Lookups } from './lookups.ts'
+import { type Format, faultOf, needsQuotes, type Piece } from './piece.ts'
+import { NUMBERS, type Remembered, rememberedOf } from './remembered.ts'
 import {
   BYTES_A_REQUEST,
   inParts,
@@ -16,36 +19,16 @@ import {
   TOKENS_A_REQUEST,
   VALUES_A_REQUEST,
 } from './requests.ts'
-import { type Operation, type Scalar, TOKEN, type Vault } from './vault.ts'
+import { type ByteVault, epochOfToken, type Operation } from './vault.ts'
 
 /** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
 const SPAN_A_REQUEST = 6 * 1024 * 1024
 
-/** Where the answers for the places of a piece are. */
-export type Answered = {
-  /** By place: the number of the value, plus the index of the dictionary times `NUMBERS`; or `NOTHING`. */
-  readonly references: Uint32Array
-  readonly dictionaries: readonly Dictionary[]
-}
-
-export const NUMBERS = 2 ** 18
 /** The value is null, and stays. */
 export const NOTHING = 0xffffffff
 
-/** The values of a request, and the places that they come from. */
-type Batch = {
-  readonly values: Exclude<Scalar, null>[]
-  /** By value: its first place in its piece. */
-  readonly places: number[]
-  /** The pieces in order; the values of a piece begin at `from`. */
-  readonly parts: { readonly piece: Piece; readonly answered: Answered; readonly from: number }[]
-  bytes: number
-  /** Bytes of the pieces looked up since the request was opened. */
-  span: number
-}
-
 type AnswersOptions = {
-  readonly vault: Vault
+  readonly vault: ByteVault
   readonly operation: Operation
   readonly format: Format
   readonly allowTokens: boolean
@@ -56,12 +39,17 @@ export class Answers {
   readonly #options: AnswersOptions
   readonly #distinct = new DistinctCount()
   readonly #epochs = new Set<number>()
-  readonly #hash = new Hash()
+  readonly #lookups: Lookups
   readonly #size: RequestSize
   /** By column. */
   readonly #remembered: readonly Remembered[]
-  #open = newBatch()
+  #open: Batch
   readonly #full: Batch[] = []
+  /** Answered, for values to come. */
+  readonly #free: Batch[] = []
+  /** The numbers of answered requests; of all requests up to `#answered` there are the answers. */
+  readonly #done = new Set<number>()
+  #answered = 0
   readonly #underWay = new Set<Promise<void>>()
   #failure: { readonly error: unknown } | undefined
 
@@ -70,6 +58,8 @@ export class Answers {
     const { operation } = options
     this.#size = new RequestSize(operation, operation === 'detokenize' ? TOKENS_A_REQUEST : VALUES_A_REQUEST)
     this.#remembered = rememberedOf(options.format.columns.length)
+    this.#lookups = new Lookups(options.format, this.#remembered)
+    this.#open = new Batch(envelopeOf(options), 1)
   }
 
   get distinct(): number {
@@ -88,26 +78,30 @@ export class Answers {
 
   /** Looks the values of a piece up. The answers come with `next` and `flush`. Throws OperatorError. */
   of(piece: Piece): Answered {
-    const { format } = this.#options
-    const { count, start, end } = piece.places
-    const bytes = new Uint8Array(piece.bytes.buffer, piece.bytes.byteOffset, piece.bytes.length)
-    const dictionaries: Dictionary[] = []
-    const answered = { references: new Uint32Array(count), dictionaries }
-    for (const remembered of new Set(this.#remembered)) remembered.begin(dictionaries)
-    const at: At = { piece, answered, dictionaries, place: 0 }
-    for (; at.place < count; at.place++) {
-      const { place } = at
-      if (format.isPlain(piece, place)) {
-        answered.references[place] = this.#referenceOf(bytes, start[place], end[place], at)
-        continue
+    const { count, column } = piece.places
+    const lookups = this.#lookups
+    const answered: Answered = { references: new Uint32Array(count), dictionaries: [], last: 0 }
+    for (const remembered of new Set(this.#remembered)) remembered.begin(answered.dictionaries)
+    lookups.begin(piece)
+    for (let place = 0; place < count; place++) {
+      if (!lookups.seek(piece, place)) answered.references[place] = NOTHING
+      else {
+        const remembered = this.#remembered[column[place]]
+        const known = lookups.find(remembered)
+        answered.references[place] = known >= 0 ? known : this.#added(remembered, piece, answered, place)
       }
-      const value = format.valueAt(piece, place)
-      const form = value === null ? undefined : format.formOf(value)
-      answered.references[place] = form ? this.#referenceOf(form, 0, form.length, at) : NOTHING
     }
-    this.#open.span += piece.bytes.length
-    if (this.#open.span >= SPAN_A_REQUEST && this.#open.values.length > 0) this.#close()
+    const { number, span } = this.#open
+    const isOpen = this.#open.count > 0
+    answered.last = isOpen ? number : number - 1
+    this.#open.span = span + piece.bytes.length
+    if (isOpen && this.#open.span >= SPAN_A_REQUEST) this.#close()
     return answered
+  }
+
+  /** Whether all answers for a piece are there, and for all pieces before. */
+  isAnswered({ last }: Answered): boolean {
+    return last <= this.#answered
   }
 
   /** Waits while too many full requests wait. Throws the first error. */
@@ -121,7 +115,7 @@ export class Answers {
 
   /** Sends all. */
   send(): void {
-    if (this.#open.values.length > 0) this.#close()
+    if (this.#open.count > 0) this.#close()
   }
 
   /** Waits for one answer; sends a partly filled request where no other is under way. */
@@ -142,43 +136,31 @@ export class Answers {
     if (this.#failure) throw this.#failure.error
   }
 
-  #referenceOf(bytes: Uint8Array, start: number, end: number, at: At): number {
-    const hash = this.#hash
-    hash.set(bytes, start, end)
-    const remembered = this.#remembered[at.piece.places.column[at.place]]
-    const young = remembered.young.find(bytes, start, end, hash.low)
-    if (young >= 0) {
-      remembered.hit()
-      return remembered.youngAt * NUMBERS + young
-    }
-    const old = remembered.old.find(bytes, start, end, hash.low)
-    if (old >= 0) {
-      remembered.hit()
-      return remembered.oldAt * NUMBERS + old
-    }
+  /** Adds the value sought, and asks the vault. Returns the reference. */
+  #added(remembered: Remembered, piece: Piece, answered: Answered, place: number): number {
+    const { format, operation } = this.#options
+    const { source, start, end, hash, isPlain } = this.#lookups
     this.#distinct.add(hash)
-    const value = this.#options.format.valueAt(at.piece, at.place)
-    assert(value !== null, 'a plain place has a value')
-    remembered.makeRoom(at.dictionaries, this.#size.expectedBytes)
-    const number = remembered.young.add(bytes, start, end, hash.low)
-    const isAsked = this.#options.operation === 'tokenize' || (typeof value === 'string' && TOKEN.test(value))
-    if (isAsked) this.#ask(value, at)
-    else remembered.young.leave(number, STATE.noToken)
+    const batch = this.#open
+    if (isPlain) format.writeValue(piece, place, batch.out)
+    else batch.out.append(source, start, end)
+    remembered.makeRoom(answered.dictionaries, this.#size.expectedBytes)
+    const number = remembered.young.add(source, start, end, hash.low)
+    if (operation === 'tokenize' || epochOfToken(batch.out.memory.bytes, batch.next, batch.out.size) > 0) {
+      batch.add(piece, answered, place)
+      if (batch.count >= this.#size.values || batch.bytes >= BYTES_A_REQUEST) this.#close()
+    } else {
+      batch.drop()
+      remembered.young.leave(number, STATE.noToken)
+    }
     return remembered.youngAt * NUMBERS + number
   }
 
-  #ask(value: Exclude<Scalar, null>, { piece, answered, place }: At): void {
-    const batch = this.#open
-    if (batch.parts.at(-1)?.piece !== piece) batch.parts.push({ piece, answered, from: batch.values.length })
-    batch.values.push(value)
-    batch.places.push(place)
-    batch.bytes += piece.places.end[place] - piece.places.start[place] + 4
-    if (batch.values.length >= this.#size.values || batch.bytes >= BYTES_A_REQUEST) this.#close()
-  }
-
   #close(): void {
+    const { number } = this.#open
     this.#full.push(this.#open)
-    this.#open = newBatch()
+    this.#open = this.#free.pop() ?? new Batch(envelopeOf(this.#options), 0)
+    this.#open.reset(number + 1)
     this.#start()
   }
 
@@ -199,64 +181,75 @@ export class Answers {
   }
 
   async #send(batch: Batch): Promise<void> {
+    let isRefused = false
     const ask = async (from: number, to: number): Promise<void> => {
       try {
         await this.#call(batch, from, to)
       } catch (error) {
+        isRefused = true
         const isCut = isTooLarge(error) && to - from > 1
         throw isCut ? error : this.#located(error, batch, from)
       }
     }
-    await inParts(ask, 0, batch.values.length, this.#size)
+    await inParts(ask, 0, batch.count, this.#size)
+    this.#done.add(batch.number)
+    while (this.#done.delete(this.#answered + 1)) this.#answered++
+    // A body refused early may still be on the way.
+    if (!isRefused) this.#free.push(batch)
   }
 
   /** Asks for the values [from, to) of a request. */
   async #call(batch: Batch, from: number, to: number): Promise<void> {
-    const { vault, operation, allowTokens } = this.#options
-    const isWhole = from === 0 && to === batch.values.length
-    const values = isWhole ? batch.values : batch.values.slice(from, to)
-    if (operation === 'tokenize') {
-      const { epoch, tokens } = await vault.tokenize(values, { allowTokens })
-      checkCount(tokens, values)
-      this.#seen(epoch)
-      this.#take(batch, from, tokens)
-      return
-    }
-    const tokens = values.map(String)
-    if (operation === 'retokenize') {
-      const answer = await vault.retokenize(tokens)
-      checkCount(answer.tokens, values)
-      if (answer.notFound.length < tokens.length) this.#seen(answer.epoch)
-      this.#take(batch, from, answer.tokens)
-      return
-    }
-    const answer = await vault.detokenize(tokens)
-    checkCount(answer.values, values)
-    this.#take(batch, from, answer.values)
-    for (let i = 0; i < tokens.length; i++)
-      if (answer.values[i] !== null) this.#epochs.add(Number(tokens[i].split('_', 2)[1]))
+    const { vault, operation } = this.#options
+    const answer = new VaultAnswer(await vault.post(`/${operation}`, batch.body(from, to)), operation)
+    checkCount(answer.count, to - from)
+    if (operation === 'tokenize') this.#seen(answer.epoch)
+    const replaced = this.#take(batch, from, answer)
+    if (operation === 'retokenize' && replaced > 0) this.#seen(answer.epoch)
   }
 
-  /** The answers for the values from `first` on. */
-  #take({ places, parts }: Batch, first: number, answers: readonly Scalar[]): void {
-    const { format } = this.#options
-    const end = first + answers.length
+  /** The answers for the values from `first` on. Returns how many there are. */
+  #take(batch: Batch, first: number, answer: VaultAnswer): number {
+    const end = first + answer.count
+    const isOld = this.#options.operation === 'detokenize'
     let bytes = 0
-    for (const [k, { answered, from }] of parts.entries()) {
+    let replaced = 0
+    let last = 0
+    for (const [k, { answered, from }] of batch.parts.entries()) {
       const { references, dictionaries } = answered
-      const to = Math.min(parts[k + 1]?.from ?? end, end)
+      const to = Math.min(batch.parts[k + 1]?.from ?? end, end)
       for (let i = Math.max(from, first); i < to; i++) {
-        const reference = references[places[i]]
+        const reference = references[batch.placeOf(i)]
         const dictionary = dictionaries[Math.floor(reference / NUMBERS)]
-        const value = answers[i - first]
-        if (value === null) dictionary.leave(reference % NUMBERS, STATE.notFound)
-        else {
-          const text = format.textOf(value)
-          bytes += dictionary.replace(reference % NUMBERS, text, format.needsQuotes(text))
+        if (answer.isNull(i - first)) {
+          dictionary.leave(reference % NUMBERS, STATE.notFound)
+          continue
         }
+        bytes += this.#replace(dictionary, reference % NUMBERS, answer, i - first)
+        replaced++
+        if (!isOld) continue
+        const epoch = epochOfToken(batch.out.memory.bytes, batch.startOf(i), batch.endOf(i))
+        if (epoch !== last) this.#epochs.add(epoch)
+        last = epoch
       }
     }
-    this.#size.seen(answers.length, bytes)
+    this.#size.seen(answer.count, bytes)
+    return replaced
+  }
+
+  /** Returns the bytes of the answer. */
+  #replace(dictionary: Dictionary, number: number, answer: VaultAnswer, i: number): number {
+    const { format } = this.#options
+    if (!answer.isPlain(i)) {
+      const text = format.textOf(answer.valueOf(i))
+      const bytes = Buffer.from(text)
+      return dictionary.replaceByText(number, text, needsQuotes(format, bytes, 0, bytes.length))
+    }
+    const start = answer.startOf(i)
+    const end = answer.endOf(i)
+    if (format.withQuotes) return dictionary.replace(number, answer.bytes, start, end, false)
+    const isQuoted = needsQuotes(format, answer.bytes.bytes, start + 1, end - 1)
+    return dictionary.replace(number, answer.bytes, start + 1, end - 1, isQuoted)
   }
 
   #seen(epoch: number): void {
@@ -276,7 +269,7 @@ export class Answers {
     const index = /^(?:values|tokens)\[(\d+)\]$/.exec(problem?.path ?? '')?.[1]
     const only = isTooLarge(error) ? first : undefined
     const at = index === undefined ? only : first + Number(index)
-    if (!problem || at === undefined || at >= batch.values.length) return error
+    if (!problem || at === undefined || at >= batch.count) return error
     const isToken = problem.slug === 'already-a-token'
     const hint = isToken
       ? 'name only columns without tokens, or tokenize tokens, too, with --allow-tokens'
@@ -284,16 +277,8 @@ export class Answers {
     const message = isToken ? 'the value is a token already' : `${problem.message}`
     const piece = batch.parts.findLast(({ from }) => from <= at)?.piece
     assert(piece, 'every value has a piece')
-    return faultOf(piece, batch.places[at], this.#options.format, { message, hint })
+    return faultOf(piece, batch.placeOf(at), this.#options.format, { message, hint })
   }
-}
-
-/** A place, and the answers of its piece. */
-type At = {
-  readonly piece: Piece
-  readonly answered: Answered
-  readonly dictionaries: Dictionary[]
-  place: number
 }
 
 type RefusedCall = { slug: string; message: string; path?: string; needs?: unknown }
@@ -319,13 +304,14 @@ function forbidden(cause: unknown, right: string): OperatorError {
   })
 }
 
-function checkCount(answers: readonly unknown[], values: readonly unknown[]): void {
-  if (answers.length !== values.length)
-    throw new OperatorError(`the vault answered ${answers.length} of ${values.length} values`, {
+function checkCount(answers: number, values: number): void {
+  if (answers !== values)
+    throw new OperatorError(`the vault answered ${answers} of ${values} values`, {
       hint: 'run the command again; if the error stays, compare the versions with `coffer status`',
     })
 }
 
-function newBatch(): Batch {
-  return { values: [], places: [], parts: [], bytes: 0, span: 0 }
+function envelopeOf({ operation, allowTokens }: AnswersOptions): Envelope {
+  if (operation !== 'tokenize') return { head: '{"tokens":[', tail: ']}' }
+  return { head: '{"values":[', tail: allowTokens ? '],"allow_tokens":true}' : ']}' }
 }

@@ -3,14 +3,22 @@
 import { isUtf8 } from 'node:buffer'
 import { assert } from '../assert.ts'
 import { UsageError } from '../errors.ts'
+import { type ByteList, Bytes } from './bytes.ts'
 import { CsvScanner, QUOTE } from './csv-scan.ts'
-import { checkLength, type Format, faultOf, type Piece, type Places } from './piece.ts'
+import {
+  appendString,
+  checkLength,
+  type Format,
+  faultOf,
+  needsQuotes,
+  type Piece,
+  type Places,
+} from './piece.ts'
 import { PlaceList } from './places.ts'
 import { type Scalar, VALUE_BYTES } from './vault.ts'
 
 const BOM = Buffer.from([0xef, 0xbb, 0xbf])
 const REPLACEMENT = '\ufffd'
-
 type CsvOptions = {
   /** Names, or `#3` by place. */
   readonly columns: readonly string[]
@@ -26,7 +34,8 @@ export class CsvFormat implements Format {
   readonly #newField: string | undefined
   readonly #separator: string
   readonly #scanner: CsvScanner
-  readonly #special: RegExp
+  readonly withQuotes = false
+  readonly special = new Uint8Array(256)
   #line = 1
 
   constructor({ columns, delimiter, newField }: CsvOptions) {
@@ -39,8 +48,7 @@ export class CsvFormat implements Format {
       delimiter: delimiter.charCodeAt(0),
       withRecordEnds: newField !== undefined,
     })
-    const code = delimiter.charCodeAt(0).toString(16).padStart(2, '0')
-    this.#special = new RegExp(`["\\r\\n\\x${code}]`)
+    for (const character of `"\r\n${delimiter}`) this.special[character.charCodeAt(0)] = 1
   }
 
   take(bytes: Buffer, isLast: boolean): Piece {
@@ -50,8 +58,10 @@ export class CsvFormat implements Format {
     scanner.scan(bytes, line, isLast)
     this.#line += scanner.lines
     const { whole, rows, places } = scanner
+    const content = bytes.subarray(0, whole)
     return {
-      bytes: bytes.subarray(0, whole),
+      bytes: content,
+      words: new Bytes(content),
       taken: whole,
       line,
       rows,
@@ -60,39 +70,41 @@ export class CsvFormat implements Format {
     }
   }
 
-  valueAt(piece: Piece, place: number): Scalar {
+  isPlain({ bytes, places }: Piece, place: number): boolean {
+    const start = places.start[place]
+    return start !== places.end[place] || bytes[start - 1] === QUOTE
+  }
+
+  /** Of null only: all other places are plain. */
+  writeForm(): boolean {
+    return false
+  }
+
+  writeValue(piece: Piece, place: number, out: ByteList): void {
+    const start = piece.places.start[place]
+    const end = piece.places.end[place]
+    if (end - start > VALUE_BYTES || !appendString(piece.words, start, end, out))
+      out.appendText(JSON.stringify(this.#valueAt(piece, place)))
+  }
+
+  #valueAt(piece: Piece, place: number): string {
     const start = piece.places.start[place]
     const end = piece.places.end[place]
     const { bytes } = piece
-    const isQuoted = bytes[start - 1] === QUOTE
-    if (start === end) return isQuoted ? '' : null
     const text = bytes.toString('utf8', start, end)
     if (text.includes(REPLACEMENT) && !isUtf8(bytes.subarray(start, end)))
       throw faultOf(piece, place, this, {
         message: 'the value is not UTF-8',
         hint: 'convert the file to UTF-8',
       })
-    const value = isQuoted && text.includes('"') ? text.replaceAll('""', '"') : text
+    const value = bytes[start - 1] === QUOTE && text.includes('"') ? text.replaceAll('""', '"') : text
     if (end - start > VALUE_BYTES) checkLength(value, piece, place, this)
     return value
-  }
-
-  isPlain({ bytes, places }: Piece, place: number): boolean {
-    const start = places.start[place]
-    return start !== places.end[place] || bytes[start - 1] === QUOTE
-  }
-
-  formOf(value: Exclude<Scalar, null>): Uint8Array {
-    return Buffer.from(this.textOf(value))
   }
 
   textOf(value: Exclude<Scalar, null>): string {
     const text = String(value)
     return text.includes('"') ? text.replaceAll('"', '""') : text
-  }
-
-  needsQuotes(text: string): boolean {
-    return text === '' || this.#special.test(text)
   }
 
   end(): void {
@@ -104,31 +116,36 @@ export class CsvFormat implements Format {
 
   #fieldOf(name: string): string {
     const text = this.textOf(name)
-    return this.needsQuotes(text) ? `"${text}"` : text
+    return needsQuotes(this, Buffer.from(text), 0, Buffer.byteLength(text)) ? `"${text}"` : text
   }
 
   #takeHeader(bytes: Buffer, isLast: boolean): Piece {
     const scanner = this.#scanner
     const none = { line: 1, rows: 0, unmatched: 0, places: NO_PLACES }
     const from = bytes.subarray(0, BOM.length).equals(BOM) ? BOM.length : 0
-    if (bytes.length < BOM.length && !isLast) return { ...none, bytes: bytes.subarray(0, 0), taken: 0 }
+    const nothing = { ...none, bytes: bytes.subarray(0, 0), words: new Bytes(bytes.subarray(0, 0)), taken: 0 }
+    if (bytes.length < BOM.length && !isLast) return nothing
     const record = bytes.subarray(from)
     scanner.scan(record, 1, isLast)
-    if (scanner.rows === 0) return { ...none, bytes: bytes.subarray(0, 0), taken: 0 }
+    if (scanner.rows === 0) return nothing
     const { start, end, count } = scanner.places
     const names = Array.from({ length: count }, (_, i) => nameOf(record, start[i], end[i]))
     this.#line += scanner.lines
     const taken = from + scanner.whole
     scanner.begin(columnsOf(this.columns, names), names)
     const added = this.#newField
-    if (added === undefined) return { ...none, bytes: bytes.subarray(0, taken), taken }
+    if (added === undefined) {
+      const header = bytes.subarray(0, taken)
+      return { ...none, bytes: header, words: new Bytes(header), taken }
+    }
     if (names.includes(added))
       throw new UsageError(`there is a column ${JSON.stringify(added)} already`, {
         hint: 'name another column with --map',
       })
     const headerEnd = from + end[count - 1]
     const parts = [bytes.subarray(0, headerEnd), Buffer.from(this.#separator + this.#fieldOf(added))]
-    return { ...none, bytes: Buffer.concat([...parts, bytes.subarray(headerEnd, taken)]), taken }
+    const header = Buffer.concat([...parts, bytes.subarray(headerEnd, taken)])
+    return { ...none, bytes: header, words: new Bytes(header), taken }
   }
 }
 

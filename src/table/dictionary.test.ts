@@ -1,30 +1,35 @@
 import { deepEqual, equal, notEqual } from 'node:assert/strict'
 import { test } from 'node:test'
+import { Bytes } from './bytes.ts'
 import { Dictionary, Hash, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
 import { Remembered } from './remembered.ts'
 
 const LIMITS = { values: 5_000, bytes: 1024 * 1024 }
 
-function hashOf(bytes: Uint8Array): number {
+function textBytes(text: string): Bytes {
+  return new Bytes(Buffer.from(text))
+}
+
+function hashOf({ bytes, ...words }: Bytes): number {
   const hash = new Hash()
-  hash.set(bytes, 0, bytes.length)
+  hash.set({ bytes, ...words }, 0, bytes.length)
   return hash.low
 }
 
 function add(dictionary: Dictionary, text: string): number {
-  const bytes = Buffer.from(text)
-  return dictionary.add(bytes, 0, bytes.length, hashOf(bytes))
+  const bytes = textBytes(text)
+  return dictionary.add(bytes, 0, bytes.bytes.length, hashOf(bytes))
 }
 
 function find(dictionary: Dictionary, text: string): number {
-  const bytes = Buffer.from(`<${text}>`)
-  return dictionary.find(bytes, 1, bytes.length - 1, hashOf(bytes.subarray(1, -1)))
+  const bytes = textBytes(`<${text}>`)
+  return dictionary.find(bytes, 1, bytes.bytes.length - 1, hashOf(textBytes(text)))
 }
 
 function answerOf(dictionary: Dictionary, number: number, isInQuotes: boolean): string {
   const out = Buffer.alloc(dictionary.sizeOf(number, isInQuotes))
-  equal(dictionary.copy(number, isInQuotes, out, 0), out.length)
+  equal(dictionary.copy(number, isInQuotes, new Bytes(out), 0), out.length)
   return out.toString()
 }
 
@@ -38,9 +43,9 @@ test('a dictionary finds the values added, also after it has grown, and no other
 
 test('values of one hash stay apart', () => {
   const dictionary = new Dictionary(LIMITS)
-  const texts = ['a', 'b', '', 'ab', 'aa'].map((text) => Buffer.from(text))
-  for (const [i, bytes] of texts.entries()) equal(dictionary.add(bytes, 0, bytes.length, 7), i)
-  for (const [i, bytes] of texts.entries()) equal(dictionary.find(bytes, 0, bytes.length, 7), i)
+  const texts = ['a', 'b', '', 'ab', 'aa'].map(textBytes)
+  for (const [i, text] of texts.entries()) equal(dictionary.add(text, 0, text.bytes.length, 7), i)
+  for (const [i, text] of texts.entries()) equal(dictionary.find(text, 0, text.bytes.length, 7), i)
 })
 
 test('answers have quotes where the file has none, and lengths of every kind', () => {
@@ -49,7 +54,7 @@ test('answers have quotes where the file has none, and lengths of every kind', (
   for (const text of texts) {
     const number = add(dictionary, text)
     equal(dictionary.stateOf(number), STATE.waiting)
-    dictionary.replace(number, text, text.includes(','))
+    dictionary.replaceByText(number, text, text.includes(','))
     equal(dictionary.stateOf(number), STATE.replaced)
   }
   deepEqual(
@@ -70,7 +75,7 @@ test('a dictionary is full by the bytes of its values, and by the bytes of its a
   const byAnswers = new Dictionary(limits)
   const number = add(byAnswers, 'x')
   equal(byAnswers.isFull(0), false)
-  byAnswers.replace(number, 'y'.repeat(100), false)
+  byAnswers.replaceByText(number, 'y'.repeat(100), false)
   equal(byAnswers.isFull(0), true)
   const byExpected = new Dictionary(limits)
   const waiting = add(byExpected, 'x')
@@ -115,10 +120,23 @@ test('different values are counted: exactly up to a million, and nearly beyond',
 test('a hash is of all bytes and their number', () => {
   const seen = new Set<string>()
   const hash = new Hash()
-  const texts = ['', '\0', '\0\0', '\0\0\0\0', '\0\0\0\0\0', 'a', 'abcd', 'abce', 'abcda', 'aabcd']
+  const texts = [
+    '',
+    '\0',
+    '\0\0',
+    '\0\0\0\0',
+    '\0\0\0\0\0',
+    '7',
+    '\x004',
+    'a',
+    'abcd',
+    'abce',
+    'abcda',
+    'aabcd',
+  ]
   for (const text of texts) {
-    const bytes = Buffer.from(text)
-    hash.set(bytes, 0, bytes.length)
+    const bytes = textBytes(text)
+    hash.set(bytes, 0, bytes.bytes.length)
     seen.add(`${hash.high} ${hash.low}`)
     notEqual(hash.high, hash.low)
   }

@@ -1,10 +1,8 @@
 // Values and their answers as bytes: a hash table and growing arrays, without an object per value.
 import { assert } from '../assert.ts'
+import { ByteList, type Bytes, copyBytes, isEqual } from './bytes.ts'
 
 const FIRST_VALUES = 2 ** 9
-const FIRST_BYTES = 4 * 1024
-/** Shorter bytes are copied by a loop: a call costs more. */
-const SHORT = 48
 const QUOTE = 0x22
 
 /** The state of an answer. `noToken`: the value is not in the form of a token, and is not asked for. */
@@ -21,34 +19,32 @@ const ANSWER_END = 2
 const FLAGS = 3
 const NEEDS_QUOTES = 4
 
-/** The hash of bytes, 64 bits in two halves: words are mixed as in MurmurHash3, with two seeds. */
+/** The hash of bytes, 64 bits in two halves: two seeds and two factors. */
 export class Hash {
   high = 0
   low = 0
 
-  set(bytes: Uint8Array, start: number, end: number): void {
-    let high = 0x1747b28c
-    let low = 0x3c6ef372
-    let i = start
-    for (; i + 4 <= end; i += 4) {
-      const word = bytes[i] | (bytes[i + 1] << 8) | (bytes[i + 2] << 16) | (bytes[i + 3] << 24)
-      high = mixed(high, Math.imul(word, 0xcc9e2d51))
-      low = mixed(low, Math.imul(word, 0x85ebca6b))
+  set({ bytes, view }: Bytes, start: number, end: number): void {
+    const last = end - 4
+    let high = 0x1747b28c ^ Math.imul(end - start, 0x9e3779b1)
+    let low = 0x3c6ef372 ^ Math.imul(end - start, 0x27d4eb2f)
+    for (let i = start; i < last; i += 4) {
+      const word = view.getInt32(i, true)
+      high = Math.imul(high ^ word, 0xcc9e2d51)
+      high ^= high >>> 15
+      low = Math.imul(low ^ word, 0x85ebca6b)
+      low ^= low >>> 13
     }
-    for (; i < end; i++) {
-      high = mixed(high, Math.imul(bytes[i], 0xcc9e2d51))
-      low = mixed(low, Math.imul(bytes[i], 0x85ebca6b))
-    }
-    this.high = finished(high ^ (end - start))
-    this.low = finished(low ^ (end - start))
+    // The last word overlaps the word before.
+    let word = 0
+    if (last >= start) word = view.getInt32(last, true)
+    else for (let i = start; i < end; i++) word = (word << 8) | bytes[i]
+    this.high = finished(Math.imul(high ^ word, 0xcc9e2d51))
+    this.low = finished(Math.imul(low ^ word, 0x85ebca6b))
   }
 }
 
-function mixed(hash: number, word: number): number {
-  const h = hash ^ Math.imul((word << 15) | (word >>> 17), 0x1b873593)
-  return (Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0
-}
-
+/** Every bit depends on all bits (MurmurHash3). */
 function finished(hash: number): number {
   const h = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b)
   const g = Math.imul(h ^ (h >>> 13), 0xc2b2ae35)
@@ -63,14 +59,17 @@ export class Dictionary {
   #count = 0
   #waiting = 0
   /** `FIELDS` by value. */
-  #entries = new Uint32Array(FIRST_VALUES * FIELDS)
+  #entries: Uint32Array
   /** Open addressing, two entries a slot: the number of a value, plus one, and its hash; 0 is empty. */
-  #slots = new Uint32Array(FIRST_VALUES * 4)
+  #slots: Uint32Array
   readonly #values = new ByteList()
   readonly #answers = new ByteList()
 
-  constructor(limits: Limits) {
+  /** `values`: has room for so many at once. */
+  constructor(limits: Limits, values = FIRST_VALUES) {
     this.#limits = limits
+    this.#entries = new Uint32Array(values * FIELDS)
+    this.#slots = new Uint32Array(values * 4)
   }
 
   get count(): number {
@@ -84,8 +83,14 @@ export class Dictionary {
     return this.#count >= values || this.#values.size >= bytes || answers >= bytes
   }
 
+  /** Reads what `find` will read, for a hash: reads of many values one after another do not wait. */
+  warm(hash: number): number {
+    const number = this.#slots[(hash << 1) & (this.#slots.length - 2)]
+    return number < 2 ? 0 : this.#values.memory.bytes[this.#entries[(number - 2) * FIELDS + VALUE_END]]
+  }
+
   /** The number of a value, or -1. `hash` is the low half of the hash of the bytes. */
-  find(bytes: Uint8Array, start: number, end: number, hash: number): number {
+  find(bytes: Bytes, start: number, end: number, hash: number): number {
     const slots = this.#slots
     const mask = slots.length - 2
     for (let slot = (hash << 1) & mask; slots[slot] !== 0; slot = (slot + 2) & mask) {
@@ -96,7 +101,7 @@ export class Dictionary {
   }
 
   /** Adds a value that is not there; its answer is waited for. Returns the value's number. */
-  add(bytes: Uint8Array, start: number, end: number, hash: number): number {
+  add(bytes: Bytes, start: number, end: number, hash: number): number {
     assert(this.#count < this.#limits.values, 'a full dictionary is replaced')
     if (this.#count * FIELDS === this.#entries.length) this.#grow()
     const number = this.#count++
@@ -111,18 +116,27 @@ export class Dictionary {
   }
 
   /**
-   * The answer for a value is the text; `needsQuotes`: quotes go around the text where there are none.
+   * The answer for a value is the bytes; `needsQuotes`: quotes go around the bytes where there are none.
    * Returns the bytes of the answer.
    */
-  replace(number: number, text: string, needsQuotes: boolean): number {
-    const entry = number * FIELDS
+  replace(number: number, bytes: Bytes, start: number, end: number, needsQuotes: boolean): number {
+    return this.#replaced(number, this.#answers.append(bytes, start, end), needsQuotes, end - start)
+  }
+
+  /** As `replace`. */
+  replaceByText(number: number, text: string, needsQuotes: boolean): number {
     const start = this.#answers.size
     const end = this.#answers.appendText(text)
+    return this.#replaced(number, end, needsQuotes, end - start)
+  }
+
+  #replaced(number: number, end: number, needsQuotes: boolean, size: number): number {
+    const entry = number * FIELDS
     this.#waiting--
-    this.#entries[entry + ANSWER_START] = start
+    this.#entries[entry + ANSWER_START] = end - size
     this.#entries[entry + ANSWER_END] = end
     this.#entries[entry + FLAGS] = needsQuotes ? STATE.replaced | NEEDS_QUOTES : STATE.replaced
-    return end - start
+    return size
   }
 
   /** There is no answer for a value. */
@@ -139,15 +153,14 @@ export class Dictionary {
   }
 
   /** Writes an answer. Returns the end of the bytes written. */
-  copy(number: number, isInQuotes: boolean, out: Uint8Array, at: number): number {
+  copy(number: number, isInQuotes: boolean, out: Bytes, at: number): number {
     const entry = number * FIELDS
     const start = this.#entries[entry + ANSWER_START]
     const end = this.#entries[entry + ANSWER_END]
-    const { bytes } = this.#answers
-    if (isInQuotes || !this.#needsQuotes(entry)) return copyBytes(bytes, start, end, out, at)
-    out[at] = QUOTE
-    const last = copyBytes(bytes, start, end, out, at + 1)
-    out[last] = QUOTE
+    if (isInQuotes || !this.#needsQuotes(entry)) return copyBytes(this.#answers.memory, start, end, out, at)
+    out.bytes[at] = QUOTE
+    const last = copyBytes(this.#answers.memory, start, end, out, at + 1)
+    out.bytes[last] = QUOTE
     return last + 1
   }
 
@@ -155,14 +168,11 @@ export class Dictionary {
     return (this.#entries[entry + FLAGS] & NEEDS_QUOTES) !== 0
   }
 
-  #isEqual(number: number, bytes: Uint8Array, start: number, end: number): boolean {
+  #isEqual(number: number, bytes: Bytes, start: number, end: number): boolean {
     const entry = number * FIELDS
     const from = number === 0 ? 0 : this.#entries[entry - FIELDS + VALUE_END]
-    const size = this.#entries[entry + VALUE_END] - from
-    if (size !== end - start) return false
-    const known = this.#values.bytes
-    for (let i = 0; i < size; i++) if (known[from + i] !== bytes[start + i]) return false
-    return true
+    const isSame = this.#entries[entry + VALUE_END] - from === end - start
+    return isSame && isEqual(bytes, start, end, this.#values.memory, from)
   }
 
   #grow(): void {
@@ -182,48 +192,4 @@ function insert(slots: Uint32Array, entry: number, hash: number): void {
   while (slots[slot] !== 0) slot = (slot + 2) & mask
   slots[slot] = entry
   slots[slot + 1] = hash
-}
-
-/** Bytes one after another, in an array that doubles. */
-class ByteList {
-  /** A plain Uint8Array: every access to the bytes of a Buffer is slower. */
-  bytes = new Uint8Array(FIRST_BYTES)
-  size = 0
-  #buffer = Buffer.from(this.bytes.buffer)
-
-  /** Returns the new size. */
-  append(bytes: Uint8Array, start: number, end: number): number {
-    this.#reserve(end - start)
-    this.size = copyBytes(bytes, start, end, this.bytes, this.size)
-    return this.size
-  }
-
-  /** UTF-8. Returns the new size. */
-  appendText(text: string): number {
-    this.#reserve(text.length * 3)
-    this.size += this.#buffer.write(text, this.size)
-    return this.size
-  }
-
-  #reserve(more: number): void {
-    if (this.size + more <= this.bytes.length) return
-    const grown = new Uint8Array(Math.max(this.bytes.length * 2, this.size + more))
-    grown.set(this.bytes.subarray(0, this.size))
-    this.bytes = grown
-    this.#buffer = Buffer.from(grown.buffer)
-  }
-}
-
-/** Copies bytes to `at`. Returns the end of the copy. */
-export function copyBytes(
-  bytes: Uint8Array,
-  start: number,
-  end: number,
-  out: Uint8Array,
-  at: number,
-): number {
-  const to = at - start
-  if (end - start > SHORT) out.set(bytes.subarray(start, end), at)
-  else for (let i = start; i < end; i++) out[to + i] = bytes[i]
-  return to + end
 }

@@ -6,8 +6,9 @@ import { Problem, UsageError } from '../errors.ts'
 import { KIND, type Scan } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { scan } from '../json/scan.ts'
+import { type ByteList, Bytes } from './bytes.ts'
 import { type Batch, type Batches, LineBatches, ListBatches } from './json-batches.ts'
-import { checkLength, type Format, faultAt, faultOf, lineAt, type Piece } from './piece.ts'
+import { appendString, checkLength, type Format, faultAt, faultOf, lineAt, type Piece } from './piece.ts'
 import { type Operation, type Scalar, VALUE_BYTES } from './vault.ts'
 
 const OPEN_ARRAY = 0x5b
@@ -72,14 +73,18 @@ export class JsonFormat implements Format {
     const content = bytes.subarray(0, batch.taken)
     this.#line = lineAt({ bytes: content, line }, content.length)
     const none = { count: 0, start: new Uint32Array(0), end: new Uint32Array(0), column: new Uint16Array(0) }
+    const words = new Bytes(content)
     if (batch.to === batch.from)
-      return { bytes: content, taken: batch.taken, line, rows: 0, unmatched: 0, places: none }
+      return { bytes: content, words, taken: batch.taken, line, rows: 0, unmatched: 0, places: none }
     const found = this.#scan(content, batch, line)
     this.#batches.check(content, found, { batch, line })
-    return { ...this.#pieceOf(found, batch.from - 1), bytes: content, taken: batch.taken, line }
+    return { ...this.#pieceOf(found, batch.from - 1), bytes: content, words, taken: batch.taken, line }
   }
 
-  valueAt(piece: Piece, place: number): Scalar {
+  readonly withQuotes = true
+  readonly special = new Uint8Array(256)
+
+  #valueAt(piece: Piece, place: number): Scalar {
     const { start, end, kind } = piece.places
     const [from, to] = [start[place], end[place]]
     assert(kind, 'places of JSON have kinds')
@@ -109,16 +114,21 @@ export class JsonFormat implements Format {
     return places.kind?.[place] === KIND.string
   }
 
-  formOf(value: Exclude<Scalar, null>): Uint8Array {
-    return Buffer.from(JSON.stringify(value))
+  writeForm(piece: Piece, place: number, out: ByteList): boolean {
+    const value = this.#valueAt(piece, place)
+    if (value !== null) out.appendText(this.textOf(value))
+    return value !== null
+  }
+
+  writeValue(piece: Piece, place: number, out: ByteList): void {
+    const start = piece.places.start[place]
+    const end = piece.places.end[place]
+    if (end - start > VALUE_BYTES || !appendString(piece.words, start + 1, end - 1, out))
+      out.appendText(JSON.stringify(this.#valueAt(piece, place)))
   }
 
   textOf(value: Exclude<Scalar, null>): string {
     return JSON.stringify(value)
-  }
-
-  needsQuotes(): boolean {
-    return false
   }
 
   end(): void {

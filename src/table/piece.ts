@@ -1,5 +1,6 @@
 // A piece of a text file: whole records, and the places of the values of the named columns in the records.
 import { OperatorError } from '../errors.ts'
+import type { ByteList, Bytes } from './bytes.ts'
 import { type Scalar, VALUE_BYTES } from './vault.ts'
 
 /** The most bytes of a record. */
@@ -7,6 +8,12 @@ export const RECORD_BYTES = 16 * 1024 * 1024
 
 const LF = 0x0a
 const CR = 0x0d
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+
+/** 1 for ASCII that stands for itself in JSON. */
+const PLAIN = new Uint8Array(256).fill(1, 0x20, 0x7f)
+PLAIN[QUOTE] = PLAIN[BACKSLASH] = 0
 
 /** Byte spans [start, end) of values, in the order of the file; valid up to `count`. */
 export type Places = {
@@ -24,6 +31,7 @@ export type Places = {
 export type Piece = {
   /** Whole records, or bytes to write unchanged, such as the header. */
   readonly bytes: Buffer
+  readonly words: Bytes
   /** How many bytes of the file the piece stands for; 0: more bytes are needed. */
   readonly taken: number
   /** The physical line of the first byte; the first line of a file is 1. */
@@ -44,20 +52,53 @@ export type Format = {
    * UsageError.
    */
   take(bytes: Buffer, isLast: boolean): Piece
-  /** The value at a place; null is never replaced. Throws OperatorError. */
-  valueAt(piece: Piece, place: number): Scalar
   /** Throws UsageError where a named column was in no record. */
   end(): void
   /** Whether the bytes of the place are the form of its value: places of equal values have equal bytes. */
   isPlain(piece: Piece, place: number): boolean
-  /** The form of a value whose place is not plain. */
-  formOf(value: Exclude<Scalar, null>): Uint8Array
+  /**
+   * Appends the form of the value at a place that is not plain: JSON. Returns false for null, which stays.
+   * Throws OperatorError.
+   */
+  writeForm(piece: Piece, place: number, out: ByteList): boolean
+  /** Appends the value at a plain place, as JSON. Throws OperatorError for a value that no vault takes. */
+  writeValue(piece: Piece, place: number, out: ByteList): void
+  /** Whether strings are written with the quotes of JSON. */
+  readonly withQuotes: boolean
+  /** By byte of a text: 1 where quotes go around the text, where the file has none. */
+  readonly special: Uint8Array
   /** The text of a value, as between quotes of the file. */
   textOf(value: Exclude<Scalar, null>): string
-  /** Whether quotes go around a text where the file has none. */
-  needsQuotes(text: string): boolean
   /** Text before a new last field, where the operation adds a field instead of replacing the value. */
   readonly delimiter?: string
+}
+
+/** Appends text as a string of JSON. Returns false, with nothing appended, for other bytes than ASCII. */
+export function appendString({ bytes }: Bytes, start: number, end: number, out: ByteList): boolean {
+  out.reserve(end - start + 2)
+  const to = out.memory.bytes
+  let at = out.size
+  to[at++] = QUOTE
+  for (let i = start; i < end; i++) {
+    const byte = bytes[i]
+    if (PLAIN[byte] === 0) return false
+    to[at++] = byte
+  }
+  to[at++] = QUOTE
+  out.size = at
+  return true
+}
+
+/** Whether quotes go around a text where the file has none. */
+export function needsQuotes(
+  { withQuotes, special }: Pick<Format, 'withQuotes' | 'special'>,
+  text: Uint8Array,
+  start: number,
+  end: number,
+): boolean {
+  if (withQuotes) return false
+  for (let i = start; i < end; i++) if (special[text[i]] === 1) return true
+  return start === end
 }
 
 /** The physical line of a byte: LF, CR LF and CR alone end a line. */

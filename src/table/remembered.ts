@@ -2,8 +2,10 @@
 // is full. Columns with values that seldom come again get small dictionaries, which cost less.
 import { Dictionary, type Limits } from './dictionary.ts'
 
+/** A reference: a value's number, plus the dictionary's index times so many, the most values of all. */
+export const NUMBERS = 2 ** 18
 /** In the young dictionaries of all columns together. */
-const VALUES = 2 ** 18
+const VALUES = NUMBERS
 const BYTES = 12 * 1024 * 1024
 /** More columns share dictionaries. */
 const SHARES = 8
@@ -45,7 +47,7 @@ export class Remembered {
     this.#hits = 0
     this.old = this.young
     this.oldAt = this.youngAt
-    this.young = new Dictionary(isUseful ? this.#many : this.#few)
+    this.young = isUseful ? new Dictionary(this.#many) : new Dictionary(this.#few, this.#few.values)
     this.youngAt = dictionaries.push(this.young) - 1
   }
 }

@@ -1,12 +1,15 @@
 // A text file through a vault: pieces of whole records are read, the values of their places asked for, and
 // the pieces written in order, all other bytes unchanged. Memory is bounded, for files of any size.
 import { assert } from '../assert.ts'
-import { type Answered, Answers, NOTHING, NUMBERS } from './answers.ts'
-import { copyBytes, STATE } from './dictionary.ts'
+import { Answers, NOTHING } from './answers.ts'
+import type { Answered } from './batch.ts'
+import { Bytes, copyBytes } from './bytes.ts'
+import { STATE } from './dictionary.ts'
 import type { Format, Piece } from './piece.ts'
+import { NUMBERS } from './remembered.ts'
 import type { Report } from './report.ts'
 import { type Block, Reader, type Source } from './source.ts'
-import type { Operation, Vault } from './vault.ts'
+import type { ByteVault, Operation } from './vault.ts'
 
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
 const WAITING_BYTES = 40 * 1024 * 1024
@@ -26,19 +29,19 @@ const PAUSE_MS = 100
 type SpliceOptions = {
   readonly operation: Operation
   readonly format: Format
-  readonly vault: Vault
+  readonly vault: ByteVault
   readonly allowTokens: boolean
   readonly mixedEpochs: boolean
 }
 
 /**
- * A piece whose answers may still be on their way: `known` places have answers. `from`: the bytes that were
- * written with their answers, and `place`, the places.
+ * A piece whose answers may still be on their way. `from`: the bytes written with the answers, and `place`,
+ * the places.
  */
-type Waiting = Answered & {
+type Waiting = {
   readonly piece: Piece
+  readonly answered: Answered
   readonly block: Block
-  known: number
   from: number
   place: number
 }
@@ -48,7 +51,7 @@ export class Splice {
   readonly #answers: Answers
   readonly #waiting: Waiting[] = []
   #waitingBytes = 0
-  #outs: readonly [Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>] = [new Uint8Array(0), new Uint8Array(0)]
+  #outs: readonly [Bytes, Bytes] = [new Bytes(new Uint8Array(0)), new Bytes(new Uint8Array(0))]
   /** The size of the rest at which a record is looked for again: else long records cost squares. */
   #needed = 0
   readonly #mostBytes: number
@@ -145,16 +148,15 @@ export class Splice {
     this.#rows += piece.rows
     this.#unmatched += piece.unmatched
     if (piece.places.count > 0) this.#bytesAPlace = piece.taken / piece.places.count
-    this.#waiting.push({ piece, block, ...this.#answers.of(piece), known: 0, from: 0, place: 0 })
+    this.#waiting.push({ piece, block, answered: this.#answers.of(piece), from: 0, place: 0 })
     this.#waitingBytes += weightOf(piece)
   }
 
   /** The first pieces, as far as their answers are there. */
   *#answered(reader: Reader): Generator<Buffer> {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-      const { piece, references } = first
-      while (first.known < references.length && isAnswered(first, first.known)) first.known++
-      if (first.known < references.length) return
+      const { piece, answered } = first
+      if (!this.#answers.isAnswered(answered)) return
       this.#waiting.shift()
       this.#waitingBytes -= weightOf(piece)
       if (this.#format.delimiter === undefined) while (!isWritten(first)) yield this.#part(first)
@@ -165,11 +167,12 @@ export class Splice {
 
   /** The next part of a piece with the answers in their places; `least`: of the memory for the part. */
   #part(waiting: Waiting, least = PART_BYTES): Buffer {
-    const { piece, references, dictionaries } = waiting
-    const { start, end } = piece.places
-    const { bytes } = piece
-    const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
+    const { words, places } = waiting.piece
+    const { references, dictionaries } = waiting.answered
+    const { start, end } = places
+    const plain = words.bytes
     const out = this.#outOf(least)
+    const room = out.bytes.length
     let { place, from } = waiting
     let to = 0
     for (; place < references.length; place++) {
@@ -182,28 +185,28 @@ export class Splice {
         const at = start[place]
         const isInQuotes = plain[at - 1] === QUOTE
         const size = dictionary.sizeOf(number, isInQuotes)
-        if (to + at - from + size > out.length) {
-          if (size > out.length) return this.#part(waiting, size)
+        if (to + at - from + size > room) {
+          if (size > room) return this.#part(waiting, size)
           break
         }
-        to = copyBytes(plain, from, at, out, to)
+        to = copyBytes(words, from, at, out, to)
         to = dictionary.copy(number, isInQuotes, out, to)
         from = end[place]
       }
       this.#count(state)
     }
     const unchanged = place < references.length ? start[place] : plain.length
-    const last = Math.min(unchanged, from + out.length - to)
-    to = copyBytes(plain, from, last, out, to)
+    const last = Math.min(unchanged, from + room - to)
+    to = copyBytes(words, from, last, out, to)
     waiting.place = place
     waiting.from = last
-    return Buffer.from(out.buffer, 0, to)
+    return Buffer.from(out.bytes.buffer, 0, to)
   }
 
   /** Memory that the part before the last had. */
-  #outOf(size: number): Uint8Array<ArrayBuffer> {
+  #outOf(size: number): Bytes {
     const [next, last] = this.#outs
-    const usable = next.length < size ? new Uint8Array(size) : next
+    const usable = next.bytes.length < size ? new Bytes(new Uint8Array(size)) : next
     this.#outs = [last, usable]
     return usable
   }
@@ -215,7 +218,7 @@ export class Splice {
   }
 
   /** The bytes of a piece with a new last field in each record: the answer, or nothing. */
-  #extended({ piece, references, dictionaries }: Waiting): Buffer {
+  #extended({ piece, answered: { references, dictionaries } }: Waiting): Buffer {
     const { bytes, places } = piece
     const ends = places.recordEnd ?? new Uint32Array(0)
     assert(ends.length === references.length, 'each record has one place')
@@ -231,7 +234,7 @@ export class Splice {
       this.#count(dictionary.stateOf(number))
       if (dictionary.stateOf(number) !== STATE.replaced) continue
       const answer = Buffer.alloc(dictionary.sizeOf(number, false))
-      dictionary.copy(number, false, answer, 0)
+      dictionary.copy(number, false, new Bytes(answer), 0)
       parts.push(answer)
     }
     parts.push(bytes.subarray(from))
@@ -239,14 +242,8 @@ export class Splice {
   }
 }
 
-function isWritten({ piece, references, place, from }: Waiting): boolean {
-  return place === references.length && from === piece.bytes.length
-}
-
-function isAnswered({ references, dictionaries }: Waiting, place: number): boolean {
-  const reference = references[place]
-  if (reference === NOTHING) return true
-  return dictionaries[(reference / NUMBERS) | 0].stateOf(reference % NUMBERS) !== STATE.waiting
+function isWritten({ piece, answered, place, from }: Waiting): boolean {
+  return place === answered.references.length && from === piece.bytes.length
 }
 
 /** Whether nothing comes for a while. Errors are those of whoever awaits `next`. */

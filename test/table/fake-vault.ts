@@ -1,6 +1,6 @@
 // A vault in memory, with tokens made from a hash of the value, and an epoch that a test sets.
 import { createHash } from 'node:crypto'
-import type { Scalar, Vault } from '../../src/table/vault.ts'
+import type { ByteVault, Scalar, Vault } from '../../src/table/vault.ts'
 
 const DIGITS = '0123456789abcdefghjkmnpqrstvwxyz'
 
@@ -45,4 +45,19 @@ export class FakeVault implements Vault {
     this.requests.push(values.length)
     await this.before(values)
   }
+}
+
+/** The calls of a vault as bytes. */
+export function byBytes(vault: Vault): ByteVault {
+  const answer = async (path: string, body: Buffer): Promise<object> => {
+    const { values, tokens, allow_tokens: allowTokens = false } = JSON.parse(body.toString('utf8'))
+    if (path === '/tokenize') return vault.tokenize(values, { allowTokens })
+    if (path === '/retokenize') {
+      const { notFound, ...answer } = await vault.retokenize(tokens)
+      return { ...answer, not_found: notFound }
+    }
+    const answer = await vault.detokenize(tokens)
+    return { values: answer.values, not_found: answer.notFound }
+  }
+  return { post: async (path, body) => Buffer.from(JSON.stringify(await answer(path, body))) }
 }

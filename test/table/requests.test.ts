@@ -5,7 +5,7 @@ import { CofferError } from '../../src/client/error.ts'
 import { CsvFormat } from '../../src/table/csv.ts'
 import { sourceOf } from '../../src/table/source.ts'
 import { Splice } from '../../src/table/splice.ts'
-import { FakeVault } from './fake-vault.ts'
+import { byBytes, FakeVault } from './fake-vault.ts'
 import { splice } from './splice.ts'
 
 const columns = ['ssn']
@@ -184,7 +184,7 @@ test('while the source pauses, all answers to its records come out; a failure me
   const run = new Splice({
     operation: 'tokenize',
     format: new CsvFormat({ columns, delimiter: ',' }),
-    vault,
+    vault: byBytes(vault),
     allowTokens: false,
     mixedEpochs: false,
   })

@@ -6,6 +6,7 @@ import { sourceOf } from '../../src/table/source.ts'
 import { Splice } from '../../src/table/splice.ts'
 import type { Scalar, Vault } from '../../src/table/vault.ts'
 import { seeded } from '../sim/seed.ts'
+import { byBytes } from './fake-vault.ts'
 
 const MIB = 1024 * 1024
 const LONGEST = 32 * 1024
@@ -54,7 +55,13 @@ async function detokenized(
 ): Promise<{ readonly ahead: number; readonly part: number; readonly largest: number }> {
   const vault = new SizedVault(sizes)
   const format = new CsvFormat({ columns: ['ssn'], delimiter: ',' })
-  const run = new Splice({ operation: 'detokenize', format, vault, allowTokens: false, mixedEpochs: false })
+  const run = new Splice({
+    operation: 'detokenize',
+    format,
+    vault: byBytes(vault),
+    allowTokens: false,
+    mixedEpochs: false,
+  })
   async function* content(): AsyncGenerator<Buffer> {
     yield Buffer.from('id,ssn\n')
     for (let from = 0; from < sizes.length; from += 500) {

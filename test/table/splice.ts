@@ -6,6 +6,7 @@ import type { Report } from '../../src/table/report.ts'
 import { sourceOf } from '../../src/table/source.ts'
 import { Splice } from '../../src/table/splice.ts'
 import type { Operation, Vault } from '../../src/table/vault.ts'
+import { byBytes } from './fake-vault.ts'
 
 export type Case = {
   readonly vault: Vault
@@ -24,7 +25,8 @@ export async function splice(
   content: string | Buffer,
   options: Case,
 ): Promise<{ readonly bytes: Buffer; readonly report: Report }> {
-  const { vault, operation = 'tokenize', mixedEpochs = false } = options
+  const { operation = 'tokenize', mixedEpochs = false } = options
+  const vault = byBytes(options.vault)
   const run = new Splice({ operation, format: formatOf(options), vault, allowTokens: false, mixedEpochs })
   const parts: Buffer[] = []
   for await (const part of run.run(sourceOf(partsOf(Buffer.from(content), options.part))))
