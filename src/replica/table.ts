@@ -160,6 +160,19 @@ export class TokenTable {
     if (span === 1) this.#directory[first] = low
   }
 
+  get slots(): number {
+    return this.parts().reduce((sum, { mask }) => sum + mask + 1, 0)
+  }
+
+  /** Without mappings. The memory stays, for as many mappings as before: growth costs more than inserts. */
+  clear(): void {
+    for (const part of this.parts()) {
+      part.words.fill(0)
+      part.used = 0
+    }
+    this.count = 0
+  }
+
   /** All parts in order of their bits, for the checkpoint. */
   parts(): Part[] {
     return this.#directory.filter((part, i) => i === 0 || part !== this.#directory[i - 1])

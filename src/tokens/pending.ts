@@ -12,6 +12,9 @@ type PendingCommit = { stage: 'waiting' | 'sent' | 'accepted' | 'gone' }
  */
 const NO_SLOT = 0
 
+/** A table with fewer mappings than this part of its slots is dropped, not used again. */
+const LEAST_USED = 4
+
 type Generation<C> = { readonly table: TokenTable; readonly commits: C[] }
 
 const newGeneration = <C>(): Generation<C> => ({ table: new TokenTable(), commits: [] })
@@ -43,10 +46,22 @@ export class PendingMappings<C extends PendingCommit> {
   /** Drops the older generation where all its commits are gone. Returns true when nothing is pending. */
   sweep(): boolean {
     if (this.#previous.commits.some((commit) => commit.stage !== 'gone')) return false
+    const dropped = this.#previous
     this.#previous = this.#current
-    this.#current = newGeneration()
+    this.#current = emptied(dropped)
     return this.#previous.commits.every((commit) => commit.stage === 'gone')
   }
+}
+
+/**
+ * The memory of a generation that was used well serves again. Where most of it was not used, a new generation
+ * begins small: the next one may have a single mapping.
+ */
+function emptied<C>({ table, commits }: Generation<C>): Generation<C> {
+  if (table.count === 0 || table.count * LEAST_USED < table.slots) return newGeneration()
+  table.clear()
+  commits.length = 0
+  return { table, commits }
 }
 
 function findIn<C extends PendingCommit>(
