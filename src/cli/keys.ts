@@ -15,6 +15,10 @@ import { whileLocked } from './local/locked-files.ts'
 import { untilInForce } from './local/owners-in-force.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
+/** For a key that sees /whoami and /status alone. */
+const NO_RIGHT = 'none'
+const MAY = `one of ${RIGHTS.join(', ')}; can be repeated, or ${NO_RIGHT} (default: all)`
+
 type Options = {
   readonly config: readonly string[]
   readonly owner?: string
@@ -52,7 +56,7 @@ Example:
     .requiredOption('--config <file...>', 'the configuration files of all nodes')
     .requiredOption('--owner <name>', 'the owner of the key')
     .option('--id <id>', 'the name of the key in logs and histories (default: k1, k2, …)')
-    .option('--may <right>', `one of ${RIGHTS.join(', ')}; can be repeated (default: all)`, collect)
+    .option('--may <right>', MAY, collect)
     .option('--prefix <beginning>', 'only secrets whose names begin so')
     .option('--until <instant>', 'the end of the key, as 2027-01-31T12:00:00Z')
     .option('--per-day <count>', 'at most so many values detokenized a day on each node')
@@ -117,7 +121,7 @@ function collect(value: string, before: readonly string[] = []): string[] {
 /** The members of the key in the file, whose check says what is wrong with them. */
 function limitsOf({ may, prefix, until, perDay }: Omit<AddOptions, 'config'>): object {
   return {
-    ...(may === undefined ? {} : { may }),
+    ...(may === undefined ? {} : { may: may.length === 1 && may[0] === NO_RIGHT ? [] : may }),
     ...(prefix === undefined ? {} : { prefix }),
     ...(until === undefined ? {} : { until }),
     ...(perDay === undefined ? {} : { resolve_per_day: /^\d+$/.test(perDay) ? Number(perDay) : perDay }),

@@ -10,7 +10,7 @@ import { type Config, readConfig } from '../node/config.ts'
 import { announceAgain } from './announce.ts'
 import { keyringMismatch, readKeyring, readTls } from './open.ts'
 import { putOwners, type RunningNode } from './running-node.ts'
-import { warnOfEndedKeys } from './warnings.ts'
+import { endingCertificates, warnOfEndedKeys } from './warnings.ts'
 
 /** What a reload reads. Each function may throw: then the content read before stays in force. */
 type Sources = {
@@ -36,7 +36,7 @@ export function sourcesOf({ config }: RunningNode, app: FastifyInstance): Source
  * the fault is logged; the other files are not held back.
  */
 export function reload(node: RunningNode, sources: Sources): void {
-  const { log, events } = node
+  const { config, clock, log, events } = node
   events.reopen()
   reread(node, 'the owners stay', () => {
     putOwners(node, sources.owners())
@@ -56,6 +56,7 @@ export function reload(node: RunningNode, sources: Sources): void {
     if (tls === undefined) return
     sources.replaceTls(tls)
     log.info({ valid_to: new X509Certificate(tls.cert).validTo }, 'certificate re-read')
+    for (const { file, warning } of endingCertificates(config, clock.now())) log.warn({ file }, warning)
   })
   announceAgain(node)
 }

@@ -32,6 +32,8 @@ test('certificates that end within 30 days are named, and those that cannot be r
       [none, false],
       [cert, true],
     ])
+    const [, { warning }] = endingCertificates(config, systemClock.now() - 30 * DAY_MS)
+    assert.match(warning, /not valid before \d{4}-/)
     assert.deepEqual(endingCertificates({ ledger: { kind: 'embedded', endpoints: [] } }, 0), [])
   } finally {
     rmSync(dir, { recursive: true })

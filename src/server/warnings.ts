@@ -65,7 +65,9 @@ export function warnOfEndedKeys({ clock, log, owners }: Pick<RunningNode, 'clock
   log.warn({ keys, count: ended.length }, 'API keys have ended: remove them, or set a later `until`')
 }
 
-/** The node's own certificates ending within 30 days of `now`, and unreadable certificates. */
+/**
+ * The node's own certificates ending within 30 days of `now` or not yet valid, and unreadable certificates.
+ */
 export function endingCertificates(
   { tls, ledger }: Pick<Config, 'tls' | 'ledger'>,
   now: number,
@@ -73,8 +75,10 @@ export function endingCertificates(
   const files = [tls?.cert, ledger.tls?.cert].filter((file) => file !== undefined)
   return files.flatMap((file) => {
     try {
-      const { validTo } = new X509Certificate(readFileSync(file))
-      const end = Date.parse(validTo)
+      const { validFrom, validTo } = new X509Certificate(readFileSync(file))
+      const [begin, end] = [Date.parse(validFrom), Date.parse(validTo)]
+      if (begin > now)
+        return [{ file, warning: `a certificate is not valid before ${new Date(begin).toISOString()}` }]
       if (end > now + ENDING_MS) return []
       const ends = end > now ? 'ends' : 'has ended'
       return [{ file, warning: `a certificate ${ends} at ${new Date(end).toISOString()}: renew it` }]

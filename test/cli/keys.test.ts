@@ -90,6 +90,7 @@ test('rights and limits: added, warned of, in force, listed; a bad one changes n
   const add = ['keys', 'add', '--config', config, '--owner', 'default']
   const bad: readonly (readonly [string[], RegExp])[] = [
     [['--may', 'read'], /keys\[1\]\.may\[0\]: expected one of tokenize, /],
+    [['--may', 'none', '--may', 'rotate'], /may\[0\]: expected one of tokenize, /],
     [['--may', 'rotate', '--may', 'rotate'], /may\[1\]: the same as /],
     [['--prefix', 'a/../'], /prefix: expected the beginning/],
     [['--until', 'soon'], /until: expected an instant/],
@@ -116,6 +117,9 @@ test('rights and limits: added, warned of, in force, listed; a bad one changes n
     text,
     /k2 .*may tokenize, secrets:read; prefix app; until 2037-01-01T00:00:00\.000Z; 7 values a day/,
   )
+  const idle = await fine([...add, '--may', 'none'])
+  const answer = await fetch(`${node.url}/whoami`, { headers: { authorization: `Bearer ${idle.trim()}` } })
+  assert.deepEqual(JSON.parse(await answer.text()).may, [])
   const past = await coffer([...add, '--until', '2020-01-01T00:00:00Z'])
   assert.deepEqual([past.code, /warning: --until has passed/.test(past.stderr)], [0, true])
 })

@@ -153,6 +153,16 @@ test('a certificate is re-read by a reload; open connections go on', async () =>
   assert.match(vault.logs.at(-1) ?? '', /certificate re-read/)
 })
 
+test('a certificate that has ended is told at the reload, with file and day', async () => {
+  const year = 365 * 24 * 60 * 60 * 1000
+  const past = { ...systemClock, now: () => systemClock.now() - 11 * year }
+  write(await issueCertificate(await createAuthority(past), { node: 'n1' }, past))
+  vault.node.reload()
+  const told = vault.logs.filter((line) => /a certificate has ended at \d{4}-\d\d-\d\dT/.test(line))
+  assert.equal(told.length, 1)
+  assert.ok(told[0].includes(files.cert))
+})
+
 test('a bad pair is refused and told, and the old certificate stays', async () => {
   const [good, other] = [await elliptic(), await elliptic()]
   write(good)
