@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 
 const SAMPLE_MS = 2000
 const MEBIBYTE_KIB = 1024
-/** The length of a stretch. Later stretches are compared with the first one: a node that has just rebuilt its replica holds more for a minute. */
+/** The length of a stretch. The first one is warm-up; a node that has just rebuilt its replica holds more for a minute. */
 const STRETCH_MINUTES = 5
 
 export class MemoryOverTime implements Disposable {
@@ -27,15 +27,15 @@ export class MemoryOverTime implements Disposable {
     this.#timer.unref()
   }
 
-  /** A line for each process: the highest median of a later stretch against the first one, and the median of each minute in MiB. */
+  /** A line for each process: the highest median of a later stretch against the second one, and the median of each minute in MiB. */
   lines(): string[] {
     return [...this.#samples].map(([name, minutes]) => {
       const all = Array.from(minutes, (list) => list ?? [])
       const stretches: number[] = []
       for (let at = 0; at + STRETCH_MINUTES <= all.length; at += STRETCH_MINUTES)
         stretches.push(median(all.slice(at, at + STRETCH_MINUTES).flat()))
-      const [first, ...later] = stretches
-      const growth = later.length > 0 ? `${(Math.max(...later) / first).toFixed(2)}×` : 'no later stretch'
+      const [, second, ...later] = stretches
+      const growth = later.length > 0 ? `${(Math.max(...later) / second).toFixed(2)}×` : 'no later stretch'
       const each = all.map((list) => (list.length > 0 ? (median(list) / MEBIBYTE_KIB).toFixed(0) : '-'))
       return `${name.padEnd(12)} ${growth} after ${STRETCH_MINUTES} min.; MiB by minute: ${each.join(' ')}`
     })
