@@ -2,16 +2,9 @@
 import { assert } from '../assert.ts'
 import { type Operation, type Scalar, TOKEN } from '../table/vault.ts'
 import type { Answers, Question } from './batches.ts'
+import { KEPT, KEPT_CHARACTERS, Keeping } from './keeping.ts'
 import { textOf } from './scalars.ts'
 import type { BlockingVault } from './vault-thread.ts'
-
-/** Answers in each of two generations, and the characters of their values and answers. */
-const CACHED = 262_144
-const CACHED_CHARACTERS = 32 * 1024 * 1024
-/** Of so many values one has to come again, else the answers are not kept: asking again costs less. */
-const USEFUL = 8
-/** After so many rows without kept answers the values may be others. */
-const FORGETFUL_ROWS = 1_000_000
 
 /** `text` is null where the vault has no answer, or was not asked: the value has not the form of a token. */
 export type Answer = { readonly text: string | null; readonly isAsked: boolean }
@@ -29,13 +22,8 @@ type CachedQuestion = {
 
 type Entry = { text: string | null; isAsked: boolean }
 
-type LookedUp = {
-  readonly entries: (Entry | null)[]
-  /** Without an answer in the cache. */
-  readonly missing: readonly Scalar[]
-  /** The values of `missing` that may have an answer. */
-  readonly question: Question
-}
+/** Values without an answer in the cache; `asked`: the values with possible answers, and their entries. */
+type Missing = { readonly values: Scalar[]; readonly asked: Scalar[]; readonly entries: Entry[] }
 
 export class CachedAnswers {
   readonly #vault: BlockingVault
@@ -43,33 +31,29 @@ export class CachedAnswers {
   #young = new Map<Scalar, Entry>()
   #old = new Map<Scalar, Entry>()
   #characters = 0
-  #began = performance.now()
-  /** Values since the young generation began, and how many of them had come before. */
-  #rows = 0
-  #hits = 0
-  #isUseless = false
+  readonly #keeping: Keeping
 
   constructor(vault: BlockingVault, question: CachedQuestion) {
     this.#vault = vault
     this.#question = question
+    this.#keeping = new Keeping(question.keptMs)
   }
 
   /** `result[i]` is the answer for value i; null for null. Throws VaultError. */
   of(values: readonly Scalar[]): (Answer | null)[] {
-    this.#expire()
-    const { entries, missing, question } = this.#lookUp(values)
-    if (question.values.length > 0) {
+    if (this.#keeping.isOver()) this.#forget()
+    const { entries, missing } = this.#lookUp(values)
+    if (missing.asked.length > 0) {
       try {
-        this.#complete(question.values, this.#vault.ask(question))
+        this.#complete(missing, this.#vault.ask(this.#questionOf(missing)))
       } catch (error) {
+        this.#keeping.begin()
         this.#forget() // the entries have no answers
         throw error
       }
     }
-    this.#tell(missing)
-    this.#rows += values.length
-    this.#hits += values.length - missing.length
-    this.#limit()
+    this.#tell(missing.values)
+    this.#limit({ rows: values.length, hits: values.length - missing.values.length })
     return entries
   }
 
@@ -78,34 +62,45 @@ export class CachedAnswers {
    * Throws VaultError.
    */
   async ahead(values: readonly Scalar[]): Promise<boolean> {
-    const { missing, question } = this.#lookUp(values)
-    if (question.values.length > 0) this.#complete(question.values, await this.#vault.askLater(question))
-    this.#tell(missing)
-    return this.#young.size * 2 <= CACHED && this.#characters * 2 <= CACHED_CHARACTERS
+    const { missing } = this.#lookUp(values)
+    if (missing.asked.length > 0)
+      this.#complete(missing, await this.#vault.askLater(this.#questionOf(missing)))
+    this.#tell(missing.values)
+    return this.#young.size * 2 <= KEPT && this.#characters * 2 <= KEPT_CHARACTERS
   }
 
-  #lookUp(values: readonly Scalar[]): LookedUp {
+  #lookUp(values: readonly Scalar[]): {
+    readonly entries: (Entry | null)[]
+    readonly missing: Missing
+  } {
     const entries: (Entry | null)[] = new Array(values.length)
-    const missing: Scalar[] = []
+    const missing: Missing = { values: [], asked: [], entries: [] }
     for (let i = 0; i < values.length; i++) {
       const value = values[i]
       let entry = value === null ? null : this.#find(value)
       if (entry === undefined) {
         entry = { text: null, isAsked: this.#hasForm(value) }
         this.#keep(value, entry)
-        missing.push(value)
+        missing.values.push(value)
+        if (entry.isAsked) {
+          missing.asked.push(value)
+          missing.entries.push(entry)
+        }
       }
       entries[i] = entry
     }
+    return { entries, missing }
+  }
+
+  #questionOf({ asked }: Missing): Question {
     const { operation, allowTokens } = this.#question
-    const asked = missing.filter((value) => this.#entryOf(value).isAsked)
-    return { entries, missing, question: { operation, allowTokens, values: asked } }
+    return { operation, allowTokens, values: asked }
   }
 
   #find(value: Scalar): Entry | undefined {
     const young = this.#young.get(value)
     if (young !== undefined) return young
-    const old = this.#old.get(value)
+    const old = this.#old.size === 0 ? undefined : this.#old.get(value)
     if (old !== undefined) this.#keep(value, old)
     return old
   }
@@ -125,12 +120,12 @@ export class CachedAnswers {
     return entry
   }
 
-  /** Completes entries of the young generation. */
-  #complete(values: readonly Scalar[], { answers, epochs }: Answers): void {
+  #complete({ entries }: Missing, { answers, epochs }: Answers): void {
     for (const epoch of epochs) this.#question.epochs?.add(epoch)
-    for (let i = 0; i < values.length; i++) {
+    assert(answers.length === entries.length, 'every value asked for has an answer or null')
+    for (const [i, entry] of entries.entries()) {
       const text = textOf(answers[i])
-      this.#entryOf(values[i]).text = text
+      entry.text = text
       this.#characters += lengthOf(text)
     }
   }
@@ -140,34 +135,18 @@ export class CachedAnswers {
     if (answered) for (const value of values) answered(value, this.#entryOf(value))
   }
 
-  #expire(): void {
-    const now = performance.now()
-    if (now - this.#began < this.#question.keptMs) return
-    this.#began = now
-    this.#forget()
-  }
-
-  /** The young generation becomes the old one when it is full. */
-  #limit(): void {
-    if (this.#isUseless) {
-      this.#young = new Map()
-      if (this.#rows >= FORGETFUL_ROWS) this.#forget()
-    } else if (this.#young.size >= CACHED || this.#characters >= CACHED_CHARACTERS) {
-      const isUseless = this.#hits * USEFUL < this.#rows
-      const old = isUseless ? new Map() : this.#young
-      this.#forget()
-      this.#old = old
-      this.#isUseless = isUseless
-    }
+  #limit(values: { readonly rows: number; readonly hits: number }): void {
+    const decision = this.#keeping.decide(values, this.#young.size, this.#characters)
+    if (decision === 'stay') return
+    this.#old = decision === 'turn' ? this.#young : new Map()
+    this.#young = new Map()
+    this.#characters = 0
   }
 
   #forget(): void {
     this.#young = new Map()
     this.#old = new Map()
     this.#characters = 0
-    this.#rows = 0
-    this.#hits = 0
-    this.#isUseless = false
   }
 }
 

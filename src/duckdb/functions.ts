@@ -6,7 +6,10 @@ import type { Scalar } from '../table/vault.ts'
 import { CachedAnswers } from './answers.ts'
 import type { DuckDB } from './package.ts'
 import { epochOf, readScalars } from './scalars.ts'
+import { Texts } from './texts.ts'
+import { TokenAnswers } from './token-answers.ts'
 import type { BlockingVault } from './vault-thread.ts'
+import { type TextBytes, writeBytes, writeTexts } from './written-texts.ts'
 
 const KEPT_MS = 5_000
 
@@ -18,14 +21,18 @@ type Registration = {
   readonly connection: DuckDBConnection
   readonly name: string
   readonly takes: DuckDBType
-  readonly gives: DuckDBType
   /** Called for every row; else DuckDB may call the function once for equal values. */
   readonly volatile?: boolean
   /** The error to throw in place of an error. */
   readonly fault?: (error: unknown) => unknown
-  /** `result[i]` belongs to value i. */
-  readonly answer: (values: readonly Scalar[]) => readonly (string | number | null)[]
-}
+} & (
+  | { readonly gives: 'texts'; readonly answer: Answering<string> }
+  | { readonly gives: 'integers'; readonly answer: Answering<number> }
+  | { readonly gives: 'bytes'; readonly answer: (texts: Texts) => TextBytes }
+)
+
+/** `result[i]` belongs to value i. */
+type Answering<T> = (values: readonly Scalar[]) => readonly (T | null)[]
 
 /** Registers the four functions for all connections of the instance of `connection`. */
 export function registerFunctions(
@@ -33,29 +40,36 @@ export function registerFunctions(
   connection: DuckDBConnection,
   vault: BlockingVault,
 ): FunctionCounts {
-  const { ANY, INTEGER, VARCHAR } = duckdb
+  const { ANY, VARCHAR } = duckdb
   const counts: FunctionCounts = { notFound: 0 }
   const counted = <T>(value: Scalar, answer: T | null): T | null => {
     if (answer === null && value !== null) counts.notFound++
     return answer
   }
-  for (const operation of ['tokenize', 'detokenize', 'retokenize'] as const) {
-    const cached = new CachedAnswers(vault, { operation, allowTokens: false, keptMs: KEPT_MS })
-    registerFunction({
-      duckdb,
-      connection,
-      name: operation,
-      takes: operation === 'tokenize' ? ANY : VARCHAR,
-      gives: VARCHAR,
-      answer: (values) => cached.of(values).map((each, i) => counted(values[i], each?.text ?? null)),
-    })
+  const cached = new CachedAnswers(vault, { operation: 'tokenize', allowTokens: false, keptMs: KEPT_MS })
+  registerFunction({
+    duckdb,
+    connection,
+    name: 'tokenize',
+    takes: ANY,
+    gives: 'texts',
+    answer: (values) => cached.of(values).map((each, i) => counted(values[i], each?.text ?? null)),
+  })
+  for (const operation of ['detokenize', 'retokenize'] as const) {
+    const tokens = new TokenAnswers(vault, { operation, keptMs: KEPT_MS })
+    const answer = (texts: Texts): TextBytes => {
+      const found = tokens.of(texts)
+      counts.notFound += found.notFound
+      return found
+    }
+    registerFunction({ duckdb, connection, name: operation, takes: VARCHAR, gives: 'bytes', answer })
   }
   registerFunction({
     duckdb,
     connection,
     name: 'token_epoch',
     takes: VARCHAR,
-    gives: INTEGER,
+    gives: 'integers',
     answer: (values) => values.map((value) => counted(value, value === null ? null : epochOf(String(value)))),
   })
   return counts
@@ -63,21 +77,30 @@ export function registerFunctions(
 
 /** Registers a function with a parameter. The function throws the errors of `readScalars` and `answer`. */
 export function registerFunction(registration: Registration): void {
-  const { duckdb, connection, name, takes, gives, volatile = false, fault, answer } = registration
+  const { duckdb, connection, name, takes, gives, volatile = false } = registration
   const mainFunction = (_info: unknown, input: DuckDBDataChunk, output: DuckDBVector): void => {
-    const rows = input.rowCount
-    const answers = explained(() => answer(readScalars(duckdb, input.getColumnVector(0), rows)), fault)
-    for (let i = 0; i < rows; i++) output.setItem(i, answers[i])
-    output.flush()
+    const values = (): Scalar[] => readScalars(duckdb, input.getColumnVector(0), input.rowCount)
+    explained(() => {
+      if (registration.gives === 'bytes') {
+        const texts = new Texts(duckdb, input.getColumnVector(0), input.rowCount)
+        writeBytes(duckdb, output, registration.answer(texts))
+      } else if (registration.gives === 'texts') writeTexts(duckdb, output, registration.answer(values()))
+      else writeIntegers(output, registration.answer(values()))
+    }, registration.fault)
   }
   const made = duckdb.DuckDBScalarFunction.create({
     name,
     parameterTypes: [takes],
-    returnType: gives,
+    returnType: gives === 'integers' ? duckdb.INTEGER : duckdb.VARCHAR,
     volatile,
     mainFunction,
   })
   connection.registerScalarFunction(made)
+}
+
+function writeIntegers(output: DuckDBVector, integers: readonly (number | null)[]): void {
+  for (const [i, integer] of integers.entries()) output.setItem(i, integer)
+  output.flush()
 }
 
 /** Of an error only the message passes through DuckDB: the next step has to stand in the message. */

@@ -70,7 +70,7 @@ export function registerColumn(context: ColumnContext, about: ColumnFunction): C
     connection,
     name,
     takes: options.operation === 'tokenize' ? duckdb.ANY : duckdb.VARCHAR,
-    gives: duckdb.VARCHAR,
+    gives: 'texts',
     // DuckDB calls other functions for the distinct values of a dictionary: rows could not be counted.
     volatile: true,
     fault: (error) => inColumn(error, column.name),

@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test'
 import * as duckdb from '@duckdb/node-api'
 import { seeded } from '../../test/sim/seed.ts'
 import { textsOf } from './texts.ts'
+import { writeTexts } from './written-texts.ts'
 
 const random = seeded()
 console.log(`COFFER_SEED=${random.seed}`)
@@ -72,4 +73,38 @@ test('texts of all lengths come whole, wherever they lie in memory', async () =>
     await read(repeated),
     texts.map((_, i) => (i % 3 === 0 ? null : 'one text of all rows')),
   )
+})
+
+test('texts of all lengths are written whole, and stay while DuckDB has the column', async () => {
+  const texts = Array.from({ length: 5_000 }, (_, i) => (i < 100 ? 'short' : someText()))
+  const made = duckdb.DuckDBScalarFunction.create({
+    name: 'text_of',
+    parameterTypes: [duckdb.INTEGER],
+    returnType: duckdb.VARCHAR,
+    mainFunction: (_info, input, output) => {
+      const rows = input.getColumnVector(0)
+      const own = Array.from({ length: input.rowCount }, (_, i) => texts[Number(rows.getItem(i))])
+      writeTexts(duckdb, output, own)
+    },
+  })
+  connection.registerScalarFunction(made)
+  await connection.run(
+    'CREATE TABLE written AS SELECT i::INTEGER AS i, text_of(i::INTEGER) AS x FROM range(5000) r(i)',
+  )
+  const hex = (text: string | null): string | null =>
+    text === null ? null : Buffer.from(text).toString('hex').toUpperCase()
+  for (const [sql, expected] of [
+    ['SELECT hex(encode(x)) FROM written ORDER BY i', texts.map(hex)],
+    ['SELECT hex(encode(text_of(i))) FROM written ORDER BY hash(i), i LIMIT 0', []],
+    [
+      "SELECT hex(encode(concat(text_of(i), '.'))) FROM written WHERE i < 50 ORDER BY i",
+      new Array(50).fill(hex('short.')),
+    ],
+    ['SELECT hex(encode(text_of(4000)))', [hex(texts[4000])]],
+    [
+      'SELECT hex(encode(y)) FROM (SELECT i, max(text_of(i)) AS y FROM written GROUP BY i) ORDER BY i',
+      texts.map(hex),
+    ],
+  ] as const)
+    assert.deepEqual(await read(sql), expected, sql)
 })

@@ -10,10 +10,13 @@ import {
   workerData,
 } from 'node:worker_threads'
 import { assert } from '../assert.ts'
+import { NOT_A_NODE } from '../client/error.ts'
 import { Coffer, CofferError } from '../client/index.ts'
 import { OperatorError } from '../errors.ts'
-import { RequestSize } from '../table/requests.ts'
+import { BYTES_A_REQUEST, isTooLarge, RequestSize } from '../table/requests.ts'
+import type { Operation } from '../table/vault.ts'
 import { type Answers, askAll, type Question } from './batches.ts'
+import { type AnswerColumn, answersIn, bodyOf, columnIn, columnOf, questionOf } from './bodies.ts'
 
 const ROLE = 'coffer-vault'
 /** A call of the client ends within 10 s; a chunk of the largest values is 20 requests. */
@@ -55,6 +58,8 @@ const HINTS: Readonly<Record<string, string>> = {
 
 type Thread = { readonly worker: Worker; readonly port: MessagePort }
 type Opening = { readonly port: MessagePort; readonly flag: Int32Array; readonly address: VaultAddress }
+/** A question of `count` values as the body of a request; the thread takes the bytes over. */
+type Body = { readonly operation: Operation; readonly count: number; readonly body: Uint8Array<ArrayBuffer> }
 type Failure = {
   readonly kind: 'failed'
   readonly slug: string
@@ -65,7 +70,11 @@ type Failure = {
   /** Whether the next question would have the same failure. */
   readonly lasting: boolean
 }
-type Reply = ({ readonly kind: 'answered' } & Answers) | Failure
+/** `body`: of the answer to a request; `answered`: of several requests. */
+type Reply =
+  | { readonly kind: 'body'; readonly body: Uint8Array<ArrayBuffer> }
+  | ({ readonly kind: 'answered' } & Answers)
+  | Failure
 
 /** Blocks the calling thread, and with it the event loop, until the vault has answered. */
 export class BlockingVault {
@@ -84,36 +93,62 @@ export class BlockingVault {
 
   /** Throws VaultError. */
   ask(question: Question): Answers {
-    const thread = this.#send(question)
-    return this.#receive(thread, Atomics.wait(this.#flag, 0, 0, ANSWER_MS))
+    const sent = bodyFor(question)
+    return this.#answersOf(sent, this.#wait(this.#send(sent)))
+  }
+
+  /** As `ask`, the answers as texts. */
+  askColumn(sent: Body): AnswerColumn {
+    const reply = this.#checked(this.#wait(this.#send(sent)))
+    if (reply.kind === 'answered') return columnOf(reply.answers)
+    return columnIn(sent.operation, reply.body, sent.count) ?? this.#fail(STRANGE)
   }
 
   /** Does not block. The caller asks no other question meanwhile. Throws VaultError. */
   async askLater(question: Question): Promise<Answers> {
-    const thread = this.#send(question)
+    const sent = bodyFor(question)
+    const thread = this.#send(sent)
     thread.worker.ref() // else the process may end
     try {
-      return this.#receive(thread, await Atomics.waitAsync(this.#flag, 0, 0, ANSWER_MS).value)
+      const waited = await Atomics.waitAsync(this.#flag, 0, 0, ANSWER_MS).value
+      return this.#answersOf(sent, this.#reply(thread, waited))
     } finally {
       thread.worker.unref()
     }
   }
 
-  #send(question: Question): Thread {
+  #send(sent: Body): Thread {
     if (this.#failure && performance.now() < this.#failure.until) throw this.#failure.error
     const thread = (this.#thread ??= this.#start())
     Atomics.store(this.#flag, 0, 0)
-    thread.port.postMessage(question)
+    thread.port.postMessage(sent, [sent.body.buffer])
     return thread
   }
 
-  #receive({ port }: Thread, waited: 'ok' | 'not-equal' | 'timed-out'): Answers {
+  #wait(thread: Thread): Reply {
+    return this.#reply(thread, Atomics.wait(this.#flag, 0, 0, ANSWER_MS))
+  }
+
+  #reply({ port }: Thread, waited: 'ok' | 'not-equal' | 'timed-out'): Reply {
     assert(waited !== 'timed-out', 'the thread of the vault answers')
     const reply: Reply | undefined = receiveMessageOnPort(port)?.message
     assert(reply, 'the answer of the vault is there when the thread says so')
-    if (reply.kind === 'answered') return reply
-    const error = new VaultError(reply)
-    if (reply.lasting) this.#failure = { error, until: performance.now() + REMEMBERED_MS }
+    return reply
+  }
+
+  #answersOf({ operation, count }: Body, reply: Reply): Answers {
+    const checked = this.#checked(reply)
+    if (checked.kind === 'answered') return checked
+    return answersIn(operation, checked.body, count) ?? this.#fail(STRANGE)
+  }
+
+  #checked(reply: Reply): Exclude<Reply, Failure> {
+    return reply.kind === 'failed' ? this.#fail(reply) : reply
+  }
+
+  #fail(failure: Failure): never {
+    const error = new VaultError(failure)
+    if (failure.lasting) this.#failure = { error, until: performance.now() + REMEMBERED_MS }
     throw error
   }
 
@@ -145,20 +180,53 @@ function serve({ port, flag, address }: Opening): void {
     detokenize: new RequestSize('detokenize'),
     retokenize: new RequestSize('retokenize'),
   }
-  const answer = async (question: Question): Promise<Reply> => {
-    try {
-      return { kind: 'answered', ...(await askAll(coffer, question, sizes[question.operation])) }
-    } catch (error) {
-      return failureOf(error)
-    }
-  }
-  port.on('message', (question: Question) => {
-    void answer(question).then((reply) => {
-      port.postMessage(reply)
+  port.on('message', (sent: Body) => {
+    void replyTo(coffer, sent, sizes[sent.operation]).then((reply) => {
+      port.postMessage(reply, reply.kind === 'body' ? [reply.body.buffer] : [])
       Atomics.store(flag, 0, 1)
       Atomics.notify(flag, 0)
     })
   })
+}
+
+async function replyTo(coffer: Coffer, sent: Body, size: RequestSize): Promise<Reply> {
+  try {
+    const body = await answerInOne(coffer, sent, size)
+    // A copy: the buffer may be a part of another.
+    if (body) return { kind: 'body', body: new Uint8Array(body) }
+    const answers = await askAll(coffer, questionOf(sent.operation, sent.body), size)
+    return { kind: 'answered', ...answers }
+  } catch (error) {
+    return failureOf(error)
+  }
+}
+
+/** The answer of a single request; undefined where the question needs several, or may need several. */
+async function answerInOne(coffer: Coffer, sent: Body, size: RequestSize): Promise<Buffer | undefined> {
+  const { operation, count, body } = sent
+  if (size.expectedBytes === 0 || count > size.values || body.length > BYTES_A_REQUEST) return undefined
+  try {
+    const bytes = Buffer.from(body.buffer, body.byteOffset, body.length)
+    const answer = await coffer.post(`/${operation}`, bytes)
+    size.seen(count, answer.length)
+    return answer
+  } catch (error) {
+    if (isTooLarge(error)) return undefined
+    throw error
+  }
+}
+
+function bodyFor(question: Question): Body {
+  const { operation, values } = question
+  return { operation, count: values.length, body: bodyOf(question) }
+}
+
+const STRANGE: Failure = {
+  kind: 'failed',
+  slug: 'unexpected-answer',
+  detail: `an answer is not from a vault: ${NOT_A_NODE}`,
+  instance: '',
+  lasting: false,
 }
 
 function failureOf(error: unknown): Failure {

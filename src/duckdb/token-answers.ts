@@ -1,0 +1,177 @@
+// Answers for a column of tokens, as bytes from DuckDB to the vault and back: a million distinct tokens take
+// most of their time as strings. Every distinct token is asked for once, and answers are kept, as in
+// answers.ts.
+import type { AnswerColumn } from './bodies.ts'
+import { Keeping } from './keeping.ts'
+import type { Texts } from './texts.ts'
+import { KEY_BYTES, TokenCache } from './token-cache.ts'
+import type { BlockingVault } from './vault-thread.ts'
+import type { TextBytes } from './written-texts.ts'
+
+/** Of rows, in place of the number of a token. */
+const NULL = -1
+const NO_TOKEN = -2
+
+const HEAD = Buffer.from('{"tokens":[')
+const TAIL = Buffer.from(']}')
+const QUOTE = 0x22
+const COMMA = 0x2c
+
+/** The contract's form of a token, as `TOKEN` of table/vault.ts. */
+const TOK = Buffer.from('tok_')
+const UNDERSCORE = 0x5f
+const BODY_CHARACTERS = 32
+/** `tok_`, digits, `_`, and the body. */
+const OTHER_CHARACTERS = 5 + BODY_CHARACTERS
+const MOST_DIGITS = 10
+const IN_BODY = new Uint8Array(256)
+for (const byte of Buffer.from('0123456789abcdefghjkmnpqrstvwxyz')) IN_BODY[byte] = 1
+
+type Options = {
+  readonly operation: 'detokenize' | 'retokenize'
+  /** Milliseconds until a rotation of epochs, and a removed key, are seen. */
+  readonly keptMs: number
+}
+
+export class TokenAnswers {
+  readonly #vault: BlockingVault
+  readonly #operation: Options['operation']
+  readonly #keeping: Keeping
+  #young = new TokenCache()
+  #old = new TokenCache()
+  /** The bytes of the token at work. */
+  readonly #key = new Uint8Array(KEY_BYTES)
+  readonly #words = new Uint32Array(this.#key.buffer)
+
+  constructor(vault: BlockingVault, { operation, keptMs }: Options) {
+    this.#vault = vault
+    this.#operation = operation
+    this.#keeping = new Keeping(keptMs)
+  }
+
+  /** The answers for all rows; `notFound`: rows with a text that have no answer. Throws VaultError. */
+  of(texts: Texts): TextBytes & { readonly notFound: number } {
+    if (this.#keeping.isOver()) this.#forget()
+    const rows = texts.lengths.length
+    const numbers = new Int32Array(rows)
+    let asked = 0
+    try {
+      asked = this.#ask(texts, numbers)
+    } catch (error) {
+      this.#keeping.begin()
+      this.#forget() // tokens have no answers
+      throw error
+    }
+    const found = this.#collect(numbers)
+    this.#limit({ rows, hits: rows - asked })
+    return found
+  }
+
+  /**
+   * Sets the number of the token of each row, and asks for the tokens that are not there. Returns how many
+   * tokens were asked for.
+   */
+  #ask(texts: Texts, numbers: Int32Array): number {
+    const rows = numbers.length
+    const body = new Uint8Array(HEAD.length + rows * (KEY_BYTES + 2) + TAIL.length)
+    const asked = new Int32Array(rows)
+    let count = 0
+    body.set(HEAD)
+    const key = this.#key
+    let at = HEAD.length
+    for (let row = 0; row < rows; row++) {
+      const length = this.#take(texts, row)
+      if (length < 0) numbers[row] = length
+      else {
+        const known = this.#find()
+        numbers[row] = known
+        if (known >= 0) continue
+        numbers[row] = asked[count++] = this.#young.add(this.#words)
+        body[at++] = QUOTE
+        for (let i = 0; i < length; i++) body[at + i] = key[i]
+        at += length
+        body[at++] = QUOTE
+        body[at++] = COMMA
+      }
+    }
+    if (count === 0) return 0
+    body.set(TAIL, at - 1) // in place of the last comma
+    const question = { operation: this.#operation, count, body: body.subarray(0, at - 1 + TAIL.length) }
+    this.#complete(asked.subarray(0, count), this.#vault.askColumn(question))
+    return count
+  }
+
+  /** Makes the token of a row the token at work. Returns its bytes, or NULL, or NO_TOKEN. */
+  #take(texts: Texts, row: number): number {
+    const length = texts.lengths[row]
+    if (length < 0) return NULL
+    const digits = length - OTHER_CHARACTERS
+    if (digits < 1 || digits > MOST_DIGITS) return NO_TOKEN
+    texts.seek(row)
+    const { bytes, at } = texts
+    const key = this.#key
+    this.#words.fill(0)
+    for (let i = 0; i < length; i++) key[i] = bytes[at + i]
+    return isToken(key, digits) ? length : NO_TOKEN
+  }
+
+  #find(): number {
+    const young = this.#young.find(this.#words)
+    if (young >= 0 || this.#old.count === 0) return young
+    const old = this.#old.find(this.#words)
+    return old < 0 ? -1 : this.#young.take(this.#old, old, this.#words)
+  }
+
+  #complete(numbers: Int32Array, { bytes, starts, ends }: AnswerColumn): void {
+    const young = this.#young
+    for (let i = 0; i < numbers.length; i++) {
+      if (ends[i] < 0) young.leave(numbers[i])
+      else young.answer(numbers[i], bytes, starts[i], ends[i])
+    }
+  }
+
+  #collect(numbers: Int32Array): TextBytes & { readonly notFound: number } {
+    const young = this.#young
+    const lengths = new Int32Array(numbers.length)
+    let size = 0
+    let notFound = 0
+    for (let row = 0; row < numbers.length; row++) {
+      const number = numbers[row]
+      const length = number < 0 ? -1 : young.lengthOf(number)
+      lengths[row] = length
+      if (length >= 0) size += length
+      else if (number !== NULL) notFound++
+    }
+    const bytes = new Uint8Array(size)
+    for (let row = 0, at = 0; row < numbers.length; row++) {
+      if (lengths[row] < 0) continue
+      young.copy(numbers[row], bytes, at)
+      at += lengths[row]
+    }
+    return { bytes, lengths, notFound }
+  }
+
+  #limit(values: { readonly rows: number; readonly hits: number }): void {
+    const decision = this.#keeping.decide(values, this.#young.count, this.#young.bytes)
+    if (decision === 'stay') return
+    if (decision === 'turn') this.#old = this.#young
+    else if (this.#old.count > 0) this.#old = new TokenCache()
+    this.#young = decision === 'forget' ? this.#young.emptied() : new TokenCache()
+  }
+
+  #forget(): void {
+    this.#young = new TokenCache()
+    this.#old = new TokenCache()
+  }
+}
+
+function isToken(key: Uint8Array, digits: number): boolean {
+  for (let i = 0; i < TOK.length; i++) if (key[i] !== TOK[i]) return false
+  const from = TOK.length
+  const end = from + digits
+  for (let i = from; i < end; i++) if (key[i] < 0x30 || key[i] > 0x39) return false
+  if (key[from] === 0x30 || key[end] !== UNDERSCORE) return false
+  let good = 1
+  for (let i = end + 1; i <= end + BODY_CHARACTERS; i++) good &= IN_BODY[key[i]]
+  return good === 1
+}
