@@ -36,6 +36,7 @@ export class Probe {
     const { ledger, stop, events } = this.#node
     this.#warnings.unmatchedFields()
     this.#warnings.endingCertificates()
+    this.#warnings.wrongClock()
     const health = await ledger.health()
     if (stop.signal.aborted) return
     this.#node.health = health

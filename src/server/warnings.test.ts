@@ -4,8 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { systemClock } from '../clock.ts'
+import type { TokenCalls } from '../http/token-calls.ts'
 import { createAuthority, issueCertificate } from '../node/certificates.ts'
-import { endingCertificates } from './warnings.ts'
+import type { RunningNode } from './running-node.ts'
+import { endingCertificates, Warnings } from './warnings.ts'
 
 const DAY_MS = 24 * 60 * 60 * 1000
 
@@ -38,4 +40,27 @@ test('certificates that end within 30 days are named, and those that cannot be r
   } finally {
     rmSync(dir, { recursive: true })
   }
+})
+
+test('a version more than a minute in the future is warned of, once a day', () => {
+  const NOW = Date.UTC(2026, 0, 1)
+  const warned: object[] = []
+  let monotonic = 0
+  let latest = NOW + 60_000
+  const replica = { owner: (id: string) => (id === 'a' ? undefined : { latest }) }
+  const node = {
+    clock: { now: () => NOW, monotonic: () => monotonic, random: () => Buffer.alloc(0) },
+    owners: [{ id: 'a' }, { id: 'b' }],
+    services: { replica },
+    log: { warn: (fields: object) => warned.push(fields) },
+  } as unknown as RunningNode
+  const warnings = new Warnings(node, {} as TokenCalls)
+  warnings.wrongClock()
+  assert.deepEqual(warned, [])
+  latest = NOW + 61_000
+  for (monotonic of [1, 1000, DAY_MS]) warnings.wrongClock()
+  assert.deepEqual(warned, [{ seconds: 61 }])
+  monotonic = DAY_MS + 1
+  warnings.wrongClock()
+  assert.equal(warned.length, 2)
 })

@@ -1,5 +1,5 @@
-// Warnings in the log of a node: configured fields without a match, certificates near their end, a ledger
-// filling up.
+// Warnings in the log of a node: configured fields without a match, certificates near their end, clocks that
+// are wrong, a ledger filling up.
 import { X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { TokenCalls } from '../http/token-calls.ts'
@@ -10,6 +10,8 @@ import type { RunningNode } from './running-node.ts'
 const DAY_MS = 24 * 60 * 60 * 1000
 /** A certificate is warned of in the last days of its validity, once a day. */
 const ENDING_MS = 30 * DAY_MS
+/** An owner's latest version may lie so far ahead of the clock: clocks differ. */
+const AHEAD_MS = 60_000
 /** Ended keys that a warning names. */
 const ENDED_NAMED = 10
 /** Records without a match before a field is warned of. */
@@ -22,6 +24,8 @@ export class Warnings {
   #fillingWarned = false
   /** Monotonic time of the last look at the certificates. */
   #certificatesAt = Number.NEGATIVE_INFINITY
+  /** Monotonic time of the last warning of a clock. */
+  #clockAt = Number.NEGATIVE_INFINITY
 
   constructor(node: RunningNode, calls: TokenCalls) {
     this.#node = node
@@ -43,6 +47,23 @@ export class Warnings {
     if (clock.monotonic() - this.#certificatesAt < DAY_MS) return
     this.#certificatesAt = clock.monotonic()
     for (const { file, warning } of endingCertificates(config, clock.now())) log.warn({ file }, warning)
+  }
+
+  /** A version of the future was written under a clock far ahead, or this clock is behind. Warns once a day. */
+  wrongClock(): void {
+    const { clock, log, owners, services } = this.#node
+    if (!services || clock.monotonic() - this.#clockAt < DAY_MS) return
+    const latest = owners.reduce(
+      (most, { id }) => Math.max(most, services.replica.owner(id)?.latest ?? 0),
+      Number.NEGATIVE_INFINITY,
+    )
+    const ahead = latest - clock.now()
+    if (ahead <= AHEAD_MS) return
+    this.#clockAt = clock.monotonic()
+    log.warn(
+      { seconds: Math.round(ahead / 1000) },
+      'a version of a secret is valid from an instant in the future: the clock of some node is or was wrong; set clocks by NTP',
+    )
   }
 
   /** Warns whenever the ledger begins to fill up. */
