@@ -63,6 +63,8 @@ export class Follower {
   readonly #queue = new RevisionQueue()
   /** Identity of the followed ledger; undefined before the first contact. */
   #identity: string | undefined
+  /** Whether anything of the followed ledger has been taken over: before, an identity is only what was met last. */
+  #taken: boolean
   /** The last revision read from the ledger. */
   #read: number
   readonly #recognized = Promise.withResolvers<void>()
@@ -78,6 +80,7 @@ export class Follower {
     this.#events = events
     this.#now = now
     this.#identity = applier.state.meta.ledger || undefined
+    this.#taken = this.#identity !== undefined
     this.#read = applier.applied
     this.head = applier.applied
   }
@@ -195,6 +198,10 @@ export class Follower {
    * there is any: a wrong member alone changes nothing. Throws LedgerUnavailable, CorruptEntry.
    */
   async #recognize(): Promise<void> {
+    if (!this.#taken) {
+      this.#identity = undefined
+      this.head = this.#applier.applied
+    }
     try {
       this.mismatch = await this.#mismatchOf(this.#ledger)
     } catch (error) {
@@ -206,7 +213,7 @@ export class Follower {
     if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
   }
 
-  /** A replica that has followed no ledger yet follows the first ledger that it meets. */
+  /** A replica that has taken nothing from a ledger yet follows the ledger that it meets. */
   async #mismatchOf(reader: Reader): Promise<string | undefined> {
     const genesis = await readGenesis(reader)
     if (!genesis) return 'the ledger is empty'
@@ -231,6 +238,7 @@ export class Follower {
       this.sawHead(revision)
       const { decoded, removed, foreign } = decodePuts(revision, puts)
       this.foreignKeys += foreign
+      this.#taken = true
       this.#read = revision
       this.#queue.push({ revision, decoded, removed })
       await this.#queue.room()
@@ -267,6 +275,7 @@ export class Follower {
     const wanted = snapshotRanges(state.ranges.known())
     const { revision, entries } = await this.#ledger.snapshot(wanted, this.#stop.signal)
     if (revision < applied) throw this.contradicted(endsBefore(revision, applied))
+    this.#taken = true
     this.#expectCatchUp(applied, revision)
     let part: Decoded[] = []
     let cost = 0

@@ -351,3 +351,43 @@ test('a head, or a commit, below what was applied here shows that the ledger is 
       await settles(() => n1.replica.problems.length === 0)
     }
   }))
+
+/** A ledger whose stream brings nothing until the stream breaks. */
+class Silent extends MemoryLedger {
+  readonly #opened = Promise.withResolvers<void>()
+  readonly #broken = Promise.withResolvers<void>()
+
+  override follow(): AsyncIterable<Revision> {
+    this.#opened.resolve()
+    const next = async (): Promise<never> => {
+      await this.#broken.promise
+      throw new LedgerUnavailable('no-quorum', 'the stream is broken')
+    }
+    return { [Symbol.asyncIterator]: () => ({ next }) }
+  }
+
+  get opened(): Promise<void> {
+    return this.#opened.promise
+  }
+
+  breakStream(): void {
+    this.#broken.resolve()
+  }
+}
+
+test('a replica from nothing that has only looked at a wrong ledger follows the right one', () =>
+  withWorld(async (world, ledger, n1) => {
+    const wrong = new Silent()
+    await found(wrong, { keyring: world.ring, identity: 'f'.repeat(32) })
+    for (let i = 0; i < 100; i++)
+      await wrong.commit({ if: [], put: [{ key: `x/${i}`, value: new Uint8Array(1) }] }, soon())
+    const n2 = await world.open('n2', wrong)
+    await wrong.opened
+    assert.equal(n2.replica.identity, 'f'.repeat(32))
+    n2.way.now = ledger
+    wrong.breakStream()
+    await settles(() => n2.replica.applied === n1.replica.applied)
+    await n2.replica.barrier(soon())
+    assert.equal(n2.replica.identity, n1.replica.identity)
+    assert.deepEqual(n2.replica.digest(), n1.replica.digest())
+  }))
