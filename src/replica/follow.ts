@@ -63,7 +63,7 @@ export class Follower {
   readonly #queue = new RevisionQueue()
   /** Identity of the followed ledger; undefined before the first contact. */
   #identity: string | undefined
-  /** Whether anything of the followed ledger has been taken over: before, an identity is only what was met last. */
+  /** Whether anything of a ledger has been taken over. Before, the identity is of the ledger met last. */
   #taken: boolean
   /** The last revision read from the ledger. */
   #read: number

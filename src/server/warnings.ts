@@ -49,7 +49,7 @@ export class Warnings {
     for (const { file, warning } of endingCertificates(config, clock.now())) log.warn({ file }, warning)
   }
 
-  /** A version of the future was written under a clock far ahead, or this clock is behind. Warns once a day. */
+  /** A version of the future: some clock is far ahead, or the node's clock behind. Warns once a day. */
   wrongClock(): void {
     const { clock, log, owners, services } = this.#node
     if (!services || clock.monotonic() - this.#clockAt < DAY_MS) return
@@ -62,7 +62,7 @@ export class Warnings {
     this.#clockAt = clock.monotonic()
     log.warn(
       { seconds: Math.round(ahead / 1000) },
-      'a version of a secret is valid from an instant in the future: the clock of some node is or was wrong; set clocks by NTP',
+      'a secret has a version of the future: the clock of a node is or was wrong; set clocks by NTP',
     )
   }
 
