@@ -7,6 +7,7 @@ import type { Clock } from '../clock.ts'
 import { OperatorError } from '../errors.ts'
 import { isId } from '../wire.ts'
 import { NONCE_BYTES, open, seal } from './aead.ts'
+import { EpochKey } from './epoch-key.ts'
 
 const WRAP_VERSION = 2
 /** Every node names all its root keys in the ledger. */
@@ -108,6 +109,11 @@ export class Keyring {
     const secret = open(wrapped.subarray(2 + wrapped[1]), { key, parts: [id, ...parts] })
     if (!secret) throw new UnwrapError(`root key ${id} does not open the wrapped key of ${parts.join(' ')}`)
     return new Uint8Array(secret)
+  }
+
+  /** The keys of an epoch, from the wrapped key of the epoch. Throws UnknownRootKey, UnwrapError. */
+  epochKey(owner: string, epoch: number, wrapped: Uint8Array): EpochKey {
+    return new EpochKey(owner, epoch, this.unwrap(wrapped, ['epoch', owner, String(epoch)]))
   }
 
   /** The keyring file: JSON, to be kept at mode 0600. */

@@ -5,6 +5,7 @@
 import { AssertionError, assert } from '../assert.ts'
 import type { Clock } from '../clock.ts'
 import { FatalError } from '../errors.ts'
+import type { Effect } from '../state/effects.ts'
 import { Loader } from '../state/load.ts'
 import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
 import type { State } from '../state/state.ts'
@@ -22,6 +23,8 @@ const PAGES_A_TURN = 5000
 const RECORDS_A_TURN = 500
 /** Tables whose part of the digest is computed in a turn of the event loop. */
 const TABLES_A_TURN = 5000
+/** Tables whose part of the digest may be left for the caller that asks for the digest. */
+const MOST_UNSETTLED = 500
 /** Mappings inserted in a turn of the event loop: where tables grow, an insert costs 2 µs and more. */
 const MAPPINGS_A_TURN = 8000
 /** What an effect costs, in inserted mappings. */
@@ -129,13 +132,14 @@ export class Applier {
       throw error
     })
     assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
-    this.#settled ??= { revision: state.applied, digest: state.digest() }
+    const inTurns = effects.reduce((sum, effect) => sum + costOf(effect), 0) > MAPPINGS_A_TURN
+    const inPart = batch.meta.partial > batch.meta.cursor
+    if (inTurns || inPart) this.#settled ??= { revision: state.applied, digest: state.digest() }
     let cost = 0
     let mappings = 0
     for (const effect of effects) {
-      const count = effect.kind === 'insert' ? effect.segment.count : 0
-      mappings += count
-      cost += EFFECT_MAPPINGS + count
+      mappings += effect.kind === 'insert' ? effect.segment.count : 0
+      cost += costOf(effect)
       // Others may run between two revisions, and before a segment: a commit puts a segment alone.
       const apart = effect.kind === 'insert' || effect.kind === 'applied'
       if (apart && cost > MAPPINGS_A_TURN) {
@@ -147,6 +151,7 @@ export class Applier {
     this.#stepping = false
     assert(state.meta === batch.meta, 'the last effect of a step is its meta record')
     if (state.meta.partial <= state.applied) this.#settled = undefined
+    if (state.unsettled > MOST_UNSETTLED) state.settleDigest(MOST_UNSETTLED)
     this.#checkpointer.added(mappings)
     if (checkpoint === undefined) return
     this.#handed = undefined
@@ -179,6 +184,11 @@ export class Applier {
       await this.#store.close()
     }
   }
+}
+
+/** In inserted mappings. */
+function costOf(effect: Effect): number {
+  return EFFECT_MAPPINGS + (effect.kind === 'insert' ? effect.segment.count : 0)
 }
 
 /** Lays out the revisions, some of them in each turn of the event loop. */

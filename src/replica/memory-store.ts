@@ -41,12 +41,17 @@ export class MemoryStore implements Store {
     this.checkpoints = new MemoryCheckpoints(this.#content.checkpoints, () => this.#alive())
   }
 
+  /** A store of the same content. */
+  copy(): MemoryStore {
+    const copy = new MemoryStore(this.#content)
+    copy.pause = this.pause
+    return copy
+  }
+
   /** The store that a killed process leaves: writes under way are lost, and so are writes that come after. */
   afterKill(): MemoryStore {
     this.#dead = true
-    const left = new MemoryStore(this.#content)
-    left.pause = this.pause
-    return left
+    return this.copy()
   }
 
   /** Never resolves after a kill. */

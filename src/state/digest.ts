@@ -75,6 +75,11 @@ export class Digest {
       .digest('hex')
   }
 
+  /** Tables that have changed since the last digest. */
+  get unsettled(): number {
+    return this.#changed.size
+  }
+
   /** Hashes up to `count` tables that have changed. Returns false where none is left. */
   settle(count: number): boolean {
     let left = count

@@ -117,6 +117,11 @@ export class State {
     return this.#digest.value()
   }
 
+  /** Tables that have changed since the last digest. */
+  get unsettled(): number {
+    return this.#digest.unsettled
+  }
+
   /** Prepares the digest of up to `count` tables that have changed. Returns false where none is left. */
   settleDigest(count: number): boolean {
     return this.#digest.settle(count)

@@ -1,7 +1,7 @@
 // Epochs of tokens: opening, rotating and listing epochs, and the unwrapped epoch keys of the node.
 import { assert } from '../assert.ts'
 import type { Clock, Deadline } from '../clock.ts'
-import { EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
+import { type EpochKey, ROOT_BYTES } from '../crypto/epoch-key.ts'
 import { type Keyring, UnknownRootKey } from '../crypto/keyring.ts'
 import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
@@ -179,8 +179,7 @@ export class Epochs {
     const entry = this.#replica.owner(owner)?.keys.get(epoch)
     if (!entry) throw new Problem('internal', `the key of epoch ${epoch} is not in the ledger`)
     try {
-      const root = this.#keyring().unwrap(entry.wrapped, ['epoch', owner, String(epoch)])
-      return new EpochKey(owner, epoch, root)
+      return this.#keyring().epochKey(owner, epoch, entry.wrapped)
     } catch (error) {
       if (!(error instanceof UnknownRootKey)) throw error
       throw new Problem('unknown-root-key', `epoch ${epoch} is wrapped by a root key that this node lacks`)

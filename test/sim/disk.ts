@@ -23,7 +23,9 @@ export class Disk implements Store {
   readonly #random: Random
   readonly #files: Map<string, Buffer>
   readonly #live: MemoryStore
+  /** As the process found the disk: a loss of power brings it up to date. */
   readonly #durable: MemoryStore
+  readonly #flushed: Batch[] = []
   readonly #unflushed: Batch[] = []
   #flushing: Promise<void> | undefined
 
@@ -35,21 +37,25 @@ export class Disk implements Store {
     this.#time = time
     this.#random = random
     this.#files = left.files
-    this.#live = left.store.afterKill()
-    this.#durable = left.store.afterKill()
+    this.#live = left.store.copy()
+    this.#durable = left.store
     this.checkpoints = new Checkpoints(this, left.files)
   }
 
   /** What a loss of power leaves, or, where `power` stays, the end of the process alone. */
   async afterCrash(power: 'lost' | 'stays'): Promise<Left> {
-    const kept = power === 'stays' ? this.#unflushed.length : this.#random.below(this.#unflushed.length + 1)
-    for (const batch of this.#unflushed.slice(0, kept)) await this.#durable.write(batch)
-    return { store: this.#durable, files: new Map(this.#files) }
+    const files = new Map(this.#files)
+    if (power === 'stays') return { store: this.#live.afterKill(), files }
+    const kept = this.#random.below(this.#unflushed.length + 1)
+    for (const batch of [...this.#flushed, ...this.#unflushed.slice(0, kept)])
+      await this.#durable.write(batch)
+    return { store: this.#durable, files }
   }
 
-  /** Takes a disk's time. */
-  take(ms: number): Promise<void> {
-    return this.#time.sleep(this.#random.below(1 + ms * this.slowness))
+  /** Takes a disk's time, which may be none. */
+  async take(ms: number): Promise<void> {
+    const taken = this.#random.below(1 + ms * this.slowness)
+    if (taken > 0) await this.#time.sleep(taken)
   }
 
   async write(batch: Batch): Promise<void> {
@@ -66,8 +72,7 @@ export class Disk implements Store {
     while (this.#unflushed.length > 0) {
       const count = this.#unflushed.length
       await this.take(FLUSH_MS)
-      for (const batch of this.#unflushed.slice(0, count)) await this.#durable.write(batch)
-      this.#unflushed.splice(0, count)
+      this.#flushed.push(...this.#unflushed.splice(0, count))
     }
     this.#flushing = undefined
   }

@@ -15,15 +15,16 @@ const HOUR_MS = 3_600_000
 const YEAR_MS = 365 * 24 * HOUR_MS
 /** Of a clock: no clock shows a year before 1970. */
 const EARLIEST = -30 * YEAR_MS
-const MEAN_PAUSES_MS = [30, 150, 600]
 /** Of a world. */
-const MOST_FAULTS = [8, 15, 30, 60]
+const MOST_FAULTS = [8, 15, 30]
 export const LEAST_FAULTS = 5
 const COMMIT_FAULTS: readonly CommitFault[] = ['refused', 'lost', 'silent', 'late', 'answer-lost']
 
 type World = {
   readonly time: VirtualTime
   readonly random: Random
+  /** The mean time between two faults, in milliseconds. */
+  readonly pace: number
   readonly ledger: MemoryLedger
   readonly machines: readonly Machine[]
   readonly owners: readonly string[]
@@ -224,15 +225,14 @@ export async function disturb(
   ended: () => boolean,
   counts: Map<string, number>,
 ): Promise<void> {
-  const { random, time, machines } = world
+  const { random, time, machines, pace } = world
   const all = Object.keys(FAULTS)
   const some = all.filter((kind) => random.chance(OF_OPERATORS.has(kind) ? 0.2 : 0.6)) // of each world others
   const kinds = some.length > 0 ? some : all
-  const every = random.pick(MEAN_PAUSES_MS)
   const most = random.pick(MOST_FAULTS)
   const going = new Set<Promise<void>>() // some go on at the same time
   for (let count = 0; count < most && !ended(); count++) {
-    await time.sleep(random.below(2 * every))
+    await time.sleep(random.below(2 * pace))
     const kind = random.pick(kinds)
     counts.set(kind, (counts.get(kind) ?? 0) + 1)
     const done = FAULTS[kind](world, random.pick(machines)).catch(world.fail)

@@ -89,7 +89,7 @@ export class Link implements Ledger {
 
   async #send(pending: PendingCommit): Promise<void> {
     const { weather, time, random, process } = this.#options
-    await this.#travel()
+    await this.#leave()
     if (weather.cut === 'hangs') return
     const fault = weather.cut === 'refuses' ? 'refused' : weather.faults.shift()
     if (fault === 'refused') throw new LedgerUnavailable('no-quorum', 'refused before the commit was sent')
@@ -131,7 +131,7 @@ export class Link implements Ledger {
   /** A linearizable read: as of an instant between call and answer. */
   async #call<T>(read: () => Promise<T>): Promise<T> {
     const { weather, time, random } = this.#options
-    await this.#travel()
+    await this.#leave()
     if (weather.cut === 'hangs') await time.sleep(random.pick(CALL_MS))
     if (weather.cut !== 'open') throw unreachable()
     await this.#connect()
@@ -143,19 +143,22 @@ export class Link implements Ledger {
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     const { weather, ledger, time, random } = this.#options
-    await this.#travel()
+    await this.#leave()
     if (weather.cut !== 'open') throw unreachable()
     await this.#connect()
     const stream = new AbortController()
     this.#streams.add(stream)
-    const ends = signal ? AbortSignal.any([signal, stream.signal]) : stream.signal
+    const end = (): void => stream.abort()
+    if (signal?.aborted) end()
+    signal?.addEventListener('abort', end)
     try {
-      for await (const revision of ledger.follow(after, ends)) {
+      for await (const revision of ledger.follow(after, stream.signal)) {
         if (weather.lag > 0 || random.chance(0.3)) await time.sleep(this.#delay() + weather.lag)
-        if (ends.aborted) break
+        if (stream.signal.aborted) break
         yield revision
       }
     } finally {
+      signal?.removeEventListener('abort', end)
       this.#streams.delete(stream)
     }
     if (!signal?.aborted) throw unreachable()
@@ -205,7 +208,7 @@ export class Link implements Ledger {
 
   async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {
     const { weather, ledger } = this.#options
-    await this.#travel()
+    await this.#leave()
     if (weather.cut !== 'open') throw unreachable()
     await this.#connect()
     if (weather.refusedPages > 0) {
@@ -235,6 +238,13 @@ export class Link implements Ledger {
     return this.#options.random.below(this.#options.weather.delay + 1)
   }
 
+  /** The way to the ledger: at once, where no time passes. */
+  async #leave(): Promise<void> {
+    const delay = this.#delay()
+    if (delay > 0) await this.#options.time.sleep(delay)
+  }
+
+  /** The way back: a process that stands still gets the answer when the process goes on. */
   #travel(): Promise<void> {
     return this.#options.time.sleep(this.#delay())
   }

@@ -12,7 +12,8 @@ import type { RunningNode } from '../../src/server/running-node.ts'
 import { makeServices, type NodeServices } from '../../src/server/services.ts'
 import { Disk } from './disk.ts'
 import { Link, Weather } from './link.ts'
-import { type Random, seeded } from './seed.ts'
+import { bytesOf, type Random, seeded } from './seed.ts'
+import type { SharedKeys } from './shared-keys.ts'
 import { type Files, reloadNode, simNode } from './sim-node.ts'
 import { SimProcess, type VirtualTime, within } from './virtual-time.ts'
 
@@ -29,6 +30,7 @@ export type Surroundings = {
   /** Called when a node begins to read its files. Returns the function to be called once the files are read. */
   readonly reads: (node: string) => () => void
   readonly checkpointEvery: number
+  readonly keys: SharedKeys
   readonly driver?: ((link: Ledger, ledger: MemoryLedger) => Ledger) | undefined
   readonly store?: ((disk: Store) => Store) | undefined
   readonly services?: ((services: NodeServices) => NodeServices) | undefined
@@ -87,7 +89,7 @@ export class Machine {
     const clock: Clock = {
       now: () => this.now,
       monotonic: () => time.now,
-      random: (length) => Uint8Array.from({ length }, () => this.#random.below(256)),
+      random: (length) => bytesOf(this.#random, length),
     }
     const checked = new CheckedLedger(driver ? driver(link, ledger) : link)
     const read = reads(this.name)
@@ -107,7 +109,7 @@ export class Machine {
   }
 
   async #open(run: Run): Promise<void> {
-    const { checkpointEvery, fatal, store, services } = this.#around
+    const { checkpointEvery, fatal, store, services, keys } = this.#around
     const { node } = run
     const replica = await Replica.open({
       store: store ? store(run.disk) : run.disk,
@@ -120,7 +122,7 @@ export class Machine {
       fatal,
     })
     replica.follow()
-    const made = makeServices(replica, () => node.keyring, run.clock)
+    const made = makeServices(replica, () => keys.share(node.keyring), run.clock)
     run.services = services ? services(made) : made
     node.services = made
     this.#announce(run, made).catch(fatal)
@@ -214,7 +216,8 @@ export class Machine {
       if (!run?.services || !run.process.alive) return lost()
       const { services, clock, process, node } = run
       run.calls.add(lost)
-      time.after(this.#random.below(3), () => void work(services, clock, node).then(end, lost), process)
+      const begin = (): void => void work(services, clock, node).then(end, lost)
+      time.after(this.#random.below(3), begin, process)
     })
   }
 }

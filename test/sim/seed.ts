@@ -21,3 +21,9 @@ export function seeded(
   const below = (n: number): number => Math.floor(next() * n)
   return { seed, below, pick: (list) => list[below(list.length)], chance: (p) => next() < p }
 }
+
+export function bytesOf(random: Random, length: number): Uint8Array {
+  const bytes = new Uint8Array(length)
+  for (let i = 0; i < length; i++) bytes[i] = random.below(256)
+  return bytes
+}

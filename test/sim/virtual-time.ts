@@ -12,9 +12,12 @@ export class SimProcess {
   alive = true
   /** The instant at which a paused process goes on. */
   pausedUntil = 0
+  /** Runs work as a part of the process: made once, since to enter a context anew costs more than most events. */
+  readonly run: <T>(work: () => T) => T
 
   constructor(name: string) {
     this.name = name
+    this.run = context.run(this, () => AsyncLocalStorage.snapshot())
   }
 }
 
@@ -24,16 +27,20 @@ type Event = {
   /** Undefined after a cancellation. */
   run: (() => void) | undefined
   readonly owner: SimProcess | undefined
+  /** Whether the event only resolves a promise, whose waiters run as a part of their own process anyway. */
+  readonly resolves: boolean
 }
 
 const context = new AsyncLocalStorage<SimProcess | undefined>()
+const outside = context.run(undefined, () => AsyncLocalStorage.snapshot())
+const settled = Promise.resolve()
 const afterSystemTurn = setImmediate
 /** Events between two turns of the system's event loop. */
 const EVENTS_A_TURN = 1000
 
 /** Runs `work` as a part of the process: so are all timers and promises that come of the work. */
 export function within<T>(process: SimProcess | undefined, work: () => T): T {
-  return context.run(process, work)
+  return process ? process.run(work) : outside(work)
 }
 
 export class VirtualTime {
@@ -46,15 +53,19 @@ export class VirtualTime {
 
   /** Runs `run` after `ms` milliseconds, as a part of `owner`. */
   after(ms: number, run: () => void, owner: SimProcess | undefined): Event {
-    const event = { at: this.now + Math.max(0, ms), order: this.#order++, run, owner }
-    this.#push(event)
-    return event
+    return this.#push({ at: this.now + Math.max(0, ms), order: this.#order++, run, owner, resolves: false })
+  }
+
+  /** Takes an event back. */
+  cancel(event: Event): void {
+    event.run = undefined
   }
 
   /** Resolves after `ms` milliseconds, as a part of the calling process. */
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      this.after(ms, resolve, context.getStore())
+      const owner = context.getStore()
+      this.#push({ at: this.now + ms, order: this.#order++, run: resolve, owner, resolves: true })
     })
   }
 
@@ -71,16 +82,19 @@ export class VirtualTime {
         if (!event || event.at > limit) throw new Error(`not done by the instant ${Math.round(limit)} ms`)
         this.now = event.at
         this.events++
-        if (event.run) context.run(event.owner, event.run)
+        const { run, owner } = event
+        if (run && event.resolves) run()
+        else if (run) within(owner, run)
       } catch (error) {
         end.reject(error)
         return
       }
       // The promises of an event are settled before the next event: a tick comes after all of the promises.
       if (this.events % EVENTS_A_TURN === 0) afterSystemTurn(step)
-      else queueMicrotask(() => process.nextTick(step))
+      else void settled.then(afterPromises)
     }
-    context.run(undefined, () => afterSystemTurn(step))
+    const afterPromises = (): void => process.nextTick(step)
+    outside(() => afterSystemTurn(step))
     await end.promise
   }
 
@@ -146,7 +160,7 @@ export class VirtualTime {
     }
   }
 
-  #push(event: Event): void {
+  #push(event: Event): Event {
     const heap = this.#heap
     let at = heap.push(event) - 1
     while (at > 0) {
@@ -156,6 +170,7 @@ export class VirtualTime {
       at = parent
     }
     heap[at] = event
+    return event
   }
 
   #pop(): Event | undefined {

@@ -2,7 +2,6 @@
 // time every node is ready, has one digest and answers everything. Same seed, same trace.
 
 import { createHash } from 'node:crypto'
-import { crc32 } from 'node:zlib'
 import { type Clock, Deadline } from '../../src/clock.ts'
 import type { Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
@@ -15,21 +14,31 @@ import { ANY_TIME, Judge } from './judge.ts'
 import { Machine, type Surroundings } from './machine.ts'
 import { Operator, OWN_KEY } from './operator.ts'
 import { otherLedger } from './other-ledger.ts'
-import { type Random, seeded } from './seed.ts'
+import { bytesOf, type Random, seeded } from './seed.ts'
+import { SharedKeys } from './shared-keys.ts'
 import { Violation } from './violation.ts'
 import { VirtualTime } from './virtual-time.ts'
 import { Workload } from './workload.ts'
 
 const NODES = 3
 const CLIENTS = 5
-const CALLS_A_CLIENT = 40
+/** With those of faults, before all is mended. */
+const CALLS = 165
+/** Before the last checks of secrets, at least: calls by which all laws hold, too. */
+const LATE_CALLS = 25
+/** Of clients, and of faults: the mean time between two faults. */
+const PACES_MS = [30, 150, 600]
 /** A client gives a call up after so long. */
 const PATIENCE_MS = 20_000
 /** For all of the calls with faults, and for what comes after: virtual milliseconds. */
 const CALLS_MS = 30 * 60_000
 const MENDED_MS = 60_000
 /** Tokens of a call of the last checks. */
-const CHECKED_TOGETHER = 100
+const CHECKED_TOGETHER = 1000
+/** Tokens of a call that is told in short. */
+const LONG = 20
+/** Characters of the trace. */
+const HASHED_TOGETHER = 64 * 1024
 /** More than a request has: a node is answering late. */
 const LATE_MS = REQUEST_MS + 500
 /** Most milliseconds until the body of a request has come, with another key than the one that stays. */
@@ -73,6 +82,8 @@ class WholeWorld {
   readonly #faults = new Map<string, number>()
   readonly #trace = createHash('sha256')
   readonly #operator: Operator
+  /** Of the trace, not hashed yet. */
+  #lines = ''
   /** Of what belongs to no node. */
   readonly #clock: Clock
   readonly #history: Revision[] = []
@@ -88,7 +99,7 @@ class WholeWorld {
     const clock: Clock = {
       now: () => 0,
       monotonic: () => this.time.now,
-      random: (length) => Uint8Array.from({ length }, () => random.below(256)),
+      random: (length) => bytesOf(random, length),
     }
     this.#clock = clock
     const { owners } = this.#workload
@@ -98,6 +109,7 @@ class WholeWorld {
       ledger: this.ledger,
       history: this.#history,
       reads: (node) => this.#operator.access.reads(node),
+      keys: new SharedKeys(),
       checkpointEvery: random.pick([1, 30, 300]),
       fatal: (error) => this.#fail(error),
       ...variant,
@@ -109,6 +121,7 @@ class WholeWorld {
     await this.#do(CALLS_MS, () => this.#disturbed())
     await this.#do(MENDED_MS, () => this.#mended())
     for (const { run } of this.#machines) run?.link.breakStreams()
+    this.#hashLines()
     return {
       seed: this.#random.seed,
       trace: this.#trace.digest('hex'),
@@ -155,10 +168,11 @@ class WholeWorld {
     await found(this.ledger, { keyring: this.#operator.files().keyring, clock: this.#clock })
     for (const machine of this.#machines) await machine.start()
     let clients = CLIENTS
+    const pace = random.pick(PACES_MS)
     const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
     const client = async (): Promise<void> => {
-      for (let call = 0; call < CALLS_A_CLIENT || sum(this.#faults) < LEAST_FAULTS; call++) {
-        if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 500 : 20))
+      while (this.judge.calls.length < CALLS || sum(this.#faults) < LEAST_FAULTS) {
+        if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 5 * pace : pace / 2))
         while (this.time.now < this.#restUntil) await this.time.sleep(this.#restUntil - this.time.now)
         const machine = random.chance(crowd) ? this.#machines[0] : random.pick(this.#machines)
         const asked = this.#workload.next()
@@ -169,6 +183,7 @@ class WholeWorld {
     const world = {
       time: this.time,
       random,
+      pace,
       ledger: this.ledger,
       machines: this.#machines,
       owners: this.#workload.owners,
@@ -209,18 +224,19 @@ class WholeWorld {
     const [least, shift, clock] = [access.since(machine.name), machine.shift, machine.now]
     const body = (asked.by ?? OWN_KEY) === OWN_KEY ? 0 : this.#random.below(BODY_MS)
     const { promise, resolve } = Promise.withResolvers<Answer>()
-    time.after(PATIENCE_MS, () => resolve({ kind: 'unknown' }), undefined)
+    const impatient = time.after(PATIENCE_MS, () => resolve({ kind: 'unknown' }), undefined)
     const request = { asked, id: call.id, body: () => (body > 0 ? time.sleep(body) : Promise.resolve()) }
     const answered = machine.call((services, _, node) =>
       this.#answer(machine, () => ask(services, node, request)),
     )
     void answered.then((answer) => resolve(answer ?? { kind: 'unknown' }))
     const answer = await promise
+    time.cancel(impatient)
     const steady = machine.shift === shift // else the clock was anything
     const between = steady ? ([clock, machine.now] as const) : ANY_TIME
     access.judge({ id: asked.by ?? OWN_KEY, least, clock: between }, asked, answer)
     judge.end(call, answer, between)
-    this.#tell([Math.round(from), Math.round(time.now), machine.name, asked, answer])
+    this.#tell([Math.round(from), Math.round(time.now), machine.name, ...told(asked, answer)])
     return answer
   }
 
@@ -239,7 +255,13 @@ class WholeWorld {
   }
 
   #tell(line: unknown): void {
-    this.#trace.update(`${JSON.stringify(line, shorter)}\n`)
+    this.#lines += `${JSON.stringify(line)}\n`
+    if (this.#lines.length >= HASHED_TOGETHER) this.#hashLines()
+  }
+
+  #hashLines(): void {
+    this.#trace.update(this.#lines)
+    this.#lines = ''
   }
 
   // ---- all is mended
@@ -257,6 +279,8 @@ class WholeWorld {
     await fresh.start()
     while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)
     await this.#tokensAreThere()
+    while (this.judge.calls.length < CALLS + LATE_CALLS)
+      await this.#certain(this.#random.pick(machines), { ...this.#workload.next(), by: OWN_KEY })
     const histories = await this.#histories(fresh)
     this.judge.judgeSecrets(histories)
     await this.#oneDigest()
@@ -344,10 +368,10 @@ class WholeWorld {
   }
 }
 
-/** Long texts by their begin, length and checksum. */
-function shorter(_: string, value: unknown): unknown {
-  if (typeof value !== 'string' || value.length < 100) return value
-  return `${value.slice(0, 20)}… ${value.length} ${crc32(value)}`
+/** For the trace: long answers that the judge has compared with what was known are told by their kind. */
+function told(asked: Ask, answer: Answer): unknown[] {
+  const isLong = asked.kind === 'detokenize' && asked.tokens.length > LONG && answer.kind === 'values'
+  return isLong ? [asked.kind, asked.owner, asked.tokens.length, answer.kind] : [asked, answer]
 }
 
 function sum(counts: ReadonlyMap<string, number>): number {

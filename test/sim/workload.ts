@@ -96,7 +96,7 @@ export class Workload {
 
   #values(): string[] {
     const random = this.#random
-    const most = this.#sizes[1] > 1000 ? 2 : random.chance(0.1) ? 100 : 6
+    const most = this.#sizes[1] > 1000 ? 2 : random.chance(0.03) ? 100 : 6
     let count = 1 + random.below(most)
     if (this.#large > 0 && this.#sizes[1] < 1000) {
       count = this.#large
