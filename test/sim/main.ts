@@ -1,11 +1,13 @@
 // npm run sim -- [--minutes M] [--seeds N] [--seed S] [--processes P]: worlds of whole nodes, one seed after the other; what
-// was done, by kind, and what held. Exit 1 with the seed where a law was broken.
+// was done, by kind, and what held. Exit 1 with the seed where a law was broken. --shrink --seed S: a smaller broken world.
 import { parseArgs } from 'node:util'
 import { seeded } from './seed.ts'
+import { shrink } from './shrink.ts'
 import { runWorlds } from './worlds.ts'
 
 const option = { type: 'string' } as const
-const options = { minutes: option, seeds: option, seed: option, processes: option }
+const smaller = { type: 'boolean' } as const
+const options = { minutes: option, seeds: option, seed: option, processes: option, shrink: smaller }
 const { values } = parseArgs({ options })
 const minutes = Number(values.minutes ?? (values.seeds === undefined ? 1 : Number.POSITIVE_INFINITY))
 const seeds = Number(values.seeds ?? Number.POSITIVE_INFINITY)
@@ -17,6 +19,7 @@ if ([minutes, seeds, first, processes].some(Number.isNaN))
 const began = performance.now()
 const calls = new Map<string, number>()
 const faults = new Map<string, number>()
+const sizes = new Map<string, number>()
 let worlds = 0
 let events = 0
 let revisions = 0
@@ -40,31 +43,46 @@ function table(title: string, counts: ReadonlyMap<string, number>, fewest: numbe
     console.log(`${String(count).padStart(10)}  ${kind}`)
 }
 
-try {
-  await runWorlds({
-    first,
-    seeds,
-    ms: minutes * 60_000,
-    processes,
-    report: (report) => {
-      worlds++
-      events += report.events
-      revisions += report.revisions
-      least.calls = Math.min(least.calls, add(calls, report.calls))
-      least.faults = Math.min(least.faults, add(faults, report.faults))
-    },
-  })
-  table('calls and answers', calls, least.calls)
-  table('faults', faults, least.faults)
-  const seconds = (performance.now() - began) / 1000
-  console.log(
-    `\n${worlds} worlds from seed ${first} in ${seconds.toFixed(1)} s: ${events} events, ${revisions} revisions`,
-  )
-  console.log(
-    'held: laws 1 to 7 and 9; after all was mended every node was ready, with one digest, and answered everything',
-  )
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error)
-  console.error(`after ${worlds} worlds; again: npm run sim -- --seeds 1 --seed SEED --processes 1`)
+/** Prints the smaller world of the first seed. */
+async function tellSmaller(): Promise<void> {
+  const found = await shrink(first)
+  if (!found) return console.log(`the world of seed ${first} keeps all laws`)
   process.exitCode = 1
+  console.log(found.trace.join('\n'))
+  console.log(`\n${found.law}\ncalls: ${found.calls}\nfaults: ${found.kinds.join('; ') || 'none'}`)
 }
+
+async function tellAll(): Promise<void> {
+  try {
+    await runWorlds({
+      first,
+      seeds,
+      ms: minutes * 60_000,
+      processes,
+      report: (report) => {
+        worlds++
+        events += report.events
+        revisions += report.revisions
+        add(sizes, report.sizes)
+        least.calls = Math.min(least.calls, add(calls, report.calls))
+        least.faults = Math.min(least.faults, add(faults, report.faults))
+      },
+    })
+    table('calls and answers', calls, least.calls)
+    table('faults', faults, least.faults)
+    table('calls by values, tokens or names', sizes, least.calls)
+    const seconds = (performance.now() - began) / 1000
+    console.log(
+      `\n${worlds} worlds from seed ${first} in ${seconds.toFixed(1)} s: ${events} events, ${revisions} revisions`,
+    )
+    console.log(
+      'held: laws 1 to 7 and 9; after all was mended every node was ready, with one digest, and answered everything',
+    )
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error)
+    console.error(`after ${worlds} worlds; again, smaller: npm run sim -- --shrink --seed SEED`)
+    process.exitCode = 1
+  }
+}
+
+await (values.shrink ? tellSmaller() : tellAll())

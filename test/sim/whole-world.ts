@@ -23,7 +23,7 @@ import { Workload } from './workload.ts'
 const NODES = 3
 const CLIENTS = 5
 /** With those of faults, before all is mended. */
-const CALLS = 165
+export const CALLS = 165
 /** Before the last checks of secrets, at least: calls by which all laws hold, too. */
 const LATE_CALLS = 25
 /** Of clients, and of faults: the mean time between two faults. */
@@ -43,14 +43,26 @@ const HASHED_TOGETHER = 64 * 1024
 const LATE_MS = REQUEST_MS + 500
 /** Most milliseconds until the body of a request has come, with another key than the one that stays. */
 const BODY_MS = 40
+/** Classes of calls, for the report. */
+const SIZES = [1, 20, 100, 1000, 12_000]
+const NOTHING: ReadonlySet<string> = new Set()
 
-export type Variant = Pick<Surroundings, 'driver' | 'store' | 'services'>
+export type Variant = Pick<Surroundings, 'driver' | 'store' | 'services'> & {
+  /** Kinds of faults that do not happen. */
+  readonly without?: ReadonlySet<string>
+  /** Instead of CALLS. */
+  readonly calls?: number
+  /** Gets each line of the trace. */
+  readonly tell?: (line: string) => void
+}
 
 export type Report = {
   readonly seed: number
   /** SHA-256 of the trace, in hex. */
   readonly trace: string
   readonly calls: ReadonlyMap<string, number>
+  /** Calls by how many values, tokens or names each has. */
+  readonly sizes: ReadonlyMap<string, number>
   readonly faults: ReadonlyMap<string, number>
   readonly events: number
   readonly revisions: number
@@ -82,6 +94,8 @@ class WholeWorld {
   readonly #faults = new Map<string, number>()
   readonly #trace = createHash('sha256')
   readonly #operator: Operator
+  readonly #variant: Variant
+  readonly #calls: number
   /** Of the trace, not hashed yet. */
   #lines = ''
   /** Of what belongs to no node. */
@@ -95,6 +109,8 @@ class WholeWorld {
   constructor(seed: number, variant: Variant) {
     const random = seeded(seed)
     this.#random = random
+    this.#variant = variant
+    this.#calls = variant.calls ?? CALLS
     this.#workload = new Workload(random, this.judge)
     const clock: Clock = {
       now: () => 0,
@@ -126,6 +142,7 @@ class WholeWorld {
       seed: this.#random.seed,
       trace: this.#trace.digest('hex'),
       calls: countBy(this.judge.calls, ({ ask: { kind }, answer }) => `${kind}: ${answer.kind}`),
+      sizes: countBy(this.judge.calls, ({ ask: asked }) => sizeClass(sizeOf(asked))),
       faults: this.#faults,
       events: this.time.events,
       revisions: this.#revisions,
@@ -171,7 +188,7 @@ class WholeWorld {
     const pace = random.pick(PACES_MS)
     const crowd = random.pick([0, 0, 0.8]) // in some worlds most clients ask one node
     const client = async (): Promise<void> => {
-      while (this.judge.calls.length < CALLS || sum(this.#faults) < LEAST_FAULTS) {
+      while (this.judge.calls.length < this.#calls || sum(this.#faults) < LEAST_FAULTS) {
         if (random.chance(0.6)) await this.time.sleep(random.below(random.chance(0.1) ? 5 * pace : pace / 2))
         while (this.time.now < this.#restUntil) await this.time.sleep(this.#restUntil - this.time.now)
         const machine = random.chance(crowd) ? this.#machines[0] : random.pick(this.#machines)
@@ -184,6 +201,7 @@ class WholeWorld {
       time: this.time,
       random,
       pace,
+      without: this.#variant.without ?? NOTHING,
       ledger: this.ledger,
       machines: this.#machines,
       owners: this.#workload.owners,
@@ -255,7 +273,9 @@ class WholeWorld {
   }
 
   #tell(line: unknown): void {
-    this.#lines += `${JSON.stringify(line)}\n`
+    const text = JSON.stringify(line)
+    this.#variant.tell?.(text)
+    this.#lines += `${text}\n`
     if (this.#lines.length >= HASHED_TOGETHER) this.#hashLines()
   }
 
@@ -279,7 +299,7 @@ class WholeWorld {
     await fresh.start()
     while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)
     await this.#tokensAreThere()
-    while (this.judge.calls.length < CALLS + LATE_CALLS)
+    while (this.judge.calls.length < this.#calls + LATE_CALLS)
       await this.#certain(this.#random.pick(machines), { ...this.#workload.next(), by: OWN_KEY })
     const histories = await this.#histories(fresh)
     this.judge.judgeSecrets(histories)
@@ -372,6 +392,19 @@ class WholeWorld {
 function told(asked: Ask, answer: Answer): unknown[] {
   const isLong = asked.kind === 'detokenize' && asked.tokens.length > LONG && answer.kind === 'values'
   return isLong ? [asked.kind, asked.owner, asked.tokens.length, answer.kind] : [asked, answer]
+}
+
+/** Of values, tokens, references or names. */
+function sizeOf(asked: Ask): number {
+  if (asked.kind === 'tokenize') return asked.values.length
+  if (asked.kind === 'detokenize' || asked.kind === 'retokenize') return asked.tokens.length
+  if (asked.kind === 'resolve') return asked.refs.length
+  return asked.kind === 'write' ? asked.names.length : 1
+}
+
+function sizeClass(size: number): string {
+  const most = SIZES.find((each) => size <= each)
+  return most === undefined ? `more than ${SIZES.at(-1)}` : `at most ${most}`
 }
 
 function sum(counts: ReadonlyMap<string, number>): number {
