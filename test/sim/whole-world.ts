@@ -25,7 +25,7 @@ const CLIENTS = 5
 /** With those of faults, before all is mended. */
 export const CALLS = 165
 /** Before the last checks of secrets, at least: calls by which all laws hold, too. */
-const LATE_CALLS = 25
+const LATE_CALLS = 30
 /** Of clients, and of faults: the mean time between two faults. */
 const PACES_MS = [30, 150, 600]
 /** A client gives a call up after so long. */
