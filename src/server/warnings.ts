@@ -7,11 +7,12 @@ import { FILLING, type Health } from '../ledger/ledger.ts'
 import type { Config } from '../node/config.ts'
 import type { RunningNode } from './running-node.ts'
 
-const DAY_MS = 24 * 60 * 60 * 1000
+const MINUTE_MS = 60_000
+const DAY_MS = 24 * 60 * MINUTE_MS
 /** A certificate is warned of in the last days of its validity, once a day. */
 const ENDING_MS = 30 * DAY_MS
 /** An owner's latest version may lie so far ahead of the clock: clocks differ. */
-const AHEAD_MS = 60_000
+const AHEAD_MS = MINUTE_MS
 /** Ended keys that a warning names. */
 const ENDED_NAMED = 10
 /** Records without a match before a field is warned of. */
@@ -24,8 +25,8 @@ export class Warnings {
   #fillingWarned = false
   /** Monotonic time of the last look at the certificates. */
   #certificatesAt = Number.NEGATIVE_INFINITY
-  /** Monotonic time of the last warning of a clock. */
-  #clockAt = Number.NEGATIVE_INFINITY
+  /** Monotonic time of the next look at clocks. */
+  #nextClockAt = Number.NEGATIVE_INFINITY
 
   constructor(node: RunningNode, calls: TokenCalls) {
     this.#node = node
@@ -52,14 +53,14 @@ export class Warnings {
   /** A version of the future: some clock is far ahead, or the node's clock behind. Warns once a day. */
   wrongClock(): void {
     const { clock, log, owners, services } = this.#node
-    if (!services || clock.monotonic() - this.#clockAt < DAY_MS) return
+    if (!services || clock.monotonic() < this.#nextClockAt) return
     const latest = owners.reduce(
       (most, { id }) => Math.max(most, services.replica.owner(id)?.latest ?? 0),
       Number.NEGATIVE_INFINITY,
     )
     const ahead = latest - clock.now()
+    this.#nextClockAt = clock.monotonic() + (ahead > AHEAD_MS ? DAY_MS : MINUTE_MS)
     if (ahead <= AHEAD_MS) return
-    this.#clockAt = clock.monotonic()
     log.warn(
       { seconds: Math.round(ahead / 1000) },
       'a secret has a version of the future: the clock of a node is or was wrong; set clocks by NTP',
