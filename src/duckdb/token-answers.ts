@@ -1,6 +1,8 @@
 // Answers for a column of tokens, as bytes from DuckDB to the vault and back: a million distinct tokens take
 // most of their time as strings. Every distinct token is asked for once, and answers are kept, as in
 // answers.ts.
+
+import { epochOfToken } from '../table/vault.ts'
 import type { AnswerColumn } from './bodies.ts'
 import { Keeping } from './keeping.ts'
 import type { Texts } from './texts.ts'
@@ -16,16 +18,6 @@ const HEAD = Buffer.from('{"tokens":[')
 const TAIL = Buffer.from(']}')
 const QUOTE = 0x22
 const COMMA = 0x2c
-
-/** The contract's form of a token, as `TOKEN` of table/vault.ts. */
-const TOK = Buffer.from('tok_')
-const UNDERSCORE = 0x5f
-const BODY_CHARACTERS = 32
-/** `tok_`, digits, `_`, and the body. */
-const OTHER_CHARACTERS = 5 + BODY_CHARACTERS
-const MOST_DIGITS = 10
-const IN_BODY = new Uint8Array(256)
-for (const byte of Buffer.from('0123456789abcdefghjkmnpqrstvwxyz')) IN_BODY[byte] = 1
 
 type Options = {
   readonly operation: 'detokenize' | 'retokenize'
@@ -105,14 +97,14 @@ export class TokenAnswers {
   #take(texts: Texts, row: number): number {
     const length = texts.lengths[row]
     if (length < 0) return NULL
-    const digits = length - OTHER_CHARACTERS
-    if (digits < 1 || digits > MOST_DIGITS) return NO_TOKEN
+    if (length > KEY_BYTES) return NO_TOKEN
     texts.seek(row)
     const { bytes, at } = texts
+    if (epochOfToken(bytes, at, at + length) === 0) return NO_TOKEN
     const key = this.#key
     this.#words.fill(0)
     for (let i = 0; i < length; i++) key[i] = bytes[at + i]
-    return isToken(key, digits) ? length : NO_TOKEN
+    return length
   }
 
   #find(): number {
@@ -163,15 +155,4 @@ export class TokenAnswers {
     this.#young = new TokenCache()
     this.#old = new TokenCache()
   }
-}
-
-function isToken(key: Uint8Array, digits: number): boolean {
-  for (let i = 0; i < TOK.length; i++) if (key[i] !== TOK[i]) return false
-  const from = TOK.length
-  const end = from + digits
-  for (let i = from; i < end; i++) if (key[i] < 0x30 || key[i] > 0x39) return false
-  if (key[from] === 0x30 || key[end] !== UNDERSCORE) return false
-  let good = 1
-  for (let i = end + 1; i <= end + BODY_CHARACTERS; i++) good &= IN_BODY[key[i]]
-  return good === 1
 }

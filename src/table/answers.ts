@@ -19,7 +19,7 @@ import {
   TOKENS_A_REQUEST,
   VALUES_A_REQUEST,
 } from './requests.ts'
-import { type ByteVault, epochOfToken, type Operation } from './vault.ts'
+import { type ByteVault, epochOfQuoted, type Operation } from './vault.ts'
 
 /** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
 const SPAN_A_REQUEST = 6 * 1024 * 1024
@@ -146,7 +146,7 @@ export class Answers {
     else batch.out.append(source, start, end)
     remembered.makeRoom(answered.dictionaries, this.#size.expectedBytes)
     const number = remembered.young.add(source, start, end, hash.low)
-    if (operation === 'tokenize' || epochOfToken(batch.out.memory.bytes, batch.next, batch.out.size) > 0) {
+    if (operation === 'tokenize' || epochOfQuoted(batch.out.memory.bytes, batch.next, batch.out.size) > 0) {
       batch.add(piece, answered, place)
       if (batch.count >= this.#size.values || batch.bytes >= BYTES_A_REQUEST) this.#close()
     } else {
@@ -228,7 +228,7 @@ export class Answers {
         bytes += this.#replace(dictionary, reference % NUMBERS, answer, i - first)
         replaced++
         if (!isOld) continue
-        const epoch = epochOfToken(batch.out.memory.bytes, batch.startOf(i), batch.endOf(i))
+        const epoch = epochOfQuoted(batch.out.memory.bytes, batch.startOf(i), batch.endOf(i))
         if (epoch !== last) this.#epochs.add(epoch)
         last = epoch
       }

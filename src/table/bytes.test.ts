@@ -2,7 +2,7 @@ import { deepEqual, equal, throws } from 'node:assert/strict'
 import { test } from 'node:test'
 import { VaultAnswer } from './answer.ts'
 import { ByteList, Bytes, copyBytes, isEqual } from './bytes.ts'
-import { epochOfToken } from './vault.ts'
+import { epochOfQuoted } from './vault.ts'
 
 const SOURCE = new Bytes(Uint8Array.from({ length: 400 }, (_, i) => (i * 37) ^ (i >> 3)))
 
@@ -40,7 +40,7 @@ test('a list keeps its bytes when it grows', () => {
 test('the epoch of a token in quotes, and 0 for all else', () => {
   const body = '0123456789abcdefghjkmnpqrstvwxyz'
   const epochOf = (text: string): number =>
-    epochOfToken(Buffer.from(`[${text}]`), 1, Buffer.byteLength(text) + 1)
+    epochOfQuoted(Buffer.from(`[${text}]`), 1, Buffer.byteLength(text) + 1)
   equal(epochOf(`"tok_1_${body}"`), 1)
   equal(epochOf(`"tok_4294967295_${body}"`), 4_294_967_295)
   for (const text of [

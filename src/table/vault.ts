@@ -31,16 +31,16 @@ const TOK = Buffer.from('tok_')
 /** 1 for the characters behind the epoch. */
 const BASE32 = new Uint8Array(256)
 for (const byte of Buffer.from('0123456789abcdefghjkmnpqrstvwxyz')) BASE32[byte] = 1
-/** Of a token in quotes, without the digits of its epoch. */
-const OTHER_BYTES = 39
+/** Of a token, without the digits of its epoch. */
+const OTHER_BYTES = 37
 const MOST_DIGITS = 10
 
-/** The epoch of a token in quotes; 0 where the bytes are no token's. */
+/** The epoch of a token; 0 where the bytes are no token's. */
 export function epochOfToken(bytes: Uint8Array, start: number, end: number): number {
   const digits = end - start - OTHER_BYTES
-  if (digits < 1 || digits > MOST_DIGITS || bytes[start] !== QUOTE || bytes[end - 1] !== QUOTE) return 0
-  for (let i = 0; i < TOK.length; i++) if (bytes[start + 1 + i] !== TOK[i]) return 0
-  const from = start + 1 + TOK.length
+  if (digits < 1 || digits > MOST_DIGITS) return 0
+  for (let i = 0; i < TOK.length; i++) if (bytes[start + i] !== TOK[i]) return 0
+  const from = start + TOK.length
   let epoch = 0
   for (let i = from; i < from + digits; i++) {
     const digit = bytes[i] - 0x30
@@ -48,8 +48,14 @@ export function epochOfToken(bytes: Uint8Array, start: number, end: number): num
     epoch = epoch * 10 + digit
   }
   if (bytes[from + digits] !== UNDERSCORE) return 0
-  for (let i = from + digits + 1; i < end - 1; i++) if (BASE32[bytes[i]] === 0) return 0
+  for (let i = from + digits + 1; i < end; i++) if (BASE32[bytes[i]] === 0) return 0
   return epoch
+}
+
+/** As `epochOfToken`, of a token in quotes. */
+export function epochOfQuoted(bytes: Uint8Array, start: number, end: number): number {
+  const isQuoted = bytes[start] === QUOTE && bytes[end - 1] === QUOTE
+  return isQuoted ? epochOfToken(bytes, start + 1, end - 1) : 0
 }
 
 /** Bytes of UTF-8 in a value; a node may allow fewer. */
