@@ -146,6 +146,14 @@ export class Replica {
     if (node !== undefined) this.#events.applied(node, revision)
   }
 
+  /**
+   * The guard of every commit that puts a key wrapped by the keyring in force. A rewrap puts the genesis
+   * anew: a commit of before, however late, is refused, and leaves no key under a root key to be removed.
+   */
+  get wrapGuard(): Guard {
+    return { key: ledgerKey.genesis, revision: this.state.genesisRevision }
+  }
+
   // ---- waiting
 
   /**

@@ -214,6 +214,34 @@ test('a rewrap between a commit whose answer was lost and its resolution: the wr
     assert.equal(await textOf(two, 'b', 1), 'value of b')
   }))
 
+test('a commit on its way while all is rewrapped is refused, and wrapped by the root key active now', () =>
+  withWorld(2, async (world, one, two) => {
+    await one.secrets.create(caller('x'), [secret('there')])
+    for (const write of [
+      () => one.secrets.create(caller('x'), [secret('a'), secret('b')]),
+      () => createOnce(one, 'k1', [secret('c')]),
+      () => one.secrets.update(caller('x'), secret('there', 't2'), anyVersion),
+      () => updateOnce(one, 'k2', secret('there', 't3')),
+    ]) {
+      let sent = 0
+      one.way.through = async (_commit, send) => {
+        if (sent++ > 0) return send()
+        const { before } = anotherRootKey(world)
+        await world.rewrap(two)
+        world.keyring = world.keyring.remove(before)
+        return send()
+      }
+      assert.equal((await write()).replayed, false)
+      assert.equal(sent, 2)
+    }
+    one.way.through = undefined
+    await world.settled()
+    const fresh = await world.add('from-nothing')
+    for (const name of ['a', 'b', 'c']) assert.equal(await textOf(fresh, name), `value of ${name}`)
+    assert.equal(await textOf(fresh, 'there'), 't3')
+    assert.equal((await updateOnce(fresh, 'k2', secret('there', 't3'))).replayed, true)
+  }))
+
 test('rewraps on two nodes at once, while secrets are written', () =>
   withWorld(3, async (world, one, two, three) => {
     await fill(one)

@@ -101,7 +101,10 @@ export class SecretService {
     const before = claim?.amongFound(result.found)
     if (before) return before
     const found = new Set(result.found.filter(({ revision }) => revision > 0).map(({ key }) => key))
-    throw secretsExist(names.filter((name) => found.has(ledgerKey.version(owner, name, 1))))
+    const taken = names.filter((name) => found.has(ledgerKey.version(owner, name, 1)))
+    if (taken.length > 0) throw secretsExist(taken)
+    checkTime(deadline) // a rewrap was first: again, wrapped by the root key active now
+    return this.#create(caller, secrets, claim, looked)
   }
 
   /**
@@ -148,7 +151,7 @@ export class SecretService {
       }
       const before = claim?.amongFound(result.found)
       if (before) return before
-      // Another writer was first, and has been applied here: read the latest version again.
+      // Another writer, or a rewrap, was first, and has been applied here: again.
       checkTime(deadline)
     }
   }
@@ -208,14 +211,17 @@ export class SecretService {
     return put.length === 0 || this.#replica.quotas.fits(owner, bytesOf(put))
   }
 
-  /** Commits all puts, each under the guard that its key is absent. Undefined without puts. */
+  /**
+   * Commits all puts, each under the guard that its key is absent, and that no rewrap was first. Undefined
+   * without puts.
+   */
   async #commit(
     { owner, deadline }: SecretRequest,
     put: readonly LedgerPut[],
   ): Promise<CommitResult | undefined> {
     if (put.length === 0) return undefined
     const guards = put.map(({ key }) => ({ key, revision: 0 }))
-    const commit = { if: guards, put }
+    const commit = { if: [...guards, this.#replica.wrapGuard], put }
     return this.#replica.quotas.during(owner, bytesOf(put), () =>
       this.#replica.commit(commit, put[0].key, deadline),
     )

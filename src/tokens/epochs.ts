@@ -70,7 +70,7 @@ export class Epochs {
       const guard = state?.revision ?? 0
       const revision = await this.#open({ owner, deadline, epoch: to, guard, within: true })
       if (revision > 0) return { epoch: to, rotated: true, revision }
-      checkTime(deadline) // another node was first: again
+      checkTime(deadline) // another node, or a rewrap, was first: again
     }
   }
 
@@ -79,13 +79,16 @@ export class Epochs {
    * UnknownOutcome.
    */
   async openFirst({ owner, deadline }: EpochRequest): Promise<void> {
-    if (this.#replica.owner(owner)?.active) return
-    await this.#open({ owner, deadline, epoch: 1, guard: 0, within: false })
+    while (!this.#replica.owner(owner)?.active) {
+      const revision = await this.#open({ owner, deadline, epoch: 1, guard: 0, within: false })
+      if (revision > 0) return
+      checkTime(deadline) // another node, or a rewrap, was first
+    }
   }
 
   /**
-   * Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node was first.
-   * Throws Problem quota-exceeded.
+   * Commits the epoch and its new wrapped key. Returns the revision, or 0 where another node or a rewrap was
+   * first. Throws Problem quota-exceeded.
    */
   async #open({ owner, deadline, epoch, guard, within }: NewEpoch): Promise<number> {
     assert(epoch >= 1 && epoch <= MAX_EPOCH, 'epochs are numbered from 1 to MAX_EPOCH')
@@ -98,10 +101,7 @@ export class Epochs {
     const wrapped = this.#keyring().wrap(root, ['epoch', owner, String(epoch)], this.#clock)
     const openedAt = new Date(now).toISOString()
     const commit = {
-      if: [
-        { key: epochAt, revision: guard },
-        { key: keyAt, revision: 0 },
-      ],
+      if: [{ key: epochAt, revision: guard }, { key: keyAt, revision: 0 }, this.#replica.wrapGuard],
       put: [
         { key: epochAt, value: encodeEntry({ kind: 'epoch', owner, active: epoch }, writer) },
         { key: keyAt, value: encodeEntry({ kind: 'key', owner, epoch, wrapped, openedAt }, writer) },

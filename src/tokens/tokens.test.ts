@@ -7,6 +7,7 @@ import { fromCanonical, type Scalar, Values } from '../crypto/canonical.ts'
 import { Keyring, newRootKey } from '../crypto/keyring.ts'
 import { readTokenText, tokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
+import { rewrapKeys } from '../keys/rewrap.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
@@ -23,8 +24,8 @@ const silent = { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied()
 
 async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<void>): Promise<void> {
   const ledger = new MemoryLedger()
-  await found(ledger)
   const keyring = { now: Keyring.create(systemClock) }
+  await found(ledger, { keyring: keyring.now })
   const vaults: Vault[] = []
   try {
     for (let i = 0; i < count; i++) {
@@ -304,4 +305,27 @@ test('an owner whose key is wrapped by a root key that is missing gets 503, the 
       (error: unknown) => error instanceof Problem && error.slug === 'unknown-root-key',
     )
     assert.equal(texts(await two.tokens.tokenize(by('p'), valuesOf('x'), false)).length, 1)
+  }))
+
+test('an epoch on its way while all is rewrapped is refused, and wrapped by the root key active now', () =>
+  withVaults(2, async (one, two) => {
+    const commit = one.ledger.commit.bind(one.ledger)
+    for (const [owner, open] of [
+      ['o', () => one.tokens.rotate(by('o'), 2)],
+      ['p', () => one.tokens.openFirst(by('p'))],
+    ] as const) {
+      one.ledger.commit = async (...sent) => {
+        one.ledger.commit = commit
+        const before = two.keyring.now
+        const added = before.add(newRootKey(systemClock))
+        two.keyring.now = added.activate(added.ids[1])
+        const parts = { replica: two.replica, keyring: () => two.keyring.now, clock: systemClock }
+        await rewrapKeys(parts, { signal: new AbortController().signal, room: async () => undefined })
+        two.keyring.now = two.keyring.now.remove(before.active)
+        return commit(...sent)
+      }
+      await open()
+      assert.equal(texts(await two.tokens.tokenize(by(owner), valuesOf('x'), false)).length, 1)
+    }
+    assert.equal((await one.tokens.epochs(by('o'))).active, 2)
   }))

@@ -161,7 +161,8 @@ export class Operator {
       const { ids, active } = this.#keyring
       if (active !== ids[1] && this.#inForce(({ ids: known }) => known.includes(ids[1])))
         await this.#put((ring) => ring.activate(ids[1]))
-      if (this.#keyring.active !== ids[1] || !(await this.#rewrapped(ids[0]))) return
+      if (this.#keyring.active !== ids[1] || !this.#inForce((ring) => ring.active === ids[1])) return
+      if (!(await this.#rewrapped(ids[0]))) return
       if (this.#inForce((ring) => ring.active === ids[1]) && this.#wrappedBy(ids[0]) === 0)
         await this.#put((ring) => ring.remove(ids[0]))
     } finally {
