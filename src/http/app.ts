@@ -20,7 +20,7 @@ import { PathMethods } from './path-methods.ts'
 import { badRequest, sendProblem } from './problems.ts'
 import { pathOf, readQuery } from './query.ts'
 import { registerReferencePage } from './reference-page.ts'
-import { sendResult } from './reply.ts'
+import { sendResult, smallAsText } from './reply.ts'
 import type { Context, Emit, NodeStatus, Route } from './route.ts'
 import { ROUTES } from './routes.ts'
 import type { SecretCalls } from './secret-calls.ts'
@@ -177,11 +177,11 @@ function drainOnClose(app: FastifyInstance): () => boolean {
 
 /** Every answer is watched until it is flushed, and a refused body until its end. */
 function watchTransfers(app: FastifyInstance, transfers: Transfers): Transfers {
-  app.addHook('onSend', (request, reply, _payload, done) => {
+  app.addHook('onSend', (request, reply, payload, done) => {
     const { raw } = request
     if (!raw.complete) raw.once('close', transfers.body(raw))
     transfers.answer(reply.raw, () => request.share?.release())
-    done()
+    done(null, smallAsText(payload))
   })
   app.addHook('onClose', (_app, done) => {
     transfers.close()
@@ -243,7 +243,8 @@ function judgeHeads(
  * where the key has lost the right.
  */
 function judgeAgain(keys: ApiKeys, callers: Callers, request: IncomingMessage): Identity {
-  const [before, now] = [callers.get(request), keys.identify(request.headers.authorization)]
+  const before = callers.get(request)
+  const now = keys.identifyAgain(before?.caller, request.headers.authorization)
   if (!now || before?.caller.owner !== now.owner || before.caller.keyId !== now.keyId) throw unauthorized()
   checkRight(now, before.right)
   return now

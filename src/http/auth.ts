@@ -18,6 +18,7 @@ const BEARER = /^bearer +([\x21-\x7e]{1,256}) *$/i
 export class ApiKeys {
   readonly #clock: Pick<Clock, 'now'>
   #byHash: ReadonlyMap<string, Identity> = new Map()
+  #inForce: ReadonlySet<Identity> = new Set()
 
   /** `clock` decides when a key has ended. */
   constructor(owners: readonly OwnerKeys[], clock: Pick<Clock, 'now'>) {
@@ -32,12 +33,22 @@ export class ApiKeys {
         keys.map(({ id, sha256, ...limits }) => [sha256, { ...limits, owner, keyId: id }] as const),
       ),
     )
+    this.#inForce = new Set(this.#byHash.values())
   }
 
   /** Who an Authorization header is, if anybody: a key that has ended is unknown. */
   identify(header: string | undefined): Identity | undefined {
     const key = header === undefined ? undefined : BEARER.exec(header)?.[1]
-    const caller = key === undefined ? undefined : this.#byHash.get(hashKey(key))
+    return this.#unlessEnded(key === undefined ? undefined : this.#byHash.get(hashKey(key)))
+  }
+
+  /** As `identify` of a header that was `caller` before: without a reload since, the header is not read again. */
+  identifyAgain(caller: Identity | undefined, header: string | undefined): Identity | undefined {
+    if (caller && this.#inForce.has(caller)) return this.#unlessEnded(caller)
+    return this.identify(header)
+  }
+
+  #unlessEnded(caller: Identity | undefined): Identity | undefined {
     return caller?.until !== undefined && this.#clock.now() >= caller.until ? undefined : caller
   }
 }

@@ -303,9 +303,9 @@ for (const [name, { status, body }] of Object.entries(LARGE)) {
     await healthAnswers(own, () =>
       Array.from({ length: 8 }, async () => {
         const answer = await own.post('/tokenize', bytes)
-        // Eight bodies fill the half of their owner, and leave no room for answers.
+        // Eight bodies fill the half of their owner, and leave no room for answers; a slow machine is late.
         if (answer.status !== 503) assert.equal(answer.status, status)
-        else assert.equal(answer.json.type, '/problems/overloaded')
+        else assert.match(answer.json.type, /overloaded$|no-quorum$/)
       }),
     )
     const alone = await own.post('/tokenize', bytes)
