@@ -42,7 +42,7 @@ export class ApiKeys {
     return this.#unlessEnded(key === undefined ? undefined : this.#byHash.get(hashKey(key)))
   }
 
-  /** As `identify` of a header that was `caller` before: without a reload since, the header is not read again. */
+  /** As `identify` of a header that was `caller` before: read again only after a reload. */
   identifyAgain(caller: Identity | undefined, header: string | undefined): Identity | undefined {
     if (caller && this.#inForce.has(caller)) return this.#unlessEnded(caller)
     return this.identify(header)
