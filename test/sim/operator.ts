@@ -181,9 +181,11 @@ export class Operator {
     return this.#options.machines.every(({ run }) => !run || holds(run.node.keyring))
   }
 
-  /** Keys that the nodes know to be wrapped by the root key; more than zero where a node does not tell. */
+  /** Keys that the nodes know to be wrapped by the root key; more than zero where a node is not ready to tell. */
   #wrappedBy(id: string): number {
-    const counts = this.#options.machines.map(({ run }) => run?.services?.wrappedKeys.counts())
+    const counts = this.#options.machines.map(({ run }) =>
+      run?.ready ? run.services?.wrappedKeys.counts() : undefined,
+    )
     return counts.reduce((sum, count) => sum + (count ? (count.get(id) ?? 0) : 1), 0)
   }
 
