@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { Appending } from './appending.ts'
 import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
 import { fillReserve, withReserve } from './descriptors.ts'
@@ -94,6 +95,7 @@ export class Replacement {
   readonly #operations: FileOperations
   readonly #written = createHash('sha256')
   #file: number | undefined
+  #appending: Appending | undefined
   #pending = true
 
   private constructor(path: string, { mode, like, operations = fs }: ReplaceOptions) {
@@ -175,19 +177,16 @@ export class Replacement {
    * As `write`, off the event loop, for files of many gigabytes: without the comparison at the end. The
    * bytes must not change meanwhile. Throws FileError.
    */
-  async append(bytes: Uint8Array): Promise<void> {
-    const write = promisify(fs.write)
-    for (let position = 0; position < bytes.length; ) {
-      const rest = { offset: position, length: bytes.length - position }
-      const { bytesWritten } = await write(this.#openFile, bytes, rest).catch(this.#explain)
-      position += bytesWritten
-    }
+  append(bytes: Uint8Array): Promise<void> {
+    this.#appending ??= new Appending(this.#openFile)
+    return this.#appending.write(bytes).catch(this.#explain)
   }
 
-  /** As `commit` after `append`. Throws FileError. */
+  /** As `commit` after `append`, or after another program has written the file. Throws FileError. */
   async commitAppended(): Promise<void> {
     await promisify(fs.fchmod)(this.#openFile, this.#mode).catch(this.#explain)
-    await promisify(fs.fsync)(this.#openFile).catch(this.#explain)
+    this.#appending ??= new Appending(this.#openFile)
+    await this.#appending.sync().catch(this.#explain)
     this.#rename()
   }
 
