@@ -82,7 +82,7 @@ export class Answers {
     const lookups = this.#lookups
     const answered: Answered = { references: new Uint32Array(count), dictionaries: [], last: 0 }
     for (const remembered of new Set(this.#remembered)) remembered.begin(answered.dictionaries)
-    lookups.begin(piece)
+    lookups.begin()
     for (let place = 0; place < count; place++) {
       if (!lookups.seek(piece, place)) answered.references[place] = NOTHING
       else {

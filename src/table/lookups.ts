@@ -1,11 +1,12 @@
-// Looks up the values of a piece in the dictionaries of the columns. First all hashes are computed, then the
-// memory of the look-ups is touched: independent reads, of which the processor does several at a time.
+// Looks up the values of a piece in the dictionaries of the columns, some at a time: first all hashes are
+// computed, then the memory of the look-ups is touched: independent reads, of which the processor does several at
+// a time, and few enough to stay in its caches.
 import { ByteList, type Bytes } from './bytes.ts'
 import { Hash } from './dictionary.ts'
 import type { Format, Piece } from './piece.ts'
 import { NUMBERS, type Remembered } from './remembered.ts'
 
-const FIRST_PLACES = 4096
+const AT_ONCE = 64
 /** The form of a value that is null. */
 const NULL = 0xffffffff
 
@@ -13,12 +14,15 @@ export class Lookups {
   readonly #format: Format
   /** By column. */
   readonly #remembered: readonly Remembered[]
-  /** Forms of the values whose places are not plain, one after another. */
+  /** The next place that is not prepared. */
+  #prepared = 0
+  /** Forms of the values prepared whose places are not plain, one after another. */
   readonly #forms = new ByteList()
-  // By place: the end of the form among the forms, 0 where the place is plain; and the halves of the hash.
-  #formEnd = new Uint32Array(FIRST_PLACES)
-  #high = new Uint32Array(FIRST_PLACES)
-  #low = new Uint32Array(FIRST_PLACES)
+  // Of the places prepared: the end of the form among the forms, 0 where the place is plain; and the halves of
+  // the hash.
+  readonly #formEnd = new Uint32Array(AT_ONCE)
+  readonly #high = new Uint32Array(AT_ONCE)
+  readonly #low = new Uint32Array(AT_ONCE)
   #formStart = 0
   #warmed = 0
 
@@ -34,42 +38,48 @@ export class Lookups {
     this.source = this.#forms.memory
   }
 
-  /** Throws OperatorError for a place whose value no vault takes. */
-  begin(piece: Piece): void {
-    const { count, column } = piece.places
-    this.#formStart = this.#forms.size = 0
-    if (count > this.#high.length) {
-      this.#formEnd = new Uint32Array(count * 2)
-      this.#high = new Uint32Array(count * 2)
-      this.#low = new Uint32Array(count * 2)
-    }
-    for (let place = 0; place < count; place++) this.#prepare(piece, place)
-    for (let place = 0; place < count; place++) {
-      const { young, old } = this.#remembered[column[place]]
-      this.#warmed |= young.warm(this.#low[place]) | old.warm(this.#low[place])
-    }
+  begin(): void {
+    this.#prepared = 0
   }
 
-  #prepare(piece: Piece, place: number): void {
+  #prepare(piece: Piece, from: number): void {
+    const { count, column } = piece.places
+    const to = Math.min(from + AT_ONCE, count)
+    this.#formStart = this.#forms.size = 0
+    for (let place = from; place < to; place++) this.#hash(piece, place, place % AT_ONCE)
+    for (let place = from; place < to; place++) {
+      const { young, old } = this.#remembered[column[place]]
+      const low = this.#low[place % AT_ONCE]
+      this.#warmed |= young.warm(low) | old.warm(low)
+    }
+    this.#prepared = to
+  }
+
+  #hash(piece: Piece, place: number, at: number): void {
     const { hash } = this
     const { start, end } = piece.places
     if (this.#format.isPlain(piece, place)) {
-      this.#formEnd[place] = 0
+      this.#formEnd[at] = 0
       hash.set(piece.words, start[place], end[place])
     } else {
       const forms = this.#forms
       const from = forms.size
       const isNull = !this.#format.writeForm(piece, place, forms)
-      this.#formEnd[place] = isNull ? NULL : forms.size
+      this.#formEnd[at] = isNull ? NULL : forms.size
       hash.set(forms.memory, from, forms.size)
     }
-    this.#high[place] = hash.high
-    this.#low[place] = hash.low
+    this.#high[at] = hash.high
+    this.#low[at] = hash.low
   }
 
-  /** Seeks the value at a place; places ascend. Returns false for null. */
+  /**
+   * Seeks the value at a place; all places of a piece are sought in order. Returns false for null. Throws
+   * OperatorError for a place whose value no vault takes.
+   */
   seek(piece: Piece, place: number): boolean {
-    const formEnd = this.#formEnd[place]
+    if (place === this.#prepared) this.#prepare(piece, place)
+    const at = place % AT_ONCE
+    const formEnd = this.#formEnd[at]
     if (formEnd === NULL) return false
     if (formEnd === 0) {
       this.source = piece.words
@@ -80,8 +90,8 @@ export class Lookups {
       this.start = this.#formStart
       this.end = this.#formStart = formEnd
     }
-    this.hash.high = this.#high[place]
-    this.hash.low = this.#low[place]
+    this.hash.high = this.#high[at]
+    this.hash.low = this.#low[at]
     return true
   }
 
