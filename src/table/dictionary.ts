@@ -145,6 +145,11 @@ export class Dictionary {
     this.#entries[number * FIELDS + FLAGS] = state
   }
 
+  /** As `warm`, what `copy` will read behind what `stateOf` reads. */
+  warmAnswer(number: number): number {
+    return this.#answers.memory.bytes[this.#entries[number * FIELDS + ANSWER_START]]
+  }
+
   /** Bytes of an answer, in quotes of the file or outside. */
   sizeOf(number: number, isInQuotes: boolean): number {
     const entry = number * FIELDS

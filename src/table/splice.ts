@@ -23,6 +23,8 @@ const LEAST_PIECE_BYTES = 16 * 1024
 /** A token and a delimiter. */
 const FIRST_BYTES_A_PLACE = 39
 const QUOTE = 0x22
+/** The answers for so many places are touched before they are copied, as in lookups.ts. */
+const WARM_PLACES = 64
 /** A source that gives nothing for so long pauses: a pipe, whose reader waits for the answers. */
 const PAUSE_MS = 100
 
@@ -57,6 +59,7 @@ export class Splice {
   readonly #mostBytes: number
   /** Of the piece before. */
   #bytesAPlace = FIRST_BYTES_A_PLACE
+  #warmed = 0
   #rows = 0
   #values = 0
   #replaced = 0
@@ -174,8 +177,10 @@ export class Splice {
     const out = this.#outOf(least)
     const room = out.bytes.length
     let { place, from } = waiting
+    let warm = place
     let to = 0
     for (; place < references.length; place++) {
+      if (place === warm) warm = this.#warm(waiting.answered, place)
       const reference = references[place]
       if (reference === NOTHING) continue
       const dictionary = dictionaries[(reference / NUMBERS) | 0]
@@ -201,6 +206,22 @@ export class Splice {
     waiting.place = place
     waiting.from = last
     return Buffer.from(out.bytes.buffer, 0, to)
+  }
+
+  /** Returns the next place whose answer is not touched. */
+  #warm({ references, dictionaries }: Answered, from: number): number {
+    const to = Math.min(from + WARM_PLACES, references.length)
+    for (let place = from; place < to; place++) {
+      const reference = references[place]
+      if (reference === NOTHING) continue
+      this.#warmed |= dictionaries[(reference / NUMBERS) | 0].stateOf(reference % NUMBERS)
+    }
+    for (let place = from; place < to; place++) {
+      const reference = references[place]
+      if (reference === NOTHING) continue
+      this.#warmed |= dictionaries[(reference / NUMBERS) | 0].warmAnswer(reference % NUMBERS)
+    }
+    return to
   }
 
   /** Memory that the part before the last had. */
