@@ -1,6 +1,6 @@
 // Looks up the values of a piece in the dictionaries of the columns, some at a time: first all hashes are
-// computed, then the memory of the look-ups is touched: independent reads, of which the processor does several at
-// a time, and few enough to stay in its caches.
+// computed, then the memory of the look-ups is touched: independent reads, of which the processor does
+// several at a time, and few enough to stay in its caches.
 import { ByteList, type Bytes } from './bytes.ts'
 import { Hash } from './dictionary.ts'
 import type { Format, Piece } from './piece.ts'
@@ -18,7 +18,7 @@ export class Lookups {
   #prepared = 0
   /** Forms of the values prepared whose places are not plain, one after another. */
   readonly #forms = new ByteList()
-  // Of the places prepared: the end of the form among the forms, 0 where the place is plain; and the halves of
+  // Of the places prepared: the end of the form among the forms, 0 where the place is plain; the halves of
   // the hash.
   readonly #formEnd = new Uint32Array(AT_ONCE)
   readonly #high = new Uint32Array(AT_ONCE)
