@@ -36,7 +36,7 @@ export function encodeReceipt({ mac, at, version, validFrom }: Receipt, writer: 
   assert(mac.length === MAC_BYTES, 'the MAC of a receipt has 32 bytes')
   assert(version >= 1, 'versions are numbered from 1')
   assert(at <= LAST_TIME && validFrom <= LAST_TIME, 'the times of a receipt are instants')
-  const out = Buffer.from(encodeWriter(writer, RECORD_BYTES).buffer)
+  const out = encodeWriter(writer, RECORD_BYTES)
   out[WRITER_BYTES] = RECORD_FORMAT
   out.set(mac, WRITER_BYTES + 1)
   let to = WRITER_BYTES + 1 + MAC_BYTES

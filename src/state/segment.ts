@@ -69,10 +69,9 @@ export function encodeSegment(
   assertLength('segment', size)
   assert(head.epoch >= 1, 'epochs are numbered from 1')
   const bytes = encodeWriter(head.writer, size - WRITER_BYTES)
-  const view = new DataView(bytes.buffer)
   bytes[WRITER_BYTES] = SEGMENT_FORMAT
-  view.setUint32(WRITER_BYTES + 1, head.epoch)
-  view.setUint32(WRITER_BYTES + 5, count)
+  bytes.writeUInt32BE(head.epoch, WRITER_BYTES + 1)
+  bytes.writeUInt32BE(count, WRITER_BYTES + 5)
   bytes[WRITER_BYTES + 9] = head.owner.length
   bytes.set(Buffer.from(head.owner, 'latin1'), HEAD_BYTES)
   let bodyAt = segmentHeadBytes(head.owner)

@@ -47,6 +47,9 @@ export type VersionState = {
   readonly bytes: number
 }
 
+/** At first, and from then on where more were not needed. */
+const SEEN_BYTES = 1024
+
 export class State {
   /** As of the last step. */
   meta: Meta = EMPTY_META
@@ -204,7 +207,11 @@ export class State {
   }
 
   #see(revision: number, record: number): void {
-    if (this.#seen.revision !== revision) this.#seen = { revision, count: 0, bits: new Uint8Array(1024) }
+    if (this.#seen.revision !== revision) {
+      const { bits } = this.#seen
+      const none = bits.length === SEEN_BYTES ? bits.fill(0) : new Uint8Array(SEEN_BYTES)
+      this.#seen = { revision, count: 0, bits: none }
+    }
     const byte = record >>> 3
     if (byte >= this.#seen.bits.length) {
       const bits = new Uint8Array(byte * 2)

@@ -36,7 +36,7 @@ export function encodeVersion(entry: SecretVersion, writer: Writer): Uint8Array 
   assert(entry.validFrom <= LAST_TIME, 'valid_from is an instant')
   assert(sealed.length >= SEAL_BYTES, 'a value is stored sealed')
   const size = FIXED_BYTES + keyId.length + requestId.length + wrapped.length + sealed.length
-  const out = Buffer.from(encodeWriter(writer, size).buffer)
+  const out = encodeWriter(writer, size)
   let at = WRITER_BYTES
   at = out.writeUInt8(RECORD_FORMAT, at)
   at = out.writeUInt8(ALGORITHM, at)

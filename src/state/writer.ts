@@ -30,16 +30,18 @@ export class OtherFormat extends FatalError {
   }
 }
 
-/** A new entry: the header, then `rest` zero bytes for the content. */
-export function encodeWriter(writer: Writer, rest: number): Uint8Array {
-  const bytes = new Uint8Array(WRITER_BYTES + rest)
+/**
+ * A new entry: the header, then `rest` zero bytes for the content. Small entries share memory
+ * (Buffer.poolSize): memory of its own takes several times as long.
+ */
+export function encodeWriter(writer: Writer, rest: number): Buffer {
+  const bytes = Buffer.allocUnsafe(WRITER_BYTES + rest).fill(0)
   assert(/^[0-9a-f]{32}$/.test(writer.boot), 'a boot is 16 bytes in hex')
   assert(Number.isSafeInteger(writer.commit) && writer.commit >= 0, 'commits of a boot are numbered')
   bytes[0] = LEDGER_FORMAT
-  bytes.set(Buffer.from(writer.boot, 'hex'), 1)
-  const view = new DataView(bytes.buffer)
-  view.setUint32(17, Math.floor(writer.commit / 2 ** 32))
-  view.setUint32(21, writer.commit % 2 ** 32)
+  bytes.write(writer.boot, 1, 'hex')
+  bytes.writeUInt32BE(Math.floor(writer.commit / 2 ** 32), 17)
+  bytes.writeUInt32BE(writer.commit % 2 ** 32, 21)
   return bytes
 }
 
