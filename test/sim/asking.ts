@@ -3,7 +3,7 @@
 import { AssertionError } from '../../src/assert.ts'
 import { type Clock, Deadline } from '../../src/clock.ts'
 import { fromCanonical, Values } from '../../src/crypto/canonical.ts'
-import { readTokenText, tokenText } from '../../src/crypto/token.ts'
+import { readTokenText, tokenLength, tokenPrefix, writeTokenText } from '../../src/crypto/token.ts'
 import { Problem } from '../../src/errors.ts'
 import { checkRight, type Identity } from '../../src/http/auth.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../../src/ledger/ledger.ts'
@@ -63,8 +63,7 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
       const values = new Values()
       for (const value of asked.values) values.pushString(value, VALUE_BYTES)
       const { epoch, bodies, checks } = await tokens.tokenize(by, values, false)
-      const text = texts(epoch, bodies, checks)
-      return { kind: 'tokens', epoch, tokens: asked.values.map((_, i) => text(i)) }
+      return { kind: 'tokens', epoch, tokens: texts(epoch, bodies, checks, asked.values.length) }
     }
     case 'detokenize': {
       const { values, index } = await tokens.detokenize(by, named(asked.tokens))
@@ -74,8 +73,8 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
     }
     case 'retokenize': {
       const { epoch, bodies, checks, index } = await tokens.retokenize(by, named(asked.tokens))
-      const text = texts(epoch, bodies, checks)
-      return { kind: 'retokens', epoch, tokens: [...index].map((i) => (i < 0 ? undefined : text(i))) }
+      const text = texts(epoch, bodies, checks, 1 + Math.max(-1, ...index))
+      return { kind: 'retokens', epoch, tokens: [...index].map((i) => (i < 0 ? undefined : text[i])) }
     }
     case 'names':
       return { kind: 'names', names: await secrets.names(by, { prefix: '', after: '', limit: 1000 }) }
@@ -110,9 +109,18 @@ async function answerTo({ tokens, secrets, ...services }: NodeServices, request:
   }
 }
 
-/** The text of token i. */
-function texts(epoch: number, bodies: Uint8Array, checks: Uint8Array): (i: number) => string {
-  return (i) => tokenText(epoch, bodies.subarray(i * 16, i * 16 + 16), checks.subarray(i * 16, i * 16 + 4))
+/** The texts of the first `count` tokens, cut out of one string. */
+function texts(epoch: number, bodies: Uint8Array, checks: Uint8Array, count: number): string[] {
+  const [prefix, length] = [tokenPrefix(epoch), tokenLength(epoch)]
+  const bytes = Buffer.alloc(count * length)
+  for (let i = 0; i < count; i++) {
+    bytes.set(prefix, i * length)
+    writeTokenText(bytes, i * length + prefix.length, bodies, i * 16, checks, i * 16)
+  }
+  const text = bytes.toString('latin1')
+  const list: string[] = []
+  for (let i = 0; i < count; i++) list.push(text.slice(i * length, (i + 1) * length))
+  return list
 }
 
 function epochsAnswer({ active, epochs }: EpochList): Answer {
@@ -123,16 +131,11 @@ function named(texts: readonly string[]): Parameters<NodeServices['tokens']['det
   const count = texts.length
   const [bodies, checks] = [new Uint8Array(16 * count), new Uint8Array(4 * count)]
   const epochs = new Float64Array(count)
-  for (const [i, token] of texts.entries()) {
-    const text = Buffer.from(token)
-    epochs[i] = readTokenText(
-      text,
-      0,
-      text.length,
-      bodies.subarray(16 * i, 16 * i + 16),
-      checks.subarray(4 * i, 4 * i + 4),
-      0,
-    )
+  const bytes = Buffer.from(texts.join(''), 'latin1')
+  let at = 0
+  for (const [i, { length }] of texts.entries()) {
+    epochs[i] = readTokenText(bytes, at, at + length, bodies, checks, i)
+    at += length
   }
   return { count, epochs, bodies, checks }
 }

@@ -127,9 +127,10 @@ export class Judge {
     const name = `${owner}@${epoch}`
     const byValue = this.#byValue.get(name) ?? new Map<string, string>()
     this.#byValue.set(name, byValue)
+    const prefix = `tok_${epoch}_`
     for (const [i, value] of values.entries()) {
       const token = tokens[i]
-      check(token.startsWith(`tok_${epoch}_`), 'law 3: an answer has tokens of one epoch')
+      check(token.startsWith(prefix), 'law 3: an answer has tokens of one epoch')
       check((byValue.get(value) ?? token) === token, 'law 2: a value has two tokens')
       const issue = this.#issues.get(token)
       const same = issue?.owner === owner && issue.value === value

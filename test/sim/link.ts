@@ -24,6 +24,8 @@ import type { SimProcess, VirtualTime } from './virtual-time.ts'
 
 /** A call that is not a commit is given up after so long by a driver; longer than a request has, too. */
 const CALL_MS = [1000, 3000, 12_000]
+/** Why a stream is over: a reason that is an error would be made with each of the many. */
+const ENDED = 'the stream has ended'
 
 /** `late`: the caller is told that the outcome is unknown, and the commit arrives much later. */
 export type CommitFault = 'refused' | 'lost' | 'silent' | 'late' | 'answer-lost'
@@ -148,7 +150,7 @@ export class Link implements Ledger {
     await this.#connect()
     const stream = new AbortController()
     this.#streams.add(stream)
-    const end = (): void => stream.abort()
+    const end = (): void => stream.abort(ENDED)
     if (signal?.aborted) end()
     signal?.addEventListener('abort', end)
     try {
@@ -203,7 +205,7 @@ export class Link implements Ledger {
   /** Every connection ends; a stream of revisions begins again at the cursor of the replica. */
   breakStreams(): void {
     this.#checked = false
-    for (const stream of this.#streams) stream.abort()
+    for (const stream of this.#streams) stream.abort(ENDED)
   }
 
   async snapshot(ranges: readonly KeyRange[], signal?: AbortSignal): Promise<Snapshot> {

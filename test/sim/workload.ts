@@ -23,8 +23,9 @@ const TOKEN_BYTES = 32 * 1024
 const SECRET_BYTES = 64 * 1024
 /** Tokens that clients ask for as soon as another client has them. */
 const RECENT = 5
-/** One workload in so many has a large batch. */
+/** One workload in so many has a large batch, of as many bytes as a request may have. */
 const LARGE_ONE_IN = 200
+const LARGE_BYTES = 16 * 1024 * 1024
 
 export class Workload {
   readonly owners: readonly string[]
@@ -103,8 +104,9 @@ export class Workload {
       this.#large = 0
     }
     const values = count > 100 ? count : this.#different
+    const limit = Math.min(TOKEN_BYTES, Math.floor(LARGE_BYTES / count))
     return Array.from({ length: count }, () =>
-      random.chance(0.01) ? '' : this.#text(String(random.below(values)), TOKEN_BYTES),
+      random.chance(0.01) ? '' : this.#text(String(random.below(values)), limit),
     )
   }
 
