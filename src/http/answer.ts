@@ -8,6 +8,7 @@ import type { Share } from './bytes-in-work.ts'
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
+const COMMA = 0x2c
 
 /** Answers are cut to size from this slack on: an answer may wait long for its reader. */
 const SLACK_BYTES = 65_536
@@ -39,6 +40,11 @@ export class Answer {
   text(ascii: string): void {
     const at = this.#reserve(ascii.length)
     this.#bytes.write(ascii, at, 'latin1')
+  }
+
+  comma(): void {
+    const at = this.#reserve(1)
+    this.#bytes[at] = COMMA
   }
 
   raw(source: Uint8Array, start: number, end: number): void {

@@ -51,7 +51,7 @@ export function writeColumns(answer: Answer, tokens: Tokens, index: Int32Array, 
   const prefix = tokenPrefix(tokens.epoch)
   answer.text(`{"epoch":${tokens.epoch},"tokens":[`)
   for (let n = 0; n < index.length; n++) {
-    if (n > 0) answer.text(',')
+    if (n > 0) answer.comma()
     if (index[n] < 0) answer.text('null')
     else answer.token(tokens, index[n], prefix)
   }
@@ -91,7 +91,7 @@ export async function writeValues(
   let turnEnd = BYTES_A_TURN
   answer.text('{"values":[')
   for (let n = 0; n < index.length; n++) {
-    if (n > 0) answer.text(',')
+    if (n > 0) answer.comma()
     if (index[n] >= 0) answer.value(values, index[n])
     else answer.text('null')
     if (answer.size < turnEnd) continue

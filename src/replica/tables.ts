@@ -4,7 +4,7 @@ import type { Inserted } from '../state/digest.ts'
 import type { TokenTables } from '../state/effects.ts'
 import { PAGE_MAPPINGS } from '../state/page.ts'
 import { tableName } from '../state/state.ts'
-import { TokenTable } from './table.ts'
+import { TokenTable, WARM_BODIES } from './table.ts'
 
 type NumberedTable = {
   readonly id: number
@@ -58,6 +58,7 @@ export class Tables implements TokenTables {
     const { tokens } = this.#table(id)
     let [fresh, w0, w1, w2, w3] = [0, 0, 0, 0, 0]
     for (let i = 0; i < count; i++) {
+      if (i % WARM_BODIES === 0) tokens.warm(words, i)
       const page = firstPage + Math.floor(i / PAGE_MAPPINGS)
       if (!tokens.insert(words, i * 4, page, i % PAGE_MAPPINGS)) continue
       fresh++

@@ -7,7 +7,7 @@ import type { EpochKey } from '../crypto/epoch-key.ts'
 import { MAX_EPOCH } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import type { Replica } from '../replica/replica.ts'
-import { lastFound } from '../replica/table.ts'
+import { lastFound, WARM_BODIES } from '../replica/table.ts'
 import type { FairTurns } from '../waiting.ts'
 import type { Epochs } from './epochs.ts'
 import { UNITS_A_TURN, VALUES_A_TURN } from './turns.ts'
@@ -130,9 +130,9 @@ export class Detokenizer {
    */
   #find(key: EpochKey, words: Uint32Array, valid: Uint8Array, pages: Uint32Array, slots: Int32Array): number {
     const table = this.#replica.tokens(key.owner, key.epoch)
-    table?.warm(words, valid.length)
     let missing = 0
     for (let i = 0; i < valid.length; i++) {
+      if (i % WARM_BODIES === 0) table?.warm(words, i)
       if (valid[i] === 0 || slots[i] >= 0) continue
       if (table?.find(words, i * 4)) {
         pages[i] = lastFound.page

@@ -8,7 +8,7 @@ import { units, type Values } from '../crypto/canonical.ts'
 import type { EpochKey } from '../crypto/epoch-key.ts'
 import { asReached } from '../replica/commit.ts'
 import { LedgerUnavailable, type Replica, UnknownOutcome } from '../replica/replica.ts'
-import { TokenTable } from '../replica/table.ts'
+import { TokenTable, WARM_BODIES } from '../replica/table.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment, mappingBytes, type Run, SEGMENT_BYTES, segmentHeadBytes } from '../state/segment.ts'
 import { PendingMappings } from './pending.ts'
@@ -137,8 +137,8 @@ class Group {
     const fresh: number[] = []
     const chosen = new Uint32Array(values.count)
     const shares: { commit: SegmentCommit; from: number; to: number }[] = []
-    known?.warm(words, values.count)
     for (let i = 0; i < values.count; i++) {
+      if (i % WARM_BODIES === 0) known?.warm(words, i)
       if (known?.find(words, i * 4)) continue
       const pending = this.#pending.find(words, i * 4)
       if (pending) {
