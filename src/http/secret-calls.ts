@@ -84,7 +84,7 @@ export class SecretCalls {
 
   /** Throws Problem; LedgerUnavailable, UnknownOutcome. */
   async create(write: SecretWrite): Promise<WriteAnswer> {
-    const begun = this.#begin(write)
+    const begun = await this.#begin(write)
     if (begun.kind === 'answered') return created(await this.#newSecrets(write), begun.written)
     const { claim } = begun
     try {
@@ -106,7 +106,7 @@ export class SecretCalls {
   /** Throws Problem; LedgerUnavailable, UnknownOutcome. */
   async update(write: SecretWrite): Promise<WriteAnswer> {
     const { name, ifMatch: precondition } = write.asked
-    const begun = this.#begin(write)
+    const begun = await this.#begin(write)
     if (begun.kind === 'answered') return updated(name, begun.written)
     const { claim } = begun
     try {
@@ -132,9 +132,13 @@ export class SecretCalls {
     }
   }
 
-  #begin({ caller, idempotencyKey, asked }: SecretWrite): Begun | { kind: 'claimed'; claim: undefined } {
+  async #begin({
+    caller,
+    idempotencyKey,
+    asked,
+  }: SecretWrite): Promise<Begun | { kind: 'claimed'; claim: undefined }> {
     if (idempotencyKey === undefined) return { kind: 'claimed', claim: undefined }
-    return this.#services().receipts.begin({ ...caller, idempotencyKey }, asked)
+    return this.#services().receipts.begin({ ...caller, idempotencyKey }, asked, caller.deadline)
   }
 
   #successInstead({ caller }: SecretWrite, claim: Claim | undefined, error: unknown): Promise<WriteResult> {

@@ -8,6 +8,7 @@
 // file through before it is opened.
 import { assert } from '../assert.ts'
 import type { Clock, Deadline } from '../clock.ts'
+import { Problem } from '../errors.ts'
 import type { Commit, CommitResult, Guard, Ledger } from '../ledger/ledger.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
@@ -173,6 +174,20 @@ export class Replica {
    */
   barrier(deadline: Deadline): Promise<void> {
     return this.#barriers.pass(deadline)
+  }
+
+  /**
+   * The result of `look`. The keyring may be newer than what has been applied here: where a root key lacks,
+   * `look` looks again after a barrier. Throws the errors of `look`, LedgerUnavailable.
+   */
+  async lookAgain<T>(deadline: Deadline, look: () => T): Promise<T> {
+    try {
+      return look()
+    } catch (error) {
+      if (!(error instanceof Problem) || error.slug !== 'unknown-root-key') throw error
+      await this.barrier(deadline)
+      return look()
+    }
   }
 
   async #passBarrier(deadline: Deadline): Promise<void> {

@@ -242,6 +242,26 @@ test('a commit on its way while all is rewrapped is refused, and wrapped by the 
     assert.equal((await updateOnce(fresh, 'k2', secret('there', 't3'))).replayed, true)
   }))
 
+test('a node that is behind a rewrap, and lacks the old root key, looks again after a barrier', () =>
+  withWorld(2, async (world, one, two) => {
+    await createOnce(two, 'k1', [secret('a')])
+    await two.replica.barrier(soon())
+    two.way.hold()
+    const { before } = anotherRootKey(world)
+    await world.rewrap(one)
+    world.keyring = world.keyring.remove(before)
+    const refs = [{ name: 'a', version: 1 }]
+    const asked = [
+      textOf(two, 'a', 1),
+      two.secrets
+        .resolve(by(OWNER), refs, undefined, () => undefined)
+        .then(({ values }) => String(values[0])),
+      createOnce(two, 'k1', [secret('a')]).then(({ replayed }) => String(replayed)),
+    ]
+    two.way.release()
+    assert.deepEqual(await Promise.all(asked), ['value of a', 'value of a', 'true'])
+  }))
+
 test('rewraps on two nodes at once, while secrets are written', () =>
   withWorld(3, async (world, one, two, three) => {
     await fill(one)

@@ -106,10 +106,10 @@ export class Receipts {
   /**
    * Returns the success of an earlier request, or the claim under which the request goes on: put `claim` into
    * the commit, and call `settle` in the end, also after an error. Throws Problem idempotency-in-progress,
-   * idempotency-key-reused, not-ready, unknown-root-key.
+   * idempotency-key-reused, not-ready, unknown-root-key; LedgerUnavailable.
    */
-  begin(under: AskedUnder, request: AskedRequest): Begun {
-    const key = this.#macKey()
+  async begin(under: AskedUnder, request: AskedRequest, deadline: Deadline): Promise<Begun> {
+    const key = await this.#replica.lookAgain(deadline, () => this.#macKey())
     const claim = new Claim(under.owner, receiptHash(key, under), requestMac(key, under, request))
     if (this.#running.has(claim.key))
       throw new Problem('idempotency-in-progress', 'the first request with this key is still running')

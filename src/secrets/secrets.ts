@@ -237,7 +237,7 @@ export class SecretService {
     if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
     const interval = secret && intervalOf(secret, which)
     if (!interval) throw absent()
-    const value = this.#open(owner, name, interval.version)
+    const value = await this.#open({ owner, deadline }, name, interval.version)
     if (which.version === undefined || interval.validTo !== null) return { ...interval, value }
     // No barrier was passed, and a later version may be accepted and not applied yet.
     return { ...interval, validTo: this.#heads.validFrom(owner, name, which.version + 1) ?? null, value }
@@ -304,12 +304,12 @@ export class SecretService {
     })
     const missing = [...intervals.keys()].filter((i) => !intervals[i])
     if (missing.length > 0) return { values: [], missing }
-    return { values: await this.#openAll(owner, refs, intervals, room), missing }
+    return { values: await this.#openAll({ owner, deadline }, refs, intervals, room), missing }
   }
 
   /** In turns: a thousand values are 64 MiB. */
   async #openAll(
-    owner: string,
+    request: SecretRequest,
     refs: readonly Reference[],
     intervals: readonly (Interval | undefined)[],
     room: RoomForRead,
@@ -320,13 +320,13 @@ export class SecretService {
     for (const [i, { name }] of refs.entries()) {
       const interval = intervals[i]
       assert(interval, 'values are opened once all references are found')
-      const value = this.#open(owner, name, interval.version)
+      const value = await this.#open(request, name, interval.version)
       values.push(value)
       bytes += value.length
       room(bytes)
       if (bytes < turnEnd) continue
       turnEnd = bytes + OPENED_A_TURN
-      await this.#reads.next(owner)
+      await this.#reads.next(request.owner)
     }
     return values
   }
@@ -351,7 +351,11 @@ export class SecretService {
     return entry
   }
 
-  #open(owner: string, name: string, version: number): Buffer {
+  #open({ owner, deadline }: SecretRequest, name: string, version: number): Promise<Buffer> {
+    return this.#replica.lookAgain(deadline, () => this.#openHere(owner, name, version))
+  }
+
+  #openHere(owner: string, name: string, version: number): Buffer {
     const entry = this.#entry(owner, name, version)
     try {
       return openSecret(this.#keyring(), entry, entry)

@@ -182,7 +182,7 @@ test('a name outside the prefix of a key is refused as such under an Idempotency
     const { receipts } = one
     const under = { owner: OWNER, keyId: 'k1', idempotencyKey: 'new' }
     const asked = { method: 'POST', name: '', ifMatch: undefined, body: Buffer.from('{}') }
-    const begun = receipts.begin(under, asked)
+    const begun = await receipts.begin(under, asked, soon())
     assert.ok(begun.kind === 'claimed')
     const judged = (error: Error): Promise<unknown> => receipts.successInstead(begun.claim, error, soon(500))
     const outside = new Problem('forbidden', 'outside', { prefix: 'app/' })

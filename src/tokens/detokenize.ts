@@ -89,14 +89,14 @@ export class Detokenizer {
     tokens: NamedTokens,
     room: RoomForValues,
   ): Promise<ResolvedTokens> {
-    const { owner, deadline } = request
+    const { deadline } = request
     const index = new Int32Array(tokens.count).fill(-1)
     const values = new Values(tokens.count, tokens.count * 16)
     const opened = { values, index, bytes: 0, room, deadline }
     const known = this.#epochs.known(request)
     for (const epoch of new Set(tokens.epochs)) {
       if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
-      await this.#resolve(this.#epochs.key(owner, epoch), tokens, opened)
+      await this.#resolve(await this.#epochs.key(request, epoch), tokens, opened)
     }
     let missing = 0
     for (let i = 0; i < index.length; i++) if (index[i] < 0) missing++

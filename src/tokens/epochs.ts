@@ -158,11 +158,16 @@ export class Epochs {
       throw new Problem('not-ready', 'the first epoch of this owner is not open yet', {
         reasons: ['epoch 1 is not open'],
       })
-    return { key: this.key(owner, state.active), revision: state.revision }
+    const { active, revision } = state
+    return { key: await this.key({ owner, deadline }, active), revision }
   }
 
-  /** The key of a known epoch. Throws Problem unknown-root-key, internal. */
-  key(owner: string, epoch: number): EpochKey {
+  /** The key of a known epoch. Throws Problem unknown-root-key, internal; LedgerUnavailable. */
+  key({ owner, deadline }: EpochRequest, epoch: number): Promise<EpochKey> {
+    return this.#replica.lookAgain(deadline, () => this.#key(owner, epoch))
+  }
+
+  #key(owner: string, epoch: number): EpochKey {
     const name = `${owner}@${epoch}`
     const cached = this.#keys.get(name)
     if (cached) this.#keys.delete(name)

@@ -307,6 +307,35 @@ test('an owner whose key is wrapped by a root key that is missing gets 503, the 
     assert.equal(texts(await two.tokens.tokenize(by('p'), valuesOf('x'), false)).length, 1)
   }))
 
+test('a node that is behind a rewrap, and lacks the old root key, looks again after a barrier', () =>
+  withVaults(3, async (one, ...others) => {
+    const [token] = texts(await one.tokens.tokenize(by('o'), valuesOf('x'), false))
+    const added = one.keyring.now.add(newRootKey(systemClock))
+    const asks = [
+      async (vault: Vault) => (await vault.tokens.tokenize(by('o'), valuesOf('x'), false)).fresh === 0,
+      async (vault: Vault) => (await open(vault, 'o', token))[0] === 'x',
+    ]
+    for (const { replica } of others) await replica.barrier(soon())
+    const before = others.map(({ replica }) => replica.owner('o')?.keys.get(1))
+    one.keyring.now = added.activate(added.ids[1])
+    const parts = { replica: one.replica, keyring: () => one.keyring.now, clock: systemClock }
+    await rewrapKeys(parts, { signal: new AbortController().signal, room: async () => undefined })
+    one.keyring.now = one.keyring.now.remove(added.ids[0])
+    for (const [i, vault] of others.entries()) {
+      await vault.replica.barrier(soon())
+      const keys = vault.replica.owner('o')?.keys
+      const rewrapped = keys?.get(1)
+      const [old, barrier] = [before[i], vault.replica.barrier]
+      assert.ok(keys && rewrapped && old)
+      keys.set(1, old) // as after a start with an older checkpoint
+      vault.replica.barrier = async (deadline) => {
+        await barrier.call(vault.replica, deadline)
+        keys.set(1, rewrapped)
+      }
+      assert.ok(await asks[i](vault))
+    }
+  }))
+
 test('an epoch on its way while all is rewrapped is refused, and wrapped by the root key active now', () =>
   withVaults(2, async (one, two) => {
     const commit = one.ledger.commit.bind(one.ledger)

@@ -153,7 +153,6 @@ export class TokenService {
   /** Throws AlreadyToken for the first string that is a valid token of this owner. */
   async #refuseTokens(request: TokenRequest, values: Values): Promise<void> {
     const { bytes, length } = values
-    const { owner } = request
     const known = this.#epochs.known(request)
     const body = new Uint8Array(16)
     const check = new Uint8Array(4)
@@ -166,7 +165,8 @@ export class TokenService {
       const epoch = readTokenText(bytes, at + 1, at + length[i], body, check, 0)
       if (epoch === 0) continue
       if (!(await known(epoch))) continue
-      this.#epochs.key(owner, epoch).verifyChecks(body, check, 1, valid)
+      const key = await this.#epochs.key(request, epoch)
+      key.verifyChecks(body, check, 1, valid)
       if (valid[0] === 1) throw new AlreadyToken(i)
     }
   }

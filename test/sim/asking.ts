@@ -154,7 +154,7 @@ async function write(
   if (key === undefined) return work()
   const body = Buffer.from(JSON.stringify([names, value]))
   const asked = { method: create ? 'POST' : 'PUT', name: names[0], ifMatch: String(after), body }
-  const begun = receipts.begin({ owner, keyId: by, idempotencyKey: key }, asked)
+  const begun = await receipts.begin({ owner, keyId: by, idempotencyKey: key }, asked, deadline)
   if (begun.kind === 'answered') return begun.written
   try {
     return await work(begun.claim)

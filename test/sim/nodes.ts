@@ -286,7 +286,7 @@ export async function once(
   { owner, keyId = 'k1', key, asked }: { owner: string; keyId?: string; key: string; asked: AskedRequest },
   work: (claim: Claim) => Promise<WriteResult>,
 ): Promise<WriteResult> {
-  const begun = receipts.begin({ owner, keyId, idempotencyKey: key }, asked)
+  const begun = await receipts.begin({ owner, keyId, idempotencyKey: key }, asked, soon())
   if (begun.kind === 'answered') return begun.written
   try {
     return await work(begun.claim)

@@ -12,10 +12,11 @@ import { LedgerUnavailable, type Revision, UnknownOutcome } from '../../src/ledg
 import { MemoryLedger } from '../../src/ledger/memory.ts'
 import { MemoryStore } from '../../src/replica/memory-store.ts'
 import { Replica } from '../../src/replica/replica.ts'
+import type { Claim } from '../../src/secrets/receipts.ts'
 import { makeServices, type NodeServices } from '../../src/server/services.ts'
 import { decodeEntry } from '../../src/state/entries.ts'
 import { snapshotRanges } from '../../src/state/ledger-keys.ts'
-import { by } from '../deadlines.ts'
+import { by, soon } from '../deadlines.ts'
 import { found } from './genesis.ts'
 import { type Random, seeded } from './seed.ts'
 
@@ -103,8 +104,8 @@ function valuesOf(...texts: string[]): Values {
 const caller = { ...by(OWNER), keyId: 'k1', request: 'r' }
 const isQuota = (error: unknown): boolean => error instanceof Problem && error.slug === 'quota-exceeded'
 
-function claimOf({ receipts }: NodeServices, idempotencyKey: string) {
-  const begun = receipts.begin(
+async function claimOf({ receipts }: NodeServices, idempotencyKey: string): Promise<Claim> {
+  const begun = await receipts.begin(
     { owner: OWNER, keyId: 'k1', idempotencyKey },
     {
       method: 'POST',
@@ -112,6 +113,7 @@ function claimOf({ receipts }: NodeServices, idempotencyKey: string) {
       ifMatch: undefined,
       body: Buffer.of(),
     },
+    soon(),
   )
   assert.equal(begun.kind, 'claimed')
   return begun.kind === 'claimed' ? begun.claim : assert.fail('')
@@ -149,7 +151,7 @@ test('a node that lags refuses nothing that is known, and nothing that has room 
   assert.deepEqual(slugs, ['secret-exists', 'version-conflict', 'quota-exceeded', 'quota-exceeded'])
   // Receipts that another node has removed make room here.
   world.quota = undefined
-  const claim = claimOf(one, 'old')
+  const claim = await claimOf(one, 'old')
   await one.secrets.create({ ...caller, ...by(OWNER) }, [{ name: 't', value: Buffer.from('x') }], claim)
   one.receipts.settle(claim)
   await world.rest()
@@ -210,7 +212,7 @@ async function ask(world: Nodes, random: Random, n: number): Promise<string> {
   const text = (): string => `value ${random.below(3000)} ${'x'.repeat(random.below(200))}`
   const name = `s${random.below(40)}`
   const value = Buffer.alloc(random.below(2000), 'v')
-  const claim = random.chance(0.5) ? claimOf({ tokens, secrets, ...services }, `key ${n}`) : undefined
+  const claim = random.chance(0.5) ? await claimOf({ tokens, secrets, ...services }, `key ${n}`) : undefined
   const who = { ...caller, deadline: new Deadline(systemClock, 300) }
   const calls: (() => Promise<unknown>)[] = [
     () => tokens.tokenize(who, valuesOf(...Array.from({ length: random.below(60) }, text)), true),
