@@ -94,8 +94,14 @@ export function witnessesAfter(before: Witnesses, puts: Iterable<WitnessedPut>):
     }
   }
   if (chosen.size === 0) return before
-  const made = new Map([...new Set(chosen.values())].map((put) => [put, witnessOf(put)]))
-  return { ...before, ...Object.fromEntries([...chosen].map(([slot, put]) => [slot, made.get(put)])) }
+  const after: { [slot in Slot]?: Witness } = { ...before }
+  const made = new Map<WitnessedPut, Witness>()
+  for (const [slot, put] of chosen) {
+    const witness = made.get(put) ?? witnessOf(put)
+    made.set(put, witness)
+    after[slot] = witness
+  }
+  return after
 }
 
 /** Several entries of a kind may share a revision: then the key decides. */

@@ -25,11 +25,11 @@ export async function ask(
   { apiKeys, clock }: RunningNode,
   { asked, id, body }: Asked,
 ): Promise<Answer> {
-  const who = (): Identity | undefined =>
-    apiKeys.identify(`Bearer ${keyOf(asked.owner, asked.by ?? OWN_KEY)}`)
+  const header = `Bearer ${keyOf(asked.owner, asked.by ?? OWN_KEY)}`
+  let caller: Identity | undefined
   try {
     for (const part of ['head', 'body']) {
-      const caller = who()
+      caller = apiKeys.identifyAgain(caller, header)
       if (!caller) return { kind: 'refused', slug: 'unauthorized' }
       checkRight(caller, NEEDS[asked.kind])
       if (part === 'head') await body()
