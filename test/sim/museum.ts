@@ -2,6 +2,7 @@
 // planted.ts) is looked for in one world after the other, from a random seed (COFFER_SEED), by a process of its own: prints
 // bug, seed, seconds, and the law. A bug of scenarios.ts must fail a test that holds without the bug: prints bug, test,
 // seconds, and what failed. Exit 1 where a bug is not found.
+import assert from 'node:assert/strict'
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
@@ -48,13 +49,19 @@ async function failureOf({ test, only }: Scenario, options: string): Promise<str
     cwd: ROOT,
     env: { ...process.env, NODE_OPTIONS: options },
     stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true, // a group of processes, which ends with all that the test has started
   })
-  const timer = setTimeout(() => child.kill('SIGTERM'), HANGS_MS)
+  const { pid } = child
+  assert.ok(pid, 'the test has started')
+  const end = (): boolean => process.kill(-pid, 'SIGKILL')
+  const timer = setTimeout(end, HANGS_MS)
+  process.once('exit', end)
   let text = ''
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (part) => (text += part))
   const [code, signal] = await once(child, 'close')
   clearTimeout(timer)
+  process.off('exit', end)
   if (text.includes('has not once')) throw new Error(text)
   if (code === 0) return undefined
   const [, error] = /^ *error: (?:\|-\s*)?(.+)$/m.exec(text) ?? []
@@ -70,5 +77,6 @@ async function show(name: string, find: () => Promise<Find>): Promise<void> {
   if (law === undefined) process.exitCode = 1
 }
 
+process.once('SIGINT', () => process.exit(1)) // ends the test that runs, too
 for (const name of [...Object.keys(EXHIBITS), ...Object.keys(PLANTED)]) await show(name, () => inWorlds(name))
 for (const [name, scenario] of Object.entries(SCENARIOS)) await show(name, () => inScenario(name, scenario))

@@ -1,11 +1,11 @@
-// Whole nodes in virtual time: four hundred worlds keep all laws, and a seed gives one trace.
+// Whole nodes in virtual time: a thousand worlds keep all laws, and a seed gives one trace.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { seeded } from './seed.ts'
 import { runWorld } from './whole-world.ts'
 import { runWorlds } from './worlds.ts'
 
-const WORLDS = 400
+const WORLDS = 1000
 const PROCESSES = 2
 const LEAST_CALLS = 200
 const LEAST_FAULTS = 5
