@@ -13,7 +13,7 @@ export const REQUESTS_AT_ONCE = 3
 export const REQUESTS_WAITING = 3
 
 /** Of files: values may suddenly be longer than all before. */
-export const TOKENS_A_REQUEST = 2000
+export const TOKENS_A_REQUEST = 5000
 const TOKEN_BYTES = 48
 /** Of answers. */
 const ANSWER_BYTES = 1024 * 1024
