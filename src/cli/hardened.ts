@@ -7,8 +7,8 @@ import inspector from 'node:inspector'
 export const NO_DEBUGGER = '--disable-sigusr1'
 
 /**
- * Of V8, for a node: memory of short-lived objects in MiB. By itself V8 takes 64, twice, and keeps it; with 16
- * single writes cost a twentieth more.
+ * Of V8, for a node: memory of short-lived objects in MiB. By itself V8 takes 64, twice, and keeps it; with
+ * 16 single writes cost a twentieth more.
  */
 const YOUNG = '--max-semi-space-size'
 export const NODE_FLAGS = [`${YOUNG}=32`]

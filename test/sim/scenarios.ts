@@ -19,6 +19,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     only: 'small entries, then large entries',
     changes: SIZED_BY_THE_PAGE_BEFORE,
   },
+  'a restore that runs all members by itself (A4)': {
+    test: 'test/cluster/restore-alone.test.ts',
+    changes: [
+      { file: 'cli/restore.ts', from: 'nodes.filter((node) => !memberRunsAlone(node))', to: 'nodes' },
+    ],
+  },
   'a catch-up bounded by revisions only, and by many (A7)': {
     test: 'test/cluster/driver.test.ts',
     only: 'more than 500 revisions behind',
