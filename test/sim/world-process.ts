@@ -13,7 +13,7 @@ Error.stackTraceLimit = 0
 
 async function run(seed: number): Promise<Told> {
   try {
-    return { kind: 'kept', report: await runWorld(seed) }
+    return { kind: 'kept', report: await runWorld(seed, { traced: false }) }
   } catch (error) {
     Error.stackTraceLimit = stackTraceLimit
     const again = await runWorld(seed).then(
