@@ -223,7 +223,7 @@ class ProxyProcess {
 
   async stop(): Promise<void> {
     this.#agent.destroy()
-    this.#child.kill('SIGKILL')
+    this.#child.kill('SIGTERM') // nginx ends its workers; killed, the workers would stay
     await until(
       'the end of the proxy',
       () => this.#child.exitCode !== null || this.#child.signalCode !== null,
