@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { pathToFileURL } from 'node:url'
+import { signalGroup } from '../signals.ts'
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
 
@@ -136,7 +137,7 @@ export class Browser implements AsyncDisposable {
     const { exitCode, signalCode, pid } = this.#child
     if (exitCode === null && signalCode === null && pid !== undefined) {
       const ended = new Promise((resolve) => this.#child.once('close', resolve))
-      const timer = setTimeout(() => process.kill(-pid, 'SIGKILL'), CLOSE_MS)
+      const timer = setTimeout(() => signalGroup(pid, 'SIGKILL'), CLOSE_MS)
       this.#session = ''
       await Promise.all([ended, this.call('Browser.close').catch(() => undefined)])
       clearTimeout(timer)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../src/client/index.ts'
+import { sendSignal } from '../signals.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
@@ -158,7 +159,7 @@ export class NodeProcess implements AsyncDisposable {
   }
 
   signal(signal: NodeJS.Signals): void {
-    process.kill(this.pid, signal)
+    sendSignal(this.pid, signal)
   }
 
   /** The exit code; null where a signal has ended it. */

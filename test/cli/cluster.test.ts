@@ -16,6 +16,7 @@ import {
 } from '../../src/cli/local/node-process.ts'
 import { type Config, readConfig } from '../../src/node/config.ts'
 import { lockDirectory } from '../../src/node/lock.ts'
+import { sendSignal } from '../signals.ts'
 import { coffer, Folder, fine, freePort, init, isAlive, refused, until } from './cli.ts'
 
 /** The files of one node; a running node is killed at the end of the test. */
@@ -50,7 +51,7 @@ class Place implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const pid = runningNode(this.config)?.pid
     if (pid !== undefined) {
-      process.kill(pid, 'SIGKILL')
+      sendSignal(pid, 'SIGKILL')
       await until('the end of the node', () => !isAlive(pid))
     }
     this.#folder[Symbol.dispose]()
@@ -161,7 +162,7 @@ test('cluster start: a node that ends is told with its last words, one that is n
   writeFileSync(place.file('n1.yaml'), text)
 
   await fine(['cluster', 'start', place.dir])
-  process.kill(place.pid, 'SIGSTOP')
+  sendSignal(place.pid, 'SIGSTOP')
   const late = await refused(1, ['cluster', 'start', place.dir, '--wait', '1'])
   assert.match(late, /node n1 is not ready after 1 s: does not answer \(no answer in time\); its log: /)
   const { code, stdout, stderr } = await coffer(['cluster', 'status', place.dir])

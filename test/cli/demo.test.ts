@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { pidIn, sendSignal } from '../signals.ts'
 import { coffer, Folder, fine, isAlive, refused, spawnCoffer, until } from './cli.ts'
 import { assertWhole } from './demos.ts'
 
@@ -15,7 +16,7 @@ async function begin(folder: Folder) {
   }
   const pid = await until('the node of the demo', () => {
     const [file] = globSync(folder.file('*', 'vault', 'run', 'n1.pid'))
-    return file === undefined ? undefined : Number(readFileSync(file, 'utf8'))
+    return file === undefined ? undefined : pidIn(file)
   })
   const ended = () =>
     until('the end of the demo', () => child.exitCode !== null || child.signalCode !== null, 20_000)
@@ -82,7 +83,7 @@ test('Ctrl-C in the midst of it, and a node that dies: nothing is left either', 
   assert.deepEqual(readdirSync(folder.path), [])
 
   const failed = await begin(folder)
-  process.kill(failed.pid, 'SIGKILL')
+  sendSignal(failed.pid, 'SIGKILL')
   await failed.ended()
   assert.equal(failed.child.exitCode, 1, failed.told())
   assert.match(failed.told(), /^coffer: /m)
@@ -119,7 +120,7 @@ test('a claim that is not true ends a demo with 1, and with the event logs until
   using folder = new Folder()
   const demo = await begin(folder)
   await until('the first chapter', () => /^1\. /m.test(demo.told()))
-  process.kill(demo.pid, 'SIGKILL')
+  sendSignal(demo.pid, 'SIGKILL')
   await demo.ended()
   assert.equal(demo.child.exitCode, 1, demo.told())
   assert.match(demo.told(), /^The event logs until the failure\n\n +\S+Z +n1 +node\.started$/m)

@@ -4,6 +4,7 @@ import { globSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { sendSignal } from '../signals.ts'
 import { Folder, isAlive, spawnCoffer, until } from './cli.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -81,7 +82,7 @@ async function killShell(args: string, reached: (folder: Folder, told: string) =
     shell.kill('SIGKILL')
     await until('nothing is left', () => readdirSync(folder.path).length === 0 && !isAlive(pid))
   } finally {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    if (isAlive(pid)) sendSignal(pid, 'SIGKILL')
   }
 }
 

@@ -14,6 +14,7 @@ import {
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { Coffer } from '../../src/client/index.ts'
+import { signalGroup } from '../signals.ts'
 import { coffer, Folder, fine, type NodeProcess, refused, spawnCoffer, startVault, until } from './cli.ts'
 
 const CANARY = 'c4n4ry'
@@ -179,10 +180,10 @@ test('a signal to the whole process group comes once', async () => {
   await until('the command has begun', () => out.includes('ready\n'))
   assert.ok(child.pid !== undefined)
   for (const signal of signals) {
-    process.kill(-child.pid, signal)
+    signalGroup(child.pid, signal)
     await until(`it got ${signal}`, () => out.includes(`${signal}\n`))
   }
-  process.kill(-child.pid, 'SIGUSR2')
+  signalGroup(child.pid, 'SIGUSR2')
   assert.deepEqual(await closed, [4, null])
   assert.equal(out, `ready\n${signals.join('\n')}\n`)
 })

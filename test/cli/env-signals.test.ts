@@ -8,6 +8,7 @@ import { constants } from 'node:os'
 import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { become } from '../../src/cli/env/become.ts'
+import { sendSignal } from '../signals.ts'
 import { Folder, until } from './cli.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -92,7 +93,8 @@ for (const [way, program] of [
     if (spawnSync('script', ['--version']).status !== 0) return t.skip('no script(1)')
     writeFileSync(folder.file('takes.cjs'), TAKES)
     const log = folder.file(`log-${way}`)
-    const lines = (): string[] => (existsSync(log) ? readFileSync(log, 'utf8').trimEnd().split('\n') : [])
+    // A line counts once it is whole: the file is there before its first byte.
+    const lines = (): string[] => (existsSync(log) ? readFileSync(log, 'utf8').split('\n').slice(0, -1) : [])
     const took = (what: string) => until(what, () => lines().includes(what))
     const own = [process.execPath, MAIN, 'env', 'run', file, '--', program, folder.file('takes.cjs'), log]
     // exec: coffer leads the session, and gets SIGHUP from the system.
@@ -104,15 +106,15 @@ for (const [way, program] of [
     try {
       terminal.stdin.write('\x03')
       await took('SIGINT')
-      process.kill(pid, 'SIGUSR1')
+      sendSignal(pid, 'SIGUSR1')
       await took('SIGWINCH')
-      process.kill(pid, 'SIGTERM')
+      sendSignal(pid, 'SIGTERM')
       await took('SIGTERM')
       terminal.kill('SIGKILL')
       await took('end')
       await closed
     } finally {
-      if (!lines().includes('end')) process.kill(pid, 'SIGKILL')
+      if (!lines().includes('end')) sendSignal(pid, 'SIGKILL')
     }
     assert.deepEqual(lines().slice(1), ['SIGINT', 'SIGWINCH', 'SIGTERM', 'SIGHUP', 'end'])
     return undefined

@@ -7,6 +7,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
+import { pidIn, sendSignal } from '../signals.ts'
 import { Folder, fine, freePort, init, isAlive, until } from './cli.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
@@ -69,12 +70,12 @@ async function checkNode(pid: number, url: string, cwd: string): Promise<void> {
   assert.equal((await fetch(`${url}/health`)).status, 200)
   assert.equal(listeners(pid), 1)
   for (let i = 0; i < 3; i++) {
-    process.kill(pid, 'SIGUSR1')
+    sendSignal(pid, 'SIGUSR1')
     assert.equal((await fetch(`${url}/health`)).status, 200)
     assert.equal(listeners(pid), 1, 'a debugger listens')
   }
   for (const each of family(pid)) assert.equal(coreLimit(each), '0')
-  process.kill(pid, 'SIGABRT')
+  sendSignal(pid, 'SIGABRT')
   await until('the end of the node', () => !isAlive(pid))
   assert.deepEqual(cores(cwd), [])
 }
@@ -142,7 +143,8 @@ test('coffer cluster start', { skip: !isLinux }, async () => {
   try {
     await ended(child)
     assert.equal(child.exitCode, 0, printed())
-    const pid = Number(readFileSync(folder.file('v', 'run', 'n1.pid'), 'utf8'))
+    const pid = pidIn(folder.file('v', 'run', 'n1.pid'))
+    assert.ok(pid !== undefined, 'the node has told its process id')
     assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /--disable-sigusr1/)
     await checkNode(pid, `http://127.0.0.1:${port}`, folder.path)
   } finally {
@@ -154,12 +156,12 @@ test('coffer demo: its nodes', { skip: !isLinux }, async () => {
   using folder = new Folder()
   const { child, printed } = run([process.execPath, MAIN, 'demo', 'basics'], folder.path)
   try {
-    const pids = (): number[] => {
+    const nodePid = (): number | undefined => {
       const found = readdirSync(folder.path, { recursive: true, encoding: 'utf8' })
       const file = found.find((name) => name.endsWith('run/n1.pid'))
-      return file === undefined ? [] : [Number(readFileSync(join(folder.path, file), 'utf8'))]
+      return file === undefined ? undefined : pidIn(join(folder.path, file))
     }
-    const [pid] = await until(`a node: ${printed()}`, () => (pids().length > 0 ? pids() : undefined), 30_000)
+    const pid = await until(`a node: ${printed()}`, nodePid, 30_000)
     assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /--disable-sigusr1/)
     checkMemory(pid)
     for (const each of family(child.pid ?? 0)) assert.equal(coreLimit(each), '0')

@@ -10,6 +10,7 @@ import { SEAL_BYTES } from '../../src/crypto/aead.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { backupOf, entriesOf, epoch, keyring, mixed, put, restored, version } from '../backup/backups.ts'
 import { coffer, Folder, fine, init, isAlive, NodeProcess, refused, spawnCoffer, until } from '../cli/cli.ts'
+import { pidIn } from '../signals.ts'
 import { Cluster } from './cluster.ts'
 import { Etcd } from './etcd.ts'
 
@@ -49,9 +50,7 @@ describe('a vault moves from one node to three', () => {
   const pids = (): number[] => {
     const run = cluster.folder.file('v', 'run')
     const files = existsSync(run) ? readdirSync(run).filter((name) => name.endsWith('.etcd.pid')) : []
-    return files
-      .map((name) => Number(readFileSync(join(run, name), 'utf8')))
-      .filter((pid) => pid > 0 && isAlive(pid))
+    return files.map((name) => pidIn(join(run, name)) ?? 0).filter((pid) => pid > 0 && isAlive(pid))
   }
 
   test('a restore that is interrupted takes its members with it', async () => {

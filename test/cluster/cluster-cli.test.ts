@@ -7,6 +7,7 @@ import { stopNodes } from '../../src/cli/cluster/stop.ts'
 import { Coffer } from '../../src/client/index.ts'
 import { readConfig } from '../../src/node/config.ts'
 import { coffer, Folder, fine, init, isAlive, until } from '../cli/cli.ts'
+import { sendSignal } from '../signals.ts'
 import { freeCluster } from './cluster.ts'
 
 const NODES = ['n1', 'n2', 'n3']
@@ -90,7 +91,7 @@ test('cluster start, status, a node killed and started again, stop, start: nothi
   assert.deepEqual(cluster.pids, first, 'nodes that run are left alone')
 
   const [victim, itsMember] = [cluster.pid('n2'), cluster.pid('n2.etcd')]
-  process.kill(victim, 'SIGKILL')
+  sendSignal(victim, 'SIGKILL')
   await until('the node is gone, and its member with it', () => !isAlive(victim) && !isAlive(itsMember))
   const without = await cluster.status(1)
   assert.deepEqual(

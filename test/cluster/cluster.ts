@@ -1,9 +1,10 @@
 // Three nodes with their own members, as `coffer init --nodes 3` sets them up, each a child of the test: they are
 // killed, stopped in mid-air, restarted. Every call is one request to one node: nothing is tried again.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import { isFree } from '../../src/cli/demo/ports.ts'
 import { coffer, Folder, fine, init, isAlive, NodeProcess, until } from '../cli/cli.ts'
+import { pidIn, sendSignal } from '../signals.ts'
 
 export type Answer = { readonly status: number; readonly json: Record<string, unknown> }
 export type Status = {
@@ -67,15 +68,11 @@ export class ClusterNode {
 
   /** 0 while it has none. */
   get memberPid(): number {
-    const file = `${this.#run}/${this.name}.etcd.pid`
-    return existsSync(file) ? Number(readFileSync(file, 'utf8')) : 0
+    return pidIn(`${this.#run}/${this.name}.etcd.pid`) ?? 0
   }
 
-  /** Never to process 0, which would be the test's whole group. */
   signalMember(signal: NodeJS.Signals): void {
-    const pid = this.memberPid
-    assert.ok(pid > 0, `${this.name} has no member`)
-    process.kill(pid, signal)
+    sendSignal(this.memberPid, signal)
   }
 
   /** kill -9 of the vault's process alone; resolves when it and its member are gone. */

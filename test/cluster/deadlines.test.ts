@@ -9,6 +9,7 @@ import { readTokenText } from '../../src/crypto/token.ts'
 import { EtcdLedger } from '../../src/ledger/etcd.ts'
 import { until } from '../cli/cli.ts'
 import { Vault } from '../node/child.ts'
+import { sendSignal } from '../signals.ts'
 import { type Traces, tracesOf } from '../sim/traces.ts'
 import { Etcd } from './etcd.ts'
 import { GrpcRelay } from './grpc-relay.ts'
@@ -306,11 +307,11 @@ describe('without quorum', () => {
     const asked = calls.map((call) => fleet.ask(vault, call))
     try {
       await until('the node has the calls', () => vault.call('/health'))
-      process.kill(vault.pid, 'SIGSTOP')
+      sendSignal(vault.pid, 'SIGSTOP')
       for (const etcd of two) etcd.signal('SIGCONT')
       await new Promise((resolve) => setTimeout(resolve, STILL_MS))
     } finally {
-      process.kill(vault.pid, 'SIGCONT')
+      sendSignal(vault.pid, 'SIGCONT')
     }
     const answers = await Promise.all(asked)
     const refused = calls.filter((_, i) => answers[i].json.outcome === 'not-applied')

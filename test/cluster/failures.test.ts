@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { Coffer, CofferError } from '../../src/client/index.ts'
 import { until } from '../cli/cli.ts'
+import { sendSignal } from '../signals.ts'
 import { History } from '../sim/laws.ts'
 import { Cluster, type ClusterNode } from './cluster.ts'
 
@@ -202,7 +203,7 @@ describe('failures', () => {
       'the node and its member run',
     )
     await until('writes', () => load.writes.length > 100)
-    for (const pid of pids) process.kill(pid, 'SIGSTOP')
+    for (const pid of pids) sendSignal(pid, 'SIGSTOP')
     const stopped = now()
     await until('writes go on', () => load.writes.some(({ sent }) => sent > stopped + 50), 20_000)
     const [rest] = nodes.filter((node) => node !== leader)
@@ -212,7 +213,7 @@ describe('failures', () => {
     assert.deepEqual((await rest.ask('/rotate-epoch', { to })).json, { epoch: to, rotated: true })
     load.history.rotations.push({ owner: 'a', epoch: to, asked, answered: now() })
     await new Promise((resolve) => setTimeout(resolve, 10_000 - (now() - stopped)))
-    for (const pid of pids) process.kill(pid, 'SIGCONT')
+    for (const pid of pids) sendSignal(pid, 'SIGCONT')
     const resumed = load.writes.length
     await until('writes go on', () => load.writes.length > resumed + 200, 20_000)
     assert.equal((await leader.tokenize(['after the pause'])).epoch, to)
@@ -227,14 +228,14 @@ describe('failures', () => {
     await until('writes', () => load.writes.length > 100)
     const { json } = await two.ask('/epochs')
     const to = Number(json.active) + 1
-    process.kill(one.process?.pid ?? 0, 'SIGSTOP')
+    sendSignal(one.process?.pid, 'SIGSTOP')
     const asked = now()
     assert.deepEqual((await two.ask('/rotate-epoch', { to })).json, { epoch: to, rotated: true })
     load.history.rotations.push({ owner: 'a', epoch: to, asked, answered: now() })
     // These wait in the sockets of the one that is stopped, and are answered when it goes on.
     const late = Array.from({ length: 20 }, (_, i) => one.tokenize([i % 2 ? `late ${i}` : 'shared 1']))
     await new Promise((resolve) => setTimeout(resolve, 3000))
-    process.kill(one.process?.pid ?? 0, 'SIGCONT')
+    sendSignal(one.process?.pid, 'SIGCONT')
     for (const answer of await Promise.all(late)) assert.equal(answer.epoch, to)
     await load.stop()
     await judge(cluster, load.history)

@@ -21,6 +21,7 @@ import { TokenService } from '../../src/tokens/tokens.ts'
 import { freePort, until } from '../cli/cli.ts'
 import { by, soon } from '../deadlines.ts'
 import { Vault } from '../node/child.ts'
+import { sendSignal } from '../signals.ts'
 import { Etcd } from './etcd.ts'
 
 const NAMES = ['n1', 'n2', 'n3']
@@ -294,7 +295,7 @@ describe('a ledger that is not the one that was followed', () => {
     )
     await until('writes again', async () => (await nodes[0].call('/epochs')).status === 200, 20_000)
     await caughtUp()
-    process.kill(nodes[2].pid, 'SIGSTOP')
+    sendSignal(nodes[2].pid, 'SIGSTOP')
     try {
       await LOST['a rotation'](nodes[0], open)
       await rewrap(ledger)
@@ -308,7 +309,7 @@ describe('a ledger that is not the one that was followed', () => {
       await etcd.kill()
       await etcd.start()
     } finally {
-      process.kill(nodes[2].pid, 'SIGCONT')
+      sendSignal(nodes[2].pid, 'SIGCONT')
     }
     for (const node of nodes)
       await until('ready', async () => (await node.call('/ready')).status === 200, 20_000)

@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
+import { signalGroup } from '../signals.ts'
 
 const ROOT = join(import.meta.dirname, '..', '..')
 const WEEKS = 13
@@ -93,7 +94,7 @@ async function run(command: string): Promise<string> {
     stdio: ['ignore', 'pipe', 'ignore'],
     detached: true,
   })
-  const timer = setTimeout(() => child.pid !== undefined && process.kill(-child.pid, 'SIGTERM'), COMMAND_MS)
+  const timer = setTimeout(() => child.pid !== undefined && signalGroup(child.pid, 'SIGTERM'), COMMAND_MS)
   const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
   clearTimeout(timer)
   assert.equal(code, 0, `${command}\n${output}`)

@@ -3,6 +3,7 @@
 import { sleep } from '../../src/waiting.ts'
 import type { ClusterNode } from '../cluster/cluster.ts'
 import type { Relay } from '../cluster/relay.ts'
+import { sendSignal } from '../signals.ts'
 import { damage } from './damage.ts'
 import { quota } from './quota.ts'
 import type { Fault, Stage } from './stage.ts'
@@ -28,10 +29,10 @@ async function killed(stage: Stage, count: number): Promise<void> {
 
 async function stopped(stage: Stage, what: readonly ('vault' | 'member')[]): Promise<void> {
   const node = stage.random.chance(0.5) ? stage.anyNode() : await stage.cluster.leader()
-  const pids = what.map((each) => (each === 'vault' ? (node.process?.pid ?? 0) : node.memberPid))
-  for (const pid of pids) if (pid > 0) process.kill(pid, 'SIGSTOP')
+  const pids = what.map((each) => (each === 'vault' ? node.process?.pid : node.memberPid))
+  for (const pid of pids) if (pid) sendSignal(pid, 'SIGSTOP')
   await sleep(1000 + stage.random.below(8000))
-  for (const pid of pids) if (pid > 0) process.kill(pid, 'SIGCONT')
+  for (const pid of pids) if (pid) sendSignal(pid, 'SIGCONT')
 }
 
 /** From one node to the members, from the other members to one of them, or from the clients to the nodes. */

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { hashKey } from '../../src/http/auth.ts'
 import { until } from '../cli/cli.ts'
+import { sendSignal } from '../signals.ts'
 import { Vault } from './child.ts'
 
 const LIMIT = 128
@@ -56,7 +57,7 @@ for (const request of ['', 'GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHo
       const config = join(vault.dir, 'n1.yaml')
       const key = `{ id: k1, sha256: ${hashKey('cof_b')} }`
       writeFileSync(config, readFileSync(config, 'utf8').replace(key, ''))
-      process.kill(vault.pid, 'SIGHUP')
+      sendSignal(vault.pid, 'SIGHUP')
       await until(
         'the removed key is refused',
         async () => (await vault.call('/whoami', undefined, 'b')).status === 401,

@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { signalGroup } from '../signals.ts'
 import { EXHIBITS } from './exhibits.ts'
 import { PLANTED } from './planted.ts'
 import { SCENARIOS, type Scenario } from './scenarios.ts'
@@ -53,7 +54,7 @@ async function failureOf({ test, only }: Scenario, options: string): Promise<str
   })
   const { pid } = child
   assert.ok(pid, 'the test has started')
-  const end = (): boolean => process.kill(-pid, 'SIGKILL')
+  const end = (): void => signalGroup(pid, 'SIGKILL')
   const timer = setTimeout(end, HANGS_MS)
   process.once('exit', end)
   let text = ''
