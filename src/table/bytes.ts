@@ -53,9 +53,14 @@ export function isEqual(one: Bytes, start: number, end: number, other: Bytes, ot
 /** Bytes one after another, in memory that doubles. */
 export class ByteList {
   /** The bytes up to `size`, and free bytes behind. Another object after each growth. */
-  memory = new Bytes(new Uint8Array(FIRST_BYTES))
+  memory: Bytes
   /** Who sets a smaller size drops bytes. */
   size = 0
+
+  /** Has room for so many bytes at once. */
+  constructor(bytes = FIRST_BYTES) {
+    this.memory = new Bytes(new Uint8Array(bytes))
+  }
 
   /** Returns the new size. */
   append(from: Bytes, start: number, end: number): number {

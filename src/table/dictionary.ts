@@ -3,6 +3,8 @@ import { assert } from '../assert.ts'
 import { ByteList, type Bytes, copyBytes, isEqual } from './bytes.ts'
 
 const FIRST_VALUES = 2 ** 9
+/** A token. */
+const SHORT_BYTES = 40
 const QUOTE = 0x22
 
 /** The state of an answer. `noToken`: the value is not in the form of a token, and is not asked for. */
@@ -62,12 +64,14 @@ export class Dictionary {
   #entries: Uint32Array
   /** Open addressing, two entries a slot: the number of a value, plus one, and its hash; 0 is empty. */
   #slots: Uint32Array
-  readonly #values = new ByteList()
-  readonly #answers = new ByteList()
+  readonly #values: ByteList
+  readonly #answers: ByteList
 
-  /** `values`: has room for so many at once. */
+  /** `values`: has room for so many short ones at once. */
   constructor(limits: Limits, values = FIRST_VALUES) {
     this.#limits = limits
+    this.#values = new ByteList(values * SHORT_BYTES)
+    this.#answers = new ByteList(values * SHORT_BYTES)
     this.#entries = new Uint32Array(values * FIELDS)
     this.#slots = new Uint32Array(values * 4)
   }

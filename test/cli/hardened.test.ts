@@ -58,7 +58,10 @@ function coreLimit(pid: number): string | undefined {
 }
 
 function checkMemory(pid: number): void {
-  assert.match(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /\0--max-semi-space-size=16\0/)
+  assert.match(
+    readFileSync(`/proc/${pid}/cmdline`, 'utf8'),
+    /\0--max-semi-space-size=16\0--heap-growing-percent=300\0/,
+  )
   const environment = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0')
   const set = ['MALLOC_ARENA_MAX=2', 'MALLOC_MMAP_THRESHOLD_=1048576', 'MALLOC_TRIM_THRESHOLD_=1048576']
   for (const each of set) assert.ok(environment.includes(each), each)
