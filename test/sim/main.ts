@@ -1,5 +1,6 @@
-// npm run sim -- [--minutes M] [--seeds N] [--seed S] [--processes P]: worlds of whole nodes, one seed after the other; what
-// was done, by kind, and what held. Exit 1 with the seed where a law was broken. --shrink --seed S: a smaller broken world.
+// npm run sim -- [--minutes M] [--seeds N] [--seed S] [--calls C] [--processes P]: worlds of whole nodes, one seed after the
+// other; what was done, by kind, and what held. Exit 1 with the seed where a law was broken. --calls: before all is mended.
+// --shrink --seed S: a smaller broken world.
 import { parseArgs } from 'node:util'
 import { seeded } from './seed.ts'
 import { shrink } from './shrink.ts'
@@ -7,14 +8,22 @@ import { runWorlds } from './worlds.ts'
 
 const option = { type: 'string' } as const
 const smaller = { type: 'boolean' } as const
-const options = { minutes: option, seeds: option, seed: option, processes: option, shrink: smaller }
+const options = {
+  minutes: option,
+  seeds: option,
+  seed: option,
+  calls: option,
+  processes: option,
+  shrink: smaller,
+}
 const { values } = parseArgs({ options })
 const minutes = Number(values.minutes ?? (values.seeds === undefined ? 1 : Number.POSITIVE_INFINITY))
 const seeds = Number(values.seeds ?? Number.POSITIVE_INFINITY)
 const first = seeded(values.seed === undefined ? undefined : Number(values.seed)).seed
 const processes = Number(values.processes ?? 2)
-if ([minutes, seeds, first, processes].some(Number.isNaN))
-  throw new Error('--minutes, --seeds, --seed and --processes take numbers')
+const most = values.calls === undefined ? undefined : Number(values.calls)
+if ([minutes, seeds, first, processes, most ?? 0].some(Number.isNaN))
+  throw new Error('--minutes, --seeds, --seed, --calls and --processes take numbers')
 
 const began = performance.now()
 const calls = new Map<string, number>()
@@ -58,6 +67,7 @@ async function tellAll(): Promise<void> {
       first,
       seeds,
       ms: minutes * 60_000,
+      calls: most,
       processes,
       report: (report) => {
         worlds++

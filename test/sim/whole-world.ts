@@ -22,10 +22,8 @@ import { Workload } from './workload.ts'
 
 const NODES = 3
 const CLIENTS = 5
-/** With those of faults, before all is mended. */
-export const CALLS = 165
-/** Before the last checks of secrets, at least: calls by which all laws hold, too. */
-const LATE_CALLS = 30
+/** With those of faults, before all is mended. A world has at least twice as many, with those of the last checks. */
+export const CALLS = 100
 /** Of clients, and of faults: the mean time between two faults. */
 const PACES_MS = [30, 150, 600]
 /** A client gives a call up after so long. */
@@ -77,9 +75,12 @@ export async function runWorld(seed: number, variant: Variant = {}): Promise<Rep
   try {
     return await world.run()
   } catch (error) {
-    throw new Error(`COFFER_SEED=${seed}: ${error instanceof Error ? error.message : error}`, {
-      cause: error,
-    })
+    throw new Error(
+      `COFFER_SEED=${seed}, ${variant.calls ?? CALLS} calls: ${error instanceof Error ? error.message : error}`,
+      {
+        cause: error,
+      },
+    )
   } finally {
     restore()
   }
@@ -303,7 +304,7 @@ class WholeWorld {
     await fresh.start()
     while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)
     await this.#tokensAreThere()
-    while (this.judge.calls.length < this.#calls + LATE_CALLS)
+    while (this.judge.calls.length + this.#lastCalls() < 2 * this.#calls)
       await this.#certain(this.#random.pick(machines), { ...this.#workload.next(), by: OWN_KEY })
     const histories = await this.#histories(fresh)
     this.judge.judgeSecrets(histories)
@@ -337,11 +338,7 @@ class WholeWorld {
   /** The histories of all secrets at two nodes, the latest value at every node, and each version's value. */
   async #histories(fresh: Machine): Promise<Map<string, readonly Line[]>> {
     const histories = new Map<string, readonly Line[]>()
-    const names = new Map<string, readonly [string, string]>()
-    for (const { ask: asked } of this.judge.calls)
-      if (asked.kind === 'write')
-        for (const name of asked.names) names.set(secretOf(asked.owner, name), [asked.owner, name])
-    for (const [key, [owner, name]] of names) {
+    for (const [key, [owner, name]] of this.#names()) {
       const answer = await this.#certain(fresh, { kind: 'history', owner, name })
       await this.#certain(this.#random.pick(this.#machines), { kind: 'history', owner, name })
       if (answer.kind !== 'lines') continue
@@ -355,6 +352,24 @@ class WholeWorld {
     return histories
   }
 
+  /** Of `#histories`, at least: a secret that is there has a version. */
+  #lastCalls(): number {
+    const there = new Set<string>()
+    for (const { ask: asked, answer } of this.judge.calls)
+      if (asked.kind === 'write' && answer.kind === 'written')
+        for (const name of asked.names) there.add(secretOf(asked.owner, name))
+    return 2 * this.#names().size + there.size * (this.#machines.length + 2)
+  }
+
+  /** Owner and name of all secrets that were written, or may have been. */
+  #names(): ReadonlyMap<string, readonly [string, string]> {
+    const names = new Map<string, readonly [string, string]>()
+    for (const { ask: asked } of this.judge.calls)
+      if (asked.kind === 'write')
+        for (const name of asked.names) names.set(secretOf(asked.owner, name), [asked.owner, name])
+    return names
+  }
+
   /** Law 5: all nodes, one from nothing among them, and half of them after another start. */
   async #oneDigest(): Promise<void> {
     for (const round of ['running', 'started again']) {
@@ -365,7 +380,7 @@ class WholeWorld {
       this.#revisions = head
       if (round !== 'running') return
       for (const machine of this.#machines) {
-        if (this.#random.chance(0.5)) continue // to start again takes a tenth of a world
+        if (this.#random.chance(0.75)) continue // to start again takes time
         if (this.#random.chance(0.5)) await machine.crash('lost')
         else await machine.stop()
         await machine.start()

@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { runWorld } from './whole-world.ts'
 import type { Share, Told } from './worlds.ts'
 
-const [{ first, step, end, ms }] = (await once(process, 'message')) as [Share]
+const [{ first, step, end, ms, calls }] = (await once(process, 'message')) as [Share]
 const began = performance.now()
 
 /** Stacks of errors that are answers cost a tenth of the time: only a broken world is run again with them. */
@@ -12,11 +12,12 @@ const { stackTraceLimit } = Error
 Error.stackTraceLimit = 0
 
 async function run(seed: number): Promise<Told> {
+  const size = calls === undefined ? {} : { calls }
   try {
-    return { kind: 'kept', report: await runWorld(seed, { traced: false }) }
+    return { kind: 'kept', report: await runWorld(seed, { ...size, traced: false }) }
   } catch (error) {
     Error.stackTraceLimit = stackTraceLimit
-    const again = await runWorld(seed).then(
+    const again = await runWorld(seed, size).then(
       () => undefined,
       (later: unknown) => later,
     )

@@ -11,6 +11,8 @@ export type Share = {
   /** Ends before this seed, and begins no world after so many milliseconds. */
   readonly end: number
   readonly ms: number
+  /** Of a world, before all is mended; undefined: as many as a whole world has. */
+  readonly calls?: number | undefined
 }
 
 /** What a process tells: a world that has kept all laws, or one that has not. */
@@ -31,16 +33,14 @@ const NODE_FLAGS = [
   '--single-threaded-gc',
 ]
 
-type Wanted = {
-  readonly first: number
+type Wanted = Pick<Share, 'first' | 'ms' | 'calls'> & {
   readonly seeds: number
-  readonly ms: number
   readonly processes: number
   readonly report: (report: Report) => void
 }
 
 /** Runs worlds until there are enough, or the time is over. Throws an error that names the seed of a broken world. */
-export async function runWorlds({ first, seeds, ms, processes, report }: Wanted): Promise<void> {
+export async function runWorlds({ first, seeds, ms, calls, processes, report }: Wanted): Promise<void> {
   const children: ChildProcess[] = []
   const share = async (number: number): Promise<void> => {
     const child = fork(new URL('./world-process.ts', import.meta.url), {
@@ -53,7 +53,7 @@ export async function runWorlds({ first, seeds, ms, processes, report }: Wanted)
       if (told.kind === 'kept') report(told.report)
       else broken = told
     })
-    const wanted: Share = { first: first + number, step: processes, end: first + seeds, ms }
+    const wanted: Share = { first: first + number, step: processes, end: first + seeds, ms, calls }
     child.send(wanted)
     const [code] = await once(child, 'exit')
     if (broken?.kind === 'broken') throw new Error(`seed ${broken.seed}: ${broken.stack}`)
