@@ -13,7 +13,7 @@ import { openInput } from './input.ts'
 import { convertParquetFile } from './parquet.ts'
 
 /** By itself V8 looks for unused old objects after some 20 MB of new buffers: a tenth of all work. */
-const COLLECT_SELDOM = '--heap-growing-percent=800'
+const COLLECT_SELDOM = '--heap-growing-percent=400'
 
 /** For a request of 20,000 values; a vault that is away is told within 12 s. */
 const TIMEOUT_MS = 10_000
