@@ -1,5 +1,5 @@
-// Makes the broken world of a seed smaller: kinds of faults are left out, and calls, as long as a law is broken. What is left out
-// changes what is drawn afterwards, so the smaller world is another world, and may break another law.
+// Makes the broken world of a seed smaller: all faults are left out, else some kinds, and calls, as long as a law is broken. What
+// is left out changes what is drawn afterwards, so the smaller world is another world, and may break another law.
 
 import { FAULT_KINDS } from './faults.ts'
 import { CALLS, runWorld, type Variant } from './whole-world.ts'
@@ -13,7 +13,9 @@ export type Smaller = {
   readonly trace: readonly string[]
 }
 
-const FEWEST_CALLS = 5
+/** All are tried: fewer calls may break a law where more do not. */
+const NUMBERS_OF_CALLS = [0.05, 0.15, 0.25, 0.35, 0.5, 0.65, 0.8].map((part) => Math.floor(CALLS * part))
+const ALL_FAULTS: ReadonlySet<string> = new Set(FAULT_KINDS)
 const LINES = 20
 
 /** Returns undefined where the world of the seed keeps all laws. */
@@ -35,17 +37,27 @@ export async function shrink(seed: number, variant: Variant = {}): Promise<Small
   }
   let found = await broken({})
   if (!found) return undefined
-  for (const kind of FAULT_KINDS) {
-    const still = await broken({ without: new Set([...without, kind]) })
-    if (!still) continue
-    without.add(kind)
-    found = still
+  for (const fewer of NUMBERS_OF_CALLS) {
+    const still = await broken({ without: ALL_FAULTS, calls: fewer })
+    if (still) return { kinds: [], calls: fewer, ...still }
   }
-  for (let fewer = calls >> 1; fewer >= FEWEST_CALLS; fewer >>= 1) {
-    const still = await broken({ calls: fewer })
-    if (!still) break
-    calls = fewer
-    found = still
+  for (let isSmaller = true; isSmaller; ) {
+    isSmaller = false
+    for (const kind of FAULT_KINDS.filter((each) => !without.has(each))) {
+      const still = await broken({ without: new Set([...without, kind]) })
+      if (!still) continue
+      without.add(kind)
+      found = still
+      isSmaller = true
+    }
+    for (const fewer of NUMBERS_OF_CALLS.filter((number) => number < calls)) {
+      const still = await broken({ calls: fewer })
+      if (!still) continue
+      calls = fewer
+      found = still
+      isSmaller = true
+      break
+    }
   }
   return { kinds: FAULT_KINDS.filter((kind) => !without.has(kind)), calls, ...found }
 }

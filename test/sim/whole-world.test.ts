@@ -10,8 +10,8 @@ const WORLDS = 2000
 const FIRST = Number(process.env.COFFER_SEED ?? 1)
 const PROCESSES = 2
 /** Before all is mended. `npm run sim` has worlds of a hundred. */
-const CALLS = 45
-const LEAST_CALLS = 90
+const CALLS = 30
+const LEAST_CALLS = 60
 const LEAST_FAULTS = 5
 
 test('a seed gives one trace, byte for byte', async (t) => {
