@@ -54,7 +54,13 @@ async function failureOf({ test, only }: Scenario, options: string): Promise<str
   })
   const { pid } = child
   assert.ok(pid, 'the test has started')
-  const end = (): void => signalGroup(pid, 'SIGKILL')
+  const end = (): void => {
+    try {
+      signalGroup(pid, 'SIGKILL')
+    } catch {
+      // All have ended.
+    }
+  }
   const timer = setTimeout(end, HANGS_MS)
   process.once('exit', end)
   let text = ''
@@ -63,6 +69,7 @@ async function failureOf({ test, only }: Scenario, options: string): Promise<str
   const [code, signal] = await once(child, 'close')
   clearTimeout(timer)
   process.off('exit', end)
+  end() // a test that has failed may leave a node
   if (text.includes('has not once')) throw new Error(text)
   if (code === 0) return undefined
   const [, error] = /^ *error: (?:\|-\s*)?(.+)$/m.exec(text) ?? []
