@@ -9,7 +9,7 @@ export const NO_DEBUGGER = '--disable-sigusr1'
 /**
  * Of V8, for a node. Memory of short-lived objects in MiB: by itself V8 takes 64, twice, and keeps it. And
  * the percentage by which memory grows until V8 looks for unused old objects: by itself V8 looks after some
- * 20 MB of new buffers, up to a third of all work with large bodies.
+ * 20 MB of new buffers, and takes up to a third of the CPU time of large bodies.
  */
 const YOUNG = '--max-semi-space-size'
 export const NODE_FLAGS = [`${YOUNG}=16`, '--heap-growing-percent=300']

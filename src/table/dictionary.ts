@@ -3,7 +3,7 @@ import { assert } from '../assert.ts'
 import { ByteList, type Bytes, copyBytes, isEqual } from './bytes.ts'
 
 const FIRST_VALUES = 2 ** 9
-/** A token. */
+/** Of a token; values are mostly shorter. */
 const SHORT_BYTES = 40
 const QUOTE = 0x22
 

@@ -9,7 +9,7 @@ import { after, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { become } from '../../src/cli/env/become.ts'
 import { sendSignal } from '../signals.ts'
-import { Folder, until } from './cli.ts'
+import { Folder, isAlive, until } from './cli.ts'
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 
@@ -114,7 +114,7 @@ for (const [way, program] of [
       await took('end')
       await closed
     } finally {
-      if (!lines().includes('end')) sendSignal(pid, 'SIGKILL')
+      if (isAlive(pid)) sendSignal(pid, 'SIGKILL')
     }
     assert.deepEqual(lines().slice(1), ['SIGINT', 'SIGWINCH', 'SIGTERM', 'SIGHUP', 'end'])
     return undefined

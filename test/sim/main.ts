@@ -21,8 +21,8 @@ const minutes = Number(values.minutes ?? (values.seeds === undefined ? 1 : Numbe
 const seeds = Number(values.seeds ?? Number.POSITIVE_INFINITY)
 const first = seeded(values.seed === undefined ? undefined : Number(values.seed)).seed
 const processes = Number(values.processes ?? 2)
-const most = values.calls === undefined ? undefined : Number(values.calls)
-if ([minutes, seeds, first, processes, most ?? 0].some(Number.isNaN))
+const callsAWorld = values.calls === undefined ? undefined : Number(values.calls)
+if ([minutes, seeds, first, processes, callsAWorld ?? 0].some(Number.isNaN))
   throw new Error('--minutes, --seeds, --seed, --calls and --processes take numbers')
 
 const began = performance.now()
@@ -54,7 +54,7 @@ function table(title: string, counts: ReadonlyMap<string, number>, fewest: numbe
 
 /** Prints the smaller world of the first seed. */
 async function tellSmaller(): Promise<void> {
-  const found = await shrink(first)
+  const found = await shrink(first, callsAWorld === undefined ? {} : { calls: callsAWorld })
   if (!found) return console.log(`the world of seed ${first} keeps all laws`)
   process.exitCode = 1
   console.log(found.trace.join('\n'))
@@ -67,7 +67,7 @@ async function tellAll(): Promise<void> {
       first,
       seeds,
       ms: minutes * 60_000,
-      calls: most,
+      calls: callsAWorld,
       processes,
       report: (report) => {
         worlds++

@@ -21,7 +21,8 @@ const LINES = 20
 /** Returns undefined where the world of the seed keeps all laws. */
 export async function shrink(seed: number, variant: Variant = {}): Promise<Smaller | undefined> {
   const without = new Set<string>()
-  let calls = CALLS
+  let calls = variant.calls ?? CALLS
+  const fewerCalls = (): number[] => NUMBERS_OF_CALLS.filter((number) => number < calls)
   const broken = async (change: Variant): Promise<Pick<Smaller, 'law' | 'trace'> | undefined> => {
     const trace: string[] = []
     const tell = (line: string): void => {
@@ -37,7 +38,7 @@ export async function shrink(seed: number, variant: Variant = {}): Promise<Small
   }
   let found = await broken({})
   if (!found) return undefined
-  for (const fewer of NUMBERS_OF_CALLS) {
+  for (const fewer of fewerCalls()) {
     const still = await broken({ without: ALL_FAULTS, calls: fewer })
     if (still) return { kinds: [], calls: fewer, ...still }
   }
@@ -50,7 +51,7 @@ export async function shrink(seed: number, variant: Variant = {}): Promise<Small
       found = still
       isSmaller = true
     }
-    for (const fewer of NUMBERS_OF_CALLS.filter((number) => number < calls)) {
+    for (const fewer of fewerCalls()) {
       const still = await broken({ calls: fewer })
       if (!still) continue
       calls = fewer

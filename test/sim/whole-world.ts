@@ -75,12 +75,8 @@ export async function runWorld(seed: number, variant: Variant = {}): Promise<Rep
   try {
     return await world.run()
   } catch (error) {
-    throw new Error(
-      `COFFER_SEED=${seed}, ${variant.calls ?? CALLS} calls: ${error instanceof Error ? error.message : error}`,
-      {
-        cause: error,
-      },
-    )
+    const law = error instanceof Error ? error.message : error
+    throw new Error(`COFFER_SEED=${seed}, ${variant.calls ?? CALLS} calls: ${law}`, { cause: error })
   } finally {
     restore()
   }
@@ -370,7 +366,7 @@ class WholeWorld {
     return names
   }
 
-  /** Law 5: all nodes, one from nothing among them, and half of them after another start. */
+  /** Law 5: all nodes, one from nothing among them, and a quarter of them after another start. */
   async #oneDigest(): Promise<void> {
     for (const round of ['running', 'started again']) {
       const { digests, head } = await this.#digestsAtRest()

@@ -12,7 +12,7 @@ import { convertText } from './convert.ts'
 import { openInput } from './input.ts'
 import { convertParquetFile } from './parquet.ts'
 
-/** By itself V8 looks for unused old objects after some 20 MB of new buffers: a tenth of all work. */
+/** By itself V8 looks for unused old objects after some 20 MB of new buffers: a tenth of the CPU time. */
 const COLLECT_SELDOM = '--heap-growing-percent=400'
 
 /** For a request of 20,000 values; a vault that is away is told within 12 s. */
