@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { signalGroup } from '../signals.ts'
 import { EXHIBITS } from './exhibits.ts'
+import { type Seen, seenIn } from './find.ts'
 import { PLANTED } from './planted.ts'
 import { SCENARIOS, type Scenario } from './scenarios.ts'
 import { seeded } from './seed.ts'
@@ -35,15 +36,24 @@ async function inWorlds(name: string): Promise<Find> {
 }
 
 async function inScenario(name: string, scenario: Scenario): Promise<Find> {
-  const where = scenario.test
+  const { test: where } = scenario
   const preload = new URL(`./scenario-preload.ts?name=${encodeURIComponent(name)}`, import.meta.url)
-  const without = await failureOf(scenario, '')
-  if (without !== undefined) return { where: `${where} fails without the bug (${without})`, law: undefined }
-  return { where, law: await failureOf(scenario, `--import=${preload}`) }
+  const without = await seenBy(scenario, '')
+  if (without.kind !== 'passed')
+    return { where: `${where} fails without the bug (${toldOf(without)})`, law: undefined }
+  const seen = await seenBy(scenario, `--import=${preload}`)
+  if (seen.kind === 'found') return { where, law: seen.law }
+  return { where: `${where} does not fail as expected (${toldOf(seen)})`, law: undefined }
 }
 
-/** What the test says first of its failure; undefined where the test passes, or is skipped. */
-async function failureOf({ test, only }: Scenario, options: string): Promise<string | undefined> {
+function toldOf(seen: Seen): string {
+  if (seen.kind === 'passed') return seen.kind
+  return seen.kind === 'found' ? seen.law : seen.why
+}
+
+/** What the test of the scenario shows; passed where the test is skipped, too. */
+async function seenBy(scenario: Scenario, options: string): Promise<Seen> {
+  const { test, only } = scenario
   const pattern = only === undefined ? [] : [`--test-name-pattern=${only.replace(/[^\w ]/g, '.')}`]
   const flags = ['--test-force-exit', '--test-reporter=tap', ...pattern]
   const child = spawn(process.execPath, [...flags, test], {
@@ -66,14 +76,12 @@ async function failureOf({ test, only }: Scenario, options: string): Promise<str
   let text = ''
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding('utf8').on('data', (part) => (text += part))
-  const [code, signal] = await once(child, 'close')
+  const [code] = await once(child, 'close')
   clearTimeout(timer)
   process.off('exit', end)
   end() // a test that has failed may leave a node
   if (text.includes('has not once')) throw new Error(text)
-  if (code === 0) return undefined
-  const [, error] = /^ *error: (?:\|-\s*)?(.+)$/m.exec(text) ?? []
-  return error ?? `ended with ${code ?? signal}`
+  return seenIn({ code, text }, scenario)
 }
 
 async function show(name: string, find: () => Promise<Find>): Promise<void> {

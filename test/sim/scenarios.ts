@@ -10,6 +10,8 @@ export type Scenario = {
   readonly test: string
   /** The tests of the file that are run: a part of their names. Undefined: all. */
   readonly only?: string
+  /** In what the test says of its failure. */
+  readonly found: RegExp
   readonly changes: readonly Change[]
 }
 
@@ -17,10 +19,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a page sized by the page before (A2)': {
     test: 'src/ledger/etcd-snapshot.test.ts',
     only: 'small entries, then large entries',
+    found: /\d+ bytes|larger than/,
     changes: SIZED_BY_THE_PAGE_BEFORE,
   },
   'a restore that runs all members by itself (A4)': {
     test: 'test/cluster/restore-alone.test.ts',
+    found: /the file is not a backup/,
     changes: [
       { file: 'cli/restore.ts', from: 'nodes.filter((node) => !memberRunsAlone(node))', to: 'nodes' },
     ],
@@ -28,11 +32,13 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a catch-up bounded by revisions only, and by many (A7)': {
     test: 'test/cluster/driver.test.ts',
     only: 'more than 500 revisions behind',
+    found: /Missing expected rejection/,
     changes: [{ file: 'ledger/etcd.ts', from: '{ most: 500,', to: '{ most: 3072,' }],
   },
   'a queue that is not bounded by bytes (A7)': {
     test: 'src/replica/queue.test.ts',
     only: 'the reader waits while more than',
+    found: /true !== false/,
     changes: [
       {
         file: 'replica/queue.ts',
@@ -44,6 +50,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'pages that count all keys behind them (A8)': {
     test: 'src/ledger/etcd-snapshot.test.ts',
     only: 'each key is read once, and costs no more than a few visits',
+    found: /visits for \d+ keys/,
     changes: [
       {
         file: 'ledger/etcd-snapshot.ts',
@@ -54,6 +61,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   'what a snapshot has ahead grows with every part (A8)': {
     test: 'src/state/segment-ranges.test.ts',
+    found: /strictly deep-equal/,
     changes: [
       {
         file: 'state/segment-ranges.ts',
@@ -65,6 +73,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a checkpoint that fails keeps the disk full (A9)': {
     test: 'src/replica/checkpoint.test.ts',
     only: 'a checkpoint that fails leaves no file',
+    found: /strictly deep-equal/,
     changes: [
       {
         file: 'replica/checkpoint-directory.ts',
@@ -76,6 +85,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a replica set aside stays for ever (A9)': {
     test: 'test/node/clean-stop.test.ts',
     only: 'a replica damaged after',
+    found: /replicas set aside are removed/,
     changes: [
       {
         file: 'server/ready.ts',
@@ -87,16 +97,19 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a member that is ready is replaced without a question (A10)': {
     test: 'test/cluster/members.test.ts',
     only: 'a copied configuration does not take',
+    found: /0 !== 1/,
     changes: [{ file: 'cli/member.ts', from: '    if (!force) await refuseReady(node, found)\n', to: '' }],
   },
   'a file replaced without a sync of its directory (A12)': {
     test: 'src/files.test.ts',
     only: 'content, mode and order',
+    found: /strictly deep-equal/,
     changes: [{ file: 'files.ts', from: '      syncPath(dirname(this.#target), operations)\n', to: '' }],
   },
   'a write that takes a part counts as whole (A12, B1)': {
     test: 'src/files.test.ts',
     only: 'a system that writes less than asked',
+    found: /strictly deep-equal/,
     changes: [
       {
         file: 'files.ts',
@@ -113,6 +126,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'an empty mark of a member ends every start (A12)': {
     test: 'src/node/member-directory.test.ts',
     only: 'a mark that cannot be read: a warning',
+    found: /JSON/,
     changes: [
       {
         file: 'node/member-directory.ts',
@@ -124,6 +138,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a check that was killed counts as damage (A13)': {
     test: 'src/replica/check.test.ts',
     only: 'could not be checked, and nothing was touched',
+    found: /Missing expected rejection/,
     changes: [
       {
         file: 'replica/check.ts',
@@ -134,6 +149,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   'seen before flushed': {
     test: 'src/ledger/flush.test.ts',
+    found: /came when its pages were/,
     changes: [
       {
         file: 'ledger/lmdb.ts',
@@ -145,6 +161,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'a Txn that reads at a revision, as in etcd#18667': {
     test: 'src/ledger/etcd-messages.test.ts',
     only: 'no Txn reads at a revision',
+    found: /revision/,
     changes: [
       {
         file: 'ledger/etcd-messages.ts',
