@@ -117,10 +117,10 @@ export class TokenService {
     request: TokenRequest,
     named: NamedTokens,
     watch: RetokenizeWatch = {},
-  ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
-    const { values, index, missing } = await this.detokenize(request, named, watch.room)
+  ): Promise<Tokens & { index: Int32Array; fresh: number }> {
+    const { values, index } = await this.detokenize(request, named, watch.room)
     watch.found?.(index)
-    return { ...(await this.tokenize(request, values, true)), index, missing }
+    return { ...(await this.tokenize(request, values, true)), index }
   }
 
   /** As `Epochs.rotate`. */
