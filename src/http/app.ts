@@ -9,9 +9,10 @@ import type { EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { Right } from '../wire.ts'
 import { type ApiKeys, checkRight, type Identity } from './auth.ts'
-import { BodyReader } from './body.ts'
+import { answeredEarly, BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
 import { BytesInWork, type Share } from './bytes-in-work.ts'
+import { whenCut } from './cut.ts'
 import { formFault } from './head.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
@@ -179,7 +180,10 @@ function drainOnClose(app: FastifyInstance): () => boolean {
 function watchTransfers(app: FastifyInstance, transfers: Transfers): Transfers {
   app.addHook('onSend', (request, reply, payload, done) => {
     const { raw } = request
-    if (!raw.complete) raw.once('close', transfers.body(raw))
+    if (!raw.complete) {
+      raw.once('close', transfers.body(raw))
+      answeredEarly(raw)
+    }
     transfers.answer(reply.raw, () => request.share?.release())
     done(null, smallAsText(payload))
   })
@@ -227,6 +231,7 @@ function judgeHeads(
   app.addHook('onRequest', (request, reply, done) => {
     setHeaders(request, reply)
     request.client = clientOf(request.raw.socket) // an ended connection has no address any more
+    whenCut(request.raw, (problem) => void reply.send(problem))
     try {
       judge(request, reply)
       if (request.headers.expect?.toLowerCase() === '100-continue') reply.raw.writeContinue()
@@ -309,6 +314,7 @@ function register(app: FastifyInstance, route: Route, context: Context, { trail,
       const result = await (route.open
         ? route.handle(context, request)
         : route.handle(context, request, callerOf(request), emit))
+      if (reply.sent) return reply // cut and refused meanwhile: a request whose body nobody reads
       const answer = typeof result.body === 'string' ? Buffer.from(result.body, 'utf8') : result.body
       request.share?.answered(answer.length)
       trail.answered(request, route, result, Math.round(performance.now() - started))
