@@ -613,6 +613,8 @@ test('query parameters: unknown, repeated and senseless ones are 400', async () 
       ['__proto__=1', '__proto__'],
       ['=x', ''],
       ['%66oo=1', 'foo'],
+      ['?', '?'],
+      ['?for=reads', '?for'],
     ]) {
       const answer = await vault.get(`${path}?${query}`)
       checkProblem(answer, { status: 400, slug: 'invalid-request', path: at }, `${path}?${query}`)
@@ -635,6 +637,8 @@ test('query parameters: unknown, repeated and senseless ones are 400', async () 
     checkProblem(answer, { status: 400, slug: 'invalid-request', path: 'for' }, query)
   }
   assert.equal((await vault.get('/ready?for=reads')).status, 200)
+  const behind = await vault.get('/ready#?for=reads')
+  checkProblem(behind, { status: 400, slug: 'invalid-request', path: '?for' })
 })
 
 test('another method: 405 with Allow', async () => {
