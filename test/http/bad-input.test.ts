@@ -481,6 +481,37 @@ test('an answer over its limit: 413 answer-too-large', async () => {
   })
 })
 
+test('an answer that is too large from epoch 10 on is refused there, with nothing stored', async () => {
+  const texts = Array.from({ length: 100 }, (_, i) => `${CANARY}-${i}`)
+  /** A hundred tokens of a one-digit epoch, in quotes, with their commas. */
+  const tokensBytes = 100 * 41 - 1
+  for (const [path, around, bodyOf] of [
+    ['/tokenize', '{"epoch":9,"tokens":[]}', async () => ({ values: texts })],
+    [
+      '/tokenize',
+      '{"epoch":9,"records":[{"tags":[]}],"replaced":100}',
+      async () => ({ records: [{ tags: texts }] }),
+    ],
+    [
+      '/retokenize',
+      '{"epoch":9,"tokens":[],"not_found":[]}',
+      async (node: Vault) => ({ tokens: await node.tokens(texts) }),
+    ],
+  ] as const) {
+    const limits = { answer_bytes: around.length + tokensBytes }
+    await withVault({ limits }, async (node) => {
+      const body = await bodyOf(node)
+      const rotate = async (to: number): Promise<void> =>
+        assert.equal((await node.post('/rotate-epoch', { to })).status, 200)
+      for (let to = 2; to <= 9; to++) await rotate(to)
+      const fits = await node.post(path, body)
+      assert.deepEqual([fits.status, fits.bytes.length], [200, limits.answer_bytes])
+      await rotate(10)
+      await refuses({ path, body, what: around }, { status: 413, slug: 'answer-too-large', at: node })
+    })
+  }
+})
+
 test('tokens of every wrong form are not found, and are strings like any other', async () => {
   const good = await vault.token(CANARY)
   const foreign = await vault.token(CANARY, KEY_B)
