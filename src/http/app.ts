@@ -74,7 +74,8 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { deadline, metrics, limits } = options
   const trail = new Trail(options.events)
-  const app = newServer(options, trail)
+  const paths = new PathMethods()
+  const app = newServer(options, trail, paths)
   app.addHook('onClose', async () => trail.close())
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
@@ -88,7 +89,6 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.decorateRequest('share', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
   for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
-  const paths = new PathMethods()
   app.addHook('onRoute', ({ method, url, config }) => {
     const row = config?.row
     for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
@@ -122,7 +122,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   return app
 }
 
-function newServer(options: AppOptions, trail: Trail): FastifyInstance {
+function newServer(options: AppOptions, trail: Trail, paths: PathMethods): FastifyInstance {
   return fastify({
     logger: false,
     genReqId: (request) => {
@@ -140,10 +140,12 @@ function newServer(options: AppOptions, trail: Trail): FastifyInstance {
     // The router cannot decode the URL. Hooks do not run here.
     frameworkErrors: (_error, request, reply) => {
       setHeaders(request, reply)
-      const identity = options.keys.identify(request.headers.authorization)
+      const open = isOpenPath(request.url, paths)
+      const identity = open ? undefined : options.keys.identify(request.headers.authorization)
       const malformed = badRequest('', 'a well-formed URL', 'malformed URL')
-      const problem = formFault(request.raw) ?? (identity ? malformed : unauthorized())
-      trail.refused({ id: request.id, identity, client: clientOf(request.raw.socket) }, problem.slug)
+      const problem = formFault(request.raw) ?? (open || identity ? malformed : unauthorized())
+      const client = clientOf(request.raw.socket)
+      if (!open) trail.refused({ id: request.id, identity, client }, problem.slug)
       sendProblem(request, reply, problem)
     },
     clientErrorHandler: () => undefined, // listener.ts answers
@@ -272,7 +274,11 @@ function refuseRoute(request: FastifyRequest, reply: FastifyReply, paths: PathMe
 /** True where no key is needed. */
 function isOpen(request: FastifyRequest, paths: PathMethods): boolean {
   if (!request.is404) return request.routeOptions.config.row?.open ?? true
-  const path = pathOf(request.url)
+  return isOpenPath(request.url, paths)
+}
+
+function isOpenPath(url: string, paths: PathMethods): boolean {
+  const path = pathOf(url)
   return DOCS.test(path) || paths.isOpen(path)
 }
 

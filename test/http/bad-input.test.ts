@@ -620,6 +620,13 @@ test('keys: missing, malformed and unknown are 401 on everything but the open ro
       assert.equal((await vault.get(path, { authorization })).status, 200, path)
     }
   }
+  // Where no key is needed, a malformed URL is all that is wrong.
+  for (const path of ['/problems/%zz', '/problems/%ff', '/problems/%', '/docs/%zz', '/docs/static/%c3']) {
+    for (const authorization of [undefined, 'Bearer nonsense', `Bearer ${KEY_A}`]) {
+      const answer = await vault.get(path, { authorization })
+      checkProblem(answer, { status: 400, slug: 'invalid-request', path: '' }, path)
+    }
+  }
 })
 
 test('a revoked key is 401 from the reload on; a new one and the others work', async () => {
