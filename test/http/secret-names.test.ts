@@ -281,6 +281,12 @@ test('resolve: `at` is for references without a version', async () => {
   await refused(resolve(refs, before), 404, 'refs-not-found', { missing: ['coffer://then/a'] })
   const future = new Date(Date.now() + 3600_000).toISOString()
   await refused(resolve(refs, future), 400, 'invalid-request', { path: 'at' })
+  // As a GET of what is absent has it.
+  await refused(resolve(['coffer://then/no'], future), 400, 'invalid-request', { path: 'at' })
+  // With versions alone there is nothing that `at` is for: an instant like any other.
+  assert.deepEqual((await resolve(refs.slice(1), future)).json, { values: ['a2', 'a1'] })
+  assert.deepEqual((await resolve([], future)).json, { values: [] })
+  await refused(resolve(refs.slice(1), 'tomorrow'), 400, 'invalid-request', { path: 'at' })
 })
 
 test('resolve: 1,000 references are fine, one more is 413', async () => {
