@@ -8,6 +8,7 @@ import { FatalError, Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { Right } from '../wire.ts'
+import { answerTooLarge } from './answer.ts'
 import { type ApiKeys, checkRight, type Identity } from './auth.ts'
 import { answeredEarly, BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
@@ -58,7 +59,7 @@ type AppOptions = ListenerOptions & {
   readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
-  readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
+  readonly limits: Readonly<Record<'body_bytes' | 'answer_bytes' | 'bodies_in_work_bytes', number>>
   /** The problem for an error of the services; undefined where the error is an internal fault. */
   readonly problemOf: (error: unknown) => Problem | undefined
   /** Called when a request has met a broken invariant: the node ends. */
@@ -118,7 +119,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const budgets = new Budgets(options.clock)
   const warnings = (): readonly string[] => trail.warnings()
   const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, warnings, openApi }
-  for (const route of ROUTES) register(app, route, context, { trail, bytes })
+  for (const route of ROUTES) register(app, route, context, { trail, bytes, most: limits.answer_bytes })
   return app
 }
 
@@ -306,9 +307,21 @@ function refuse(
   return sendProblem(request, reply, problem)
 }
 
-type Registered = { readonly trail: Trail; readonly bytes: BytesInWork }
+type Registered = {
+  readonly trail: Trail
+  readonly bytes: BytesInWork
+  /** The most bytes of an answer. */
+  readonly most: number
+}
 
-function register(app: FastifyInstance, route: Route, context: Context, { trail, bytes }: Registered): void {
+function register(
+  app: FastifyInstance,
+  route: Route,
+  context: Context,
+  { trail, bytes, most }: Registered,
+): void {
+  // Of owners' data, and without effect: calls with a body make room for their answers before their effects.
+  const bounded = !route.open && route.right !== undefined && route.method === 'GET'
   app.route({
     method: route.method,
     url: route.path,
@@ -322,6 +335,7 @@ function register(app: FastifyInstance, route: Route, context: Context, { trail,
         : route.handle(context, request, callerOf(request), emit))
       if (reply.sent) return reply // cut and refused meanwhile: a request whose body nobody reads
       const answer = typeof result.body === 'string' ? Buffer.from(result.body, 'utf8') : result.body
+      if (bounded && answer.length > most) throw answerTooLarge(most)
       request.share?.answered(answer.length)
       trail.answered(request, route, result, Math.round(performance.now() - started))
       if (!route.open) reply.header('cache-control', 'no-store')
