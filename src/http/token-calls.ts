@@ -5,7 +5,7 @@ import { KIND, type ScanLimit } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { ScanThread } from '../json/scan-thread.ts'
 import { type NamedTokens, NO_TOKEN, type ResolvedTokens, type RoomForValues } from '../tokens/detokenize.ts'
-import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
+import { AlreadyToken, LEDGER_MS, type RoomUnder, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
 import { Answer, answerTooLarge } from './answer.ts'
 import type { Share } from './bytes-in-work.ts'
 import { FaultAt, Form, type Limits, readTokens, readValues } from './form.ts'
@@ -127,10 +127,10 @@ export class TokenCalls {
     )
     if (main.name === 'records') this.#count(form)
     const size = main.name === 'values' ? columnsSize(index) : recordsSize(form, places, index)
-    this.#makeRoom(asked, size)
+    const room = this.#makeRoom(asked, size)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#services().tokens.tokenize(withTime(asked), values, allow)
+      tokens = await this.#services().tokens.tokenize(withTime(asked), values, allow, room)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
       const reason = 'tokens are not tokenized again, unless allow_tokens is true'
@@ -222,7 +222,7 @@ export class TokenCalls {
     const named = await this.#turn(asked, form, () => readTokens(form, places, true))
     /** The members behind the tokens, and the end of the answer. */
     const behind = (lost: readonly number[]): string => `,"not_found":[${lost.join(',')}]}`
-    const found = (index: Int32Array): void =>
+    const found = (index: Int32Array): RoomUnder =>
       this.#makeRoom(asked, columnsSize(index, behind(notFound(named, index)).length))
     const watch = { room: this.#roomForValues(asked), found }
     const { tokens: service } = this.#services()
@@ -291,11 +291,18 @@ export class TokenCalls {
     if (path !== undefined) throw new Problem('field-missing', 'a record lacks a required field', { path })
   }
 
-  /** Before tokens are stored: an answer is not refused for its size afterwards. */
-  #makeRoom({ share }: AskedTokens, size: Extent): void {
+  /**
+   * Before tokens are stored. Returns the check of the size, for once the epoch is known: an answer is not
+   * refused for its size afterwards.
+   */
+  #makeRoom({ share }: AskedTokens, size: Extent): RoomUnder {
     const most = this.#limits.answer_bytes
-    if (size.with(1) > most) throw answerTooLarge(most)
+    const check = (epoch: number): void => {
+      if (size.with(epoch) > most) throw answerTooLarge(most)
+    }
+    check(1)
     share.roomFor(Math.min(most, size.with(MAX_EPOCH)))
+    return check
   }
 
   #answer({ share }: AskedTokens, hint: number): Answer {
