@@ -1,8 +1,13 @@
 // Asks a real node over HTTP, and says what was answered in the words of the judge.
 import { type Answer, type Ask, type Ref, Violation, type Write } from '../sim/judge.ts'
+import { hasShape, isProblem } from './shapes.ts'
 
 /** Longer than a node may take. */
 const PATIENCE_MS = 15_000
+/** Why there is no answer: a connection has ended. */
+export const BROKEN = 'broken'
+/** Nothing came in time. */
+const LATE = 'late'
 /** 503 of requests that did not get as far as the ledger. */
 const NOT_BEGUN = ['not-ready', 'overloaded']
 
@@ -13,16 +18,20 @@ type Wire = {
   readonly headers?: Readonly<Record<string, string>>
 }
 type Json = Readonly<Record<string, unknown>>
+type Asked = { readonly answer: Answer; readonly problem?: string; readonly isFault?: boolean }
 
-/** The answer, and the slug of a 503 or `broken` for a connection. `id`: the request's id. Throws Violation. */
+/**
+ * The answer, and why there is none: the slug of the problem, `late` where nothing came in time, `broken` for a connection that
+ * has ended. `isFault`: another 5xx than 503. `id`: the request's id. Throws Violation for what is no answer of the contract.
+ */
 export async function askNode(
   url: string,
   key: string,
   { asked, id }: { readonly asked: Ask; readonly id: string },
-): Promise<{ readonly answer: Answer; readonly problem?: string }> {
+): Promise<Asked> {
   const { method, path, body, headers } = wireOf(asked)
   let status: number
-  let json: Json
+  let text: string
   let replayed: boolean
   try {
     const response = await fetch(`${url}${path}`, {
@@ -38,16 +47,35 @@ export async function askNode(
     })
     status = response.status
     replayed = response.headers.get('idempotency-replayed') === 'true'
-    json = (await response.json()) as Json // all answers of the API are JSON objects
-  } catch {
-    return { answer: { kind: 'unknown' }, problem: 'broken' }
+    text = await response.text()
+  } catch (error) {
+    const late = error instanceof Error && error.name === 'TimeoutError'
+    return { answer: { kind: 'unknown' }, problem: late ? LATE : BROKEN }
   }
+  return answerOf(asked, { status, text, replayed })
+}
+
+type Told = { readonly status: number; readonly text: string; readonly replayed: boolean }
+
+/** As `askNode`, of a whole answer. */
+export function answerOf(asked: Ask, { status, text, replayed }: Told): Asked {
+  const json = jsonOf(text)
+  const isRight = status < 300 ? hasShape(asked, json) : isProblem(json, status)
+  if (!json || !isRight) throw new Violation(`no answer of the contract: ${status} ${text.slice(0, 500)}`)
   if (status < 300) return { answer: success(asked, json, replayed) }
   const slug = String(json.type).replace('/problems/', '')
   if (status < 500) return { answer: refusal(slug, json) }
-  if (status !== 503) return { answer: { kind: 'unknown' }, problem: slug }
+  if (status !== 503) return { answer: { kind: 'unknown' }, problem: slug, isFault: true }
   const nothing = slug === 'no-quorum' ? json.outcome === 'not-applied' : NOT_BEGUN.includes(slug)
   return { answer: { kind: nothing ? 'not-applied' : 'unknown' }, problem: slug }
+}
+
+function jsonOf(text: string): Json | undefined {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 function refusal(slug: string, json: Json): Answer {

@@ -2,11 +2,14 @@
 import { sleep } from '../../src/waiting.ts'
 import { type Answer, type Ask, Judge, Violation, type Write } from '../sim/judge.ts'
 import type { Random } from '../sim/seed.ts'
-import { askNode } from './asking.ts'
+import { check } from '../sim/violation.ts'
+import { askNode, BROKEN } from './asking.ts'
 import { Pauses } from './pauses.ts'
 
 const CLIENTS = 8
 const MOST_PAUSE_MS = 40
+/** A 503 comes within 5 s of the last byte of its request, and a loaded machine may be slower. */
+const LATE_MS = 6500
 const VALUES = 120
 const NAMES = 6
 /** Some values are long. */
@@ -23,13 +26,15 @@ export type ClientOptions = {
   readonly marker: string
   /** New values for ever, with hardly a pause. */
   readonly fresh?: boolean
+  /** When a 503 is late, in milliseconds. */
+  readonly lateMs?: number
 }
 
 export class Clients {
   judge = new Judge()
   /** Answers by kind of call, and why there was no answer. */
   readonly counts = new Map<string, number>()
-  /** The slowest 503 since `begin`, the pauses of this process taken off. */
+  /** The slowest 503, or call without an answer in time, since `begin`; the pauses of this process taken off. */
   slowest: { readonly name: string; readonly ms: number } | undefined
   /** The secrets that are written and read. */
   names: readonly string[]
@@ -42,6 +47,7 @@ export class Clients {
   #mayRotate = 0
   #shared: Write | undefined
   readonly #pauses = new Pauses()
+  #holds: { readonly names: readonly string[]; readonly from: number; to: number }[] = []
 
   constructor(options: ClientOptions) {
     this.#options = options
@@ -70,6 +76,7 @@ export class Clients {
     this.#mayRotate = rotations
     this.#shared = undefined
     this.slowest = undefined
+    this.#holds = this.#holds.filter(({ to }) => to === Number.POSITIVE_INFINITY)
   }
 
   start(): void {
@@ -93,26 +100,50 @@ export class Clients {
     }
   }
 
+  /** From now on until the returned function is called, the nodes stand still, lose their disk, or are hard to reach. */
+  hold(names: readonly string[]): () => void {
+    const hold = { names, from: performance.now(), to: Number.POSITIVE_INFINITY }
+    this.#holds.push(hold)
+    return () => {
+      hold.to = performance.now()
+    }
+  }
+
+  #heldMs(name: string, begin: number, end: number): number {
+    const mine = this.#holds.filter(({ names }) => names.includes(name))
+    return mine.reduce((sum, { from, to }) => sum + Math.max(0, Math.min(to, end) - Math.max(from, begin)), 0)
+  }
+
   /** One call, judged. Throws Violation. */
   async ask(door: Door, asked: Ask): Promise<Answer> {
     const { judge } = this
+    const { lateMs = LATE_MS } = this.#options
     const id = `${this.#options.marker}-${this.#ids++}`
     const call = judge.begin(asked, id)
-    const from = performance.now() - this.#pauses.ms
-    const { answer, problem } = await askNode(door.url, this.#options.keys[asked.owner], { asked, id })
-    const what = problem ?? (answer.kind === 'refused' ? answer.slug : 'answered')
-    const name = `${asked.kind}: ${what}`
-    const ms = performance.now() - this.#pauses.ms - from
-    if (problem !== undefined && problem !== 'broken' && ms > (this.slowest?.ms ?? 0))
-      this.slowest = { name, ms }
-    this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
+    const [began, paused] = [performance.now(), this.#pauses.ms]
+    let told: unknown
     try {
+      const { answer, problem, isFault } = await askNode(door.url, this.#options.keys[asked.owner], {
+        asked,
+        id,
+      })
+      told = answer
+      const what = problem ?? (answer.kind === 'refused' ? answer.slug : 'answered')
+      const name = `${asked.kind}: ${what}`
+      this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
+      const end = performance.now()
+      const held = this.#heldMs(door.name, began, end)
+      const ms = end - began - (this.#pauses.ms - paused)
+      const is503 = problem !== undefined && problem !== BROKEN
+      if (is503 && ms > (this.slowest?.ms ?? 0)) this.slowest = { name, ms }
+      check(!isFault || held > 0, `law 7: a fault of the node: ${what}`)
+      check(!is503 || ms - held <= lateMs, `law 7: ${what} after ${ms.toFixed(0)} ms`)
       judge.end(call, answer)
+      return answer
     } catch (error) {
-      const told = JSON.stringify({ door: door.name, id, asked, answer }).slice(0, 2000)
-      throw new Violation(`${error instanceof Error ? error.message : error}: ${told}`, { cause: error })
+      const where = JSON.stringify({ door: door.name, id, asked, answer: told }).slice(0, 2000)
+      throw new Violation(`${error instanceof Error ? error.message : error}: ${where}`, { cause: error })
     }
-    return answer
   }
 
   // ---- what clients ask

@@ -24,6 +24,8 @@ export class Operator {
   #active: string | undefined
 
   #child: ChildProcess | undefined
+  /** What the last command that failed has said. */
+  #failure: string | undefined
 
   constructor(cluster: Cluster, random: Random) {
     this.#cluster = cluster
@@ -41,6 +43,13 @@ export class Operator {
     await this.#run(['keyring', 'rewrap'])
   }
 
+  /** As `work`, where nothing is wrong. Throws Violation where a command fails. */
+  async mustWork(): Promise<void> {
+    this.#failure = undefined
+    await this.work()
+    if (this.#failure !== undefined) throw new Violation(`a command fails without a fault: ${this.#failure}`)
+  }
+
   /** Ends a command in the middle. */
   interrupt(): void {
     this.#child?.kill('SIGKILL')
@@ -54,12 +63,16 @@ export class Operator {
     this.#child = child
     const timer = setTimeout(() => child.kill('SIGKILL'), COMMAND_MS)
     assert.ok(child.stdout && child.stderr)
-    child.stderr.resume()
-    const [stdout, [code]] = await Promise.all([text(child.stdout), once(child, 'close')])
+    const [stdout, stderr, [code]] = await Promise.all([
+      text(child.stdout),
+      text(child.stderr),
+      once(child, 'close'),
+    ])
     clearTimeout(timer)
     this.#child = undefined
     const name = `coffer ${args.slice(0, 2).join(' ')}: ${code === 0 ? 'done' : 'failed'}`
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1)
+    if (code !== 0) this.#failure = `${args.join(' ')}: ${stderr}`
     return code === 0 ? JSON.parse(stdout) : undefined
   }
 
@@ -103,6 +116,12 @@ export class Operator {
         if (removed ? status !== 401 : status !== 200 || json.key_id !== id)
           throw new Violation(`law 1: the API key ${id} is ${removed ? 'back' : 'gone'} on ${node.name}`)
       }
+    }
+    for (const node of this.#cluster.nodes) {
+      const { root_keys: ids } = (await node.ask('/status')).json
+      for (const id of this.#rootKeys)
+        if (!Array.isArray(ids) || !ids.includes(id))
+          throw new Violation(`law 1: ${node.name} lacks root key ${id}`)
     }
     const { configs } = this.#cluster
     const { code, stdout, stderr } = await coffer(['keyring', 'list', '--config', ...configs, '--json'])

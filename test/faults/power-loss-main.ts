@@ -1,6 +1,7 @@
 // npm run power-loss -- [--rounds N] [--nodes 1|3] [--seed S] [--skip-sync]: loses power N times, and tells what held.
-// With --skip-sync nothing is synced: exit 0 where the loss is found within the rounds.
+// With --skip-sync nothing is synced: exit 0 where the loss is found within the rounds, else 1. Exit 2: the run itself has failed.
 import { parseArgs } from 'node:util'
+import { Violation } from '../sim/judge.ts'
 import { seeded } from '../sim/seed.ts'
 import { losePower, noPowerLoss } from './power-loss.ts'
 
@@ -32,8 +33,11 @@ else {
     )
     if (skipSync) process.exitCode = 1
   } catch (error) {
+    const isLoss = error instanceof Violation
     console.log(`after ${seconds()}: ${error instanceof Error ? error.message : error}`)
-    if (!skipSync) console.error(error, `\nagain: ${again}`)
-    if (!skipSync) process.exitCode = 1
+    if (!isLoss || !skipSync) {
+      console.error(error, `\nagain: ${again}`)
+      process.exitCode = isLoss ? 1 : 2
+    }
   }
 }

@@ -1,5 +1,6 @@
 // Power loss: a vault on a disk of its own, under load, loses what was not synced, comes back, and must hold everything
 // that was acknowledged: tokens, secrets, epochs, API keys and root keys.
+import { AssertionError } from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -38,7 +39,7 @@ export function noPowerLoss(): string | undefined {
   return typeof disk === 'string' ? disk : undefined
 }
 
-/** Throws Violation, with the round, where something acknowledged is lost. */
+/** Throws Violation, with the round, where something acknowledged is lost; another error where the run itself fails. */
 export async function losePower(losses: Losses): Promise<Lost> {
   const folder = new Folder()
   const disk = Disk.make(folder.path)
@@ -83,23 +84,29 @@ class Run {
     const { rounds, report } = this.#losses
     for (let round = 1; round <= rounds; round++) {
       try {
-        await this.#start()
+        await this.#start(round > 1)
         await this.#check()
         await this.#load()
-        if (round === rounds) await this.#start()
+        if (round === rounds) await this.#start(true)
         if (round === rounds) await this.#check()
       } catch (error) {
-        const told = error instanceof Error ? error.message : String(error)
-        throw new Violation(`round ${round}: ${told}`, { cause: error })
+        const told = `round ${round}: ${error instanceof Error ? error.message : error}`
+        throw error instanceof Violation
+          ? new Violation(told, { cause: error })
+          : new Error(told, { cause: error })
       }
       report?.(`round ${round}: ${this.#clients.judge.calls.length} calls before the loss`)
     }
     return { rounds, counts: new Map([...this.#clients.counts, ...this.#operator.counts]) }
   }
 
-  async #start(): Promise<void> {
+  /** After a loss a node that ends, or is not ready, is a Violation; before, and of anything else, an error of the run. */
+  async #start(afterLoss: boolean): Promise<void> {
     const { skipSync = false, tracers } = this.#losses
-    await this.#cluster.startAll()
+    await this.#cluster.startAll().catch((error: Error) => {
+      if (!afterLoss || !(error instanceof AssertionError)) throw error
+      throw new Violation(`law 1: a node does not start after the loss: ${error.message}`, { cause: error })
+    })
     if (!skipSync) return
     for (const node of this.#cluster.nodes)
       for (const pid of [node.process?.pid ?? 0, node.memberPid]) if (pid > 0) tracers.push(await skip(pid))
@@ -124,12 +131,14 @@ class Run {
     await until('calls are answered', () => clients.done > before + FEW_CALLS, 30_000)
     const work = this.#operator.work()
     await sleep(random.below(MOST_MS))
+    const release = clients.hold(this.#cluster.nodes.map(({ name }) => name))
     this.#disk.lose()
     this.#operator.interrupt()
     for (const node of this.#cluster.nodes) await node.process?.[Symbol.asyncDispose]()
     await clients.stop()
     await work
     await this.#disk.comeBack()
+    release()
   }
 }
 

@@ -1,5 +1,6 @@
 // npm run soak -- [--minutes M] [--seed S] [--only TEXT;TEXT]: all faults in turn on three real nodes under load; after each one
-// the history is judged, and the last checks are made. What was done, by kind; what held; memory over time.
+// the history is judged, and the last checks are made. What was done, by kind; what held; memory over time. Exit 1 for a
+// violation, and for memory of a vault that has grown.
 import { parseArgs } from 'node:util'
 import { seeded } from '../sim/seed.ts'
 import { episode } from './episode.ts'
@@ -55,7 +56,8 @@ function table(title: string, counts: ReadonlyMap<string, number>): void {
   for (const [name, count] of [...counts].sort()) console.log(`${String(count).padStart(8)}  ${name}`)
 }
 
-function report(stage: Stage, memory: MemoryOverTime, violations: number): void {
+/** Returns how many vaults hold too much more memory than before. */
+function report(stage: Stage, memory: MemoryOverTime, violations: number): number {
   table('calls and answers', stage.clients.counts)
   table('commands', stage.operator.counts)
   table('faults', done)
@@ -63,7 +65,10 @@ function report(stage: Stage, memory: MemoryOverTime, violations: number): void 
   if (missing.length > 0) console.log(`not reached: ${missing.join('; ')}`)
   console.log('\nmemory (RssAnon)')
   for (const line of memory.lines()) console.log(`  ${line}`)
+  const grown = memory.grown(stage.nodes.map(({ name }) => name))
+  if (grown.length > 0) console.log(`memory has grown: ${grown.join(', ')}`)
   console.log(`\nseed ${random.seed}, ${seconds()} s: ${violations} violations`)
+  return grown.length
 }
 
 await using stage = await Stage.set(random)
@@ -75,7 +80,7 @@ using memory = new MemoryOverTime(() =>
 )
 try {
   await soak(stage)
-  report(stage, memory, 0)
+  if (report(stage, memory, 0) > 0) process.exitCode = 1
 } catch (error) {
   console.error(error, `\nagain: npm run soak -- --minutes ${minutes} --seed ${random.seed}`)
   report(stage, memory, 1)

@@ -92,6 +92,26 @@ export class Stage implements Site, AsyncDisposable {
     await until(`${calls} calls are answered`, () => this.clients.done >= before + calls, GO_ON_MS)
   }
 
+  /** Resolves when one of the nodes has acknowledged a new token. */
+  async newToken(nodes: readonly ClusterNode[]): Promise<void> {
+    const { clients, marker, random } = this
+    const [owner] = clients.owners
+    const values = [`${marker} new ${random.below(2 ** 31)}`]
+    const look = async (): Promise<boolean> =>
+      (await clients.ask(random.pick(nodes), { kind: 'tokenize', owner, values })).kind === 'tokens'
+    await until('the other nodes acknowledge a new token', look, GO_ON_MS)
+  }
+
+  /** Each owner has one more epoch, where the ledger can be written. */
+  async rotate(nodes: readonly ClusterNode[]): Promise<void> {
+    const { clients, random } = this
+    for (const owner of clients.owners) {
+      const epochs = await clients.ask(random.pick(nodes), { kind: 'epochs', owner })
+      if (epochs.kind === 'active')
+        await clients.ask(random.pick(nodes), { kind: 'rotate', owner, to: epochs.epoch + 1 })
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#interrupted.end()
     for (const node of this.nodes) await node.process?.[Symbol.asyncDispose]()

@@ -8,6 +8,7 @@ import type { Operator } from './operator.ts'
 import type { OtherLedger } from './other-ledger.ts'
 import type { Random } from './seed.ts'
 import type { VirtualTime } from './virtual-time.ts'
+import { NAMES } from './workload.ts'
 
 /** Longer than a client waits, and than a commit is late. */
 const ALL_ANSWERED_MS = 30_000
@@ -35,6 +36,8 @@ type World = {
   /** Called with a broken law. */
   readonly fail: (error: unknown) => void
   readonly otherLedger: () => Promise<OtherLedger>
+  /** An owner, and the newest tokens of the owner. */
+  readonly known: () => { readonly owner: string; readonly tokens: readonly string[] }
   /** A text that nobody has asked for. */
   readonly newValue: () => string
   readonly operator: Operator
@@ -64,19 +67,28 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   async commit({ random }, { weather }) {
     for (let count = 1 + random.below(3); count > 0; count--) weather.faults.push(random.pick(COMMIT_FAULTS))
   },
-  async 'no way to the ledger'({ random, time }, { weather, run }) {
+  async 'no way to the ledger'(world, machine) {
+    const { random, time } = world
+    const { weather, run } = machine
+    const again = await askForKnown(world, machine)
     weather.cut = random.pick(['refuses', 'hangs'])
     run?.link.breakStreams()
+    const answered = again()
     await time.sleep(random.below(random.chance(0.2) ? 6000 : 500))
     weather.cut = 'open'
+    await answered
   },
-  async 'no quorum'({ random, time, machines }) {
+  async 'no quorum'(world, machine) {
+    const { random, time, machines } = world
+    const again = await askForKnown(world, machine)
     for (const { weather, run } of machines) {
       weather.cut = 'hangs'
       run?.link.breakStreams()
     }
+    const answered = again()
     await time.sleep(random.below(random.chance(0.2) ? 6000 : 500))
     for (const { weather } of machines) weather.cut = 'open'
+    await answered
   },
   async 'slow way'({ random, time }, { weather }) {
     weather.delay = random.pick([20, 100, 800])
@@ -218,6 +230,19 @@ const OF_OPERATORS: ReadonlySet<string> = new Set([
   'a key is removed while the node waits for the ledger',
   'API keys and quotas',
 ])
+
+/** Asks the node for a few tokens, or the latest version of a secret. Returns the function that asks for the same again. */
+async function askForKnown({ ask, random, known }: World, machine: Machine): Promise<() => Promise<void>> {
+  const { owner, tokens } = known()
+  const name = random.pick(NAMES)
+  const again: Ask[] = tokens.length > 0 ? [{ kind: 'detokenize', owner, tokens }] : []
+  for (const asked of again) await ask(machine, asked)
+  const latest = await ask(machine, { kind: 'read', owner, name })
+  if (latest.kind === 'secret') again.push({ kind: 'read', owner, name, version: latest.version })
+  return async () => {
+    for (const asked of again) await ask(machine, asked)
+  }
+}
 
 async function restartSoon({ time, random }: World, machine: Machine): Promise<void> {
   await time.sleep(random.below(random.chance(0.2) ? 3000 : 200))

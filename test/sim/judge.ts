@@ -13,12 +13,19 @@ export { Violation } from './violation.ts'
 type Issue = { readonly owner: string; readonly value: string; readonly answered: number }
 
 const REFUSALS: Readonly<Record<Ask['kind'], readonly string[]>> = {
-  tokenize: ['not-ready'],
+  tokenize: ['not-ready', 'quota-exceeded'],
   detokenize: [],
-  retokenize: ['not-ready'],
-  rotate: ['epoch-conflict'],
+  retokenize: ['not-ready', 'quota-exceeded'],
+  rotate: ['epoch-conflict', 'quota-exceeded'],
   epochs: [],
-  write: ['secret-exists', 'not-found', 'version-conflict', 'idempotency-in-progress', 'not-ready'],
+  write: [
+    'secret-exists',
+    'not-found',
+    'version-conflict',
+    'idempotency-in-progress',
+    'not-ready',
+    'quota-exceeded',
+  ],
   read: ['not-found', 'invalid-request'],
   resolve: ['refs-not-found', 'invalid-request'],
   history: ['not-found'],
@@ -29,7 +36,7 @@ const REFUSALS: Readonly<Record<Ask['kind'], readonly string[]>> = {
 export const ANY_TIME: Call['clock'] = [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]
 
 /** Judged by judge-access.ts. */
-const BY_ACCESS = ['unauthorized', 'forbidden', 'quota-exceeded']
+const BY_ACCESS = ['unauthorized', 'forbidden']
 
 export class Judge {
   readonly calls: Call[] = []
@@ -38,8 +45,9 @@ export class Judge {
   readonly #issues = new Map<string, Issue>()
   /** By owner and epoch: values and their tokens. */
   readonly #byValue = new Map<string, Map<string, string>>()
-  /** Epochs that anybody has asked for, and those that were told to be opened. */
-  readonly #wanted = new Set<string>()
+  /** By epoch: the rotations that may have opened the epoch. */
+  readonly #openers = new Map<string, Set<Call>>()
+  /** Epochs that were told to be opened. */
   readonly #opened = new Set<string>()
   readonly #epochs = new Map<string, Known>()
   /** Counts of acknowledged tokens by owner and epoch, and values that anybody has asked for by owner. */
@@ -61,7 +69,7 @@ export class Judge {
       answer: { kind: 'unknown' },
     }
     this.calls.push(call)
-    if (ask.kind === 'rotate') this.#wanted.add(`${ask.owner}@${ask.to}`)
+    if (ask.kind === 'rotate') this.#openersOf(ask.owner, ask.to).add(call)
     if (ask.kind === 'tokenize') {
       const values = this.#values.get(ask.owner) ?? new Set()
       this.#values.set(ask.owner, values)
@@ -85,6 +93,7 @@ export class Judge {
     if (ask.kind === 'tokenize' && answer.kind === 'tokens') this.#issued(call, ask, answer)
     if (ask.kind === 'detokenize' && answer.kind === 'values') this.#resolved(call, ask, answer.values)
     if (ask.kind === 'retokenize' && answer.kind === 'retokens') this.#retokenized(call, ask, answer)
+    if (ask.kind === 'rotate') this.#judgeOpeners(call, ask, answer)
     const epoch = epochOf(call)
     if (epoch !== undefined) this.#checkEpoch(call, epoch)
     if (answer.kind === 'active') this.#checkCounts(call, answer.counts ?? [])
@@ -198,12 +207,31 @@ export class Judge {
     }
   }
 
+  #openersOf(owner: string, epoch: number): Set<Call> {
+    const name = `${owner}@${epoch}`
+    const openers = this.#openers.get(name) ?? new Set()
+    this.#openers.set(name, openers)
+    return openers
+  }
+
+  /** A rotation that was told to have had no effect has not opened an epoch that was seen before. */
+  #judgeOpeners(call: Call, { owner, to }: Extract<Ask, { kind: 'rotate' }>, answer: Answer): void {
+    const mayHaveOpened = answer.kind === 'unknown' || (answer.kind === 'rotated' && answer.rotated)
+    if (mayHaveOpened) return
+    this.#openersOf(owner, to).delete(call)
+    if (to > 1 && to <= (this.#epochs.get(owner)?.last ?? 0)) this.#checkOpened(owner, to)
+  }
+
+  #checkOpened(owner: string, epoch: number): void {
+    check(this.#openersOf(owner, epoch).size > 0, 'law 3: an epoch that nobody has opened')
+  }
+
   /** Laws 3 and 4: the epoch was active at an instant between question and answer. */
   #checkEpoch({ ask: { owner }, asked, answered }: Call, epoch: number): void {
     const known = this.#epochs.get(owner) ?? new Known()
     this.#epochs.set(owner, known)
     check(known.before(asked) <= epoch, 'laws 3 and 4: an epoch that was closed before the question')
-    check(epoch <= 1 || this.#wanted.has(`${owner}@${epoch}`), 'law 3: an epoch that nobody has opened')
+    for (let opened = Math.max(known.last, 1) + 1; opened <= epoch; opened++) this.#checkOpened(owner, opened)
     known.note(answered, epoch)
   }
 }

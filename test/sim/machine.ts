@@ -58,8 +58,6 @@ export class Machine {
   /** Of the wall clock, in milliseconds. */
   shift = 0
   run: Run | undefined
-  /** The last instant at which the process stood still. */
-  stoodStill = 0
   readonly files: Files
   readonly #around: Surroundings
   readonly #random: Random
@@ -190,11 +188,11 @@ export class Machine {
   /** SIGSTOP and, later, SIGCONT. */
   pause(ms: number): void {
     if (!this.run) return
-    const until = this.#around.time.now + ms
-    this.run.process.pausedUntil = Math.max(this.run.process.pausedUntil, until)
-    this.stoodStill = Math.max(this.stoodStill, until)
+    const { now } = this.#around.time
+    this.run.process.pause(now, now + ms)
   }
 
+  /** What a pause has put off before still comes at the end of that pause. */
   goOn(): void {
     if (this.run) this.run.process.pausedUntil = 0
   }

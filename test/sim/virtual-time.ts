@@ -12,12 +12,28 @@ export class SimProcess {
   alive = true
   /** The instant at which a paused process goes on. */
   pausedUntil = 0
+  /** One after the other. */
+  readonly #pauses: { readonly from: number; readonly until: number }[] = []
   /** Runs work as a part of the process: made once, since to enter a context anew costs more than most events. */
   readonly run: <T>(work: () => T) => T
 
   constructor(name: string) {
     this.name = name
     this.run = context.run(this, () => AsyncLocalStorage.snapshot())
+  }
+
+  pause(from: number, until: number): void {
+    const begin = Math.max(from, this.#pauses.at(-1)?.until ?? 0)
+    if (until > begin) this.#pauses.push({ from: begin, until })
+    this.pausedUntil = Math.max(this.pausedUntil, until)
+  }
+
+  /** Milliseconds between two instants in which the process stood still. */
+  stoodStill(from: number, to: number): number {
+    return this.#pauses.reduce(
+      (sum, pause) => sum + Math.max(0, Math.min(to, pause.until) - Math.max(from, pause.from)),
+      0,
+    )
   }
 }
 

@@ -1,6 +1,7 @@
 // Whole nodes in virtual time: two thousand small worlds keep all laws, and a seed gives one trace.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { NodeServices } from '../../src/server/services.ts'
 import { seeded } from './seed.ts'
 import { runWorld } from './whole-world.ts'
 import { runWorlds } from './worlds.ts'
@@ -13,6 +14,8 @@ const PROCESSES = 2
 const CALLS = 30
 const LEAST_CALLS = 60
 const LEAST_FAULTS = 5
+/** In which a bug that is planted must be found. */
+const WORLDS_WITH_A_BUG = 100
 
 test('a seed gives one trace, byte for byte', async (t) => {
   const { seed } = seeded()
@@ -38,4 +41,38 @@ test('three nodes with faults of every kind keep the laws, and answer everything
     },
   })
   assert.equal(worlds, WORLDS)
+})
+
+/** The law that the first broken one of a few worlds names. */
+async function lawBroken(services: (services: NodeServices) => NodeServices): Promise<string> {
+  for (let seed = 1; seed <= WORLDS_WITH_A_BUG; seed++) {
+    try {
+      await runWorld(seed, { services, calls: CALLS, traced: false })
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error)
+    }
+  }
+  return 'none'
+}
+
+test('a node that never answers is found', async () => {
+  const law = await lawBroken((services) => {
+    Object.assign(services.tokens, { detokenize: () => new Promise(() => undefined) })
+    return services
+  })
+  assert.match(law, /law 7: no answer by the deadline/)
+})
+
+test('a node that asks the ledger for tokens that it holds is found', async () => {
+  const law = await lawBroken((services) => {
+    const { tokens, replica } = services
+    const detokenize = tokens.detokenize.bind(tokens)
+    const asks: typeof detokenize = async (request, ...rest) => {
+      await replica.barrier(request.deadline)
+      return detokenize(request, ...rest)
+    }
+    Object.assign(tokens, { detokenize: asks })
+    return services
+  })
+  assert.match(law, /law 7: detokenize of what the node holds/)
 })

@@ -10,6 +10,7 @@ import { ask, REQUEST_MS } from './asking.ts'
 import { type Answer, type Ask, type Line, secretOf } from './asks.ts'
 import { disturb, LEAST_FAULTS } from './faults.ts'
 import { found } from './genesis.ts'
+import { Held } from './held.ts'
 import { ANY_TIME, Judge } from './judge.ts'
 
 import { Machine, type Surroundings } from './machine.ts'
@@ -18,7 +19,7 @@ import { otherLedger } from './other-ledger.ts'
 import { bytesOf, type Random, seeded } from './seed.ts'
 import { SharedKeys } from './shared-keys.ts'
 import { Violation } from './violation.ts'
-import { VirtualTime } from './virtual-time.ts'
+import { type SimProcess, VirtualTime } from './virtual-time.ts'
 import { Workload } from './workload.ts'
 
 const NODES = 3
@@ -101,6 +102,8 @@ class WholeWorld {
   /** Of what belongs to no node. */
   readonly #clock: Clock
   readonly #history: Revision[] = []
+  /** By the run of a node. */
+  readonly #held = new WeakMap<object, Held>()
   #failure: unknown
   #revisions = 0
   /** Clients rest until this instant. */
@@ -212,6 +215,7 @@ class WholeWorld {
         }),
       fail: (error: unknown) => this.#fail(error),
       otherLedger: () => otherLedger({ history: this.#history, random, clock: this.#clock }),
+      known: () => this.#known(),
       newValue: () => `call ${this.judge.calls.length}`,
       operator: this.#operator,
       rest: async (ms: number) => {
@@ -228,6 +232,12 @@ class WholeWorld {
     ])
   }
 
+  #known(): { readonly owner: string; readonly tokens: readonly string[] } {
+    const owner = this.#random.pick(this.#workload.owners)
+    const newest = this.judge.tokens.slice(-LONG).filter((token) => this.judge.issue(token)?.owner === owner)
+    return { owner, tokens: newest }
+  }
+
   /** Keeps all revisions, also those that will be compacted. */
   async #remember(): Promise<void> {
     for await (const revision of this.ledger.follow(0)) this.#history.push(revision)
@@ -240,12 +250,14 @@ class WholeWorld {
     const from = time.now
     const { access } = this.#operator
     const [least, shift, clock] = [access.since(machine.name), machine.shift, machine.now]
+    const judgeHeld = this.#holds(machine, asked)
     const body = (asked.by ?? OWN_KEY) === OWN_KEY ? 0 : this.#random.below(BODY_MS)
     const { promise, resolve } = Promise.withResolvers<Answer>()
     const impatient = time.after(PATIENCE_MS, () => resolve({ kind: 'unknown' }), undefined)
     const request = { asked, id: call.id, body: () => (body > 0 ? time.sleep(body) : Promise.resolve()) }
+    const { run } = machine
     const answered = machine.call((services, _, node) =>
-      this.#answer(machine, () => ask(services, node, request)),
+      this.#answer(run?.process, () => ask(services, node, request)),
     )
     void answered.then((answer) => resolve(answer ?? { kind: 'unknown' }))
     const answer = await promise
@@ -254,22 +266,59 @@ class WholeWorld {
     const between = steady ? ([clock, machine.now] as const) : ANY_TIME
     access.judge({ id: asked.by ?? OWN_KEY, least, clock: between }, asked, answer)
     judge.end(call, answer, between)
+    judgeHeld(answer)
     const to = time.now
     this.#tell(() => [Math.round(from), Math.round(to), machine.name, ...told(asked, answer)])
     return answer
   }
 
-  /** Within the time of a request, unless the process stood still. An error that is no answer ends the world. */
-  async #answer(machine: Machine, work: () => Promise<Answer>): Promise<Answer> {
-    const from = this.time.now
+  /** An error that is no answer ends the world. */
+  async #answer(process: SimProcess | undefined, work: () => Promise<Answer>): Promise<Answer> {
+    const endWatch = process && this.#watch(process)
     try {
       return await work()
     } catch (error) {
       this.#fail(error)
       throw error
     } finally {
-      const late = this.time.now - from > LATE_MS && machine.stoodStill < from
-      if (late) this.#fail(new Violation('law 7: an answer after its deadline'))
+      endWatch?.()
+    }
+  }
+
+  /**
+   * Ends the world where a living process has not answered within the time of a request; the time in which the process stood
+   * still does not count. Returns the function to be called with the answer.
+   */
+  #watch(process: SimProcess): () => void {
+    const { time } = this
+    const from = time.now
+    const look = (): void => {
+      if (!process.alive) return
+      const left = LATE_MS - (time.now - from - process.stoodStill(from, time.now))
+      if (left > 0) next = time.after(Math.max(1, left), look, undefined)
+      else this.#fail(new Violation('law 7: no answer by the deadline'))
+    }
+    let next = time.after(LATE_MS, look, undefined)
+    return () => time.cancel(next)
+  }
+
+  /**
+   * Returns the judge of the answer: what the run of a node held when the question came, the run answers, unless the process
+   * ends, or stands still, meanwhile.
+   */
+  #holds({ run }: Machine, asked: Ask): (answer: Answer) => void {
+    if (!run) return () => undefined
+    const { process, node } = run
+    const held = this.#held.get(run) ?? new Held()
+    this.#held.set(run, held)
+    const from = this.time.now
+    const isCertain = held.answers(asked)
+    return (answer) => {
+      held.note(asked, answer)
+      if (!isCertain || !process.alive || node.stop.signal.aborted) return
+      if (process.stoodStill(from, this.time.now) > 0) return
+      const isAnswer = answer.kind !== 'not-applied' && answer.kind !== 'unknown'
+      if (!isAnswer) throw new Violation(`law 7: ${asked.kind} of what the node holds: ${answer.kind}`)
     }
   }
 

@@ -5,7 +5,7 @@ import type { Ask, Ref, Write } from './asks.ts'
 import type { Judge } from './judge.ts'
 import type { Random } from './seed.ts'
 
-const NAMES = ['a', 'a/1', 'a/0000000001', 'b', 'c']
+export const NAMES = ['a', 'a/1', 'a/0000000001', 'b', 'c']
 /** Different values of tokens of an owner, before sizes multiply the values; few: clients ask for the same ones. */
 const VALUES = [4, 30, 120, 3000]
 type Sizes = readonly [least: number, most: number]
