@@ -57,6 +57,8 @@ const READ_BYTES = 1024 * 1024
 /** Names of 48 random bits: a second collision does not happen. */
 const NAME_BYTES = 6
 const NAME_TRIES = 3
+/** Names of temporary files of the process, up to a rename or removal. */
+const atWork = new Set<string>()
 
 /**
  * Replaces or creates the file in one step, durably. A replaced file keeps its owner and group, and its mode
@@ -96,7 +98,6 @@ export class Replacement {
   readonly #written = createHash('sha256')
   #file: number | undefined
   #appending: Appending | undefined
-  #pending = true
 
   private constructor(path: string, { mode, like, operations = fs }: ReplaceOptions) {
     this.#path = path
@@ -109,6 +110,7 @@ export class Replacement {
     this.#mode = (mode ?? previous?.mode ?? like?.mode ?? PRIVATE_MODE) & MODE_BITS
     removeLeftovers(this.#target, operations)
     ;[this.temporary, this.#file] = openTemporary(this.#target, operations)
+    atWork.add(basename(this.temporary))
     try {
       if (previous) this.#keepOwner(previous)
       else if (like) this.#copyOwner(like)
@@ -161,7 +163,7 @@ export class Replacement {
       fillReserve()
     })
     explained(this.#path, () => operations.renameSync(this.temporary, this.#target))
-    this.#pending = false
+    atWork.delete(basename(this.temporary))
     try {
       syncPath(dirname(this.#target), operations)
     } catch (error) {
@@ -194,8 +196,7 @@ export class Replacement {
   discard(): void {
     if (this.#file !== undefined) ignoreErrors(this.#operations.closeSync, this.#file)
     this.#file = undefined
-    if (this.#pending) ignoreErrors(this.#operations.unlinkSync, this.temporary)
-    this.#pending = false
+    if (atWork.delete(basename(this.temporary))) ignoreErrors(this.#operations.unlinkSync, this.temporary)
     fillReserve()
   }
 
@@ -297,9 +298,7 @@ function targetOf(path: string, { lstatSync, realpathSync }: FileOperations): st
 
 const temporaryPrefix = (target: string): string => `.${basename(target)}.`
 
-/**
- * In the directory of the target, since a rename does not cross file systems. The name has the process id.
- */
+/** In the directory of the target: a rename does not cross file systems. The name has the process id. */
 function openTemporary(target: string, { openSync }: FileOperations): readonly [string, number] {
   for (let attempt = 1; ; attempt++) {
     const random = Buffer.from(systemClock.random(NAME_BYTES)).toString('hex')
@@ -318,11 +317,13 @@ function removeLeftovers(target: string, { readdirSync, unlinkSync }: FileOperat
   const prefix = temporaryPrefix(target)
   for (const name of readdirSync(directory)) {
     const pid = name.startsWith(prefix) && /^(\d+)-[0-9a-f]+\.new$/.exec(name.slice(prefix.length))?.[1]
-    if (pid && !isProcess(Number(pid))) ignoreErrors(unlinkSync, join(directory, name))
+    if (pid && !isWritten(name, Number(pid))) ignoreErrors(unlinkSync, join(directory, name))
   }
 }
 
-function isProcess(pid: number): boolean {
+/** The process itself may have the id of a killed process, as in a container. */
+function isWritten(name: string, pid: number): boolean {
+  if (pid === process.pid) return atWork.has(name)
   try {
     process.kill(pid, 0)
     return true

@@ -161,11 +161,16 @@ async function rewrap({ config, json }: Options): Promise<void> {
   else print(`${counted(rewrapped, 'key')} rewrapped: root key ${active} wraps all keys`)
 }
 
-/** Returns how many keys another root key wrapped before. Closes the node. */
-async function rewrapNode(node: KeyringNode, file: KeyringFile): Promise<number> {
+/** Asks for a rewrap for which nothing is left: a commit of before, however late, is refused from then on. */
+async function refuseLate([file]: readonly KeyringFile[]): Promise<void> {
+  await rewrapNode(await openKeyringNode(file.nodes[0]), file, true)
+}
+
+/** Returns how many keys another root key wrapped. `always`: asks for none, too. Closes the node. */
+async function rewrapNode(node: KeyringNode, file: KeyringFile, always = false): Promise<number> {
   const { active } = file.keyring
   try {
-    const before = await wrappedKeys(node, hasActive(active))
+    const { wrapped: before, genesis } = await wrappedKeys(node, hasActive(active))
     const [{ keyring }] = reread([file])
     const orphaned = [...before].find(([id, count]) => count > 0 && !keyring.ids.includes(id))
     if (orphaned) {
@@ -175,7 +180,7 @@ async function rewrapNode(node: KeyringNode, file: KeyringFile): Promise<number>
       })
     }
     try {
-      if (countOthers(before, active) > 0) await untilRewrapped(node, file)
+      if (always || countOthers(before, active) > 0) await untilRewrapped(node, file, genesis)
     } finally {
       // Also removes a flag that an interrupted rewrap has left.
       await change([file], () => ({ edit: (now) => now.askRewrap(false), result: undefined }))
@@ -191,8 +196,8 @@ function countOthers(wrapped: ReadonlyMap<string, number>, active: string): numb
   return [...wrapped].reduce((sum, [id, count]) => (id === active ? sum : sum + count), 0)
 }
 
-/** Asks the node for a rewrap. Throws OperatorError after STALLED_MS without progress. */
-async function untilRewrapped(node: KeyringNode, file: KeyringFile): Promise<void> {
+/** Asks for a rewrap after the revision `genesis`. Throws OperatorError after STALLED_MS without progress. */
+async function untilRewrapped(node: KeyringNode, file: KeyringFile, genesis: number): Promise<void> {
   const { active } = file.keyring
   let least = Number.POSITIVE_INFINITY
   let progressedAt = performance.now()
@@ -203,9 +208,9 @@ async function untilRewrapped(node: KeyringNode, file: KeyringFile): Promise<voi
       await node.reload()
       askedAt = performance.now()
     }
-    const wrapped = (await node.rootKeys())?.wrapped
-    const left = wrapped ? countOthers(wrapped, active) : least
-    if (left === 0) return
+    const now = await node.rootKeys()
+    const left = now?.wrapped ? countOthers(now.wrapped, active) : least
+    if (left === 0 && now && now.genesis > genesis) return
     if (left < least) progressedAt = performance.now()
     least = Math.min(least, left)
     if (performance.now() - progressedAt > STALLED_MS) {
@@ -230,6 +235,8 @@ async function askRewrap(file: KeyringFile): Promise<void> {
 
 async function remove(id: string, { config, json }: Options): Promise<void> {
   const files = readKeyrings(config)
+  await refuseNeeded(files, id)
+  await refuseLate(files)
   // Looked at under the lock: no other command activates the root key meanwhile.
   await change(files, async (now) => {
     await refuseNeeded(now, id)
@@ -268,7 +275,8 @@ async function refuseNeeded(files: readonly KeyringFile[], id: string): Promise<
 async function refuseWrapping(node: KeyringNode, active: string, id: string): Promise<void> {
   try {
     // A node with another active root key could still wrap keys by `id`.
-    const count = (await wrappedKeys(node, hasActive(active))).get(id) ?? 0
+    const { wrapped } = await wrappedKeys(node, hasActive(active))
+    const count = wrapped.get(id) ?? 0
     if (count === 0) return
     throw new OperatorError(`root key ${id} still wraps ${counted(count, 'key')}`, {
       hint: '`coffer keyring rewrap` comes first',

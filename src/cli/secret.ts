@@ -14,6 +14,7 @@ import {
 } from '../wire.ts'
 import { ENVIRONMENT, explainAt, withClient } from './terminal/connect.ts'
 import { readInput } from './terminal/input.ts'
+import { atOf } from './terminal/instant.ts'
 import { note, print, printJson, table } from './terminal/terminal.ts'
 
 type Json = { readonly json?: boolean }
@@ -87,7 +88,9 @@ function registerReads(secret: Command): void {
     .argument('<name>', `${SECRET_NAME_RULE}, or a reference coffer://NAME[@VERSION]`, referenceOf)
     .option('--version <n>', 'the version (default: the latest)', versionOf)
     .addOption(
-      new Option('--at <instant>', 'the version that was the latest at that instant').conflicts('version'),
+      new Option('--at <instant>', 'the version that was the latest at that instant')
+        .argParser(atOf)
+        .conflicts('version'),
     )
     .option('--json', 'print {"name","value","version","valid_from","valid_to"}')
     .addHelpText(

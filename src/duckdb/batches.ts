@@ -65,7 +65,7 @@ async function ask(vault: Vault, { operation, values, allowTokens = false }: Que
   const tokens = values.map((value) => (typeof value === 'string' ? value : null))
   if (operation === 'detokenize') return { answers: (await vault.detokenize(tokens)).values, epochs: [] }
   const { tokens: renewed, epoch } = await vault.retokenize(tokens)
-  return { answers: renewed, epochs: [epoch] }
+  return { answers: renewed, epochs: renewed.some((each) => each !== null) ? [epoch] : [] }
 }
 
 /** Parts of at most `VALUES_A_REQUEST` values and about `BYTES_A_REQUEST` of JSON; a value at least. */

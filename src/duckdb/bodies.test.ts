@@ -51,3 +51,13 @@ test('a question comes back from the body of its request', () => {
   ] as const)
     assert.deepEqual(questionOf(question.operation, bodyOf(question)), question)
 })
+
+test('the epoch of an answer counts where a token was found', () => {
+  for (const [tokens, epochs] of [
+    [['tok_2_x', null], [2]],
+    [[null, null], []],
+  ]) {
+    const body = Buffer.from(JSON.stringify({ epoch: 2, tokens, not_found: [] }))
+    assert.deepEqual(answersIn('retokenize', body, 2)?.epochs, epochs)
+  }
+})

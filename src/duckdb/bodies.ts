@@ -30,7 +30,9 @@ export function answersIn(operation: Operation, body: Uint8Array, count: number)
   const answers: unknown = Reflect.get(answer, operation === 'detokenize' ? 'values' : 'tokens')
   if (!Array.isArray(answers) || answers.length !== count || !answers.every(isScalar)) return undefined
   const epoch: unknown = Reflect.get(answer, 'epoch')
-  return { answers, epochs: typeof epoch === 'number' ? [epoch] : [] }
+  // Without new tokens no token has the epoch.
+  const isOfTokens = typeof epoch === 'number' && answers.some((each) => each !== null)
+  return { answers, epochs: isOfTokens ? [epoch] : [] }
 }
 
 /** Answers as text: answer i is `bytes` from `starts[i]` to `ends[i]` (exclusive); `ends[i]` -1: none. */

@@ -4,6 +4,7 @@ import type { DuckDBConnection, DuckDBDataChunk, DuckDBType, DuckDBVector } from
 import { OperatorError } from '../errors.ts'
 import type { Scalar } from '../table/vault.ts'
 import { CachedAnswers } from './answers.ts'
+import type { OwnErrors } from './faults.ts'
 import type { DuckDB } from './package.ts'
 import { epochOf, readScalars } from './scalars.ts'
 import { Texts } from './texts.ts'
@@ -16,9 +17,16 @@ const KEPT_MS = 5_000
 /** Values not found, added up while queries run. */
 export type FunctionCounts = { notFound: number }
 
-type Registration = {
+/** A connection whose functions ask the vault. */
+type Asking = {
   readonly duckdb: DuckDB
   readonly connection: DuckDBConnection
+  readonly vault: BlockingVault
+  /** Receives the errors of the functions. */
+  readonly own: OwnErrors
+}
+
+type Registration = Omit<Asking, 'vault'> & {
   readonly name: string
   readonly takes: DuckDBType
   /** Called for every row; else DuckDB may call the function once for equal values. */
@@ -26,21 +34,17 @@ type Registration = {
   /** The error to throw in place of an error. */
   readonly fault?: (error: unknown) => unknown
 } & (
-  | { readonly gives: 'texts'; readonly answer: Answering<string> }
-  | { readonly gives: 'integers'; readonly answer: Answering<number> }
-  | { readonly gives: 'bytes'; readonly answer: (texts: Texts) => TextBytes }
-)
+    | { readonly gives: 'texts'; readonly answer: Answering<string> }
+    | { readonly gives: 'integers'; readonly answer: Answering<number> }
+    | { readonly gives: 'bytes'; readonly answer: (texts: Texts) => TextBytes }
+  )
 
 /** `result[i]` belongs to value i. */
 type Answering<T> = (values: readonly Scalar[]) => readonly (T | null)[]
 
 /** Registers the four functions for all connections of the instance of `connection`. */
-export function registerFunctions(
-  duckdb: DuckDB,
-  connection: DuckDBConnection,
-  vault: BlockingVault,
-): FunctionCounts {
-  const { ANY, VARCHAR } = duckdb
+export function registerFunctions({ vault, ...asking }: Asking): FunctionCounts {
+  const { ANY, VARCHAR } = asking.duckdb
   const counts: FunctionCounts = { notFound: 0 }
   const counted = <T>(value: Scalar, answer: T | null): T | null => {
     if (answer === null && value !== null) counts.notFound++
@@ -48,8 +52,7 @@ export function registerFunctions(
   }
   const cached = new CachedAnswers(vault, { operation: 'tokenize', allowTokens: false, keptMs: KEPT_MS })
   registerFunction({
-    duckdb,
-    connection,
+    ...asking,
     name: 'tokenize',
     takes: ANY,
     gives: 'texts',
@@ -62,11 +65,10 @@ export function registerFunctions(
       counts.notFound += found.notFound
       return found
     }
-    registerFunction({ duckdb, connection, name: operation, takes: VARCHAR, gives: 'bytes', answer })
+    registerFunction({ ...asking, name: operation, takes: VARCHAR, gives: 'bytes', answer })
   }
   registerFunction({
-    duckdb,
-    connection,
+    ...asking,
     name: 'token_epoch',
     takes: VARCHAR,
     gives: 'integers',
@@ -86,7 +88,7 @@ export function registerFunction(registration: Registration): void {
         writeBytes(duckdb, output, registration.answer(texts))
       } else if (registration.gives === 'texts') writeTexts(duckdb, output, registration.answer(values()))
       else writeIntegers(output, registration.answer(values()))
-    }, registration.fault)
+    }, registration)
   }
   const made = duckdb.DuckDBScalarFunction.create({
     name,
@@ -104,12 +106,17 @@ function writeIntegers(output: DuckDBVector, integers: readonly (number | null)[
 }
 
 /** Of an error only the message passes through DuckDB: the next step has to stand in the message. */
-function explained<T>(work: () => T, fault = (error: unknown): unknown => error): T {
+function explained<T>(work: () => T, { own, fault }: Pick<Registration, 'own' | 'fault'>): T {
   try {
     return work()
   } catch (cause) {
-    const error = fault(cause)
-    if (!(error instanceof OperatorError) || error.hint === undefined) throw error
-    throw new OperatorError(`${error.message}: ${error.hint}`, { cause })
+    const error = withHint(fault ? fault(cause) : cause)
+    own.add(error)
+    throw error
   }
+}
+
+function withHint(error: unknown): unknown {
+  if (!(error instanceof OperatorError) || error.hint === undefined) return error
+  return new OperatorError(`${error.message}: ${error.hint}`, { cause: error })
 }

@@ -4,6 +4,7 @@
 //   await recover(connection, { table: 'patients', columns: ['ssn'], client: coffer })
 //   await connection.run('SELECT ssn FROM patients_recovered')
 import type { DuckDBConnection } from '@duckdb/node-api'
+import { OwnErrors } from './faults.ts'
 import { registerFunctions } from './functions.ts'
 import { loadDuckDB } from './package.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
@@ -30,7 +31,8 @@ export async function registerVault(
   address: VaultAddress,
 ): Promise<RegisteredVault> {
   const vault = new BlockingVault(address)
-  const counts = registerFunctions(await loadDuckDB(), connection, vault)
+  const duckdb = await loadDuckDB()
+  const counts = registerFunctions({ duckdb, connection, vault, own: new OwnErrors() })
   return {
     get notFound() {
       return counts.notFound

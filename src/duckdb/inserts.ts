@@ -1,7 +1,7 @@
 // Pairs of token and value into a table of DuckDB: thousands as two texts, which DuckDB splits in threads of
 // its own. Row by row, the thread of JavaScript would do most of the work of `recover`.
 import type { DuckDBConnection, DuckDBPreparedStatement } from '@duckdb/node-api'
-import { quoted } from './parquet-file.ts'
+import { quoted } from './sql-text.ts'
 
 /** A control character that hardly a value has. */
 const SEPARATOR = '\x1f'

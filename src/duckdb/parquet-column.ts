@@ -5,6 +5,7 @@ import { OperatorError } from '../errors.ts'
 import { DistinctCount } from '../table/distinct.ts'
 import type { Operation, Scalar } from '../table/vault.ts'
 import { type Answer, CachedAnswers } from './answers.ts'
+import type { OwnErrors } from './faults.ts'
 import { registerFunction } from './functions.ts'
 import type { DuckDB } from './package.ts'
 import type { Column, ParquetFile } from './parquet-file.ts'
@@ -14,6 +15,7 @@ import { type BlockingVault, VaultError } from './vault-thread.ts'
 export type ColumnContext = {
   readonly duckdb: DuckDB
   readonly connection: DuckDBConnection
+  readonly own: OwnErrors
   readonly file: ParquetFile
   readonly vault: BlockingVault
   readonly options: {
@@ -52,7 +54,7 @@ type ColumnFunction = {
 
 /** Registers the function of a column. Its errors name the column. */
 export function registerColumn(context: ColumnContext, about: ColumnFunction): CachedAnswers {
-  const { duckdb, connection, options } = context
+  const { duckdb, connection, own, options } = context
   const { name, column, tally, done } = about
   const answers = answersOf(context, tally)
   const rewritten = rewriterOf(context, about)
@@ -68,6 +70,7 @@ export function registerColumn(context: ColumnContext, about: ColumnFunction): C
   registerFunction({
     duckdb,
     connection,
+    own,
     name,
     takes: options.operation === 'tokenize' ? duckdb.ANY : duckdb.VARCHAR,
     gives: 'texts',

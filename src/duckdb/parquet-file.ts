@@ -1,8 +1,8 @@
 // A Parquet file before the conversion: columns and their types, size, metadata.
 import { resolve } from 'node:path'
 import type { DuckDBConnection } from '@duckdb/node-api'
-import { assert } from '../assert.ts'
-import { OperatorError } from '../errors.ts'
+import { checkDigits, checkNames, type Field, fieldsOf, SCHEMA_COLUMNS } from './parquet-schema.ts'
+import { textLiteral } from './sql-text.ts'
 import { isTypeName } from './types.ts'
 
 export type Column = { readonly name: string; readonly type: string }
@@ -11,6 +11,7 @@ export type ParquetFile = {
   /** A literal of SQL: the path, read as the name of a file and not as a pattern. */
   readonly source: string
   readonly columns: readonly Column[]
+  readonly fields: readonly Field[]
   readonly rows: number
   /** Bytes of a row in memory, about. */
   readonly rowBytes: number
@@ -29,15 +30,24 @@ export const ORIGINALS_KEY = 'coffer'
 /** Readers would take a column for its old type. */
 const OUTDATED_KEYS: readonly string[] = ['ARROW:schema', 'pandas', ORIGINALS_KEY]
 
-/** Throws OperatorError where names of columns differ in case only: to DuckDB the names are equal. */
-export async function readParquetFile(connection: DuckDBConnection, file: string): Promise<ParquetFile> {
+/**
+ * Throws OperatorError and UsageError for columns that DuckDB would copy with changes. `wanted`: names
+ * of columns, given by a user.
+ */
+export async function readParquetFile(
+  connection: DuckDBConnection,
+  file: string,
+  wanted: readonly string[],
+): Promise<ParquetFile> {
   const path = textLiteral(onePath(resolve(file)))
   const source = `read_parquet(${path}, hive_partitioning = false)`
   const ask = async (sql: string): Promise<(string | number | null)[][]> => {
     const rows = (await connection.runAndReadAll(sql)).getRows()
     return rows.map((row) => row.map((cell) => (typeof cell === 'bigint' ? Number(cell) : textOrNull(cell))))
   }
-  checkNames(await ask(`SELECT name, coalesce(num_children, 0) FROM parquet_schema(${path})`))
+  const fields = fieldsOf(await ask(`SELECT ${SCHEMA_COLUMNS} FROM parquet_schema(${path})`))
+  checkNames(fields, wanted)
+  checkDigits(fields)
   const columns = (await ask(`DESCRIBE SELECT * FROM ${source}`)).map(([name, type]) => ({
     name: String(name),
     type: String(type),
@@ -58,6 +68,7 @@ export async function readParquetFile(connection: DuckDBConnection, file: string
   return {
     source,
     columns,
+    fields,
     rows: Number(rows),
     rowBytes: Number(bytes) / Math.max(1, Number(rows)),
     groupRows: Number(groupRows),
@@ -72,38 +83,8 @@ function onePath(path: string): string {
   return path.replace(/[*?[]/g, '[$&]')
 }
 
-export function textLiteral(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`
-}
-
-export function quoted(name: string): string {
-  return `"${name.replaceAll('"', '""')}"`
-}
-
 function textOrNull(cell: unknown): string | null {
   return cell === null ? null : String(cell)
-}
-
-/** `schema`: the tree in depth-first order, each with its number of children; the root is first. */
-function checkNames(schema: readonly (readonly (string | number | null)[])[]): void {
-  const seen = new Map<string, string>()
-  let at = 1
-  const skip = (): void => {
-    const children = Number(schema[at++][1])
-    for (let i = 0; i < children; i++) skip()
-  }
-  assert(schema.length > 0, 'a schema has a root')
-  while (at < schema.length) {
-    const name = String(schema[at][0])
-    const other = seen.get(name.toLowerCase())
-    if (other !== undefined) {
-      throw new OperatorError(`the file has columns ${other} and ${name}, which DuckDB cannot tell apart`, {
-        hint: 'rename a column',
-      })
-    }
-    seen.set(name.toLowerCase(), name)
-    skip()
-  }
 }
 
 /** Other texts than names of types are left out: the file may come from anybody. */

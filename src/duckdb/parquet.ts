@@ -1,19 +1,16 @@
 // Parquet files: a single COPY with a function of the vault. Order, types and metadata are kept; types of
 // tokenized columns stand in the metadata `coffer`, and detokenize gives the types back.
+import { resolve } from 'node:path'
 import { OperatorError, UsageError } from '../errors.ts'
 import type { Report } from '../table/report.ts'
 import type { Operation } from '../table/vault.ts'
-import { openConnection, toOperatorError } from './connection.ts'
+import { openConnection } from './connection.ts'
+import { OwnErrors, toOperatorError } from './faults.ts'
 import { loadDuckDB } from './package.ts'
 import { askAhead, type ColumnContext, newTally, registerColumn, type Tally } from './parquet-column.ts'
-import {
-  type Column,
-  ORIGINALS_KEY,
-  type ParquetFile,
-  quoted,
-  readParquetFile,
-  textLiteral,
-} from './parquet-file.ts'
+import { type Column, ORIGINALS_KEY, type ParquetFile, readParquetFile } from './parquet-file.ts'
+import { fieldIds } from './parquet-schema.ts'
+import { quoted, textLiteral } from './sql-text.ts'
 import { isNumber, readingOf } from './types.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
@@ -51,18 +48,19 @@ export async function convertParquet(options: ParquetOptions): Promise<Report> {
   const duckdb = await loadDuckDB()
   const { instance, connection } = await openConnection(duckdb, { file: ':memory:', config: CONFIG })
   const vault = new BlockingVault(options.vault)
+  const own = new OwnErrors()
   // DuckDB creates the file with the mode of the process.
   const mask = process.umask(0o077)
   try {
     // Text of a TIMESTAMP WITH TIME ZONE depends on the zone.
     await connection.run("SET TimeZone = 'UTC'")
-    const file = await readParquetFile(connection, options.file)
+    const file = await readParquetFile(connection, options.file, options.columns)
     // Each thread has a row group in memory.
     if (file.rowBytes > WIDE_ROW_BYTES) await connection.run('SET threads = 1')
     const columns = findColumns(file.columns, options.columns)
-    return await convert({ duckdb, connection, file, columns, vault, options })
+    return await convert({ duckdb, connection, own, file, columns, vault, options })
   } catch (error) {
-    throw toOperatorError(error)
+    throw toOperatorError(error, { own, known: `${resolve(options.file)} ${options.out}` })
   } finally {
     process.umask(mask)
     connection.closeSync()
@@ -159,6 +157,8 @@ function copyOptions({ file, columns, options }: Conversion): string {
   const metadata = new Map(file.metadata)
   const originals = originalsAfter({ file, columns, operation })
   if (originals.size > 0) metadata.set(ORIGINALS_KEY, JSON.stringify(Object.fromEntries(originals)))
+  const texts = operation === 'tokenize' ? columns.map(({ name }) => name) : []
+  const ids = fieldIds(file.fields, texts)
   const entries = [...metadata].map(([key, value]) => `${quoted(key)}: ${textLiteral(value)}`)
   return [
     'FORMAT parquet',
@@ -166,6 +166,7 @@ function copyOptions({ file, columns, options }: Conversion): string {
     `ROW_GROUP_SIZE ${group}`,
     'USE_TMP_FILE false',
     ...(entries.length > 0 ? [`KV_METADATA {${entries.join(', ')}}`] : []),
+    ...(ids === undefined ? [] : [`FIELD_IDS ${ids}`]),
   ].join(', ')
 }
 

@@ -6,8 +6,8 @@ import { REQUESTS_AT_ONCE, RequestSize, VALUES_A_REQUEST } from '../table/reques
 import type { Vault } from '../table/vault.ts'
 import { askBatch } from './batches.ts'
 import { Inserts } from './inserts.ts'
-import { quoted } from './parquet-file.ts'
 import { textOf } from './scalars.ts'
+import { quoted } from './sql-text.ts'
 
 export type RecoverOptions = {
   /** The name of a table or view with tokens. */

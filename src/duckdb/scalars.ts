@@ -11,6 +11,7 @@ export class ScalarError extends OperatorError {
 }
 
 const LARGEST = BigInt(Number.MAX_SAFE_INTEGER)
+const CAST = 'CAST the value, as in tokenize(CAST(x AS VARCHAR))'
 
 /** The values of a column of a chunk. Throws ScalarError for types and numbers without a token. */
 export function readScalars(duckdb: DuckDB, vector: DuckDBVector, rows: number): Scalar[] {
@@ -35,10 +36,8 @@ export function readScalars(duckdb: DuckDB, vector: DuckDBVector, rows: number):
     case Id.SQLNULL:
       return new Array(rows).fill(null)
     default:
-      throw new ScalarError(
-        `tokenize takes VARCHAR, BOOLEAN, DOUBLE and integers to 64 bits, not ${vector.type}`,
-        { hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))' },
-      )
+      // The name alone: the text of the type of an ENUM has all members.
+      throw withoutToken(Id[typeId])
   }
 }
 
@@ -74,8 +73,12 @@ function finite(value: number | null): number | null {
   return value
 }
 
-function beyond(fault: string): ScalarError {
-  return new ScalarError(`${fault}, and has no token as a number`, {
-    hint: 'CAST the value, as in tokenize(CAST(x AS VARCHAR))',
+function withoutToken(type: string): ScalarError {
+  return new ScalarError(`tokenize takes VARCHAR, BOOLEAN, DOUBLE and integers to 64 bits, not ${type}`, {
+    hint: CAST,
   })
+}
+
+function beyond(fault: string): ScalarError {
+  return new ScalarError(`${fault}, and has no token as a number`, { hint: CAST })
 }

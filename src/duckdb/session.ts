@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs'
 import type { DuckDBConnection, DuckDBInstance, DuckDBPreparedStatement, DuckDBValue } from '@duckdb/node-api'
 import { OperatorError } from '../errors.ts'
-import { openConnection, toOperatorError } from './connection.ts'
+import { openConnection } from './connection.ts'
+import { OwnErrors, toOperatorError } from './faults.ts'
 import { type FunctionCounts, registerFunctions } from './functions.ts'
 import { type DuckDB, keepByteOrderMarks, loadDuckDB } from './package.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
@@ -27,13 +28,14 @@ export class Session {
   readonly #connection: DuckDBConnection
   readonly #vault: BlockingVault
   readonly #counts: FunctionCounts
+  readonly #own = new OwnErrors()
 
   private constructor(duckdb: DuckDB, opened: Opened) {
     this.duckdb = duckdb
     this.#instance = opened.instance
     this.#connection = opened.connection
     this.#vault = opened.vault
-    this.#counts = registerFunctions(duckdb, opened.connection, opened.vault)
+    this.#counts = registerFunctions({ duckdb, ...opened, own: this.#own })
   }
 
   /** Throws OperatorError where the database cannot be opened, TypeError for a malformed address. */
@@ -66,7 +68,7 @@ export class Session {
         }
       }
     } catch (error) {
-      throw toOperatorError(error)
+      throw toOperatorError(error, { own: this.#own, known: sql })
     }
   }
 

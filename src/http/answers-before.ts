@@ -14,6 +14,12 @@ export function answerBefore(socket: Answering): ServerResponse | undefined {
   return answer?.req.complete && !answer.writableFinished ? answer : undefined
 }
 
+/** The answer to a request whose body is still arriving; undefined where there is none. */
+export function answerWhileArriving(socket: Answering): ServerResponse | undefined {
+  const answer = socket._httpMessage
+  return answer && !answer.req.complete ? answer : undefined
+}
+
 /** Calls `work` once the answers before are written; never where the connection ends with them. */
 export function afterAnswers(socket: Socket, work: () => void): void {
   const answer = answerBefore(socket)

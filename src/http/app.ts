@@ -8,10 +8,12 @@ import { FatalError, Problem } from '../errors.ts'
 import type { EventLog } from '../events/log.ts'
 import type { Logger } from '../log.ts'
 import type { Right } from '../wire.ts'
+import { answerTooLarge } from './answer.ts'
 import { type ApiKeys, checkRight, type Identity } from './auth.ts'
-import { BodyReader } from './body.ts'
+import { answeredEarly, BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
 import { BytesInWork, type Share } from './bytes-in-work.ts'
+import { whenCut } from './cut.ts'
 import { formFault } from './head.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
 import type { Metrics } from './metrics.ts'
@@ -57,7 +59,7 @@ type AppOptions = ListenerOptions & {
   readonly metrics: Metrics
   readonly log: Logger
   readonly version: string
-  readonly limits: { readonly body_bytes: number; readonly bodies_in_work_bytes: number }
+  readonly limits: Readonly<Record<'body_bytes' | 'answer_bytes' | 'bodies_in_work_bytes', number>>
   /** The problem for an error of the services; undefined where the error is an internal fault. */
   readonly problemOf: (error: unknown) => Problem | undefined
   /** Called when a request has met a broken invariant: the node ends. */
@@ -73,7 +75,8 @@ const REQUEST_ID = /^[A-Za-z0-9._:-]{1,128}$/
 export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { deadline, metrics, limits } = options
   const trail = new Trail(options.events)
-  const app = newServer(options, trail)
+  const paths = new PathMethods()
+  const app = newServer(options, trail, paths)
   app.addHook('onClose', async () => trail.close())
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
@@ -87,7 +90,6 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   app.decorateRequest('share', undefined)
   // Handlers read bodies by themselves: Fastify parses none.
   for (const method of ['POST', 'PUT']) app.addHttpMethod(method, { hasBody: false, overrideExisting: true })
-  const paths = new PathMethods()
   app.addHook('onRoute', ({ method, url, config }) => {
     const row = config?.row
     for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
@@ -117,11 +119,11 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const budgets = new Budgets(options.clock)
   const warnings = (): readonly string[] => trail.warnings()
   const context: Context = { tokens, secrets, node, metrics, body, budgets, deadline, warnings, openApi }
-  for (const route of ROUTES) register(app, route, context, { trail, bytes })
+  for (const route of ROUTES) register(app, route, context, { trail, bytes, most: limits.answer_bytes })
   return app
 }
 
-function newServer(options: AppOptions, trail: Trail): FastifyInstance {
+function newServer(options: AppOptions, trail: Trail, paths: PathMethods): FastifyInstance {
   return fastify({
     logger: false,
     genReqId: (request) => {
@@ -139,10 +141,12 @@ function newServer(options: AppOptions, trail: Trail): FastifyInstance {
     // The router cannot decode the URL. Hooks do not run here.
     frameworkErrors: (_error, request, reply) => {
       setHeaders(request, reply)
-      const identity = options.keys.identify(request.headers.authorization)
+      const open = isOpenPath(request.url, paths)
+      const identity = open ? undefined : options.keys.identify(request.headers.authorization)
       const malformed = badRequest('', 'a well-formed URL', 'malformed URL')
-      const problem = formFault(request.raw) ?? (identity ? malformed : unauthorized())
-      trail.refused({ id: request.id, identity, client: clientOf(request.raw.socket) }, problem.slug)
+      const problem = formFault(request.raw) ?? (open || identity ? malformed : unauthorized())
+      const client = clientOf(request.raw.socket)
+      if (!open) trail.refused({ id: request.id, identity, client }, problem.slug)
       sendProblem(request, reply, problem)
     },
     clientErrorHandler: () => undefined, // listener.ts answers
@@ -179,7 +183,10 @@ function drainOnClose(app: FastifyInstance): () => boolean {
 function watchTransfers(app: FastifyInstance, transfers: Transfers): Transfers {
   app.addHook('onSend', (request, reply, payload, done) => {
     const { raw } = request
-    if (!raw.complete) raw.once('close', transfers.body(raw))
+    if (!raw.complete) {
+      raw.once('close', transfers.body(raw))
+      answeredEarly(raw)
+    }
     transfers.answer(reply.raw, () => request.share?.release())
     done(null, smallAsText(payload))
   })
@@ -227,6 +234,7 @@ function judgeHeads(
   app.addHook('onRequest', (request, reply, done) => {
     setHeaders(request, reply)
     request.client = clientOf(request.raw.socket) // an ended connection has no address any more
+    whenCut(request.raw, (problem) => void reply.send(problem))
     try {
       judge(request, reply)
       if (request.headers.expect?.toLowerCase() === '100-continue') reply.raw.writeContinue()
@@ -267,7 +275,11 @@ function refuseRoute(request: FastifyRequest, reply: FastifyReply, paths: PathMe
 /** True where no key is needed. */
 function isOpen(request: FastifyRequest, paths: PathMethods): boolean {
   if (!request.is404) return request.routeOptions.config.row?.open ?? true
-  const path = pathOf(request.url)
+  return isOpenPath(request.url, paths)
+}
+
+function isOpenPath(url: string, paths: PathMethods): boolean {
+  const path = pathOf(url)
   return DOCS.test(path) || paths.isOpen(path)
 }
 
@@ -295,9 +307,21 @@ function refuse(
   return sendProblem(request, reply, problem)
 }
 
-type Registered = { readonly trail: Trail; readonly bytes: BytesInWork }
+type Registered = {
+  readonly trail: Trail
+  readonly bytes: BytesInWork
+  /** The most bytes of an answer. */
+  readonly most: number
+}
 
-function register(app: FastifyInstance, route: Route, context: Context, { trail, bytes }: Registered): void {
+function register(
+  app: FastifyInstance,
+  route: Route,
+  context: Context,
+  { trail, bytes, most }: Registered,
+): void {
+  // Of owners' data, and without effect: calls with a body make room for their answers before their effects.
+  const bounded = !route.open && route.right !== undefined && route.method === 'GET'
   app.route({
     method: route.method,
     url: route.path,
@@ -309,7 +333,9 @@ function register(app: FastifyInstance, route: Route, context: Context, { trail,
       const result = await (route.open
         ? route.handle(context, request)
         : route.handle(context, request, callerOf(request), emit))
+      if (reply.sent) return reply // cut and refused meanwhile: a request whose body nobody reads
       const answer = typeof result.body === 'string' ? Buffer.from(result.body, 'utf8') : result.body
+      if (bounded && answer.length > most) throw answerTooLarge(most)
       request.share?.answered(answer.length)
       trail.answered(request, route, result, Math.round(performance.now() - started))
       if (!route.open) reply.header('cache-control', 'no-store')

@@ -5,7 +5,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { assert } from '../assert.ts'
 import type { Deadline } from '../clock.ts'
-import { Problem } from '../errors.ts'
+import { Problem, type Slug } from '../errors.ts'
 import type { Share } from './bytes-in-work.ts'
 import { invalid, receive, tooLarge } from './receive.ts'
 import type { Transfers } from './transfers.ts'
@@ -13,6 +13,9 @@ import type { Transfers } from './transfers.ts'
 const JSON_TYPE = /^application\/json *(; *charset *= *("utf-8"|utf-8) *)?$/i
 
 const DRAIN_BYTES = 64 * 1024 * 1024
+
+/** Faults told at once: there is no room, or the form of HTTP is broken. */
+const AT_ONCE: readonly Slug[] = ['overloaded', 'invalid-request']
 
 /** A body that is whole: its bytes, the deadline of its request, and the caller as judged then. */
 type Whole<Caller> = { readonly bytes: Uint8Array; readonly deadline: Deadline; readonly caller: Caller }
@@ -44,7 +47,7 @@ export class BodyReader<Caller> {
 
   /**
    * Returns the body, whose bytes are counted in `share`. Throws Problem: unsupported-media-type, too-large,
-   * overloaded, invalid-json; errors of `judge`.
+   * overloaded, invalid-json, invalid-request (the request is cut); errors of `judge`.
    */
   async read(request: IncomingMessage, share: Share): Promise<Whole<Caller>> {
     const fault = headerFault(request.headers)
@@ -57,7 +60,7 @@ export class BodyReader<Caller> {
   /**
    * As `read`, where a fault of the body has to wait: returns the fault beside the body, which is empty where
    * the body cannot be read. The caller throws the fault in its turn. Throws Problem `overloaded`,
-   * errors of `judge`.
+   * `invalid-request` (the request is cut); errors of `judge`.
    */
   async readWithFault(
     request: IncomingMessage,
@@ -72,7 +75,7 @@ export class BodyReader<Caller> {
       bytes = received.bytes
       checkText(bytes)
     } catch (error) {
-      if (!(error instanceof Problem) || error.slug === 'overloaded') throw error
+      if (!(error instanceof Problem) || AT_ONCE.includes(error.slug)) throw error
       fault ??= error
     }
     return { bytes, deadline: deadline ?? this.#deadline(), caller: this.#judge(request), fault }
@@ -102,11 +105,21 @@ export class BodyReader<Caller> {
   }
 }
 
-/** Sockets whose request has been answered, and whose body is still arriving. */
-const draining = new WeakSet<Socket>()
+/** The answered request of a socket whose body is still arriving. */
+const answered = new WeakMap<Socket, IncomingMessage>()
 
-export function isDraining(socket: Socket): boolean {
-  return draining.has(socket)
+/** A request is answered, and its body is still arriving. */
+export function answeredEarly(request: IncomingMessage): void {
+  const { socket } = request
+  answered.set(socket, request)
+  request.once('close', () => {
+    if (answered.get(socket) === request) answered.delete(socket)
+  })
+}
+
+/** Whether the body of a request already answered is still arriving. */
+export function isAnswered(socket: Socket): boolean {
+  return answered.get(socket)?.complete === false
 }
 
 /**
@@ -115,12 +128,11 @@ export function isDraining(socket: Socket): boolean {
  */
 export function drain(request: IncomingMessage): void {
   let size = 0
-  draining.add(request.socket)
+  answeredEarly(request)
   request.on('data', (chunk: Buffer) => {
     size += chunk.length
     if (size > DRAIN_BYTES) request.socket.destroy()
   })
-  request.on('end', () => draining.delete(request.socket))
   request.on('error', () => undefined) // the client has gone
   request.resume()
 }

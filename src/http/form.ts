@@ -4,7 +4,7 @@ import { readTokenText } from '../crypto/token.ts'
 import { Problem } from '../errors.ts'
 import { KIND, type Member, type Scan } from '../json/matches.ts'
 import { memberPath, type Paths } from '../json/paths.ts'
-import type { NamedTokens } from '../tokens/detokenize.ts'
+import { type NamedTokens, NO_TOKEN } from '../tokens/detokenize.ts'
 import { badRequest } from './problems.ts'
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -148,9 +148,8 @@ function tooLong({ value_bytes: most }: Limits): never {
 }
 
 /**
- * The tokens at the given places. A place without a string has epoch 0, like a text without the
- * form of a token; `strict` refuses places with neither string nor null. Throws FaultAt: Problem
- * invalid-request.
+ * The tokens at the given places. `strict`: every place but null has a token, as text; else a place with
+ * another content has NO_TOKEN, too. Throws FaultAt: Problem invalid-request.
  */
 export function readTokens(form: Form, places: readonly number[], strict: boolean): NamedTokens {
   const count = places.length
@@ -169,6 +168,7 @@ export function readTokens(form: Form, places: readonly number[], strict: boolea
     } else if (strict && kind !== KIND.null) {
       throw new FaultAt(i, (path) => badRequest(path, 'a token as a string, or null', 'a token is a string'))
     }
+    if (kind === KIND.null || (!strict && epochs[n] === 0)) epochs[n] = NO_TOKEN
   }
   return { count, epochs, bodies, checks }
 }

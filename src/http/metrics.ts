@@ -27,6 +27,8 @@ export type NodeNumbers = {
   readonly rootKeys: readonly { readonly id: string; readonly active: boolean }[]
   /** How many keys of the ledger each root key wraps. */
   readonly wrappedKeys: ReadonlyMap<string, number>
+  /** Revision of the genesis, as applied here. */
+  readonly genesis: number
 }
 
 /** The text takes milliseconds of the node, and anybody may ask for the text. */
@@ -190,6 +192,14 @@ export class Metrics {
         const { rootKeys, wrappedKeys } = numbers()
         for (const { id } of rootKeys) this.set({ root_key: id }, 0)
         for (const [id, count] of wrappedKeys) this.set({ root_key: id }, count)
+      },
+    })
+    new Gauge({
+      name: 'coffer_genesis_revision',
+      help: 'Revision of the genesis: every rewrap puts the genesis anew, and what is late is refused',
+      registers,
+      collect() {
+        this.set(numbers().genesis)
       },
     })
   }

@@ -183,6 +183,7 @@ export const OPERATIONS = {
         items: object({ epoch: EPOCH, opened_at: INSTANT, closed_at: OPEN_END, tokens: COUNT }),
       },
     }),
+    problems: ['answer-too-large'],
   },
   createSecrets: {
     summary: 'Create one secret, or several: all or none',
@@ -231,7 +232,7 @@ export const OPERATIONS = {
       valid_to: OPEN_END,
     }),
     answerHeaders: ETAG,
-    problems: ['not-found'],
+    problems: ['not-found', 'answer-too-large'],
   },
   secretHistory: {
     summary: 'The versions of a secret, without values',
@@ -257,6 +258,7 @@ export const OPERATIONS = {
     tag: 'secrets',
     query: { prefix: PART, after: PART, limit: { type: 'integer', minimum: 1, maximum: 1000 } },
     answer: object({ names: { type: 'array', items: NAME }, next: { ...NAME, type: ['string', 'null'] } }),
+    problems: ['answer-too-large'],
   },
   resolveReferences: {
     summary: 'The values of references: all or none',

@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
-import { afterAnswers, answerBefore } from './answers-before.ts'
-import { drain, isDraining } from './body.ts'
+import { afterAnswers, answerBefore, answerWhileArriving } from './answers-before.ts'
+import { drain, isAnswered } from './body.ts'
+import { refuseCut } from './cut.ts'
 
 export function badRequest(path: string, expected: string, detail: string): Problem {
   return new Problem('invalid-request', detail, { path, expected })
@@ -22,8 +23,8 @@ export function sendProblem(request: FastifyRequest, reply: FastifyReply, proble
 }
 
 /**
- * Answers bytes that are not an HTTP request, or a request that takes too long to arrive: Fastify has no
- * reply for either.
+ * Answers bytes that are not an HTTP request, and requests cut or too slow to arrive. A request whose head
+ * has arrived is refused by its own reply: under its id, and with its event.
  */
 export function refuseRaw(error: Error, socket: Socket): void {
   const code = errorCode(error)
@@ -34,17 +35,13 @@ export function refuseRaw(error: Error, socket: Socket): void {
     waiting.add(socket)
     return
   }
-  if (isDraining(socket)) return void socket.destroySoon()
-  const [expected, detail] =
-    code === 'HPE_HEADER_OVERFLOW'
-      ? ['headers of at most 16 KiB', 'the headers are too large']
-      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['headers within 60 s, a body within 5 minutes', 'the request took too long']
-        : code === 'HPE_INVALID_EOF_STATE'
-          ? ['the whole request', 'the request ended before its end']
-          : ['HTTP', 'this is not an HTTP request']
+  const answer = answerWhileArriving(socket)
+  if (isAnswered(socket) || answer?.headersSent) return void socket.destroySoon()
+  const problem = notHttp(code)
+  if (answer) answer.shouldKeepAlive = false
+  if (answer && refuseCut(answer.req, problem)) return
   const id = randomUUID()
-  const json = problemJson(badRequest('', expected, detail), id)
+  const json = problemJson(problem, id)
   const headers = [
     'HTTP/1.1 400 Bad Request',
     `x-request-id: ${id}`,
@@ -59,6 +56,19 @@ export function refuseRaw(error: Error, socket: Socket): void {
 
 /** Sockets with a refusal that waits: bytes that follow are not HTTP either. */
 const waiting = new WeakSet<Socket>()
+
+/** `code`: of the error of node:http. */
+function notHttp(code: string | undefined): Problem {
+  const [expected, detail] =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? ['headers of at most 16 KiB', 'the headers are too large']
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['headers within 60 s, a body within 5 minutes', 'the request took too long']
+        : code === 'HPE_INVALID_EOF_STATE'
+          ? ['the whole request', 'the request ended before its end']
+          : ['HTTP', 'this is not an HTTP request']
+  return badRequest('', expected, detail)
+}
 
 function problemJson(problem: Problem, instance: string): string {
   const { status, title } = PROBLEMS[problem.slug]

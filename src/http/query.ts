@@ -12,7 +12,8 @@ export function readQuery(
   const end = endOfPath(url)
   if (end < 0) return {}
   const result: Record<string, string> = {}
-  for (const [name, value] of new URLSearchParams(url.slice(end + 1))) {
+  // URLSearchParams passes over a `?` at the beginning: a second `?` of the URL is a part of a name.
+  for (const [name, value] of new URLSearchParams(`&${url.slice(end + 1)}`)) {
     const path = name.slice(0, 100)
     if (!Object.hasOwn(known, name)) throw badRequest(path, 'no such parameter', 'unknown query parameter')
     if (Object.hasOwn(result, name)) throw badRequest(path, 'the parameter once', 'repeated query parameter')

@@ -3,6 +3,7 @@
 import type { IncomingMessage } from 'node:http'
 import { createGunzip, type Gunzip } from 'node:zlib'
 import { Problem } from '../errors.ts'
+import { whenCut } from './cut.ts'
 
 /** The object around a piece takes 200 bytes: a body sent byte by byte would take 200 times its size. */
 const BLOCK_BYTES = 16_384
@@ -107,8 +108,8 @@ class Gathered {
 }
 
 /**
- * Returns the whole body. Throws Problem: too-large, invalid-json; errors of `take`. By events: for a small
- * body an iterator of pieces costs more than all other work.
+ * Returns the whole body. Throws Problem: too-large, invalid-json, invalid-request (the request is cut);
+ * errors of `take`. By events: for a small body an iterator of pieces costs more than all other work.
  */
 export function receive(request: IncomingMessage, asked: Receive): Promise<Buffer> {
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
@@ -138,9 +139,11 @@ export function receive(request: IncomingMessage, asked: Receive): Promise<Buffe
     if (!request.complete) fail(invalid('the body ended before its end', 'the whole body'))
   }
   const onData = inflating ? (piece: Buffer) => inflating.add(piece) : add
+  const giveBack = whenCut(request, fail)
   const leave = (): void => {
     request.off('data', onData).off('end', onEnd).off('error', onBroken).off('close', onBroken)
     inflating?.leave()
+    giveBack()
   }
   if (request.destroyed) onBroken()
   else request.on('end', onEnd).on('error', onBroken).on('close', onBroken).on('data', onData)

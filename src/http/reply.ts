@@ -1,4 +1,5 @@
 // Results of handlers on the wire. Problems are sent by problems.ts.
+import { isUtf8 } from 'node:buffer'
 import type { FastifyReply } from 'fastify'
 import type { Result } from './route.ts'
 
@@ -15,7 +16,11 @@ export function sendResult(
   return reply.header('content-type', type).send(bytes)
 }
 
-/** A small body as text: Node sends head and text in a single write, head and bytes in two joined ones. */
+/**
+ * A small body as text: Node sends head and text in a single write, head and bytes in two joined ones. Bytes
+ * other than UTF-8, such as an image, stay bytes.
+ */
 export function smallAsText(payload: unknown): unknown {
-  return payload instanceof Buffer && payload.length <= TEXT_BYTES ? payload.toString('utf8') : payload
+  const isText = payload instanceof Buffer && payload.length <= TEXT_BYTES && isUtf8(payload)
+  return isText ? payload.toString('utf8') : payload
 }

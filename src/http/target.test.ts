@@ -30,6 +30,17 @@ test('a target becomes a path, with the name of a secret as one segment', () => 
     ['/secrets/a/history/history#x', '/secrets/a%2Fhistory/history#x'],
     ['http://host/secrets/a/b', '/secrets/a%2Fb'],
     ['/secrets/./a', '/secrets/.%2Fa'],
+    ['/%74oken%69ze', '/tokenize'],
+    ['http://host/%68ealth', '/health'],
+    ['/%73ecrets/a/b', '/secrets/a%2Fb'],
+    ['/secrets/a%2Fb%2D%2e%5F%7E/%68istory', '/secrets/a%2Fb-._~/history'],
+    ['/secrets/%2561%25', '/secrets/%2561%25'],
+    ['/secrets/%20%2f%3F%23%c3%a9', '/secrets/%20%2f%3F%23%c3%a9'],
+    ['/%74?%74=%74#%74', '/t?%74=%74#%74'],
+    // Malformed: stays so.
+    ['/%74%2%35', '/%74%2%35'],
+    ['/%74%', '/%74%'],
+    ['/%74%zz', '/%74%zz'],
   ])
     assert.equal(routedTarget(target), path, target)
 })

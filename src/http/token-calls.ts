@@ -4,8 +4,8 @@ import { Problem } from '../errors.ts'
 import { KIND, type ScanLimit } from '../json/matches.ts'
 import { Paths } from '../json/paths.ts'
 import { ScanThread } from '../json/scan-thread.ts'
-import type { ResolvedTokens, RoomForValues } from '../tokens/detokenize.ts'
-import { AlreadyToken, LEDGER_MS, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
+import { type NamedTokens, NO_TOKEN, type ResolvedTokens, type RoomForValues } from '../tokens/detokenize.ts'
+import { AlreadyToken, LEDGER_MS, type RoomUnder, type TokenRequest, type Tokens } from '../tokens/tokens.ts'
 import { Answer, answerTooLarge } from './answer.ts'
 import type { Share } from './bytes-in-work.ts'
 import { FaultAt, Form, type Limits, readTokens, readValues } from './form.ts'
@@ -127,10 +127,10 @@ export class TokenCalls {
     )
     if (main.name === 'records') this.#count(form)
     const size = main.name === 'values' ? columnsSize(index) : recordsSize(form, places, index)
-    this.#makeRoom(asked, size)
+    const room = this.#makeRoom(asked, size)
     let tokens: Tokens & { readonly fresh: number }
     try {
-      tokens = await this.#services().tokens.tokenize(withTime(asked), values, allow)
+      tokens = await this.#services().tokens.tokenize(withTime(asked), values, allow, room)
     } catch (error) {
       if (!(error instanceof AlreadyToken)) throw error
       const reason = 'tokens are not tokenized again, unless allow_tokens is true'
@@ -161,7 +161,7 @@ export class TokenCalls {
     const places = placesFrom(form, TOKEN)
     const named = await this.#turn(asked, form, () => readTokens(form, places, true))
     const { values, index } = await this.#open(asked, named)
-    const lost = notFound(form, places, index)
+    const lost = notFound(named, index)
     const hint = values.used * 8 + index.length * 6 + lost.length * 7 + 64
     const answer = this.#answer(asked, hint)
     await writeValues(answer, { values, index }, this.#turnsOf(asked))
@@ -174,7 +174,7 @@ export class TokenCalls {
     const places = placesFrom(form, TOKEN)
     const named = await this.#turn(asked, form, () => readTokens(form, places, false))
     const { values, index } = await this.#open(asked, named)
-    const lost = notFound(form, places, index, named.epochs)
+    const lost = notFound(named, index)
     const scanned = this.#scannedBody(asked, form.body, this.#detokenizeShape)
     const wanted = lost.map((n) => places[n])
     const paths = await this.#scanner.pathsOf(scanned, wanted)
@@ -200,7 +200,7 @@ export class TokenCalls {
     return { answer: answer.end(), count: 1, missing: 0 }
   }
 
-  #open(asked: AskedTokens, named: Parameters<Services['tokens']['detokenize']>[1]): Promise<ResolvedTokens> {
+  #open(asked: AskedTokens, named: NamedTokens): Promise<ResolvedTokens> {
     return this.#services().tokens.detokenize(withTime(asked), named, this.#roomForValues(asked))
   }
 
@@ -222,12 +222,12 @@ export class TokenCalls {
     const named = await this.#turn(asked, form, () => readTokens(form, places, true))
     /** The members behind the tokens, and the end of the answer. */
     const behind = (lost: readonly number[]): string => `,"not_found":[${lost.join(',')}]}`
-    const found = (index: Int32Array): void =>
-      this.#makeRoom(asked, columnsSize(index, behind(notFound(form, places, index)).length))
+    const found = (index: Int32Array): RoomUnder =>
+      this.#makeRoom(asked, columnsSize(index, behind(notFound(named, index)).length))
     const watch = { room: this.#roomForValues(asked), found }
     const { tokens: service } = this.#services()
     const { index, ...tokens } = await service.retokenize(withTime(asked), named, watch)
-    const lost = notFound(form, places, index)
+    const lost = notFound(named, index)
     const { epoch, fresh } = tokens
     const answer = this.#answer(asked, columnsSize(index, behind(lost).length).with(epoch))
     writeColumns(answer, tokens, index, behind(lost))
@@ -291,11 +291,18 @@ export class TokenCalls {
     if (path !== undefined) throw new Problem('field-missing', 'a record lacks a required field', { path })
   }
 
-  /** Before tokens are stored: an answer is not refused for its size afterwards. */
-  #makeRoom({ share }: AskedTokens, size: Extent): void {
+  /**
+   * Before tokens are stored. Returns the check of the size, for once the epoch is known: an answer is not
+   * refused for its size afterwards.
+   */
+  #makeRoom({ share }: AskedTokens, size: Extent): RoomUnder {
     const most = this.#limits.answer_bytes
-    if (size.with(1) > most) throw answerTooLarge(most)
+    const check = (epoch: number): void => {
+      if (size.with(epoch) > most) throw answerTooLarge(most)
+    }
+    check(1)
     share.roomFor(Math.min(most, size.with(MAX_EPOCH)))
+    return check
   }
 
   #answer({ share }: AskedTokens, hint: number): Answer {
@@ -362,16 +369,10 @@ function placesFrom(form: Form, leaf: number): number[] {
   return places
 }
 
-/**
- * Indices of the tokens that were not found. A null is not a token; where `epochs` are given, neither is a
- * text with epoch 0 (without a token's form).
- */
-function notFound(form: Form, places: readonly number[], index: Int32Array, epochs?: Float64Array): number[] {
+/** Indices of the tokens that were not found. */
+function notFound({ epochs }: NamedTokens, index: Int32Array): number[] {
   const lost: number[] = []
-  for (let n = 0; n < index.length; n++) {
-    if (index[n] >= 0 || form.scan.kinds[places[n]] === KIND.null) continue
-    if (epochs === undefined || epochs[n] > 0) lost.push(n)
-  }
+  for (let n = 0; n < index.length; n++) if (index[n] < 0 && epochs[n] !== NO_TOKEN) lost.push(n)
   return lost
 }
 

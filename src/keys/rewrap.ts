@@ -111,18 +111,20 @@ export class WrappedKeys {
 }
 
 /**
- * Wraps every key under the active root key. Throws UnwrapError, LedgerUnavailable, UnknownOutcome,
- * OperatorError, errors of the options; keys rewrapped before the error stay rewrapped, and another call
- * continues with the others.
+ * Wraps every key under the active root key. The genesis is put anew first, also where the active root key
+ * wraps the genesis already: whatever was wrapped before, and is late, is refused from then on. Throws
+ * UnwrapError, LedgerUnavailable, UnknownOutcome, OperatorError, errors of the options; keys rewrapped before
+ * the error stay rewrapped, and another call continues with the others.
  */
 export async function rewrapKeys(
   { replica, keyring, clock }: RewrapParts,
   { signal, room }: RewrapOptions,
 ): Promise<RewrapResult> {
-  let rewrapped = 0
+  let rewrapped = await putGenesis(replica, keyring, clock)
   let bytes = 0
   for (let pass = 0; pass < PASSES; pass++) {
     await replica.barrier(new Deadline(clock, STEP_MS))
+    signal.throwIfAborted()
     const ring = keyring()
     const { known, left } = keysToRewrap(replica.state, ring)
     if (known.length === 0) return { rewrapped, left }
@@ -158,16 +160,35 @@ function keysToRewrap(state: State, ring: Keyring): { readonly known: WrappedKey
   return { known, left }
 }
 
-/** Returns the bytes of the new entry; 0 where another writer has replaced the entry since `old` was read. */
+/**
+ * Puts the genesis anew, unless the keyring lacks the root key. Another node may be first: its put is as
+ * good. Returns how many keys have another root key now: 0 or 1.
+ */
+async function putGenesis(replica: Replica, keyring: () => Keyring, clock: Clock): Promise<number> {
+  const deadline = new Deadline(clock, STEP_MS)
+  await replica.barrier(deadline)
+  const ring = keyring()
+  const [genesis] = receiptAndEpochKeys(replica.state)
+  assert(genesis?.kind === 'genesis', 'a ledger begins with the genesis')
+  if (!ring.ids.includes(genesis.rootKey)) return 0
+  const size = await rewrapKey(replica, ring, clock, genesis)
+  return size > 0 && genesis.rootKey !== ring.active ? 1 : 0
+}
+
+/**
+ * Returns the bytes of the new entry; 0 where another writer has replaced the entry since `old` was read, or
+ * another rewrap has begun since.
+ */
 async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<number> {
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
-  assert(old.rootKey !== ring.active, 'the active root key wraps only what another root key wraps')
   const entry = rewrappedEntry(replica, old, (wrapped, context) =>
     ring.wrap(ring.unwrap(wrapped, context), context, clock),
   )
   if (!entry) return 0
   const { key, value } = entry
-  const commit = { if: [{ key, revision: old.revision }], put: [{ key, value }] }
+  const guard = { key, revision: old.revision }
+  const guards = old.kind === 'genesis' ? [guard] : [guard, replica.wrapGuard]
+  const commit = { if: guards, put: [{ key, value }] }
   const { ok } = await replica.commit(commit, key, new Deadline(clock, STEP_MS))
   assert(value.length > 0, 'an entry with a wrapped key is not removed')
   return ok ? key.length + value.length : 0

@@ -41,7 +41,12 @@ type CommitterOptions = {
   readonly otherwiseApplied: (found: Found, head: number) => string | undefined
 }
 
-type SentCommit = { readonly commit: Commit; readonly immutable: string; readonly writer: Writer }
+/** `isMine`: whether the entry found under the immutable key was put by the commit. */
+type SentCommit = {
+  readonly commit: Commit
+  readonly immutable: string
+  readonly isMine: (found: Found) => boolean
+}
 
 export class Committer {
   readonly #ledger: Ledger
@@ -77,15 +82,16 @@ export class Committer {
   async commit(commit: Commit, immutable: string, deadline: Deadline): Promise<CommitResult> {
     const value = commit.put.find((put) => put.key === immutable)?.value
     assert(value, 'a commit puts its immutable key')
-    const guarded = commit.if.some((each) => each.key === immutable)
-    assert(guarded, 'a commit guards its immutable key')
-    const writer = decodeWriter(value)
+    const guard = commit.if.find((each) => each.key === immutable)
+    assert(guard, 'a commit guards its immutable key')
+    assert(guard.revision <= this.#applied(), 'a guard has been applied here')
+    const isMine = guard.revision === 0 ? hasWriter(decodeWriter(value)) : hasBytes(value)
     if (this.#ledger.full && parseKey(immutable)?.kind === 'segment')
       throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
     await this.#follower.checkLedger(deadline)
     while (this.#ahead > AHEAD_BYTES) await this.#lessAhead.wait(deadline, () => this.#follower.unavailable())
     const applied = this.#applied()
-    const result = await this.#definite({ commit, immutable, writer }, deadline)
+    const result = await this.#definite({ commit, immutable, isMine }, deadline)
     if (result.revision < applied || (result.ok && result.revision === applied))
       throw this.#follower.contradicted(endsBefore(result.revision, applied))
     if (!result.ok) await this.#compareRefusal(result.revision, result.found, deadline)
@@ -93,7 +99,7 @@ export class Committer {
   }
 
   /** Sends the commit until the answer is definite. */
-  async #definite({ commit, immutable, writer }: SentCommit, deadline: Deadline): Promise<CommitResult> {
+  async #definite({ commit, immutable, isMine }: SentCommit, deadline: Deadline): Promise<CommitResult> {
     for (let unknown = false; ; ) {
       try {
         const result = await this.#ledger.commit(commit, deadline)
@@ -102,8 +108,7 @@ export class Committer {
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'a refused commit reports every guarded key')
-        const mine = found.value !== null && sameWriter(decodeWriter(found.value), writer)
-        return mine ? { ok: true, revision: found.revision } : result
+        return isMine(found) ? { ok: true, revision: found.revision } : result
       } catch (error) {
         if (error instanceof UnknownOutcome) unknown = true
         else if (!(error instanceof LedgerUnavailable) || !unknown) throw error
@@ -155,6 +160,16 @@ export class Committer {
       () => undefined, // the replica is closed, and there are no more commits
     )
   }
+}
+
+/** A created entry keeps its writer, whoever wraps its key anew. */
+function hasWriter(writer: Writer): SentCommit['isMine'] {
+  return ({ value }) => value !== null && sameWriter(decodeWriter(value), writer)
+}
+
+/** Entries in place of one another may have the same writer: wrapped anew by this node, and by another. */
+function hasBytes(bytes: Uint8Array): SentCommit['isMine'] {
+  return ({ value }) => value !== null && Buffer.compare(value, bytes) === 0
 }
 
 /**

@@ -148,7 +148,7 @@ export class Replica {
   }
 
   /**
-   * The guard of every commit that puts a key wrapped by the keyring in force. A rewrap puts the genesis
+   * The guard of every commit that puts a key wrapped by the keyring in force. Every rewrap puts the genesis
    * anew: a commit of before, however late, is refused, and leaves no key under a root key to be removed.
    */
   get wrapGuard(): Guard {

@@ -26,7 +26,7 @@ import { Deadline, systemClock } from '../clock.ts'
 import { type Keyring, newRootKey } from '../crypto/keyring.ts'
 import { rewrapKeys, WrappedKeys } from '../keys/rewrap.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
+import { type Commit, type Ledger, UnknownOutcome } from '../ledger/ledger.ts'
 import { LmdbLedger } from '../ledger/lmdb.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { snapshotRanges } from '../state/ledger-keys.ts'
@@ -144,8 +144,8 @@ test('a rewrap asks for room before each group of commits, and ends where it is 
     await assert.rejects(rewrapKeys(parts, { signal: superseded.signal, room }), /superseded/)
     assert.equal(asked[0], 0)
     assert.ok(asked[1] > 128 * 100 && asked[1] < 128 * 500, `bytes of 128 entries: ${asked[1]}`)
-    // The other commits are those of the next call.
-    assert.deepEqual(await rewrapKeys(parts, AT_ONCE), { rewrapped: 301 - 128, left: 0 })
+    // The genesis came before the first group; the other commits are those of the next call.
+    assert.deepEqual(await rewrapKeys(parts, AT_ONCE), { rewrapped: 300 - 128, left: 0 })
     await world.settled()
   }))
 
@@ -240,6 +240,65 @@ test('a commit on its way while all is rewrapped is refused, and wrapped by the 
     for (const name of ['a', 'b', 'c']) assert.equal(await textOf(fresh, name), `value of ${name}`)
     assert.equal(await textOf(fresh, 'there'), 't3')
     assert.equal((await updateOnce(fresh, 'k2', secret('there', 't3'))).replayed, true)
+  }))
+
+/** The commit puts a version of a secret. */
+const putsVersion = ({ put }: Commit): boolean => put.some(({ key }) => key.startsWith('version/'))
+
+test('a rewrap goes back: its own commit that is late, is refused', () =>
+  withWorld(2, async (world, one, two) => {
+    await one.secrets.create(caller('x'), [secret('a')])
+    const { before, after } = anotherRootKey(world)
+    one.way.through = async (commit, send) => {
+      if (!putsVersion(commit)) return send()
+      one.way.through = undefined
+      world.keyring = world.keyring.activate(before)
+      await world.rewrap(two)
+      world.keyring = world.keyring.remove(after)
+      return send()
+    }
+    await world.rewrap(one)
+    assert.equal(one.way.through, undefined, 'the rewrap went back meanwhile')
+    await world.settled()
+    assert.equal(await textOf(await world.add('from-nothing'), 'a'), 'value of a')
+  }))
+
+test('a root key is active again for a while: what was wrapped by it then, and is late, is refused', () =>
+  withWorld(2, async (world, one, two) => {
+    await one.secrets.create(caller('x'), [secret('a')])
+    const { before, after } = anotherRootKey(world)
+    await world.rewrap(two)
+    await one.replica.barrier(soon())
+    world.keyring = world.keyring.activate(before)
+    let sent = 0
+    one.way.through = async (_commit, send) => {
+      if (sent++ > 0) return send()
+      world.keyring = world.keyring.activate(after)
+      assert.deepEqual(await world.rewrap(two), { rewrapped: 0, left: 0 })
+      world.keyring = world.keyring.remove(before)
+      return send()
+    }
+    assert.equal((await one.secrets.update(caller('x'), secret('a', 'a2'), anyVersion)).version, 2)
+    assert.equal(sent, 2)
+    await world.settled()
+    assert.equal(await textOf(await world.add('from-nothing'), 'a'), 'a2')
+  }))
+
+test('a version that another node has wrapped anew is not taken for what was sent without an answer', () =>
+  withWorld(2, async (world, one, two) => {
+    await one.secrets.create(caller('x'), [secret('a')])
+    await two.replica.barrier(soon())
+    anotherRootKey(world)
+    one.way.through = async (commit, send) => {
+      if (!putsVersion(commit)) return send()
+      one.way.through = undefined
+      assert.equal((await world.rewrap(two)).rewrapped, 1)
+      await one.replica.barrier(soon())
+      throw new UnknownOutcome('no answer')
+    }
+    assert.equal((await world.rewrap(one)).rewrapped, 1, 'the genesis')
+    assert.equal(one.way.through, undefined)
+    await world.settled()
   }))
 
 test('a node that is behind a rewrap, and lacks the old root key, looks again after a barrier', () =>

@@ -379,6 +379,30 @@ test('`at` may be as late as the last version, where another clock is ahead', ()
     )
   }))
 
+test('`at` of a resolve is bounded for each reference as a read of that secret bounds an instant', () =>
+  withWorld(2, async (_, one, two) => {
+    await create(two, 'b')
+    one.clock.shift = 10 * 60_000
+    const { validFrom } = await create(one, 'a')
+    const path = { path: 'at', expected: 'an instant in the past' }
+    const asked = (...refs: [name: string, version?: number][]) =>
+      two.secrets.resolve(
+        by(OWNER),
+        refs.map(([name, version]) => ({ name, version })),
+        validFrom,
+        () => undefined,
+      )
+    for (const name of ['b', 'no']) {
+      const read = two.secrets.read(by(OWNER), name, { at: validFrom })
+      await assert.rejects(read, isProblem('invalid-request', path), name)
+      await assert.rejects(asked(['a'], [name]), isProblem('invalid-request', path), name)
+      await assert.rejects(asked([name], ['a']), isProblem('invalid-request', path), name)
+    }
+    assert.equal((await asked(['a'], ['b', 1])).values.length, 2)
+    assert.deepEqual((await asked(['a'], ['no', 1])).missing, [1])
+    assert.equal((await asked(['b', 1])).values.length, 1)
+  }))
+
 test('an update needs no replica that has seen the one before, and a read by number knows of it', () =>
   withWorld(2, async (world, one, two) => {
     await create(one, 'a')

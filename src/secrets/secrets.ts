@@ -234,7 +234,7 @@ export class SecretService {
     const here = which.version !== undefined && this.#secret(owner, name)?.[which.version - 1]
     if (!here) await this.#replica.barrier(deadline)
     const secret = this.#secret(owner, name)
-    if (which.at !== undefined) this.#refuseFuture(which.at, [secret])
+    if (which.at !== undefined) this.#refuseFuture(which.at, secret)
     const interval = secret && intervalOf(secret, which)
     if (!interval) throw absent()
     const value = await this.#open({ owner, deadline }, name, interval.version)
@@ -277,8 +277,8 @@ export class SecretService {
 
   /**
    * The values of all references, or the indices of all missing references; `at` is for references without a
-   * version. Throws Problem invalid-request (`at` in the future), unknown-root-key; LedgerUnavailable; errors
-   * of `room`.
+   * version, and bounded for each reference as for `read`. Throws Problem invalid-request (`at` in the
+   * future), unknown-root-key; LedgerUnavailable; errors of `room`.
    */
   async resolve(
     { owner, deadline }: SecretRequest,
@@ -290,11 +290,8 @@ export class SecretService {
       version !== undefined && this.#secret(owner, name)?.[version - 1] !== undefined
     if (!refs.every(here)) await this.#replica.barrier(deadline)
     const secrets = refs.map(({ name }) => this.#secret(owner, name))
-    if (at !== undefined)
-      this.#refuseFuture(
-        at,
-        secrets.filter((_, i) => refs[i].version === undefined),
-      )
+    for (const [i, { version }] of refs.entries())
+      if (at !== undefined && version === undefined) this.#refuseFuture(at, secrets[i])
     const intervals = refs.map(({ version }, i) => {
       const secret = secrets[i]
       return (
@@ -335,10 +332,9 @@ export class SecretService {
     return this.#replica.owner(owner)?.secrets.get(name)
   }
 
-  /** The version valid at a future instant is not known yet. Throws Problem invalid-request. */
-  #refuseFuture(at: number, secrets: readonly (readonly VersionState[] | undefined)[]): void {
-    const last = secrets.map((secret) => secret?.at(-1)?.validFrom ?? 0)
-    if (at <= Math.max(this.#clock.now(), ...last)) return
+  /** The version of a secret at a future instant is not known yet. Throws Problem invalid-request. */
+  #refuseFuture(at: number, secret: readonly VersionState[] | undefined): void {
+    if (at <= Math.max(this.#clock.now(), secret?.at(-1)?.validFrom ?? 0)) return
     const expected = 'an instant in the past'
     throw new Problem('invalid-request', '`at` lies in the future', { path: 'at', expected })
   }

@@ -41,6 +41,7 @@ async function prepare(one: SimNode, two: SimNode): Promise<void> {
 /** All that needs the ledger, and whether it can only be read for it. */
 const REFUSED: Readonly<Record<string, (node: SimNode) => Promise<unknown>>> = {
   'create what is new': (node) => node.secrets.create(caller('x'), [secret('new')]),
+  'create what is known to exist': (node) => node.secrets.create(caller('x'), [secret('a')]),
   'create many, one of which exists': (node) =>
     node.secrets.create(caller('x'), [secret('new'), secret('a')]),
   'create once': (node) => createOnce(node, 'fresh', [secret('new')]),

@@ -49,22 +49,27 @@ function mayBeAccepted(node: RunningNode, error: unknown): boolean {
 
 /**
  * Commits the boot entry together with the node entry, and waits until the replica has applied both: only
- * then can the node compare its own entry with the entries of other nodes.
+ * then can the node compare its own entry with the entries of other nodes. A commit of an earlier run of the
+ * node, however late, is refused from then on. Throws LedgerUnavailable where such a commit was first:
+ * another try may help.
  */
 export async function commitBoot(
   { boot, config, keyring, clock }: RunningNode,
   replica: Replica,
 ): Promise<void> {
+  const deadline = new Deadline(clock, COMMIT_MS)
+  await replica.barrier(deadline)
   const key = ledgerKey.boot(boot)
   const writer = replica.nextWriter()
+  const node = { key: ledgerKey.node(config.node), revision: replica.state.nodeRevision(config.node) }
   const put = [
     { key, value: encodeEntry({ kind: 'boot', boot, node: config.node }, writer) },
-    { key: ledgerKey.node(config.node), value: encodeEntry(nodeEntry(config, keyring), writer) },
+    { key: node.key, value: encodeEntry(nodeEntry(config, keyring), writer) },
   ]
-  // The boot is random, so a refusal can only mean the success of an earlier try.
-  const commit = { if: [{ key, revision: 0 }], put }
-  const { revision } = await replica.commit(commit, key, new Deadline(clock, COMMIT_MS))
-  await replica.waitApplied(revision, Deadline.never)
+  const result = await replica.commit({ if: [{ key, revision: 0 }, node], put }, key, deadline)
+  await replica.waitApplied(result.revision, Deadline.never)
+  // The boot is random: where it is there, an earlier try has put it.
+  if (!result.ok && !replica.state.boots.has(boot)) throw lateNodeEntry()
 }
 
 /**
@@ -96,7 +101,11 @@ async function putNodeEntry(replica: Replica, entry: NodeEntry, deadline: Deadli
   const value = encodeEntry(entry, replica.nextWriter())
   const revision = replica.state.nodeRevision(entry.node)
   const { ok } = await replica.commit({ if: [{ key, revision }], put: [{ key, value }] }, key, deadline)
-  if (!ok) throw new LedgerUnavailable('no-quorum', 'an earlier commit of the node entry was late')
+  if (!ok) throw lateNodeEntry()
+}
+
+function lateNodeEntry(): LedgerUnavailable {
+  return new LedgerUnavailable('no-quorum', 'an earlier commit of the node entry was late')
 }
 
 /** Opens epoch 1 of all owners without an epoch. */

@@ -269,7 +269,10 @@ async function listen(node: RunningNode): Promise<{ readonly app: FastifyInstanc
     metrics: new Metrics(() => metricsOf(node, tokens), {
       ageMs: node.metricsAgeMs,
       // Commands wait for what a reload has put into force.
-      stamp: () => `${node.ownersHash} ${node.keyring.active} ${node.keyring.ids}`,
+      stamp: () => {
+        const { ownersHash, keyring, services } = node
+        return `${ownersHash} ${keyring.active} ${keyring.ids} ${services?.replica.state.genesisRevision}`
+      },
     }),
     log,
     version: VERSION,

@@ -79,5 +79,6 @@ export function metricsOf(node: RunningNode, calls: TokenCalls): NodeNumbers {
     owners: ownersHash,
     rootKeys: keyring.ids.map((id) => ({ id, active: id === keyring.active })),
     wrappedKeys: wrappedKeys?.counts() ?? new Map(),
+    genesis: replica?.state.genesisRevision ?? 0,
   }
 }

@@ -4,6 +4,7 @@ import { assert } from '../assert.ts'
 import { OperatorError } from '../errors.ts'
 import { VaultAnswer } from './answer.ts'
 import { type Answered, Batch, type Envelope } from './batch.ts'
+import { isEqual } from './bytes.ts'
 import { type Dictionary, STATE } from './dictionary.ts'
 import { DistinctCount } from './distinct.ts'
 import { Lookups } from './lookups.ts'
@@ -19,7 +20,7 @@ import {
   TOKENS_A_REQUEST,
   VALUES_A_REQUEST,
 } from './requests.ts'
-import { type ByteVault, epochOfQuoted, type Operation } from './vault.ts'
+import { type ByteVault, epochOfQuoted, epochOfToken, type Operation } from './vault.ts'
 
 /** Of pieces that wait for the answers: with few values in many bytes, smaller requests go out meanwhile. */
 const SPAN_A_REQUEST = 6 * 1024 * 1024
@@ -141,19 +142,22 @@ export class Answers {
     const { format, operation } = this.#options
     const { source, start, end, hash, isPlain } = this.#lookups
     this.#distinct.add(hash)
-    const batch = this.#open
-    if (isPlain) format.writeValue(piece, place, batch.out)
-    else batch.out.append(source, start, end)
     remembered.makeRoom(answered.dictionaries, this.#size.expectedBytes)
     const number = remembered.young.add(source, start, end, hash.low)
-    if (operation === 'tokenize' || epochOfQuoted(batch.out.memory.bytes, batch.next, batch.out.size) > 0) {
+    // Before the value is written: no fault of a value matters where no token stands.
+    if (operation === 'tokenize' || this.#isToken(source.bytes, start, end)) {
+      const batch = this.#open
+      if (isPlain) format.writeValue(piece, place, batch.out)
+      else batch.out.append(source, start, end)
       batch.add(piece, answered, place)
       if (batch.count >= this.#size.values || batch.bytes >= BYTES_A_REQUEST) this.#close()
-    } else {
-      batch.drop()
-      remembered.young.leave(number, STATE.noToken)
-    }
+    } else remembered.young.leave(number, STATE.noToken)
     return remembered.youngAt * NUMBERS + number
+  }
+
+  #isToken(bytes: Uint8Array, start: number, end: number): boolean {
+    const { withQuotes } = this.#options.format
+    return (withQuotes ? epochOfQuoted(bytes, start, end) : epochOfToken(bytes, start, end)) > 0
   }
 
   #close(): void {
@@ -204,16 +208,19 @@ export class Answers {
     const answer = new VaultAnswer(await vault.post(`/${operation}`, batch.body(from, to)), operation)
     checkCount(answer.count, to - from)
     if (operation === 'tokenize') this.#seen(answer.epoch)
-    const replaced = this.#take(batch, from, answer)
-    if (operation === 'retokenize' && replaced > 0) this.#seen(answer.epoch)
+    const found = this.#take(batch, from, answer)
+    if (operation === 'retokenize' && found > 0) this.#seen(answer.epoch)
   }
 
-  /** The answers for the values from `first` on. Returns how many there are. */
+  /** Takes the answers for the values from `first` on. Returns how many there are. */
   #take(batch: Batch, first: number, answer: VaultAnswer): number {
+    const { operation, format } = this.#options
     const end = first + answer.count
-    const isOld = this.#options.operation === 'detokenize'
+    const isOld = operation === 'detokenize'
+    // A new field has new content also where the token is the old one.
+    const canStay = operation === 'retokenize' && format.delimiter === undefined
     let bytes = 0
-    let replaced = 0
+    let found = 0
     let last = 0
     for (const [k, { answered, from }] of batch.parts.entries()) {
       const { references, dictionaries } = answered
@@ -225,8 +232,13 @@ export class Answers {
           dictionary.leave(reference % NUMBERS, STATE.notFound)
           continue
         }
+        found++
+        if (canStay && isSame(batch, i, answer, i - first)) {
+          dictionary.leave(reference % NUMBERS, STATE.same)
+          bytes += batch.endOf(i) - batch.startOf(i)
+          continue
+        }
         bytes += this.#replace(dictionary, reference % NUMBERS, answer, i - first)
-        replaced++
         if (!isOld) continue
         const epoch = epochOfQuoted(batch.out.memory.bytes, batch.startOf(i), batch.endOf(i))
         if (epoch !== last) this.#epochs.add(epoch)
@@ -234,7 +246,7 @@ export class Answers {
       }
     }
     this.#size.seen(answer.count, bytes)
-    return replaced
+    return found
   }
 
   /** Returns the bytes of the answer. */
@@ -279,6 +291,14 @@ export class Answers {
     assert(piece, 'every value has a piece')
     return faultOf(piece, batch.placeOf(at), this.#options.format, { message, hint })
   }
+}
+
+/** Whether an answer is the value of a batch, as bytes. */
+function isSame(batch: Batch, value: number, answer: VaultAnswer, i: number): boolean {
+  const start = batch.startOf(value)
+  const end = batch.endOf(value)
+  const isAsLong = answer.endOf(i) - answer.startOf(i) === end - start
+  return isAsLong && isEqual(batch.out.memory, start, end, answer.bytes, answer.startOf(i))
 }
 
 type RefusedCall = { slug: string; message: string; path?: string; needs?: unknown }

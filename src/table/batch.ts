@@ -55,16 +55,6 @@ export class Batch {
     return this.out.size
   }
 
-  /** Where the next value is written. */
-  get next(): number {
-    return this.#starts[this.count]
-  }
-
-  /** Drops what was written behind the last value. */
-  drop(): void {
-    this.out.size = this.next
-  }
-
   /** The bytes written behind the last value are the value of a place. */
   add(piece: Piece, answered: Answered, place: number): void {
     if (this.parts.at(-1)?.piece !== piece) this.parts.push({ piece, answered, from: this.count })

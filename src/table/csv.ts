@@ -127,7 +127,7 @@ export class CsvFormat implements Format {
     if (bytes.length < BOM.length && !isLast) return nothing
     const record = bytes.subarray(from)
     scanner.scan(record, 1, isLast)
-    if (scanner.rows === 0) return nothing
+    if (scanner.rows === 0) return { ...nothing, taken: isLast ? bytes.length : 0 }
     const { start, end, count } = scanner.places
     const names = Array.from({ length: count }, (_, i) => nameOf(record, start[i], end[i]))
     this.#line += scanner.lines

@@ -7,8 +7,11 @@ const FIRST_VALUES = 2 ** 9
 const SHORT_BYTES = 40
 const QUOTE = 0x22
 
-/** The state of an answer. `noToken`: the value is not in the form of a token, and is not asked for. */
-export const STATE = { waiting: 0, replaced: 1, notFound: 2, noToken: 3 } as const
+/**
+ * The state of an answer. `noToken`: the value is not in the form of a token, and is not asked for. `same`:
+ * the answer is the value.
+ */
+export const STATE = { waiting: 0, replaced: 1, notFound: 2, noToken: 3, same: 4 } as const
 type State = (typeof STATE)[keyof typeof STATE]
 
 // What is known of a value, side by side: memory is read once.
@@ -19,7 +22,7 @@ const ANSWER_START = 1
 const ANSWER_END = 2
 /** A State, and `NEEDS_QUOTES`. */
 const FLAGS = 3
-const NEEDS_QUOTES = 4
+const NEEDS_QUOTES = 8
 
 /** The hash of bytes, 64 bits in two halves: two seeds and two factors. */
 export class Hash {
@@ -143,8 +146,8 @@ export class Dictionary {
     return size
   }
 
-  /** There is no answer for a value. */
-  leave(number: number, state: typeof STATE.notFound | typeof STATE.noToken): void {
+  /** The value stays. */
+  leave(number: number, state: Exclude<State, typeof STATE.waiting | typeof STATE.replaced>): void {
     this.#waiting--
     this.#entries[number * FIELDS + FLAGS] = state
   }

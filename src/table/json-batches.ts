@@ -34,6 +34,8 @@ export type Batches = {
   take(bytes: Uint8Array, place: Place): Batch
   /** Throws OperatorError where the elements found are not the records meant. */
   check(content: Buffer, found: Scan, checked: Checked): void
+  /** The records one by one, where each is a line; none elsewhere. */
+  lines(content: Buffer, batch: Batch): Iterable<Batch>
 }
 
 const nothing = (): void => undefined
@@ -73,6 +75,15 @@ export class LineBatches implements Batches {
     }
     if (this.members === 'no members') this.members = membersOf(content, found, shift)
   }
+
+  *lines(content: Buffer, { taken, from, to }: Batch): Generator<Batch> {
+    for (let start = from; start < to; ) {
+      const at = content.indexOf(LF, start)
+      const end = at < 0 || at >= to ? to : at
+      if (!isBlank(content, start, end)) yield { taken, from: start, to: end, separators: nothing }
+      start = end + 1
+    }
+  }
 }
 
 /** The elements of one array, or a single record. */
@@ -107,6 +118,10 @@ export class ListBatches implements Batches {
     }
     this.#hasRecords = true
     if (this.members === 'no members') this.members = membersOf(content, found, from - 1)
+  }
+
+  lines(): Batch[] {
+    return []
   }
 
   #start(bytes: Buffer, isLast: boolean): Batch {

@@ -76,8 +76,7 @@ export class JsonFormat implements Format {
     const words = new Bytes(content)
     if (batch.to === batch.from)
       return { bytes: content, words, taken: batch.taken, line, rows: 0, unmatched: 0, places: none }
-    const found = this.#scan(content, batch, line)
-    this.#batches.check(content, found, { batch, line })
+    const found = this.#records(content, batch, line)
     return { ...this.#pieceOf(found, batch.from - 1), bytes: content, words, taken: batch.taken, line }
   }
 
@@ -141,25 +140,45 @@ export class JsonFormat implements Format {
 
   #text(piece: Piece, place: number, raw: string): string {
     const { start, end, kind } = piece.places
-    if (raw.includes(REPLACEMENT) && !isUtf8(piece.bytes.subarray(start[place], end[place])))
+    // Only tokens are looked for on the way back, and no token has such a fault.
+    const isChecked = this.#operation === 'tokenize'
+    if (isChecked && raw.includes(REPLACEMENT) && !isUtf8(piece.bytes.subarray(start[place], end[place])))
       throw faultOf(piece, place, this, {
         message: 'the value is not UTF-8',
         hint: 'convert the file to UTF-8',
       })
     const text: string = kind?.[place] === KIND.escaped ? JSON.parse(`"${raw}"`) : raw
-    if (raw.length > VALUE_BYTES / 4) checkLength(text, piece, place, this)
+    if (isChecked && raw.length > VALUE_BYTES / 4) checkLength(text, piece, place, this)
     return text
   }
 
   #number(piece: Piece, place: number, digits: string): Scalar {
-    if (this.#asText || this.#operation !== 'tokenize') {
+    if (this.#operation !== 'tokenize') return Number(digits)
+    if (this.#asText) {
       if (digits.length > VALUE_BYTES) checkLength(digits, piece, place, this)
-      return this.#asText ? digits : Number(digits)
+      return digits
     }
     const value = Number(digits)
     if (Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value))) return value
     const message = 'the number is beyond 2^53 - 1'
     throw faultOf(piece, place, this, { message, hint: 'tokenize the digits as text with --as text' })
+  }
+
+  /** Throws OperatorError with the line of the first fault. */
+  #records(content: Buffer, batch: Batch, line: number): Scan {
+    try {
+      return this.#checked(content, batch, line)
+    } catch (error) {
+      // A record without an end goes on in the lines behind: the fault is found there, or at their end.
+      for (const record of this.#batches.lines(content, batch)) this.#checked(content, record, line)
+      throw error
+    }
+  }
+
+  #checked(content: Buffer, batch: Batch, line: number): Scan {
+    const found = this.#scan(content, batch, line)
+    this.#batches.check(content, found, { batch, line })
+    return found
   }
 
   /** Scans the records as the elements of an array. Throws OperatorError with the line of a fault. */

@@ -15,8 +15,12 @@ import { UNITS_A_TURN, VALUES_A_TURN } from './turns.ts'
 /** Requests up to this count are opened without a wait for a turn. */
 const SMALL_COUNT = VALUES_A_TURN / 20
 
+/** In place of an epoch: a place without a token, such as null, which is never "not found". */
+export const NO_TOKEN = -1
+
 /**
- * Tokens as a caller named them: epoch 0 where the text is not of a token's form. Checks are 4 bytes each.
+ * Tokens as a caller named them: epoch 0 where the text is not of a token's form, or NO_TOKEN. Checks are 4
+ * bytes each.
  */
 export type NamedTokens = {
   readonly count: number
@@ -25,12 +29,8 @@ export type NamedTokens = {
   readonly checks: Uint8Array
 }
 
-/** Value `index[i]` of `values` belongs to token i; -1 where the token was not found. */
-export type ResolvedTokens = {
-  readonly values: Values
-  readonly index: Int32Array
-  readonly missing: number
-}
+/** Value `index[i]` of `values` belongs to token i; -1: the token was not found, or there is none. */
+export type ResolvedTokens = { readonly values: Values; readonly index: Int32Array }
 
 /**
  * Called with the bytes of the values opened so far, padding left out. Throws Problem where there is no room
@@ -98,11 +98,14 @@ export class Detokenizer {
       if (epoch < 1 || epoch > MAX_EPOCH || !(await known(epoch))) continue
       await this.#resolve(await this.#epochs.key(request, epoch), tokens, opened)
     }
-    let missing = 0
-    for (let i = 0; i < index.length; i++) if (index[i] < 0) missing++
-    assert(values.count + missing === tokens.count, 'a token has one value or is missing')
+    let [missing, none] = [0, 0]
+    for (let i = 0; i < index.length; i++) {
+      if (tokens.epochs[i] === NO_TOKEN) none++
+      else if (index[i] < 0) missing++
+    }
+    assert(values.count + missing + none === tokens.count, 'a token has one value or is missing')
     if (missing > 0) this.#replica.checkAbsence()
-    return { values, index, missing }
+    return { values, index }
   }
 
   async #resolve(key: EpochKey, tokens: NamedTokens, opened: OpenedValues): Promise<void> {

@@ -29,8 +29,14 @@ export const LEDGER_MS = 1500
 /** The owner that asks, and the deadline of the request. */
 export type TokenRequest = { readonly owner: string; readonly deadline: Deadline }
 
+/**
+ * Called with the active epoch, before tokens are stored under the epoch: again where the epoch is closed
+ * meanwhile. Throws where there is no room for the answer under the epoch.
+ */
+export type RoomUnder = (epoch: number) => void
+
 /** `found` is called with the index of the tokens found, before tokens are stored. */
-type RetokenizeWatch = { readonly room?: RoomForValues; readonly found?: (index: Int32Array) => void }
+type RetokenizeWatch = { readonly room?: RoomForValues; readonly found?: (index: Int32Array) => RoomUnder }
 
 /** A string among the values is a valid token of the caller already. */
 export class AlreadyToken extends Error {
@@ -60,12 +66,13 @@ export class TokenService {
   /**
    * Tokens of all values under one epoch that was active between the call and its answer; each mapping is
    * acknowledged by then. Throws AlreadyToken (unless `allowTokens`), Problem (quota-exceeded, and those of
-   * `Epochs.active`), LedgerUnavailable, UnknownOutcome.
+   * `Epochs.active`), LedgerUnavailable, UnknownOutcome; errors of `room`.
    */
   async tokenize(
     request: TokenRequest,
     values: Values,
     allowTokens: boolean,
+    room: RoomUnder = () => undefined,
   ): Promise<Tokens & { readonly fresh: number }> {
     const { owner, deadline } = request
     if (!allowTokens) await this.#refuseTokens(request, values)
@@ -76,6 +83,7 @@ export class TokenService {
         const { key, revision } = await this.#epochs.active(request)
         assert(key.epoch >= least, 'the active epoch is never lower than before')
         least = key.epoch
+        room(key.epoch)
         const bodies = await this.#bodies(key, values)
         assert(bodies.length === values.count * 16, 'every value has one token body')
         const time = takesTurns(values) ? deadline.atLeast(LEDGER_MS) : deadline
@@ -117,10 +125,10 @@ export class TokenService {
     request: TokenRequest,
     named: NamedTokens,
     watch: RetokenizeWatch = {},
-  ): Promise<Tokens & { index: Int32Array; missing: number; fresh: number }> {
-    const { values, index, missing } = await this.detokenize(request, named, watch.room)
-    watch.found?.(index)
-    return { ...(await this.tokenize(request, values, true)), index, missing }
+  ): Promise<Tokens & { index: Int32Array; fresh: number }> {
+    const { values, index } = await this.detokenize(request, named, watch.room)
+    const room = watch.found?.(index)
+    return { ...(await this.tokenize(request, values, true, room)), index }
   }
 
   /** As `Epochs.rotate`. */

@@ -99,6 +99,8 @@ test('of several files the later wins; all win over the environment, but with --
 test('without references no node is asked', async () => {
   writeFileSync(file, 'V=1\n')
   assert.equal(await fine(run('printenv', 'V')), '1')
+  const nonsense = ['env', 'run', file, '--at', 'nonsense', '--', 'printenv', 'V']
+  assert.match(await refused(2, nonsense), /--at is not an instant/)
 })
 
 test('exit codes: the command’s; 128 + n; 127 and 126', async () => {

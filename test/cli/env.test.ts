@@ -412,6 +412,12 @@ test('expand: a file without references is given out as it is, and no node is as
   using project = new Project('# A\r\nB="1"')
   const { code, stdout } = await coffer(['env', 'expand', project.env])
   assert.deepEqual([code, stdout], [0, '# A\r\nB="1"'])
+  for (const at of ['nonsense', '', '2026-02-30T00:00:00Z'])
+    assert.match(
+      await refused(2, ['env', 'expand', project.env, '--at', at]),
+      /--at is not an instant/,
+      'before the file is read',
+    )
 })
 
 test('expand: more references than one call resolves', async () => {

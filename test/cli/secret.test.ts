@@ -156,6 +156,8 @@ test('bad usage ends with 2', async () => {
     ['list', 'a b'],
   ]
   for (const args of cases) await refused(2, ['secret', ...args], { env, input: '' })
+  // Without a key and a node, too.
+  assert.match(await refused(2, ['secret', 'get', 'a', '--at', 'yesterday']), /--at is not an instant/)
 })
 
 test('a terminal gets a line feed at the end, and a note that it is read from', async (t) => {

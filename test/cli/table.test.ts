@@ -1,6 +1,6 @@
 // Columns of files by the command line: against a node, whole files, and files that must not be left.
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
 import https from 'node:https'
@@ -110,6 +110,11 @@ test('OUT: its name, its mode, and when it is refused', async () => {
   assert.equal(await fine(['tokenize', '-', '--format', 'csv', '--column', 'ssn'], input), `ssn\n${token}`)
   assert.match(await refused(2, ['tokenize', '-', '--column', 'ssn'], input), /--format/)
   assert.match(await refused(2, [...args, '--delimiter', 'ab'], input), /--delimiter/)
+  for (const delimiter of ['_', 'a', 'u', '7'])
+    assert.match(
+      await refused(2, [...args, '--delimiter', delimiter], input),
+      /--delimiter must not be \w: tokens/,
+    )
   assert.match(
     await refused(1, ['tokenize', folder.file('none.csv'), '--column', 'a'], { env }),
     /cannot be read/,
@@ -243,6 +248,35 @@ test('a fifo is written into', { skip: process.platform === 'win32' }, async () 
   await fine(['tokenize', file, '--column', 'ssn', '-o', fifo], { env })
   await until('the end of the reader', () => reader.exitCode !== null)
   assert.match(text, /^ssn\ntok_1_\w+\n$/)
+})
+
+/** A shell that makes a fifo and runs a command of the shell with the fifo as `$1`. */
+async function fifoOf(fifo: string, command: string): Promise<ChildProcess> {
+  const made = `mkfifo "$1" && exec ${command}`
+  const shell = spawn('sh', ['-c', made, 'sh', fifo], { stdio: ['ignore', 'ignore', 'inherit'] })
+  await until('the fifo', () => existsSync(fifo))
+  return shell
+}
+
+test('a fifo is read; with a writer that is silent an error ends the command, too', {
+  skip: process.platform === 'win32',
+}, async () => {
+  const whole = folder.file('whole.csv')
+  await fifoOf(whole, `sh -c 'printf "ssn\\n17\\n" > "$0"' "$1"`)
+  assert.match(await fine(['tokenize', whole, '--column', 'ssn', '-o', '-'], { env }), /^ssn\ntok_\d_\w+$/)
+  const silent = folder.file('silent.csv')
+  const writer = await fifoOf(silent, `sh -c 'exec > "$0"; printf "ssn\\n17\\n"; exec sleep 60' "$1"`)
+  try {
+    const dead = { ...env, COFFER_URL: `http://127.0.0.1:${await freePort()}` }
+    const out = folder.file('silent.tokens.csv')
+    const began = performance.now()
+    const args = ['tokenize', silent, '--column', 'ssn', '-o', out]
+    assert.match(await refused(1, args, { env: dead }), /unreachable/)
+    assert.ok(performance.now() - began < 12_000)
+    assert.ok(!existsSync(out))
+  } finally {
+    writer.kill('SIGKILL')
+  }
 })
 
 test('COFFER_CA: the authority of the certificate of a node', async () => {

@@ -108,7 +108,11 @@ async function refuses(node: Vault, tokens: readonly string[]): Promise<void> {
     },
     NOTICED_MS,
   )
-  assert.deepEqual(await node.detokenize(tokens), { values: ['old', 'new'], not_found: [] })
+  const held = await node.call('/detokenize', { tokens: [...tokens, null] })
+  assert.deepEqual([held.status, held.json], [200, { values: ['old', 'new', null], not_found: [] }])
+  const records = [{ ssn: tokens[0] }, { ssn: 'no token' }, { ssn: null }]
+  const opened = [{ ssn: 'old' }, ...records.slice(1)]
+  assert.deepEqual((await node.call('/detokenize', { records })).json, { records: opened, not_found: [] })
   assert.equal((await node.call('/secrets/db?version=1')).json.value, 'kept')
   const forged = `${tokens[0].slice(0, -1)}${tokens[0].endsWith('0') ? '1' : '0'}`
   const all = await Promise.all([
@@ -139,7 +143,7 @@ describe('a ledger that is not the one that was followed', () => {
     newest = `${etcd.dir}-newest`
     const ledger = `{ kind: etcd, endpoints: ['${etcd.url}'] }`
     for (const node of NAMES)
-      nodes.push(new Vault(undefined, { keyring, node, ledger, port: await freePort() }))
+      nodes.push(new Vault(undefined, { keyring, node, ledger, port: await freePort(), fields: ['ssn'] }))
     for (const node of nodes) await node.start()
     tokens = (await nodes[0].tokenize(['old'])).tokens
     assert.equal((await nodes[0].call('/secrets', { name: 'db', value: 'kept' })).status, 201)
@@ -346,7 +350,7 @@ describe('an embedded ledger that is not the one that was followed', () => {
   }
 
   before(async () => {
-    vault = new Vault(undefined, { keyring, port: await freePort() })
+    vault = new Vault(undefined, { keyring, port: await freePort(), fields: ['ssn'] })
     await vault.start()
     tokens = (await vault.tokenize(['old', 'new'])).tokens
     assert.equal((await vault.call('/secrets', { name: 'db', value: 'kept' })).status, 201)

@@ -51,6 +51,7 @@ const NUMBERS = {
   owners: '',
   rootKeys: [],
   wrappedKeys: new Map(),
+  genesis: 0,
 }
 
 /** Of the application that listens. */

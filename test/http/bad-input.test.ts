@@ -481,6 +481,37 @@ test('an answer over its limit: 413 answer-too-large', async () => {
   })
 })
 
+test('an answer that is too large from epoch 10 on is refused there, with nothing stored', async () => {
+  const texts = Array.from({ length: 100 }, (_, i) => `${CANARY}-${i}`)
+  /** A hundred tokens of a one-digit epoch, in quotes, with their commas. */
+  const tokensBytes = 100 * 41 - 1
+  for (const [path, around, bodyOf] of [
+    ['/tokenize', '{"epoch":9,"tokens":[]}', async () => ({ values: texts })],
+    [
+      '/tokenize',
+      '{"epoch":9,"records":[{"tags":[]}],"replaced":100}',
+      async () => ({ records: [{ tags: texts }] }),
+    ],
+    [
+      '/retokenize',
+      '{"epoch":9,"tokens":[],"not_found":[]}',
+      async (node: Vault) => ({ tokens: await node.tokens(texts) }),
+    ],
+  ] as const) {
+    const limits = { answer_bytes: around.length + tokensBytes }
+    await withVault({ limits }, async (node) => {
+      const body = await bodyOf(node)
+      const rotate = async (to: number): Promise<void> =>
+        assert.equal((await node.post('/rotate-epoch', { to })).status, 200)
+      for (let to = 2; to <= 9; to++) await rotate(to)
+      const fits = await node.post(path, body)
+      assert.deepEqual([fits.status, fits.bytes.length], [200, limits.answer_bytes])
+      await rotate(10)
+      await refuses({ path, body, what: around }, { status: 413, slug: 'answer-too-large', at: node })
+    })
+  }
+})
+
 test('tokens of every wrong form are not found, and are strings like any other', async () => {
   const good = await vault.token(CANARY)
   const foreign = await vault.token(CANARY, KEY_B)
@@ -589,6 +620,13 @@ test('keys: missing, malformed and unknown are 401 on everything but the open ro
       assert.equal((await vault.get(path, { authorization })).status, 200, path)
     }
   }
+  // Where no key is needed, a malformed URL is all that is wrong.
+  for (const path of ['/problems/%zz', '/problems/%ff', '/problems/%', '/docs/%zz', '/docs/static/%c3']) {
+    for (const authorization of [undefined, 'Bearer nonsense', `Bearer ${KEY_A}`]) {
+      const answer = await vault.get(path, { authorization })
+      checkProblem(answer, { status: 400, slug: 'invalid-request', path: '' }, path)
+    }
+  }
 })
 
 test('a revoked key is 401 from the reload on; a new one and the others work', async () => {
@@ -613,6 +651,8 @@ test('query parameters: unknown, repeated and senseless ones are 400', async () 
       ['__proto__=1', '__proto__'],
       ['=x', ''],
       ['%66oo=1', 'foo'],
+      ['?', '?'],
+      ['?for=reads', '?for'],
     ]) {
       const answer = await vault.get(`${path}?${query}`)
       checkProblem(answer, { status: 400, slug: 'invalid-request', path: at }, `${path}?${query}`)
@@ -635,6 +675,8 @@ test('query parameters: unknown, repeated and senseless ones are 400', async () 
     checkProblem(answer, { status: 400, slug: 'invalid-request', path: 'for' }, query)
   }
   assert.equal((await vault.get('/ready?for=reads')).status, 200)
+  const behind = await vault.get('/ready#?for=reads')
+  checkProblem(behind, { status: 400, slug: 'invalid-request', path: '?for' })
 })
 
 test('another method: 405 with Allow', async () => {

@@ -176,6 +176,18 @@ test('/docs: a page whose every part comes from the node itself', async () => {
   }
 })
 
+test('/docs: every file comes byte for byte', async () => {
+  const folder = join(ROOT, 'node_modules/@fastify/swagger-ui/static')
+  const names = readdirSync(folder).filter((name) => name !== 'index.html') // leads to /docs
+  assert.ok(names.includes('favicon-16x16.png'), 'a small file that is no text')
+  for (const name of names) {
+    const { status, bytes, headers } = await vault.get(`/docs/static/${name}`, NO_KEY)
+    assert.equal(status, 200, name)
+    assert.ok(bytes.equals(readFileSync(join(folder, name))), name)
+    assert.equal(headers['content-length'], String(bytes.length), name)
+  }
+})
+
 test('/whoami: owner and rights of the key, and an event', async () => {
   const answer = await vault.get('/whoami', bearer(KEY_B))
   assert.equal(answer.status, 200)

@@ -118,6 +118,43 @@ test('targets: absolute form means its path, `//x` is a path, others have none',
   }
 })
 
+test('a percent-encoded letter of a path is that letter, whatever the method and whoever asks', async () => {
+  for (const [plain, encoded] of [
+    ['/tokenize', '/%74okenize'],
+    ['/health', '/h%65alth'],
+    ['/rotate-epoch', '/rotate%2Depoch'],
+    ['/openapi.json', 'http://host/openapi%2ejson'],
+    ['/secrets', '/%73ecrets'],
+    ['/secrets/a/b', '/%73ecrets/a/%62'],
+    ['/secrets/a/b/history', '/secrets/a/b/%68istory'],
+    ['/secrets/resolve', '/secrets/%72esolve'],
+    ['/problems/internal', '/%70roblems/inter%6eal'],
+    ['/docs', '/%64ocs'],
+    ['/nothing', '/%6eothing'],
+  ]) {
+    for (const method of ['GET', 'DELETE', 'OPTIONS', 'QUERY'])
+      for (const key of [KEY_LINE, '']) {
+        const told = async (target: string): Promise<(string | undefined)[]> => {
+          const text = `${method} ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${key}\r\n`
+          const [head, body] = (await vault.raw(text)).split('\r\n\r\n')
+          const allow = /\r\nallow: (.*)/.exec(head)?.[1]
+          return [head.split('\r\n')[0], allow, /"type":"[^"]*"/.exec(body)?.[0]]
+        }
+        assert.deepEqual(await told(encoded), await told(plain), `${method} ${encoded} ${key}`)
+      }
+  }
+  await using own = await Vault.start()
+  const read = async (path: string): Promise<number> => (await own.get(path)).status
+  assert.equal((await own.post('/%73ecrets', { name: 'letters/a', value: 'x' })).status, 201)
+  assert.equal(await read('/%73ecrets/letters/%61'), 200)
+  // Decoded once, and slashes keep their spelling.
+  assert.equal(await read('/secrets/letters%2F%61'), 200)
+  for (const path of ['/secrets/letters%252Fa', '/secrets/%256cetters/a', '/secrets/letters/a%2F%68istory'])
+    assert.equal(await read(path), 400, path)
+  assert.equal(await read('/%2574okenize'), 404)
+  assert.equal(await read('/secrets/letters/%2%35'), 400)
+})
+
 test('the form of a head: one well-formed Host, HTTP/1.1 or 1.0; all else is 400, with or without a key', async () => {
   const line = 'GET /whoami HTTP/1.1'
   const cases: readonly (readonly [head: readonly string[], status: number, path?: string])[] = [

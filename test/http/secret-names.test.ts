@@ -281,6 +281,12 @@ test('resolve: `at` is for references without a version', async () => {
   await refused(resolve(refs, before), 404, 'refs-not-found', { missing: ['coffer://then/a'] })
   const future = new Date(Date.now() + 3600_000).toISOString()
   await refused(resolve(refs, future), 400, 'invalid-request', { path: 'at' })
+  // As a GET of what is absent has it.
+  await refused(resolve(['coffer://then/no'], future), 400, 'invalid-request', { path: 'at' })
+  // With versions alone there is nothing that `at` is for: an instant like any other.
+  assert.deepEqual((await resolve(refs.slice(1), future)).json, { values: ['a2', 'a1'] })
+  assert.deepEqual((await resolve([], future)).json, { values: [] })
+  await refused(resolve(refs.slice(1), 'tomorrow'), 400, 'invalid-request', { path: 'at' })
 })
 
 test('resolve: 1,000 references are fine, one more is 413', async () => {
@@ -306,6 +312,21 @@ test('an answer over its limit: 413 answer-too-large', async () => {
   await refused(missing, 404, 'refs-not-found', { missing: ['coffer://no'] })
   for (let i = 0; i < 60; i++) await update(own, 'kib', '')
   await refused(own.get('/secrets/kib/history'), 413, 'answer-too-large')
+  // A write is answered; the reads that pass the limit are not, and leave a refusal in place of their events.
+  const large = await create(own, 'large', 'x'.repeat(8 * KIB))
+  assert.equal((await update(own, 'large', 'y'.repeat(8 * KIB))).version, large.version + 1)
+  await refused(own.get('/secrets/large'), 413, 'answer-too-large')
+  assert.equal((await own.get('/secrets/kib')).status, 200)
+  const long = Array.from({ length: 40 }, (_, i) => ({ name: `${i}`.padEnd(250, 'x'), value: '' }))
+  const all = await own.post('/secrets', { secrets: long })
+  assert.ok(all.status === 201 && all.bytes.length > 8 * KIB)
+  await refused(own.get('/secrets'), 413, 'answer-too-large')
+  assert.equal((await own.get('/secrets?limit=20')).status, 200)
+  assert.equal((await own.get('/epochs')).status, 200)
+  for (let to = 2; to <= 90; to++) assert.equal((await own.post('/rotate-epoch', { to })).status, 200)
+  await refused(own.get('/epochs'), 413, 'answer-too-large')
+  for (const path of ['/openapi.json', '/metrics', '/docs/static/swagger-ui.css'])
+    assert.equal((await own.get(path)).status, 200, path)
 })
 
 test('resolve is a name for GET, PUT and history, and history a word of the path', async () => {

@@ -313,6 +313,11 @@ test('query parameters: unknown, repeated and senseless ones are 400', async () 
       `version=${version}`,
       'version',
     ]),
+    // Only the first `?` ends a path.
+    ['', '?prefix=a', '?prefix'],
+    ['/there', '?version=1', '?version'],
+    ['/there', `?at=${at}`, '?at'],
+    ['/there/history', '?', '?'],
     ['/there/history', 'limit=1', 'limit'],
     ['/there/history', 'version=1', 'version'],
     ['/there/history', `at=${at}`, 'at'],

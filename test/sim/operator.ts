@@ -152,22 +152,37 @@ export class Operator {
     await this.#change({ keys: this.access.now.keys, full: new Set() })
   }
 
-  /** One root key takes the place of the other: add, activate, rewrap, remove; goes on where it ended before. */
+  /**
+   * One root key takes the place of the other: add, activate, rewrap, remove; goes on where it ended before. Sometimes the
+   * operator goes back and forth before one of the two is removed.
+   */
   async changeRootKeys(): Promise<void> {
     if (this.#busy) return
     this.#busy = true
+    const { random } = this.#options
     try {
       if (this.#keyring.ids.length === 1) await this.#put((ring) => ring.add(newRootKey(this.#options.clock)))
-      const { ids, active } = this.#keyring
-      if (active !== ids[1] && this.#inForce(({ ids: known }) => known.includes(ids[1])))
-        await this.#put((ring) => ring.activate(ids[1]))
-      if (this.#keyring.active !== ids[1] || !this.#inForce((ring) => ring.active === ids[1])) return
-      if (!(await this.#rewrapped(ids[0]))) return
-      if (this.#inForce((ring) => ring.active === ids[1]) && this.#wrappedBy(ids[0]) === 0)
-        await this.#put((ring) => ring.remove(ids[0]))
+      const [old, fresh] = this.#keyring.ids
+      let [going, staying] = [old, fresh]
+      for (let turns = random.chance(0.4) ? 1 + random.below(3) : 0; ; turns--) {
+        if (!(await this.#activated(staying))) return
+        if (turns === 0) break
+        if (random.chance(0.6)) await this.#rewrapped(going)
+        ;[going, staying] = [staying, going]
+      }
+      if (!(await this.#rewrapped(going))) return
+      if (this.#inForce((ring) => ring.active === staying) && this.#wrappedBy(going) === 0)
+        await this.#put((ring) => ring.remove(going))
     } finally {
       this.#busy = false
     }
+  }
+
+  /** Whether the root key is active on every node that runs. */
+  async #activated(id: string): Promise<boolean> {
+    if (this.#keyring.active !== id && this.#inForce(({ ids }) => ids.includes(id)))
+      await this.#put((ring) => ring.activate(id))
+    return this.#keyring.active === id && this.#inForce((ring) => ring.active === id)
   }
 
   async #put(change: (ring: Keyring) => Keyring): Promise<void> {
@@ -189,12 +204,21 @@ export class Operator {
     return counts.reduce((sum, count) => sum + (count ? (count.get(id) ?? 0) : 1), 0)
   }
 
+  /** Whether the root key wraps nothing, after a rewrap that every node has seen to begin. */
   async #rewrapped(id: string): Promise<boolean> {
     const { time } = this.#options
+    const before = Math.max(...this.#genesisRevisions())
     await this.#put((ring) => ring.askRewrap(true))
     const end = time.now + REWRAP_MS
-    while (this.#wrappedBy(id) > 0 && time.now < end) await time.sleep(LOOK_MS)
+    const isDone = (): boolean =>
+      this.#wrappedBy(id) === 0 && this.#genesisRevisions().every((revision) => revision > before)
+    while (!isDone() && time.now < end) await time.sleep(LOOK_MS)
     await this.#put((ring) => ring.askRewrap(false))
-    return this.#wrappedBy(id) === 0
+    return isDone()
+  }
+
+  /** Of the nodes, as each has applied the genesis; 0 where a node does not run. */
+  #genesisRevisions(): number[] {
+    return this.#options.machines.map(({ run }) => run?.services?.replica.state.genesisRevision ?? 0)
   }
 }

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto'
 import { type Clock, Deadline } from '../../src/clock.ts'
 import type { Revision } from '../../src/ledger/ledger.ts'
 import { MemoryLedger } from '../../src/ledger/memory.ts'
+import { notReady } from '../../src/server/status.ts'
 import { ask, REQUEST_MS } from './asking.ts'
 import { type Answer, type Ask, type Line, secretOf } from './asks.ts'
 import { disturb, LEAST_FAULTS } from './faults.ts'
@@ -347,7 +348,8 @@ class WholeWorld {
     await this.#operator.mend()
     const fresh = this.#add('from-nothing')
     await fresh.start()
-    while (!machines.every(({ run }) => run?.ready)) await this.time.sleep(100)
+    while (!machines.every(({ run }) => run?.ready && notReady(run.node, false).length === 0))
+      await this.time.sleep(100)
     await this.#tokensAreThere()
     while (this.judge.calls.length + this.#lastCalls() < 2 * this.#calls)
       await this.#certain(this.#random.pick(machines), { ...this.#workload.next(), by: OWN_KEY })

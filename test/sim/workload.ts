@@ -23,8 +23,9 @@ const TOKEN_BYTES = 32 * 1024
 const SECRET_BYTES = 64 * 1024
 /** Tokens that clients ask for as soon as another client has them. */
 const RECENT = 5
-/** One workload in so many has a large batch, of as many bytes as a request may have. */
+/** One workload in so many has a large batch, of as many bytes as a request may have, and another one a middle batch. */
 const LARGE_ONE_IN = 200
+const LARGE = 12_000
 const LARGE_BYTES = 16 * 1024 * 1024
 
 export class Workload {
@@ -47,7 +48,8 @@ export class Workload {
     this.#different = random.pick(VALUES)
     this.#kinds = random.below(ALL_ONE_IN) === 0 ? ALL : SHORT
     this.#rotations = random.pick([0, 1, 3, 10])
-    this.#large = random.below(LARGE_ONE_IN) === 0 ? 12_000 + random.below(88_001) : 0
+    const which = random.below(LARGE_ONE_IN)
+    this.#large = which > 1 ? 0 : which === 0 ? LARGE + random.below(88_001) : 100 + random.below(LARGE - 100)
   }
 
   /** Two days later no caller sends a request again. */

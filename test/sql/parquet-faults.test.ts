@@ -35,13 +35,83 @@ async function rows(name: string): Promise<unknown> {
   return (await connection.runAndReadAll(sql)).getRowsJson()
 }
 
+/** Changes bytes of a file of the same number: DuckDB writes no such file by itself. */
+function patch(name: string, from: string, to: string): void {
+  const bytes = readFileSync(vault.folder.file(name), 'latin1')
+  assert.ok(bytes.includes(from), `${name} has the bytes`)
+  writeFileSync(vault.folder.file(name), bytes.replaceAll(from, to), 'latin1')
+}
+
 test('columns `Id` and `id` are refused with both names', async () => {
   await write('ids.parquet', 'SELECT 1 AS "Id", 2 AS "xy"')
-  const bytes = readFileSync(vault.folder.file('ids.parquet'), 'latin1')
-  writeFileSync(vault.folder.file('ids.parquet'), bytes.replaceAll('xy', 'id'), 'latin1')
+  patch('ids.parquet', 'xy', 'id')
   const told = await refused(1, ['tokenize', 'ids.parquet', '--column', 'Id'], options)
   assert.match(told, /columns Id and id, which DuckDB cannot tell apart: rename a column/)
   assert.equal(existsSync(vault.folder.file('ids.tokens.parquet')), false)
+})
+
+test('a column that is there twice: exit 2 with the names, as of CSV', async () => {
+  await write('twice.parquet', 'SELECT 1 AS "ssn", 2 AS "xyz", 3 AS other')
+  patch('twice.parquet', 'xyz', 'ssn')
+  const told = await refused(2, ['tokenize', 'twice.parquet', '--column', 'ssn'], options)
+  assert.match(told, /column ssn is there twice.*: the columns are ssn, ssn, other/)
+  const other = await refused(1, ['tokenize', 'twice.parquet', '--column', 'other'], options)
+  assert.match(other, /columns ssn and ssn, which DuckDB cannot tell apart/)
+})
+
+test('text that is not UTF-8 is told without the text', async () => {
+  await write('bytes.parquet', "SELECT 'secret-xy' AS ssn, 1 AS id", ', COMPRESSION uncompressed')
+  patch('bytes.parquet', 'secret-xy', 'secret-\xff\xfe')
+  const told = await refused(1, ['tokenize', 'bytes.parquet', '--column', 'ssn'], options)
+  assert.match(told, /string encoding .*bytes\.parquet/)
+  assert.doesNotMatch(told, /secret/)
+})
+
+/** In the footer of a file: the logical types up to their units, without a time zone and in UTC. */
+const [TIMESTAMP, TIMESTAMP_UTC] = ['\x8c\x12\x1c', '\x8c\x11\x1c']
+const [TIME, TIME_UTC] = ['\x7c\x12\x1c', '\x7c\x11\x1c']
+const NANOS = '\x3c\x00\x00'
+
+test('nanoseconds stay, or the file is refused: no digits go silently', async () => {
+  const moment = "TIMESTAMP_NS '2024-01-01 00:00:00.123456789' AS t"
+  await write('nanos.parquet', `SELECT 'x' AS x, ${moment}, TIME_NS '00:00:01.123456789' AS clock`)
+  await fine(['tokenize', 'nanos.parquet', '--column', 'x'], options)
+  await fine(['detokenize', 'nanos.tokens.parquet', '--column', 'x', '-o', 'nanos.back.parquet'], options)
+  assert.deepEqual(await rows('nanos.back.parquet'), await rows('nanos.parquet'))
+  assert.match(JSON.stringify(await rows('nanos.back.parquet')), /\.123456789".*\.123456789"/)
+  await write(
+    'utc.parquet',
+    `SELECT 'x' AS x, {'inside': [{${moment.replace(/(.*) AS t/, "'t': $1")}}]} AS s`,
+  )
+  patch('utc.parquet', TIMESTAMP + NANOS, TIMESTAMP_UTC + NANOS)
+  const told = await refused(1, ['tokenize', 'utc.parquet', '--column', 'x'], options)
+  assert.match(told, /column s is TIMESTAMP\(NANOS\), .* microseconds only: cast the column/)
+  await write('time.parquet', "SELECT 'x' AS x, TIME_NS '00:00:01' AS t")
+  patch('time.parquet', TIME + NANOS, TIME_UTC + NANOS)
+  assert.match(
+    await refused(1, ['tokenize', 'time.parquet', '--column', 'x'], options),
+    /column t is TIME\(NANOS\)/,
+  )
+  await write('int96.parquet', "SELECT 'x' AS x, 1.5::DOUBLE AS t")
+  const [double, int96] = ['\x0a', '\x06'].map((type) => `\x15${type}\x25\x02\x18\x01t`)
+  patch('int96.parquet', double, int96)
+  assert.match(await refused(1, ['tokenize', 'int96.parquet', '--column', 'x'], options), /column t is INT96/)
+})
+
+test('ids of fields stay, also inside', async () => {
+  const ids =
+    '{x: 3, s: {__duckdb_field_id: 4, a: 5, b: 6}, l: {__duckdb_field_id: 7, element: 8}, m: {__duckdb_field_id: 9, key: 10, value: 11}}'
+  const query = "SELECT 'x' AS x, {'a': 1, 'b': 2} AS s, [1] AS l, MAP {'k': 1} AS m, 2 AS none"
+  await write('fields.parquet', query, `, FIELD_IDS ${ids}`)
+  const found = async (name: string): Promise<unknown> => {
+    const sql = `SELECT name, field_id FROM parquet_schema('${vault.folder.file(name)}')`
+    return (await connection.runAndReadAll(sql)).getRowsJson()
+  }
+  await fine(['tokenize', 'fields.parquet', '--column', 'x'], options)
+  assert.deepEqual(await found('fields.tokens.parquet'), await found('fields.parquet'))
+  await fine(['tokenize', 'fields.parquet', '--column', 'l', '-o', 'inside.parquet'], options)
+  const inside = "SELECT field_id FROM parquet_schema('inside.parquet') WHERE name = 'l'"
+  assert.equal(await fine(['sql', '--csv', '-c', inside], options), 'field_id\n7')
 })
 
 test('a file without rows goes and comes back; a file without bytes is an error', async () => {

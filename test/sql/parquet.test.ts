@@ -165,6 +165,9 @@ test('retokenize: tokens of the active epoch; what is not found stays', async ()
   const foreign = await convert('retokenize', file, ['x'])
   assert.deepEqual([foreign.report.replaced, foreign.report.notFound], [0, 1])
   await assertEqualFiles(file, foreign.out)
+  assert.deepEqual(foreign.report.epochs, [])
+  const again = await convert('retokenize', moved.out, ['x'])
+  assert.deepEqual([again.report.replaced, again.report.epochs], [0, [active + 1]])
 })
 
 test('a token already: refused with the column, unless it is allowed', async () => {

@@ -103,14 +103,25 @@ test('"An unreachable vault or a refused key is an error, never NULL."', async (
   assert.match(await refused(2, question, { env: { COFFER_URL: vault.node.url } }), /COFFER_KEY is not set/)
 })
 
+const WITH_VALUE: readonly string[] = [
+  'SELECT CAST(detokenize(t) AS INTEGER) FROM v',
+  "SELECT CAST(detokenize(tokenize('secret-' || chr(39) || '-value')) AS DATE)",
+  "SELECT strptime(detokenize(t), '%Y') FROM v",
+  'CREATE TABLE u (ssn VARCHAR UNIQUE); INSERT INTO u SELECT detokenize(t) FROM v, range(2)',
+  'SELECT CAST(CAST(detokenize(n) AS BIGINT) AS INTEGER) FROM v',
+  'CREATE TYPE e AS ENUM (SELECT detokenize(t) FROM v); SELECT tokenize(detokenize(t)::e) FROM v',
+  'CREATE TYPE e AS ENUM (SELECT detokenize(t) FROM v); SELECT detokenize(t)::e + 1 FROM v',
+  'SELECT error(detokenize(t)) FROM v',
+]
+
 test('errors have no value', async () => {
-  for (const statement of [
-    "SELECT CAST(detokenize(tokenize('secret-value')) AS INTEGER)",
-    "SELECT CAST(detokenize(tokenize('secret-' || chr(39) || '-value')) AS DATE)",
-  ]) {
-    const { code, stderr } = await coffer(['sql'], { env: vault.env, input: statement })
-    assert.equal(code, 1)
-    assert.doesNotMatch(stderr.split('\n\nLINE ')[0], /secret|-value/, stderr)
+  for (const statement of WITH_VALUE) {
+    const view =
+      "CREATE TABLE v AS SELECT tokenize('secret' || '-value') AS t, tokenize('90071992' || '54740991') AS n"
+    const { code, stderr } = await coffer(['sql'], { env: vault.env, input: `${view}; ${statement}` })
+    assert.equal(code, 1, statement)
+    assert.match(stderr, /Error: |tokenize takes/)
+    assert.doesNotMatch(stderr.split('\n\nLINE ')[0], /secret|-value|9007/, stderr)
   }
 })
 

@@ -7,10 +7,10 @@ import { type Case, splice } from './splice.ts'
 
 const SECRET = 'secret'
 
-async function fault(content: string | Buffer, options: Partial<Case> = {}): Promise<string> {
+async function fault(content: string | Buffer, options: Partial<Case> = {}, size = 3): Promise<string> {
   const vault = new FakeVault()
   const columns = ['ssn']
-  for (const part of [undefined, () => 3]) {
+  for (const part of [undefined, () => size]) {
     const run = splice(content, { vault, columns, ...options, ...(part ? { part } : {}) })
     const error: unknown = await run.then(
       () => assert.fail('the file was taken'),
@@ -34,6 +34,10 @@ test('CSV: a column that is not there, or there twice, or named twice: exit 2 wi
   assert.match(await fault('ssn,a\n', { columns: ['ssn', '#1'] }), /^2: column "#1" is named twice/)
   assert.match(await fault('ssn,a\n', { columns: ['#3'] }), /^2: there is no column "#3"/)
   assert.match(await fault(''), /^2: the file is empty/)
+  assert.match(await fault('\ufeff'), /^2: the file is empty/)
+  assert.match(await fault('\ufeff\n'), /^2: there is no column "ssn": the columns are "" \(#1\)/)
+  assert.match(await fault('\ufeffss'), /^2: there is no column "ssn": the columns are "ss" \(#1\)/)
+  assert.match(await fault('\ufeff"ss'), /^1: line 1: a quote is left open/)
   assert.match(await fault('# comment\nssn,a\n'), /^2: there is no column "ssn"/)
   assert.match(await fault('ssn,b\n', { newField: 'b' }), /^2: there is a column "b" already/)
 })
@@ -125,6 +129,30 @@ test('JSON lines: each line is one record', async () => {
   assert.equal(good.report.replaced, 1)
 })
 
+test('JSON lines: a record that is cut is told at its line, wherever the next records end', async () => {
+  const record = '{"ssn":"b","tags":[1,2]}'
+  for (const [at, cut] of [
+    [2, '{"ssn":"b","tags":[1'],
+    [2, '{"ssn":"b","tags":[1,'],
+    [2, '{"ssn":"b","tags":{"a":1'],
+    [2, '{"ssn":"b'],
+    [4_000, '{"ssn":"b","tags":["1'],
+    [5_000, '{"ssn":"b","tags":[1'],
+  ] as const) {
+    const lines = Array.from({ length: 5_000 }, (_, i) => (i + 1 === at ? cut : record))
+    const told = await fault(lines.join('\n'), { format: 'ndjson' }, 16_384)
+    assert.match(told, new RegExp(`^1: line ${at}: `), cut)
+  }
+})
+
+test('JSON lines: a file without records', async () => {
+  for (const content of ['', '\ufeff', '\ufeff\n', ' \n\n\t\n', '\n']) {
+    const options = { vault: new FakeVault(), columns: ['ssn'], format: 'ndjson' } as const
+    const { bytes, report } = await splice(content, options)
+    assert.deepEqual([bytes.toString(), report.rows], [content, 0])
+  }
+})
+
 test('JSON: an array that is not one is refused', async () => {
   const of = (content: string): Promise<string> => fault(content, { format: 'json' })
   for (const end of [',]', ',,{"ssn":2}]', '', '}', '] x', ' {"ssn":3}]', ',']) {
@@ -134,6 +162,7 @@ test('JSON: an array that is not one is refused', async () => {
   assert.match(await of('{"ssn":1}{"ssn":2}'), /^1: line 1: /)
   assert.match(await of('{"ssn":1},{"ssn":2}'), /^1: line 1: /)
   assert.match(await of(' \n'), /^1: line 1: the file is empty/)
+  assert.match(await of('\ufeff'), /^1: line 1: the file is empty/)
   const vault = new FakeVault()
   const empty = await splice(' [ ] \n', { vault, format: 'json', columns: ['ssn'] })
   assert.equal(empty.bytes.toString(), ' [ ] \n')

@@ -150,6 +150,63 @@ test('a rotation on the way is refused, or accepted with both epochs, and all to
   assert.deepEqual(back.report.epochs, [1, 2])
 })
 
+test('retokenize: only other tokens are new content, and epochs are those of tokens that were found', async () => {
+  const vault = new FakeVault()
+  const old = await vault.tokenize(['a', 'b'])
+  vault.epoch = 2
+  const { tokens } = await vault.tokenize(['b'])
+  const content = `ssn\n${[...old.tokens, ...tokens, ...tokens].join('\n')}\n`
+  const options = { vault, columns, operation: 'retokenize' } as const
+  const { bytes, report } = await splice(content, options)
+  assert.equal(bytes.toString(), `ssn\n${vault.token('a')}\n${`${tokens[0]}\n`.repeat(3)}`)
+  const counts = { rows: 4, values: 4, distinct: 3, notFound: 0, unmatched: 0 }
+  assert.deepEqual(report, { ...counts, replaced: 2, epochs: [2] })
+  const again = await splice(bytes, options)
+  assert.ok(again.bytes.equals(bytes))
+  assert.deepEqual(again.report, { ...counts, distinct: 2, replaced: 0, epochs: [2] })
+  const map = await splice(bytes, { ...options, newField: 'new' })
+  assert.equal(map.report.replaced, 4)
+  assert.match(map.bytes.toString(), /^ssn,new\n(?:(tok_2_\w+),\1\n){4}$/)
+  const foreign = await splice(content, { ...options, vault: new FakeVault() })
+  assert.deepEqual(foreign.report, { ...counts, notFound: 4, replaced: 0, epochs: [] })
+  const json = JSON.stringify({ ssn: tokens[0] })
+  const same = await splice(json, { ...options, format: 'json' })
+  assert.deepEqual([same.bytes.toString(), same.report.replaced], [json, 0])
+})
+
+test('detokenize and retokenize: content that is no token stays, of any length and bytes', async () => {
+  const vault = new FakeVault()
+  const { tokens } = await vault.tokenize(['x'])
+  const long = 'y'.repeat(40_000)
+  const latin1 = Buffer.from([0x5a, 0x6f, 0xeb])
+  const csv = [`ssn\n${tokens[0]}\n${long}\n"${long}""y"\n`, latin1, `\n"`, latin1, `"\n`]
+  const texts = [long, `\\n${long}`, `\\n`].map((text) => `{"ssn":"${text}"}\n`)
+  const json = [
+    `{"ssn":"${tokens[0]}"}\n`,
+    ...texts,
+    '{"ssn":"',
+    latin1,
+    '\\n"}\n',
+    `{"ssn":1${'0'.repeat(40_000)}}\n`,
+  ]
+  for (const [format, parts] of [
+    ['csv', csv],
+    ['ndjson', json],
+  ] as const) {
+    const content = Buffer.concat(parts.map((part) => Buffer.from(part)))
+    for (const operation of ['detokenize', 'retokenize'] as const) {
+      const { bytes, report } = await splice(content, { vault, columns, format, operation })
+      const value = operation === 'detokenize' ? 'x' : `${tokens[0]}`
+      assert.equal(bytes.toString('latin1'), content.toString('latin1').replace(`${tokens[0]}`, value))
+      assert.deepEqual([report.replaced, report.notFound], [operation === 'detokenize' ? 1 : 0, 0])
+    }
+    await assert.rejects(
+      splice(content, { vault: new FakeVault(), columns, format }),
+      /line \d: column "ssn"/,
+    )
+  }
+})
+
 test('tokens that are not found stay and are counted by place; what is no token is not counted', async () => {
   const vault = new FakeVault()
   const strange = new FakeVault().token('x')

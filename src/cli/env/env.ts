@@ -2,6 +2,7 @@
 import { type Command, Option } from 'commander'
 import { READERS } from '../../env/expand.ts'
 import { ENVIRONMENT } from '../terminal/connect.ts'
+import { atOf } from '../terminal/instant.ts'
 import { encryptFile } from './encrypt.ts'
 import { expandFile } from './expand.ts'
 import { runCommand } from './run.ts'
@@ -66,6 +67,7 @@ const INPUT = ['<file>', 'a .env file; - is stdin'] as const
 const AT = [
   '--at <instant>',
   'use the values as of that instant; references with a version keep their version',
+  atOf,
 ] as const
 
 export function registerEnv(program: Command): void {

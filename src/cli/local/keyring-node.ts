@@ -90,15 +90,15 @@ export async function reloadUntil(node: KeyringNode, { holds, about }: RootKeyCo
   })
 }
 
-/** As `reloadUntil`, and waits until the node is ready. Returns the keys of its ledger by root key. */
+/** As `reloadUntil`, and waits until the node is ready. `wrapped`: the keys of its ledger by root key. */
 export async function wrappedKeys(
   node: KeyringNode,
   { holds, about }: RootKeyCondition,
-): Promise<ReadonlyMap<string, number>> {
-  const { wrapped } = await reloadUntil(node, {
+): Promise<Pick<RootKeys, 'genesis'> & { readonly wrapped: ReadonlyMap<string, number> }> {
+  const { wrapped, genesis } = await reloadUntil(node, {
     holds: (now) => now.wrapped !== undefined && holds(now),
     about: `${about}, or is not ready`,
   })
   assert(wrapped, 'a node that is ready has counted its wrapped keys')
-  return wrapped
+  return { wrapped, genesis }
 }

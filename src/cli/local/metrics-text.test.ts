@@ -15,6 +15,7 @@ coffer_root_keys{root_key="rk-2",active="true"} 1
 coffer_owners{hash="0a"} 1
 coffer_wrapped_keys{root_key="rk-1"} 4
 coffer_wrapped_keys{root_key="rk-2"} 1.2e3
+coffer_genesis_revision 7
 process_cpu_seconds_total 1.5
 `
 
@@ -26,7 +27,7 @@ test('the numbers of a node are read from its metrics', () => {
 
 test('the root keys of a node are read from its metrics', () => {
   const keys = rootKeys(TEXT)
-  assert.deepEqual([keys.active, keys.ids], ['rk-2', ['rk-1', 'rk-2']])
+  assert.deepEqual([keys.active, keys.ids, keys.genesis], ['rk-2', ['rk-1', 'rk-2'], 7])
   assert.deepEqual(Object.fromEntries(keys.wrapped ?? []), { 'rk-1': 4, 'rk-2': 1200 })
   assert.deepEqual(rootKeys(TEXT.replace('coffer_ready 1', 'coffer_ready 0')), {
     ...keys,

@@ -35,12 +35,13 @@ export function ownersInForce(text: string): string | undefined {
 
 /**
  * A node's root keys. `wrapped`: by root key, the number of keys of the ledger under the root key; undefined
- * while the node is not ready, and so does not know its ledger.
+ * while the node is not ready, and so does not know its ledger. `genesis`: the revision of the genesis.
  */
 export type RootKeys = {
   readonly active: string
   readonly ids: readonly string[]
   readonly wrapped: ReadonlyMap<string, number> | undefined
+  readonly genesis: number
 }
 
 export function rootKeys(text: string): RootKeys {
@@ -54,6 +55,7 @@ export function rootKeys(text: string): RootKeys {
     wrapped: ready
       ? new Map(wrapped.map(({ labels, value }) => [labels.get('root_key') ?? '', value]))
       : undefined,
+    genesis: samples.find(({ name }) => name === 'coffer_genesis_revision')?.value ?? 0,
   }
 }
 

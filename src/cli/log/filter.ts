@@ -1,7 +1,7 @@
 // Which events of the logs are shown.
 import { UsageError } from '../../errors.ts'
 import { EVENT_NAMES } from '../../events/event.ts'
-import { parseInstant } from '../../wire.ts'
+import { instantOf } from '../terminal/instant.ts'
 import type { LogEvent } from './line.ts'
 
 /** Instants are milliseconds since 1970: an event is in the window when `from` <= at < `to`. */
@@ -39,8 +39,8 @@ export function isShown({ from, to, owner, names }: EventFilter, event: LogEvent
 export function filterOf({ owner, event, since, until }: FilterOptions): EventFilter {
   for (const name of event ?? []) checkName(name)
   return {
-    from: instant('--since', since) ?? ALL_EVENTS.from,
-    to: instant('--until', until) ?? ALL_EVENTS.to,
+    from: since === undefined ? ALL_EVENTS.from : instantOf('--since', since),
+    to: until === undefined ? ALL_EVENTS.to : instantOf('--until', until),
     owner,
     names: event && new Set(event),
   }
@@ -76,11 +76,4 @@ function distance(a: string, b: string): number {
     row = next
   }
   return row[b.length]
-}
-
-function instant(option: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  const at = parseInstant(text)
-  if (at !== undefined) return at
-  throw new UsageError(`${option} is not an instant`, { hint: 'use an instant such as 2026-01-31T12:00:00Z' })
 }

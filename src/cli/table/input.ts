@@ -1,6 +1,8 @@
 // The bytes of a file, or of stdin: inflated where the first bytes say so, and counted when read.
 import { closeSync, createReadStream, fstatSync, openSync, read, readSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { Readable, type Transform } from 'node:stream'
+import { isatty, ReadStream as TerminalInput } from 'node:tty'
 import { promisify } from 'node:util'
 import {
   createGunzip,
@@ -35,7 +37,7 @@ export async function openInput(file: string): Promise<Input> {
     closeSync(fd)
     throw new OperatorError(`${file} is a directory`, { hint: 'name a file' })
   }
-  if (!about.isFile()) return streamInput(createReadStream(file, { fd, highWaterMark: PIECE_BYTES }))
+  if (!about.isFile()) return streamInput(unblocked(file, fd, about.isFIFO()))
   const first = Buffer.alloc(MAGIC_BYTES)
   const compression = compressionOf(first.subarray(0, readSync(fd, first, { position: 0 })))
   if (compression === 'none') return fileInput(fd, about.size)
@@ -53,6 +55,15 @@ function fileInput(fd: number, size: number): Input {
     },
   }
   return { compression: 'none', size, source, read: () => done, close: () => closeSync(fd) }
+}
+
+/**
+ * A file that is not regular, as a stream. A blocking read of a pipe or of a terminal keeps a thread, and the
+ * process waits for its threads at the end; so neither is read before bytes are there.
+ */
+function unblocked(file: string, fd: number, isPipe: boolean): Readable {
+  if (isPipe) return new Socket({ fd, readable: true, writable: false })
+  return isatty(fd) ? new TerminalInput(fd) : createReadStream(file, { fd, highWaterMark: PIECE_BYTES })
 }
 
 async function streamInput(stream: Readable, size?: number): Promise<Input> {

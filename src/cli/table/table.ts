@@ -158,10 +158,20 @@ function checkOptions(format: FormatName, options: Options): void {
 
 function delimiterOf({ delimiter }: Options): string | undefined {
   const character = delimiter === '\\t' ? '\t' : delimiter
-  if (character === undefined || /^[^"\r\n\x80-\uffff]$/.test(character)) return character
-  throw new UsageError('--delimiter must be a single character of ASCII, no quote and no line end', {
-    hint: "use --delimiter ';', or '\\t' for a tab",
-  })
+  const hint = "use --delimiter ';', or '\\t' for a tab"
+  if (character !== undefined && !/^[^"\r\n\x80-\uffff]$/.test(character))
+    throw new UsageError('--delimiter must be a single character of ASCII, no quote and no line end', {
+      hint,
+    })
+  // Quotes would go around the tokens, and stay around the values on the way back.
+  if (character !== undefined && /[a-z0-9_]/.test(character))
+    throw new UsageError(
+      `--delimiter must not be ${character}: tokens have lower-case letters, digits and _`,
+      {
+        hint,
+      },
+    )
+  return character
 }
 
 /** Throws OperatorError where `--require` or `--strict` refuses the result. */
