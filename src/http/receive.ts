@@ -139,11 +139,11 @@ export function receive(request: IncomingMessage, asked: Receive): Promise<Buffe
     if (!request.complete) fail(invalid('the body ended before its end', 'the whole body'))
   }
   const onData = inflating ? (piece: Buffer) => inflating.add(piece) : add
-  const giveBack = whenCut(request, fail)
+  const before = whenCut(request, fail)
   const leave = (): void => {
     request.off('data', onData).off('end', onEnd).off('error', onBroken).off('close', onBroken)
     inflating?.leave()
-    giveBack()
+    whenCut(request, before)
   }
   if (request.destroyed) onBroken()
   else request.on('end', onEnd).on('error', onBroken).on('close', onBroken).on('data', onData)
