@@ -30,8 +30,7 @@ ledgerContract('lmdb', async () => {
   return {
     ledger: new LmdbLedger(path, {
       room: {
-        check: () => (held ?? Promise.resolve()).then(() => room.check()),
-        checkAnew: () => room.checkAnew(),
+        check: (transaction) => (held ?? Promise.resolve()).then(() => room.check(transaction)),
       },
     }),
     hold: async () => {

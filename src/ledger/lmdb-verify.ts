@@ -1,12 +1,14 @@
 // Reading an embedded ledger through, before the ledger is opened.
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { DamagedLedger, decodeLatest, decodeRecord, FORMAT_AT, isOwnFormat } from './lmdb-records.ts'
+import { checkRoomToOpen } from './lmdb-room.ts'
 
 /**
  * Checks every record of a ledger against its checksum. Returns the last revision. A file of another format
  * is not read through: LmdbLedger refuses the file. Throws DamagedLedger; on a damaged file LMDB may crash.
  */
 export function verifyLedger(path: string): number {
+  checkRoomToOpen(path)
   const env = open({ path, encoding: 'binary', maxDbs: 4, readOnly: true })
   const log = database<number>(env, 'log')
   const keys = database<string>(env, 'keys')

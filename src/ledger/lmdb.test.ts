@@ -1,7 +1,7 @@
 // The embedded ledger beside other processes that read it.
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -161,5 +161,38 @@ test('a file of another format is refused, for reading too, and left as it is', 
     assert.equal(verifyLedger(path), 0, 'it is not taken for damaged')
   } finally {
     rmSync(path, { recursive: true })
+  }
+})
+
+test('LMDB never meets a full disk: a commit without room is refused before it is written', (t) => {
+  const root = mkdtempSync(join(tmpdir(), 'coffer-full-'))
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', root])
+  try {
+    if (mounted.status !== 0) return t.skip('no right to mount a file system')
+    const modules = ['./lmdb.ts', '../clock.ts'].map((each) => new URL(each, import.meta.url).href)
+    const script = `
+      import { LmdbLedger } from ${JSON.stringify(modules[0])}
+      import { Deadline } from ${JSON.stringify(modules[1])}
+      const ledger = new LmdbLedger(process.argv[1])
+      const told = []
+      for (const mebibytes of [1, 7, 1]) {
+        const put = { key: 'k' + told.length, value: Buffer.alloc(mebibytes * 1024 * 1024) }
+        told.push(await ledger.commit({ if: [], put: [put] }, Deadline.never).then(
+          ({ revision }) => revision,
+          ({ reason }) => reason,
+        ))
+      }
+      console.log(JSON.stringify([told, await ledger.head()]))
+      await ledger.close()`
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      ['--input-type=module', '-e', script, join(root, 'ledger')],
+      { encoding: 'utf8' },
+    )
+    assert.equal(stderr, '')
+    assert.deepEqual(JSON.parse(stdout), [[1, 'disk-full', 2], 2])
+  } finally {
+    spawnSync('umount', ['-l', root])
+    rmSync(root, { recursive: true, force: true })
   }
 })

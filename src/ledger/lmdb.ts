@@ -39,7 +39,7 @@ import {
   putIn,
   type Stored,
 } from './lmdb-records.ts'
-import { DiskRoom } from './lmdb-room.ts'
+import { checkRoomToOpen, DiskRoom, type Transaction } from './lmdb-room.ts'
 import { committed } from './lmdb-transaction.ts'
 import { PendingCommit } from './pending-commit.ts'
 
@@ -56,11 +56,13 @@ const READ_ONLY = 'the ledger was opened for reading only'
 /** The puts of a transaction that is being put together, by key. */
 type Overlay = Map<string, Latest & RevisionPut>
 
-type LmdbOptions = { readonly readOnly?: boolean; readonly room?: Pick<DiskRoom, 'check' | 'checkAnew'> }
+type LmdbOptions = { readonly readOnly?: boolean; readonly room?: Pick<DiskRoom, 'check'> }
+
+const NOTHING: Transaction = { puts: 0, bytes: 0 }
 
 export class LmdbLedger implements Ledger {
   readonly full = false
-  readonly #room: Pick<DiskRoom, 'check' | 'checkAnew'>
+  readonly #room: Pick<DiskRoom, 'check'>
   readonly #readOnly: boolean
   readonly #env: RootDatabase
   readonly #log: Database<Uint8Array, number>
@@ -83,6 +85,7 @@ export class LmdbLedger implements Ledger {
   constructor(path: string, { readOnly = false, room = new DiskRoom(path) }: LmdbOptions = {}) {
     this.#room = room
     this.#readOnly = readOnly
+    checkRoomToOpen(path)
     this.#env = open({
       path,
       overlappingSync: false,
@@ -134,7 +137,7 @@ export class LmdbLedger implements Ledger {
     while (this.#waiting.length > 0) {
       let batch = this.#takeBatch()
       try {
-        await this.#room.check()
+        await this.#room.check(transactionOf(batch))
         batch = batch.filter((each) => each.depart() > 0)
         await this.#writeBatch(batch)
       } catch (error) {
@@ -161,7 +164,7 @@ export class LmdbLedger implements Ledger {
   async #writeFailure(error: unknown): Promise<Error> {
     if (error instanceof LedgerUnavailable || error instanceof FatalError) return error
     try {
-      await this.#room.checkAnew()
+      await this.#room.check(NOTHING)
     } catch {
       return new LedgerUnavailable('disk-full', 'the disk is full')
     }
@@ -356,7 +359,7 @@ export class LmdbLedger implements Ledger {
     const well = { quorum: true, leader: undefined, members: [], used: 0, occupied: 0 }
     try {
       this.#forgetDeadReaders()
-      await this.#room.check()
+      await this.#room.check(NOTHING)
       return { ...well, problems: [] }
     } catch (error) {
       return {
@@ -384,4 +387,14 @@ export class LmdbLedger implements Ledger {
 
 function revisionBytes(revision: Revision): number {
   return revision.puts.reduce((sum, put) => sum + put.key.length + (put.value?.length ?? 0), 64)
+}
+
+/** Each put is in the log and, beside its key, in the latest values. */
+function transactionOf(batch: readonly PendingCommit[]): Transaction {
+  const sum = { puts: 0, bytes: 0 }
+  for (const { commit } of batch) {
+    sum.puts += commit.put.length
+    sum.bytes += 2 * commitBytes(commit)
+  }
+  return sum
 }

@@ -32,7 +32,7 @@ export class CheckpointDirectory implements CheckpointFiles {
   }
 
   async hasRoom(bytes: number): Promise<boolean> {
-    const { free, reserve } = await this.#space(this.#path)
+    const { free, reserve } = this.#space(this.#path)
     return free - bytes >= FREE_RESERVES * reserve
   }
 

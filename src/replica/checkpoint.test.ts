@@ -140,7 +140,7 @@ test('the size that a checkpoint asks for is the size of its file', async () => 
 test('a directory: a checkpoint leaves the store twice what the ledger keeps free', async () => {
   const path = mkdtempSync(join(tmpdir(), 'coffer-checkpoint-'))
   try {
-    const directory = new CheckpointDirectory(path, async () => ({ free: 1000, reserve: 100 }))
+    const directory = new CheckpointDirectory(path, () => ({ free: 1000, reserve: 100 }))
     assert.deepEqual(await Promise.all([0, 800, 801, 5000].map((bytes) => directory.hasRoom(bytes))), [
       true,
       true,

@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { withReserve } from '../descriptors.ts'
+import { checkRoomToOpen, hasRoom, type Transaction } from '../ledger/lmdb-room.ts'
 import { committed } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole, pageTable } from '../state/page.ts'
 import type { SegmentRange } from '../state/segment-ranges.ts'
@@ -26,6 +27,7 @@ const RECORD_HEAD = 14
 
 export class LmdbStore implements Store {
   readonly checkpoints: CheckpointDirectory
+  readonly #path: string
   readonly #env: RootDatabase
   readonly #pages: Database<Buffer, number>
   readonly #entries: Database<Buffer, string>
@@ -37,7 +39,9 @@ export class LmdbStore implements Store {
 
   /** Throws DamagedReplica where a file that is opened for reading only lacks a database. */
   constructor(path: string, readOnly = false) {
+    this.#path = path
     this.checkpoints = new CheckpointDirectory(path)
+    checkRoomToOpen(path)
     this.#env = withReserve(() => open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly }))
     const env = this.#env
     const numbered = { keyEncoding: 'uint32' } as const
@@ -58,6 +62,7 @@ export class LmdbStore implements Store {
 
   async write(batch: Batch): Promise<void> {
     const gone = await this.#pagesOf(batch.tables.filter(({ dropped }) => dropped))
+    if (!hasRoom(this.#path, transactionOf(batch))) throw new WriteFailed('the disk is full')
     const puts: Promise<boolean>[] = gone.map((number) => this.#pages.remove(number))
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
     for (const { key, revision, value } of batch.entries) {
@@ -181,6 +186,15 @@ export class LmdbStore implements Store {
   async close(): Promise<void> {
     await this.#env.close()
   }
+}
+
+/** Pages and records are put at the end. */
+function transactionOf({ pages, entries, records, tables, ranges, owners }: Batch): Transaction {
+  let bytes = 0
+  for (const { page } of pages) bytes += RECORD_HEAD + page.length
+  for (const { entry } of records) bytes += RECORD_HEAD + (entry ? entry.key.length + entry.value.length : 0)
+  for (const { key, value } of entries) bytes += RECORD_HEAD + key.length + value.length
+  return { bytes, puts: entries.length + tables.length + ranges.length + owners.length + 1 }
 }
 
 /** lmdb returns undefined for a database that is absent, where the file is opened for reading only. */

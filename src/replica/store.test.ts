@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { open } from 'lmdb'
+import { OperatorError } from '../errors.ts'
 import { isStrayRejection } from '../ledger/lmdb-transaction.ts'
 import { DamagedReplica } from '../state/stored.ts'
 import { LmdbStore } from './lmdb-store.ts'
@@ -160,11 +161,16 @@ async function lmdbFullDisk(t: { skip(reason: string): void }): Promise<void> {
     if (mounted.status !== 0) return t.skip('no right to mount a file system')
     const child = spawnSync(process.execPath, [import.meta.filename, FULL_DISK, root], { encoding: 'utf8' })
     assert.equal(child.status, 0, child.stderr)
+    // A failed write can end the process in LMDB: LMDB must not meet a full disk.
+    assert.doesNotMatch(child.stderr, /Write error/)
   } finally {
     spawnSync('umount', ['-l', root])
     rmSync(root, { recursive: true, force: true })
   }
 }
+
+const isWithoutRoom = (error: unknown): boolean =>
+  error instanceof OperatorError && error.message.startsWith('there is no room for new files in ')
 
 /** In a process of its own: lmdb leaves rejections behind that the runner of tests would report. */
 async function onFullDisk(root: string): Promise<void> {
@@ -188,6 +194,11 @@ async function onFullDisk(root: string): Promise<void> {
   await assert.rejects(store.checkpoints.write('a', blocks()), /ENOSPC/)
   assert.deepEqual(readdirSync(root), [...names, 'filler'].sort(), 'a failed checkpoint leaves no file')
   await store.close()
+  await new LmdbStore(root).close()
+  rmSync(join(root, 'lock.mdb'))
+  assert.throws(() => new LmdbStore(root), isWithoutRoom)
+  assert.throws(() => new LmdbStore(join(root, 'new')), isWithoutRoom)
+  assert.deepEqual(readdirSync(root), ['data.mdb', 'filler'])
 }
 
 if (process.argv[2] === FULL_DISK) await onFullDisk(process.argv[3])

@@ -207,6 +207,18 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       },
     ],
   },
+  'a transaction that is written to a full disk': {
+    test: 'src/ledger/lmdb.test.ts',
+    only: 'LMDB never meets a full disk',
+    found: /Input\/output error/,
+    changes: [
+      {
+        file: 'ledger/lmdb-room.ts',
+        from: 'free < Math.max(reserve, neededBytes(transaction))',
+        to: 'free < reserve',
+      },
+    ],
+  },
   'a Txn that reads at a revision, as in etcd#18667': {
     test: 'src/ledger/etcd-messages.test.ts',
     only: 'no Txn reads at a revision',
