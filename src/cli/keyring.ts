@@ -1,18 +1,11 @@
 // coffer keyring: changes the root key while the nodes run. Each step is safe to repeat, and is refused until
 // all nodes have completed the step before.
-import { realpathSync } from 'node:fs'
 import type { Command } from 'commander'
 import { systemClock } from '../clock.ts'
-import { type Keyring, newRootKey } from '../crypto/keyring.ts'
+import { newRootKey } from '../crypto/keyring.ts'
 import { OperatorError } from '../errors.ts'
-import { type Config, readConfig } from '../node/config.ts'
 import { sleep } from '../waiting.ts'
-import {
-  checkKeyringReplaceable,
-  olderKeyringFile,
-  readKeyringFile,
-  replaceKeyring,
-} from './local/keyring-file.ts'
+import { olderKeyringFile } from './local/keyring-file.ts'
 import {
   type KeyringNode,
   openKeyringNode,
@@ -21,13 +14,18 @@ import {
   runningKeyringNode,
   wrappedKeys,
 } from './local/keyring-node.ts'
-import { whileLocked } from './local/locked-files.ts'
+import {
+  type Change,
+  change,
+  changeLocked,
+  type KeyringFile,
+  locked,
+  readKeyrings,
+  reread,
+} from './local/keyrings.ts'
 import { counted, note, print, printJson, table } from './terminal/terminal.ts'
 
 type Options = { readonly config: readonly string[]; readonly json?: boolean }
-
-/** A keyring file as it was read, and its nodes; all nodes may share a file. */
-type KeyringFile = { readonly path: string; readonly keyring: Keyring; readonly nodes: readonly Config[] }
 
 /** How long a rewrap may make no progress. */
 const STALLED_MS = 30_000
@@ -161,13 +159,26 @@ async function rewrap({ config, json }: Options): Promise<void> {
   else print(`${counted(rewrapped, 'key')} rewrapped: root key ${active} wraps all keys`)
 }
 
-/** Asks for a rewrap for which nothing is left: a commit of before, however late, is refused from then on. */
+/**
+ * Asks for a rewrap for which nothing is left: a commit of before, however late, is refused from then on.
+ * The caller holds the locks of the files.
+ */
 async function refuseLate([file]: readonly KeyringFile[]): Promise<void> {
-  await rewrapNode(await openKeyringNode(file.nodes[0]), file, true)
+  await rewrapNode(await openKeyringNode(file.nodes[0]), file, { always: true, write: changeLocked })
 }
 
-/** Returns how many keys another root key wrapped. `always`: asks for none, too. Closes the node. */
-async function rewrapNode(node: KeyringNode, file: KeyringFile, always = false): Promise<number> {
+type Rewrapping = {
+  /** Asks for a rewrap of no key, too. */
+  readonly always: boolean
+  readonly write: Change
+}
+
+/** Returns how many keys another root key wrapped. Closes the node. */
+async function rewrapNode(
+  node: KeyringNode,
+  file: KeyringFile,
+  { always, write }: Rewrapping = { always: false, write: change },
+): Promise<number> {
   const { active } = file.keyring
   try {
     const { wrapped: before, genesis } = await wrappedKeys(node, hasActive(active))
@@ -180,10 +191,10 @@ async function rewrapNode(node: KeyringNode, file: KeyringFile, always = false):
       })
     }
     try {
-      if (always || countOthers(before, active) > 0) await untilRewrapped(node, file, genesis)
+      if (always || countOthers(before, active) > 0) await untilRewrapped(node, file, { genesis, write })
     } finally {
       // Also removes a flag that an interrupted rewrap has left.
-      await change([file], () => ({ edit: (now) => now.askRewrap(false), result: undefined }))
+      await write([file], () => ({ edit: (now) => now.askRewrap(false), result: undefined }))
     }
     return countOthers(before, active)
   } finally {
@@ -197,14 +208,18 @@ function countOthers(wrapped: ReadonlyMap<string, number>, active: string): numb
 }
 
 /** Asks for a rewrap after the revision `genesis`. Throws OperatorError after STALLED_MS without progress. */
-async function untilRewrapped(node: KeyringNode, file: KeyringFile, genesis: number): Promise<void> {
+async function untilRewrapped(
+  node: KeyringNode,
+  file: KeyringFile,
+  { genesis, write }: Pick<Rewrapping, 'write'> & { readonly genesis: number },
+): Promise<void> {
   const { active } = file.keyring
   let least = Number.POSITIVE_INFINITY
   let progressedAt = performance.now()
   let askedAt = Number.NEGATIVE_INFINITY
   for (;;) {
     if (performance.now() - Math.max(progressedAt, askedAt) > ASK_AGAIN_MS || askedAt < 0) {
-      await askRewrap(file)
+      await askRewrap(file, write)
       await node.reload()
       askedAt = performance.now()
     }
@@ -224,9 +239,9 @@ async function untilRewrapped(node: KeyringNode, file: KeyringFile, genesis: num
 }
 
 /** Throws OperatorError where another root key has been activated since the command began. */
-async function askRewrap(file: KeyringFile): Promise<void> {
+async function askRewrap(file: KeyringFile, write: Change): Promise<void> {
   const { active } = file.keyring
-  await change([file], (now) => {
+  await write([file], (now) => {
     const fault = `has another active root key than ${active} by now: repeat the rewrap`
     refuseUnless(now, ({ keyring }) => keyring.active === active, fault)
     return { edit: (keyring) => keyring.askRewrap(true), result: undefined }
@@ -235,15 +250,18 @@ async function askRewrap(file: KeyringFile): Promise<void> {
 
 async function remove(id: string, { config, json }: Options): Promise<void> {
   const files = readKeyrings(config)
-  await refuseNeeded(files, id)
-  await refuseLate(files)
-  // Looked at under the lock: no other command activates the root key meanwhile.
-  await change(files, async (now) => {
+  // Under one lock: no other command activates the root key, not even for a moment, once nothing needs it.
+  await locked(files, async () => {
+    const now = reread(files)
     await refuseNeeded(now, id)
-    return {
-      edit: (keyring) => (keyring.ids.includes(id) ? keyring.remove(id) : keyring),
-      result: undefined,
-    }
+    await refuseLate(now)
+    await changeLocked(files, async (last) => {
+      await refuseNeeded(last, id)
+      return {
+        edit: (keyring) => (keyring.ids.includes(id) ? keyring.remove(id) : keyring),
+        result: undefined,
+      }
+    })
   })
   await reloadRunning(files, { holds: (now) => !now.ids.includes(id), about: `let go of root key ${id}` })
   if (json) printJson({ removed: id })
@@ -321,51 +339,6 @@ async function countWrapped(files: readonly KeyringFile[]): Promise<ReadonlyMap<
     if (keys?.wrapped) return keys.wrapped
   }
   return undefined
-}
-
-/** Throws ConfigError, PrivateFileError, KeyringError. */
-function readKeyrings(configs: readonly string[]): KeyringFile[] {
-  const byPath = new Map<string, Config[]>()
-  for (const config of configs.map(readConfig)) {
-    let path = config.keyring
-    try {
-      path = realpathSync(path)
-    } catch {
-      // A missing file is reported by readPrivateFile below.
-    }
-    byPath.set(path, [...(byPath.get(path) ?? []), config])
-  }
-  return [...byPath].map(([path, nodes]) => ({ path, nodes, keyring: readKeyringFile(path) }))
-}
-
-/** Throws PrivateFileError, KeyringError. */
-function reread(files: readonly KeyringFile[]): KeyringFile[] {
-  return files.map((file) => ({ ...file, keyring: readKeyringFile(file.path) }))
-}
-
-/** A change of each keyring, decided on the content of all keyrings, and the result of the decision. */
-type Decision<T> = { readonly edit: (keyring: Keyring) => Keyring; readonly result: T }
-
-/**
- * Changes all keyrings, or none if a file cannot be replaced; the files are locked and read again before
- * `decide`. Returns the files as `decide` got them. Throws InUse, FileError, PrivateFileError, KeyringError,
- * errors of `decide`.
- */
-function change<T>(
-  files: readonly KeyringFile[],
-  decide: (now: readonly KeyringFile[]) => Decision<T> | Promise<Decision<T>>,
-): Promise<{ readonly files: readonly KeyringFile[]; readonly result: T }> {
-  return whileLocked(
-    files.map(({ path }) => path),
-    async () => {
-      const now = reread(files)
-      const { edit, result } = await decide(now)
-      const changed = now.map(({ path, keyring }) => ({ path, keyring: edit(keyring) }))
-      for (const { path } of changed) checkKeyringReplaceable(path)
-      for (const { path, keyring } of changed) replaceKeyring(path, keyring)
-      return { files: now, result }
-    },
-  )
 }
 
 /** Throws OperatorError naming the first keyring for which the condition does not hold. */

@@ -175,3 +175,29 @@ test(`a rewrap that is suspended and resumed, ${ROUNDS} rounds: no root key is l
   }
   assert.equal(node.told('"level":50'), 0)
 })
+
+test('between the last rewrap of a remove and its change no command activates the root key', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--port', String(await freePort()))
+  const file = folder.file('v', 'keyring.json')
+  const old = ringOf(file).active
+  await using node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
+  const fresh = await fine(keyring(folder, 'add'))
+  await fine(keyring(folder, 'activate', fresh))
+  await fine(keyring(folder, 'rewrap'))
+  const genesis = async (): Promise<string | undefined> => {
+    const text = await (await fetch(`${node.url}/metrics`)).text()
+    return /^coffer_genesis_revision (\d+)$/m.exec(text)?.[1]
+  }
+  const before = await genesis()
+  assert.notEqual(before, undefined)
+  const remove = spawnCoffer(keyring(folder, 'remove', old))
+  const ended = once(remove, 'close')
+  while ((await genesis()) === before) assert.equal(remove.exitCode, null, 'the last rewrap is seen')
+  remove.kill('SIGSTOP')
+  const activate = await coffer(keyring(folder, 'activate', old))
+  remove.kill('SIGCONT')
+  assert.match(activate.stderr, /is being changed by another command/)
+  assert.deepEqual(await ended, [0, null])
+  assert.deepEqual([ringOf(file).active, ringOf(file).ids], [fresh, [fresh]])
+})
