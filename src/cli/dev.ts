@@ -8,6 +8,7 @@ import { readConfig } from '../node/config.ts'
 import { sleep } from '../waiting.ts'
 import { initDirectory } from './init.ts'
 import { onParentEnd } from './local/npm-parent.ts'
+import { endProcess } from './local/process-end.ts'
 import { note, print } from './terminal/terminal.ts'
 
 const OWNER = 'dev'
@@ -53,7 +54,7 @@ async function dev(): Promise<void> {
   const failed = await Promise.race([stopped.promise, node.failed])
   if (failed) throw failed
   await Promise.race([node.stop(), sleep(STOP_MS)])
-  process.exit(0)
+  await endProcess(0)
 }
 
 function welcome(url: string, key: string): string {

@@ -14,6 +14,7 @@ import {
   writeMemberPid,
   writePid,
 } from './local/node-process.ts'
+import { endProcess } from './local/process-end.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -61,11 +62,10 @@ async function start(config: Config): Promise<never> {
   const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
   const warn = (warning: string): void => log.warn(warning)
   const started = Promise.withResolvers<Node>()
-  const end = (code: number): never => {
+  process.once('exit', () => {
     removeMemberPid(config)
     removePid(config)
-    process.exit(code)
-  }
+  })
   process.on('SIGHUP', () => void started.promise.then((node) => node.reload()))
   const stop = Promise.withResolvers<void>()
   let signals = 0
@@ -73,8 +73,8 @@ async function start(config: Config): Promise<never> {
   const onSignal = (): void => {
     signals++
     // No request is in progress yet.
-    if (!opened) end(0)
-    if (signals > 1) end(FAILED)
+    if (!opened) return void endProcess(0)
+    if (signals > 1) return void endProcess(FAILED)
     stop.resolve()
   }
   process.on('SIGTERM', onSignal)
@@ -91,10 +91,11 @@ async function start(config: Config): Promise<never> {
     if (failed) throw failed
     await node.stop()
     log.info('stopped')
-    return end(0)
+    return await endProcess(0)
   } catch (error) {
     note(`coffer: ${explainListen(error, config) ?? explainInUse(error, config) ?? explain(error).text}`)
-    return end(FAILED)
+    // At once, where the node runs and must not go on.
+    return opened ? process.exit(FAILED) : endProcess(FAILED)
   }
 }
 

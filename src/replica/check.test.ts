@@ -121,6 +121,17 @@ describe('the check of a file in a child process', () => {
     })
   })
 
+  test('a child that has said how it ends, and does not end, is not waited for', async () => {
+    const stays = (text: string): [string, ...string[]] => shell(`${text}; exec sleep 600 >&2`)
+    const whole = stays('echo reading >&2; echo ends with 0 >&2')
+    assert.deepEqual(await checkFile('ledger', path, { program: whole }), { whole: true })
+    const damaged = stays('echo reading >&2; echo revision 7 is missing >&2; echo ends with 3 >&2')
+    const reason = 'revision 7 is missing'
+    assert.deepEqual(await checkFile('ledger', path, { program: damaged }), { whole: false, reason })
+    const failed = stays('echo reading >&2; echo Too many open files >&2; echo ends with 1 >&2')
+    await assert.rejects(checkFile('ledger', path, { program: failed }), /\(Too many open files\)/)
+  })
+
   test('a file that is cut off or empty is damaged; an absent file is whole', async () => {
     const other = join(root, 'other')
     mkdirSync(other)

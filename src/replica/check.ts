@@ -1,9 +1,10 @@
 // A damaged LMDB file kills the process that reads the file, by a signal that cannot be caught. So a child
 // process reads the file first:
 //   node check.ts ledger|replica <path>
-// The child reports READING on stderr before the file is opened. Exit 0: whole. After READING, exit 3 with
-// the reason on stderr, or death by the signal of a memory fault: damaged. Any other end says nothing about
-// the file: the child was killed, lacked memory or descriptors, or did not run.
+// The child reports READING on stderr before the file is opened, and then a reason, and how it ends: the
+// parent kills the child at once: Node can stand still in `process.exit` (nodejs/node#54918). End 0: whole.
+// After READING, end 3 with the reason, or death by the signal of a memory fault: damaged. Any other end says
+// nothing about the file: the child was killed, lacked memory or descriptors, or did not run.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync, writeSync } from 'node:fs'
@@ -17,6 +18,8 @@ import { LmdbStore } from './lmdb-store.ts'
 
 const PROGRAM = fileURLToPath(import.meta.url)
 const READING = 'reading'
+/** The last line of what the child says. */
+const ENDS = /(?:^|\n)ends with (\d)\n$/
 const DAMAGED = 3
 /** Of a process that reads where a damaged page points, or fails an assertion of LMDB. */
 const DAMAGE_SIGNALS: readonly (string | null)[] = ['SIGSEGV', 'SIGBUS', 'SIGABRT']
@@ -95,6 +98,7 @@ async function runToEnd(
 ): Promise<End> {
   let said = ''
   let reading = false
+  let told: number | undefined
   let child: ChildProcess | undefined
   const kill = (): void => void child?.kill('SIGKILL')
   process.once('exit', kill)
@@ -107,9 +111,16 @@ async function runToEnd(
       said += chunk
       reading ||= said.startsWith(READING)
       said = said.slice(-SAID_CHARACTERS)
+      const [, code] = ENDS.exec(said) ?? []
+      if (code === undefined) return
+      told = Number(code)
+      said = said.replace(ENDS, '\n')
+      kill()
     })
     const [code, by] = await once(child, 'close')
-    return { code, signal: by, reading, said }
+    return told === undefined
+      ? { code, signal: by, reading, said }
+      : { code: told, signal: null, reading, said }
   } catch (error) {
     return { code: null, signal: null, reading: false, said: error instanceof Error ? error.message : '' }
   } finally {
@@ -127,15 +138,26 @@ function isDamage(error: unknown): boolean {
   return 'code' in error ? LMDB_DAMAGE.includes(error.code) : error.message.startsWith(LMDB_KEY_DAMAGE)
 }
 
-if (process.argv[1] === PROGRAM) {
-  const [what, path] = process.argv.slice(2)
+function tell(line: string): void {
+  writeSync(process.stderr.fd, `${line}\n`)
+}
+
+/** Reads the file. Returns how the process ends. */
+function read(what: string, path: string): number {
   try {
-    writeSync(process.stderr.fd, `${READING}\n`)
+    tell(READING)
     if (what === 'ledger') verifyLedger(path)
     else new LmdbStore(path, true).verify()
-    process.exit(0)
+    return 0
   } catch (error) {
-    console.error(error instanceof Error ? error.message : String(error))
-    process.exit(isDamage(error) ? DAMAGED : FAILED)
+    tell(error instanceof Error ? error.message : String(error))
+    return isDamage(error) ? DAMAGED : FAILED
   }
+}
+
+if (process.argv[1] === PROGRAM) {
+  const [what, path] = process.argv.slice(2)
+  const code = read(what, path)
+  tell(`ends with ${code}`)
+  process.exit(code)
 }
