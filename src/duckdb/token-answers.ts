@@ -7,7 +7,7 @@ import type { AnswerColumn } from './bodies.ts'
 import { Keeping } from './keeping.ts'
 import type { Texts } from './texts.ts'
 import { KEY_BYTES, TokenCache } from './token-cache.ts'
-import type { BlockingVault } from './vault-thread.ts'
+import type { BlockingVault, Body } from './vault-thread.ts'
 import type { TextBytes } from './written-texts.ts'
 
 /** Of rows, in place of the number of a token. */
@@ -16,6 +16,8 @@ const NO_TOKEN = -2
 
 const HEAD = Buffer.from('{"tokens":[')
 const TAIL = Buffer.from(']}')
+/** Tokens of a question: a half of a chunk of DuckDB, so that the vault works on a half meanwhile. */
+const ASKED_TOGETHER = 1_024
 const QUOTE = 0x22
 const COMMA = 0x2c
 
@@ -61,36 +63,50 @@ export class TokenAnswers {
 
   /**
    * Sets the number of the token of each row, and asks for the tokens that are not there. Returns how many
-   * tokens were asked for.
+   * tokens were asked for. Throws VaultError.
    */
   #ask(texts: Texts, numbers: Int32Array): number {
-    const rows = numbers.length
-    const body = new Uint8Array(HEAD.length + rows * (KEY_BYTES + 2) + TAIL.length)
-    const asked = new Int32Array(rows)
-    let count = 0
-    body.set(HEAD)
-    const key = this.#key
-    let at = HEAD.length
-    for (let row = 0; row < rows; row++) {
-      const length = this.#take(texts, row)
-      if (length < 0) numbers[row] = length
-      else {
-        const known = this.#find()
-        numbers[row] = known
-        if (known >= 0) continue
+    let asked = 0
+    this.#vault.askColumns(this.#questions(texts, numbers), (question, column) => {
+      asked += question.count
+      this.#complete(question.numbers, column)
+    })
+    return asked
+  }
+
+  /** Sets the number of the token of each row. Gives the tokens that are not there, each once. */
+  *#questions(texts: Texts, numbers: Int32Array): Generator<Body & { readonly numbers: Int32Array }> {
+    for (let row = 0; row < numbers.length; ) {
+      const most = Math.min(ASKED_TOGETHER, numbers.length - row)
+      const body = new Uint8Array(HEAD.length + most * (KEY_BYTES + 2) + TAIL.length)
+      const asked = new Int32Array(most)
+      let count = 0
+      let at = HEAD.length
+      body.set(HEAD)
+      for (; row < numbers.length && count < most; row++) {
+        const length = this.#take(texts, row)
+        numbers[row] = length < 0 ? length : this.#find()
+        if (length < 0 || numbers[row] >= 0) continue
         numbers[row] = asked[count++] = this.#young.add(this.#words)
-        body[at++] = QUOTE
-        for (let i = 0; i < length; i++) body[at + i] = key[i]
-        at += length
-        body[at++] = QUOTE
-        body[at++] = COMMA
+        at = this.#write(body, at, length)
       }
+      if (count === 0) continue
+      body.set(TAIL, at - 1) // in place of the last comma
+      const question = { operation: this.#operation, count, body: body.subarray(0, at - 1 + TAIL.length) }
+      yield { ...question, numbers: asked.subarray(0, count) }
     }
-    if (count === 0) return 0
-    body.set(TAIL, at - 1) // in place of the last comma
-    const question = { operation: this.#operation, count, body: body.subarray(0, at - 1 + TAIL.length) }
-    this.#complete(asked.subarray(0, count), this.#vault.askColumn(question))
-    return count
+  }
+
+  /** Writes the token at work. Returns the place behind the token. */
+  #write(body: Uint8Array, from: number, length: number): number {
+    const key = this.#key
+    let at = from
+    body[at++] = QUOTE
+    for (let i = 0; i < length; i++) body[at + i] = key[i]
+    at += length
+    body[at++] = QUOTE
+    body[at++] = COMMA
+    return at
   }
 
   /** Makes the token of a row the token at work. Returns its bytes, or NULL, or NO_TOKEN. */

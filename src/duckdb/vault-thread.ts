@@ -59,7 +59,14 @@ const HINTS: Readonly<Record<string, string>> = {
 type Thread = { readonly worker: Worker; readonly port: MessagePort }
 type Opening = { readonly port: MessagePort; readonly flag: Int32Array; readonly address: VaultAddress }
 /** A question of `count` values as the body of a request; the thread takes the bytes over. */
-type Body = { readonly operation: Operation; readonly count: number; readonly body: Uint8Array<ArrayBuffer> }
+export type Body = {
+  readonly operation: Operation
+  readonly count: number
+  readonly body: Uint8Array<ArrayBuffer>
+}
+/** What goes to the thread, and what comes back; by the number of the question. */
+type Sent = Body & { readonly number: number }
+type Received = { readonly number: number; readonly reply: Reply }
 type Failure = {
   readonly kind: 'failed'
   readonly slug: string
@@ -79,16 +86,21 @@ type Reply =
 /** Blocks the calling thread, and with it the event loop, until the vault has answered. */
 export class BlockingVault {
   readonly #address: VaultAddress
+  /** How many replies the thread has sent. */
   readonly #flag = new Int32Array(new SharedArrayBuffer(4))
+  /** Replies that have come, and that nobody has taken yet, by the number of the question. */
+  readonly #replies = new Map<number, Reply>()
+  #questions = 0
   #thread: Thread | undefined
   #failure: { readonly error: VaultError; readonly until: number } | undefined
 
-  /** Throws TypeError for a malformed address. The thread starts with the first question. */
+  /** Throws TypeError for a malformed address. The thread starts at once: DuckDB is opened meanwhile. */
   constructor(address: VaultAddress) {
     new Coffer(address).close() // checks the address
     const { ca } = address
     // A buffer arrives in the thread as another type.
     this.#address = ca === undefined ? address : { ...address, ca: ca.toString() }
+    this.#thread = this.#start()
   }
 
   /** Throws VaultError. */
@@ -97,43 +109,85 @@ export class BlockingVault {
     return this.#answersOf(sent, this.#wait(this.#send(sent)))
   }
 
-  /** As `ask`, the answers as texts. */
-  askColumn(sent: Body): AnswerColumn {
-    const reply = this.#checked(this.#wait(this.#send(sent)))
-    if (reply.kind === 'answered') return columnOf(reply.answers)
-    return columnIn(sent.operation, reply.body, sent.count) ?? this.#fail(STRANGE)
+  /**
+   * Asks several questions, each as soon as it is made, and gives the answers as texts to `take`, in order:
+   * the vault works while the next question is made, and while answers are taken. Throws VaultError, once
+   * every question has its reply.
+   */
+  askColumns<T extends Body>(
+    questions: Iterable<T>,
+    take: (question: T, column: AnswerColumn) => void,
+  ): void {
+    const asked: (readonly [T, number])[] = []
+    let failure: { readonly error: unknown } | undefined
+    try {
+      for (const question of questions) asked.push([question, this.#send(question)])
+    } catch (error) {
+      failure = { error }
+    }
+    for (const [question, number] of asked) {
+      try {
+        const column = this.#columnOf(question, this.#wait(number))
+        if (!failure) take(question, column)
+      } catch (error) {
+        failure ??= { error }
+      }
+    }
+    if (failure) throw failure.error
+  }
+
+  #columnOf({ operation, count }: Body, reply: Reply): AnswerColumn {
+    const checked = this.#checked(reply)
+    if (checked.kind === 'answered') return columnOf(checked.answers)
+    return columnIn(operation, checked.body, count) ?? this.#fail(STRANGE)
   }
 
   /** Does not block. The caller asks no other question meanwhile. Throws VaultError. */
   async askLater(question: Question): Promise<Answers> {
     const sent = bodyFor(question)
-    const thread = this.#send(sent)
-    thread.worker.ref() // else the process may end
+    const number = this.#send(sent)
+    const worker = this.#thread?.worker
+    worker?.ref() // else the process may end
     try {
-      const waited = await Atomics.waitAsync(this.#flag, 0, 0, ANSWER_MS).value
-      return this.#answersOf(sent, this.#reply(thread, waited))
+      for (;;) {
+        const seen = Atomics.load(this.#flag, 0)
+        const reply = this.#take(number)
+        if (reply) return this.#answersOf(sent, reply)
+        checkAnswered(await Atomics.waitAsync(this.#flag, 0, seen, ANSWER_MS).value)
+      }
     } finally {
-      thread.worker.unref()
+      worker?.unref()
     }
   }
 
-  #send(sent: Body): Thread {
+  /** Returns the number of the question. */
+  #send({ operation, count, body }: Body): number {
     if (this.#failure && performance.now() < this.#failure.until) throw this.#failure.error
-    const thread = (this.#thread ??= this.#start())
-    Atomics.store(this.#flag, 0, 0)
-    thread.port.postMessage(sent, [sent.body.buffer])
-    return thread
+    const { port } = (this.#thread ??= this.#start())
+    const sent: Sent = { number: this.#questions++, operation, count, body }
+    port.postMessage(sent, [body.buffer])
+    return sent.number
   }
 
-  #wait(thread: Thread): Reply {
-    return this.#reply(thread, Atomics.wait(this.#flag, 0, 0, ANSWER_MS))
+  #wait(number: number): Reply {
+    for (;;) {
+      const seen = Atomics.load(this.#flag, 0)
+      const reply = this.#take(number)
+      if (reply) return reply
+      checkAnswered(Atomics.wait(this.#flag, 0, seen, ANSWER_MS))
+    }
   }
 
-  #reply({ port }: Thread, waited: 'ok' | 'not-equal' | 'timed-out'): Reply {
-    assert(waited !== 'timed-out', 'the thread of the vault answers')
-    const reply: Reply | undefined = receiveMessageOnPort(port)?.message
-    assert(reply, 'the answer of the vault is there when the thread says so')
-    return reply
+  /** The reply to a question; undefined where the reply has not come. */
+  #take(number: number): Reply | undefined {
+    const port = this.#thread?.port
+    for (;;) {
+      const known = this.#replies.get(number)
+      if (known && this.#replies.delete(number)) return known
+      const received: Received | undefined = port && receiveMessageOnPort(port)?.message
+      if (!received) return undefined
+      this.#replies.set(received.number, received.reply)
+    }
   }
 
   #answersOf({ operation, count }: Body, reply: Reply): Answers {
@@ -172,7 +226,11 @@ export class BlockingVault {
   }
 }
 
-/** The thread's side: answers questions in turn. */
+function checkAnswered(waited: 'ok' | 'not-equal' | 'timed-out'): void {
+  assert(waited !== 'timed-out', 'the thread of the vault answers')
+}
+
+/** The thread's side: answers questions, several at the same time. */
 function serve({ port, flag, address }: Opening): void {
   const coffer = new Coffer(address)
   const sizes = {
@@ -180,10 +238,11 @@ function serve({ port, flag, address }: Opening): void {
     detokenize: new RequestSize('detokenize'),
     retokenize: new RequestSize('retokenize'),
   }
-  port.on('message', (sent: Body) => {
+  port.on('message', (sent: Sent) => {
     void replyTo(coffer, sent, sizes[sent.operation]).then((reply) => {
-      port.postMessage(reply, reply.kind === 'body' ? [reply.body.buffer] : [])
-      Atomics.store(flag, 0, 1)
+      const received: Received = { number: sent.number, reply }
+      port.postMessage(received, reply.kind === 'body' ? [reply.body.buffer] : [])
+      Atomics.add(flag, 0, 1)
       Atomics.notify(flag, 0)
     })
   })

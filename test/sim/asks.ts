@@ -92,7 +92,7 @@ export type Call = {
   answer: Answer
 }
 
-/** The text by which histories are known. */
+/** The text by which histories are known: owner and name, which have no blanks. */
 export function secretOf(owner: string, name: string): string {
-  return JSON.stringify([owner, name])
+  return `${owner} ${name}`
 }

@@ -129,9 +129,9 @@ export class Machine {
   /** As server/ready.ts. */
   async #announce(run: Run, services: NodeServices): Promise<void> {
     const { node } = run
+    const { owners, keyring } = node // of the first try: that one may be late, and count
     while (!run.ready) {
       try {
-        const { owners, keyring } = node
         await commitBoot(node, services.replica)
         await openFirstEpochs(services, run.clock, owners)
         run.ready = true
