@@ -92,7 +92,7 @@ export type Call = {
   answer: Answer
 }
 
-/** The text by which histories are known: owner and name, which have no blanks. */
+/** The text by which histories are known. */
 export function secretOf(owner: string, name: string): string {
-  return `${owner} ${name}`
+  return JSON.stringify([owner, name])
 }

@@ -111,7 +111,7 @@ class SecretJudge {
     for (const name of names)
       check(this.#histories.has(secretOf(owner, name)), 'a list has a name that is not there')
     for (const [secret, known] of this.#known) {
-      const [other, name] = secret.split(' ')
+      const [other, name] = JSON.parse(secret)
       const wanted = other === owner && known.before(asked) > 0
       check(!wanted || names.has(name), 'laws 4 and 6: a list lacks a known name')
     }
