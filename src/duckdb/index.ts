@@ -30,8 +30,8 @@ export async function registerVault(
   connection: DuckDBConnection,
   address: VaultAddress,
 ): Promise<RegisteredVault> {
-  const vault = new BlockingVault(address)
   const duckdb = await loadDuckDB()
+  const vault = new BlockingVault(address)
   const counts = registerFunctions({ duckdb, connection, vault, own: new OwnErrors() })
   return {
     get notFound() {

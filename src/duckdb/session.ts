@@ -50,8 +50,14 @@ export class Session {
     }
     const mode = file === undefined || write ? 'AUTOMATIC' : 'READ_ONLY'
     const blocking = new BlockingVault(vault)
-    const opened = await openConnection(duckdb, { file: file ?? ':memory:', config: { access_mode: mode } })
-    return new Session(duckdb, { ...opened, vault: blocking })
+    try {
+      const config = { access_mode: mode }
+      const opened = await openConnection(duckdb, { file: file ?? ':memory:', config })
+      return new Session(duckdb, { ...opened, vault: blocking })
+    } catch (error) {
+      await blocking.close()
+      throw error
+    }
   }
 
   /** Runs the statements, and gives the result of the last to `take`. Throws OperatorError. */

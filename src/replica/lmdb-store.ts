@@ -24,6 +24,8 @@ import { type Store, WriteFailed } from './store.ts'
 /** Pages whose table is looked at in a turn of the event loop, when a table is dropped. */
 const PAGES_A_TURN = 10_000
 const RECORD_HEAD = 14
+/** A leaf of the pages' tree names at least so many pages. */
+const PAGES_A_LEAF = 100
 
 export class LmdbStore implements Store {
   readonly checkpoints: CheckpointDirectory
@@ -36,6 +38,8 @@ export class LmdbStore implements Store {
   readonly #ranges: Database<Buffer, string>
   readonly #owners: Database<Buffer, string>
   readonly #meta: Database<Buffer, string>
+  /** The number of the next record; undefined before the first write. */
+  #nextRecord: number | undefined
 
   /** Throws DamagedReplica where a file that is opened for reading only lacks a database. */
   constructor(path: string, readOnly = false) {
@@ -62,7 +66,8 @@ export class LmdbStore implements Store {
 
   async write(batch: Batch): Promise<void> {
     const gone = await this.#pagesOf(batch.tables.filter(({ dropped }) => dropped))
-    if (!hasRoom(this.#path, transactionOf(batch))) throw new WriteFailed('the disk is full')
+    if (!hasRoom(this.#path, this.#transactionOf(batch, gone.length)))
+      throw new WriteFailed('the disk is full')
     const puts: Promise<boolean>[] = gone.map((number) => this.#pages.remove(number))
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
     for (const { key, revision, value } of batch.entries) {
@@ -91,6 +96,23 @@ export class LmdbStore implements Store {
     } catch (error) {
       throw new WriteFailed(error instanceof Error ? error.message : String(error))
     }
+    this.#nextRecord = batch.meta.records
+  }
+
+  /** What the batch changes beside its end: `gone` pages, older records, and all that is not numbered. */
+  #transactionOf(batch: Batch, gone: number): Transaction {
+    const { pages, entries, records, tables, ranges, owners, meta } = batch
+    const nextRecord = (this.#nextRecord ??= this.meta()?.records ?? 0)
+    let bytes = 0
+    let puts = entries.length + tables.length + ranges.length + owners.length + 1
+    puts += Math.min(gone, Math.ceil(meta.pages / PAGES_A_LEAF))
+    for (const { page } of pages) bytes += RECORD_HEAD + page.length
+    for (const { key, value } of entries) bytes += RECORD_HEAD + key.length + value.length
+    for (const { number, entry } of records) {
+      bytes += RECORD_HEAD + (entry ? entry.key.length + entry.value.length : 0)
+      if (number < nextRecord) puts++
+    }
+    return { bytes, puts }
   }
 
   /** Numbers of the stored pages of tables: pages do not say where others of their table are. */
@@ -186,15 +208,6 @@ export class LmdbStore implements Store {
   async close(): Promise<void> {
     await this.#env.close()
   }
-}
-
-/** Pages and records are put at the end. */
-function transactionOf({ pages, entries, records, tables, ranges, owners }: Batch): Transaction {
-  let bytes = 0
-  for (const { page } of pages) bytes += RECORD_HEAD + page.length
-  for (const { entry } of records) bytes += RECORD_HEAD + (entry ? entry.key.length + entry.value.length : 0)
-  for (const { key, value } of entries) bytes += RECORD_HEAD + key.length + value.length
-  return { bytes, puts: entries.length + tables.length + ranges.length + owners.length + 1 }
 }
 
 /** lmdb returns undefined for a database that is absent, where the file is opened for reading only. */

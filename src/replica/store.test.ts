@@ -13,6 +13,7 @@ import { isStrayRejection } from '../ledger/lmdb-transaction.ts'
 import { DamagedReplica } from '../state/stored.ts'
 import { LmdbStore } from './lmdb-store.ts'
 import { MemoryStore } from './memory-store.ts'
+import { WriteFailed } from './store.ts'
 import {
   batchOf,
   entryOf,
@@ -172,6 +173,24 @@ async function lmdbFullDisk(t: { skip(reason: string): void }): Promise<void> {
 const isWithoutRoom = (error: unknown): boolean =>
   error instanceof OperatorError && error.message.startsWith('there is no room for new files in ')
 
+/** To remove a third of all records writes every leaf of their tree anew, and needs little for the records themselves. */
+async function olderRecords(root: string, filler: string): Promise<void> {
+  rmSync(filler)
+  const path = join(root, 'other')
+  const store = new LmdbStore(path)
+  const numbers = Array.from({ length: 2000 }, (_, number) => number)
+  const records = numbers.map((number) => ({ number, entry: entryOf(`version/o/a@${number}`, 5, 1000) }))
+  await store.write(batchOf(5, { records }, { records: numbers.length }))
+  const { bavail, bsize } = statfsSync(root)
+  writeFileSync(filler, Buffer.alloc(bavail * bsize - 1.2 * 1024 * 1024))
+  const gone = numbers.filter((number) => number % 3 === 0).map((number) => ({ number, entry: undefined }))
+  await assert.rejects(store.write(batchOf(6, { records: gone }, { records: numbers.length })), WriteFailed)
+  await store.close()
+  rmSync(path, { recursive: true })
+  rmSync(filler)
+  writeFileSync(filler, Buffer.alloc(statfsSync(root).bavail * bsize))
+}
+
 /** In a process of its own: lmdb leaves rejections behind that the runner of tests would report. */
 async function onFullDisk(root: string): Promise<void> {
   process.on('unhandledRejection', (reason) => {
@@ -194,6 +213,7 @@ async function onFullDisk(root: string): Promise<void> {
   await assert.rejects(store.checkpoints.write('a', blocks()), /ENOSPC/)
   assert.deepEqual(readdirSync(root), [...names, 'filler'].sort(), 'a failed checkpoint leaves no file')
   await store.close()
+  await olderRecords(root, filler)
   await new LmdbStore(root).close()
   rmSync(join(root, 'lock.mdb'))
   assert.throws(() => new LmdbStore(root), isWithoutRoom)

@@ -129,7 +129,7 @@ export class Machine {
   /** As server/ready.ts. */
   async #announce(run: Run, services: NodeServices): Promise<void> {
     const { node } = run
-    const { owners, keyring } = node // of the first try: that one may be late, and count
+    const { owners, keyring } = node // before the first try, whose commit may come late
     while (!run.ready) {
       try {
         await commitBoot(node, services.replica)

@@ -204,7 +204,7 @@ class WholeWorld {
     const world = {
       time: this.time,
       random,
-      pace: pace * Math.min(1, this.#calls / CALLS), // few calls have as many faults
+      pace: pace * Math.min(1, this.#calls / CALLS), // a world of few calls has as many faults
       without: this.#variant.without ?? NOTHING,
       ledger: this.ledger,
       machines: this.#machines,
