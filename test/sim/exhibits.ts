@@ -224,6 +224,9 @@ export const EXHIBITS: Readonly<Record<string, { readonly variant: Variant; read
   },
   'a Txn sent twice, as jetcd': { variant: driver(repeats), found: /law|refused/ },
   'acknowledged and lost, as NATS': { variant: driver(losesAcknowledged), found: /laws? \d|ledger|not done/ },
-  'members that diverge, as etcd#18667': { variant: driver(diverges), found: /./ },
+  'members that diverge, as etcd#18667': {
+    variant: driver(diverges),
+    found: /laws? \d|not done by|is not in the ledger|internal error/,
+  },
   'an unknown outcome told as refused': { variant: driver(unknownAsRefused), found: /refused|laws? \d/ },
 }

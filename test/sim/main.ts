@@ -61,7 +61,13 @@ async function tellSmaller(): Promise<void> {
   console.log(`\n${found.law}\ncalls: ${found.calls}\nfaults: ${found.kinds.join('; ') || 'none'}`)
 }
 
+const PROGRESS_MS = 60_000
+
 async function tellAll(): Promise<void> {
+  const progress = setInterval(() => {
+    const passed = Math.round((performance.now() - began) / PROGRESS_MS)
+    console.error(`after ${passed} min: ${worlds} worlds`)
+  }, PROGRESS_MS)
   try {
     await runWorlds({
       first,
@@ -92,6 +98,8 @@ async function tellAll(): Promise<void> {
     console.error(error instanceof Error ? error.message : error)
     console.error(`after ${worlds} worlds; again, smaller: npm run sim -- --shrink --seed SEED`)
     process.exitCode = 1
+  } finally {
+    clearInterval(progress)
   }
 }
 

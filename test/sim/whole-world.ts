@@ -308,7 +308,7 @@ class WholeWorld {
    * ends, or stands still, meanwhile.
    */
   #holds({ run }: Machine, asked: Ask): (answer: Answer) => void {
-    if (!run) return () => undefined
+    if (!run?.services) return () => undefined // not open yet, even for a question about nothing
     const { process, node } = run
     const held = this.#held.get(run) ?? new Held()
     this.#held.set(run, held)
