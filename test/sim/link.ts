@@ -152,7 +152,8 @@ export class Link implements Ledger {
     this.#streams.add(stream)
     const end = (): void => stream.abort(ENDED)
     if (signal?.aborted) end()
-    signal?.addEventListener('abort', end)
+    // Without the option the signal, and all of the world, would be kept where the process dies in a sleep.
+    signal?.addEventListener('abort', end, { signal: stream.signal })
     try {
       for await (const revision of ledger.follow(after, stream.signal)) {
         if (weather.lag > 0 || random.chance(0.3)) await time.sleep(this.#delay() + weather.lag)
