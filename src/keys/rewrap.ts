@@ -18,7 +18,7 @@ const COMMITS_IN_FLIGHT = 128
  * A second pass finds keys only where other nodes have written keys under another root key since the first.
  */
 const PASSES = 8
-/** For each barrier and each commit. */
+/** For each barrier, each read and each commit. */
 const STEP_MS = 4000
 
 export type RewrapOptions = {
@@ -181,7 +181,7 @@ async function putGenesis(replica: Replica, keyring: () => Keyring, clock: Clock
  */
 async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<number> {
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
-  const entry = rewrappedEntry(replica, old, (wrapped, context) =>
+  const entry = await rewrappedEntry(replica, new Deadline(clock, STEP_MS), old, (wrapped, context) =>
     ring.wrap(ring.unwrap(wrapped, context), context, clock),
   )
   if (!entry) return 0
@@ -195,13 +195,15 @@ async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: Wra
 }
 
 /**
- * The entry with its key wrapped anew; undefined where the stored version is not of `old.revision` any more.
+ * The entry with its key wrapped anew; undefined where the entry is not of `old.revision` any more. What a
+ * request has created keeps its writer: a node with an unknown outcome knows its own commit by the writer.
  */
-function rewrappedEntry(
+async function rewrappedEntry(
   replica: Replica,
+  deadline: Deadline,
   old: WrappedKey,
   rewrap: (wrapped: Uint8Array, context: readonly string[]) => Uint8Array,
-): { readonly key: string; readonly value: Uint8Array } | undefined {
+): Promise<{ readonly key: string; readonly value: Uint8Array } | undefined> {
   switch (old.kind) {
     case 'genesis': {
       const receiptKey = rewrap(old.entry.receiptKey, ['receipts'])
@@ -210,9 +212,11 @@ function rewrappedEntry(
     }
     case 'key': {
       const { owner, epoch } = old.entry
+      const key = ledgerKey.wrappedKey(owner, epoch)
+      const found = await replica.read(key, deadline) // the state knows no writer
+      if (found.value === null || found.revision !== old.revision) return undefined
       const wrapped = rewrap(old.entry.wrapped, ['epoch', owner, String(epoch)])
-      const value = encodeEntry({ ...old.entry, wrapped }, replica.nextWriter())
-      return { key: ledgerKey.wrappedKey(owner, epoch), value }
+      return { key, value: encodeEntry({ ...old.entry, wrapped }, decodeWriter(found.value)) }
     }
     case 'version': {
       const key = ledgerKey.version(old.owner, old.name, old.version)
@@ -220,7 +224,6 @@ function rewrappedEntry(
       if (stored && stored.revision !== old.revision) return undefined
       const entry = stored && decodeEntry(key, stored.value)
       assert(stored && entry?.kind === 'version', 'the store holds every version that the state knows')
-      // The entry keeps its writer: a node with an unknown outcome recognizes its own commit by the writer.
       const wrapped = rewrap(entry.wrapped, dataKeyContext(entry))
       return { key, value: encodeEntry({ ...entry, wrapped }, decodeWriter(stored.value)) }
     }

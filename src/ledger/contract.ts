@@ -2,6 +2,7 @@
 // again.
 
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import { after, describe, test } from 'node:test'
 import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from './checked.ts'
@@ -237,6 +238,14 @@ function following(open: () => Promise<Opened>): void {
     await ledger.close()
     await closed
     await assert.rejects(ledger.head(), LedgerUnavailable)
+  })
+
+  test('a stream that is over leaves nothing at its signal: what follows has many streams', async () => {
+    const { ledger } = await open()
+    await ledger.commit(put('a', '1'), Deadline.never)
+    const { signal } = new AbortController()
+    for await (const _ of ledger.follow(0, signal)) break
+    assert.deepEqual(getEventListeners(signal, 'abort'), [])
   })
 
   test('neighbouring keys do not meet: a, a/1 and a/0000000001 stand apart', async () => {

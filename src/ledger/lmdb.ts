@@ -3,8 +3,7 @@
 // one transaction at a time: a failed transaction then takes only its own commits along, and leaves no gap.
 //
 // overlappingSync is off: with overlappingSync lmdb shows a write before the write is durable. Without, a
-// transaction is flushed before it becomes visible, at the same throughput for batches (measured): a visible
-// revision is durable.
+// transaction is flushed first, at the same throughput for batches (measured): a visible revision is durable.
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { assert } from '../assert.ts'
 import type { Deadline } from '../clock.ts'
@@ -78,9 +77,8 @@ export class LmdbLedger implements Ledger {
   #closed = false
 
   /**
-   * `readOnly`: for `read`, `head` and `snapshot`, while another process may have the file open and write.
-   * Within one process a file is opened once. Tests hand in the free disk. Throws OperatorError for a file of
-   * another format.
+   * `readOnly`: for `read`, `head` and `snapshot`, while another process may write. Within one process a file
+   * is opened once. Throws OperatorError for a file of another format.
    */
   constructor(path: string, { readOnly = false, room = new DiskRoom(path) }: LmdbOptions = {}) {
     this.#room = room
@@ -286,19 +284,21 @@ export class LmdbLedger implements Ledger {
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
     if (this.#readOnly) throw new LedgerUnavailable('closed', READ_ONLY)
-    signal?.addEventListener('abort', () => this.#signal(), { once: true })
-    let last = after
-    for (;;) {
-      if (this.#closed || signal?.aborted) return
-      if (last >= this.#head) {
-        await this.#wake.promise
-        continue
+    const wake = (): void => this.#signal()
+    signal?.addEventListener('abort', wake)
+    try {
+      for (let last = after; !(this.#closed || signal?.aborted); ) {
+        if (last >= this.#head) await this.#wake.promise
+        else {
+          const first = this.#recent[0]?.revision ?? Number.POSITIVE_INFINITY
+          const revision = last + 1 >= first ? this.#recent[last + 1 - first] : this.#read(last + 1)
+          if (!revision) throw new Compacted(`revision ${last + 1} is gone`)
+          last = revision.revision
+          yield revision
+        }
       }
-      const first = this.#recent[0]?.revision ?? Number.POSITIVE_INFINITY
-      const revision = last + 1 >= first ? this.#recent[last + 1 - first] : this.#read(last + 1)
-      if (!revision) throw new Compacted(`revision ${last + 1} is gone`)
-      last = revision.revision
-      yield revision
+    } finally {
+      signal?.removeEventListener('abort', wake)
     }
   }
 

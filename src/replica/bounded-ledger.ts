@@ -32,19 +32,25 @@ export class BoundedLedger implements Ledger {
   }
 
   async *follow(after: number, signal?: AbortSignal): AsyncIterable<Revision> {
-    const aborted = new Promise<void>((resolve) => signal?.addEventListener('abort', () => resolve()))
-    for (let last = after; !signal?.aborted; ) {
-      if (last >= this.end) {
-        await Promise.race([this.#moved.promise, aborted])
-        continue
+    const aborted = Promise.withResolvers<void>()
+    const abort = (): void => aborted.resolve()
+    signal?.addEventListener('abort', abort)
+    try {
+      for (let last = after; !signal?.aborted; ) {
+        if (last >= this.end) {
+          await Promise.race([this.#moved.promise, aborted.promise])
+          continue
+        }
+        for await (const revision of this.#ledger.follow(last, signal)) {
+          assert(revision.revision <= this.end, 'the view ends at its last revision')
+          yield revision
+          last = revision.revision
+          if (last >= this.end) break
+        }
+        if (last < this.end) return // the ledger is closed
       }
-      for await (const revision of this.#ledger.follow(last, signal)) {
-        assert(revision.revision <= this.end, 'the view ends at its last revision')
-        yield revision
-        last = revision.revision
-        if (last >= this.end) break
-      }
-      if (last < this.end) return // the ledger is closed
+    } finally {
+      signal?.removeEventListener('abort', abort)
     }
   }
 

@@ -9,7 +9,7 @@
 import { assert } from '../assert.ts'
 import type { Clock, Deadline } from '../clock.ts'
 import { Problem } from '../errors.ts'
-import type { Commit, CommitResult, Guard, Ledger } from '../ledger/ledger.ts'
+import type { Commit, CommitResult, Found, Guard, Ledger } from '../ledger/ledger.ts'
 import { LedgerUnavailable } from '../ledger/ledger.ts'
 import { ledgerKey, parseKey } from '../state/ledger-keys.ts'
 import { pageIsWhole } from '../state/page.ts'
@@ -208,6 +208,12 @@ export class Replica {
   checkAbsence(): void {
     const { changed } = this.#follower
     if (changed !== undefined) throw new LedgerUnavailable('ledger-changed', changed)
+  }
+
+  /** The entry that the ledger has now. Throws LedgerUnavailable. */
+  async read(key: string, deadline: Deadline): Promise<Found> {
+    await this.#follower.checkLedger(deadline)
+    return deadline.race(this.#ledger.read(key), () => this.#follower.unavailable())
   }
 
   // ---- committing

@@ -358,3 +358,20 @@ test('an epoch on its way while all is rewrapped is refused, and wrapped by the 
     }
     assert.equal((await one.tokens.epochs(by('o'))).active, 2)
   }))
+
+test('a rotation whose answer is lost while its key is wrapped anew has opened the epoch', () =>
+  withVaults(2, async (one, two) => {
+    const commit = one.ledger.commit.bind(one.ledger)
+    one.ledger.commit = async (...sent) => {
+      one.ledger.commit = commit
+      await commit(...sent)
+      const added = two.keyring.now.add(newRootKey(systemClock))
+      two.keyring.now = added.activate(added.ids[1])
+      const parts = { replica: two.replica, keyring: () => two.keyring.now, clock: systemClock }
+      await rewrapKeys(parts, { signal: new AbortController().signal, room: async () => undefined })
+      await two.tokens.rotate(by('o'), 3)
+      throw new UnknownOutcome('the answer was lost')
+    }
+    const { epoch, rotated } = await one.tokens.rotate(by('o'), 2)
+    assert.deepEqual({ epoch, rotated }, { epoch: 2, rotated: true })
+  }))

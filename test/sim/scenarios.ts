@@ -185,6 +185,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       },
     ],
   },
+  'a rewrap gives an epoch key another writer, and a rotation does not know its own commit': {
+    test: 'src/tokens/tokens.test.ts',
+    only: 'a rotation whose answer is lost while its key is wrapped anew',
+    found: /the active epoch is 3/,
+    changes: [{ file: 'keys/rewrap.ts', from: 'decodeWriter(found.value)', to: 'replica.nextWriter()' }],
+  },
   'a start that died comes late, and takes the place of the node entry': {
     test: 'src/server/announce.test.ts',
     found: /true !== false/,
