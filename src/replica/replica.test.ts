@@ -113,7 +113,7 @@ async function putEpoch(ledger: MemoryLedger, owner: string, epoch: number): Pro
               kind: 'key',
               owner,
               epoch,
-              wrapped: new Uint8Array(60),
+              wrapped: Uint8Array.from([2, 4, ...Buffer.from('rk-1'), ...new Uint8Array(54)]),
               openedAt: `2026-01-0${epoch}T00:00:00.000Z`,
             },
             writer,

@@ -33,7 +33,7 @@ class Bench implements AsyncDisposable {
   }
 
   async begin(identity: string, ledger = this.ledger): Promise<void> {
-    const receiptKey = Uint8Array.of(1)
+    const receiptKey = Uint8Array.from([2, 4, ...Buffer.from('rk-1'), 1])
     const genesis = {
       kind: 'genesis',
       identity: identity.repeat(32),

@@ -20,10 +20,12 @@ import {
 } from './writer.ts'
 
 const WRITER: Writer = { boot: '0123456789abcdef0123456789abcdef', commit: 2 ** 40 + 7 }
+/** As crypto/keyring.ts wraps: a version byte, the id of the root key, the rest. */
+const WRAPPED = Uint8Array.from([2, 4, ...Buffer.from('rk-1'), 7, 8, 9])
 const ENTRIES: readonly [string, Exclude<Entry, { kind: 'segment' }>][] = [
   [
     ledgerKey.genesis,
-    { kind: 'genesis', identity: 'ab'.repeat(16), format: LEDGER_FORMAT, receiptKey: Uint8Array.of(1, 2, 3) },
+    { kind: 'genesis', identity: 'ab'.repeat(16), format: LEDGER_FORMAT, receiptKey: WRAPPED },
   ],
   [ledgerKey.boot(WRITER.boot), { kind: 'boot', boot: WRITER.boot, node: 'n1' }],
   [
@@ -37,7 +39,7 @@ const ENTRIES: readonly [string, Exclude<Entry, { kind: 'segment' }>][] = [
       kind: 'key',
       owner: 'clinic-a',
       epoch: 12,
-      wrapped: Uint8Array.of(9, 8),
+      wrapped: WRAPPED,
       openedAt: '2026-01-01T00:00:00.000Z',
     },
   ],
@@ -128,19 +130,21 @@ function withJson(json: unknown): Uint8Array {
 test('a tombstone is told from a wrapped key by its member alone, and is nothing between the two', () => {
   const key = ledgerKey.wrappedKey('a', 1)
   const opened_at = '2026-01-01T00:00:00.000Z'
+  const wrapped = Buffer.from(WRAPPED).toString('base64')
   assert.equal(decodeEntry(key, withJson({ tombstone: true, opened_at }))?.kind, 'tombstone')
-  assert.equal(decodeEntry(key, withJson({ wrapped: 'AQ==', opened_at }))?.kind, 'key')
+  assert.equal(decodeEntry(key, withJson({ wrapped, opened_at }))?.kind, 'key')
   for (const json of [
     { opened_at },
     { tombstone: true },
-    { wrapped: 'AQ==' },
-    { tombstone: true, wrapped: 'AQ==', opened_at },
+    { wrapped },
+    { tombstone: true, wrapped, opened_at },
     { tombstone: true, opened_at, x: 1 },
     ...[false, null, 1, 'true', {}].map((tombstone) => ({ tombstone, opened_at })),
     ...['', '2026-01-01', '2026-01-01T00:00:00Z', '2026-02-30T00:00:00.000Z', 1].flatMap((bad) => [
       { tombstone: true, opened_at: bad },
-      { wrapped: 'AQ==', opened_at: bad },
+      { wrapped, opened_at: bad },
     ]),
+    ...['', 'AQ==', 'AgQ='].map((unlike) => ({ wrapped: unlike, opened_at })),
   ]) {
     assert.throws(() => decodeEntry(key, withJson(json)), CorruptEntry, JSON.stringify(json))
   }
@@ -169,8 +173,8 @@ test('another format is refused by whichever entry is read first, with a message
       assert.throws(() => decodeWriter(bytes), refused(told(format, when)), key)
     }
   }
-  const genesis = (format: number): Uint8Array =>
-    withJson({ identity: 'ab'.repeat(16), format, receipt_key: 'AQID' })
+  const receipt_key = Buffer.from(WRAPPED).toString('base64')
+  const genesis = (format: number): Uint8Array => withJson({ identity: 'ab'.repeat(16), format, receipt_key })
   assert.equal(decodeEntry('genesis', genesis(2))?.kind, 'genesis')
   assert.throws(() => decodeEntry('genesis', genesis(1)), refused(told(1, 'an earlier')))
   assert.throws(() => decodeEntry('genesis', genesis(3)), refused(told(3, 'a later')))

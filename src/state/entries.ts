@@ -2,6 +2,7 @@
 // of secrets and receipts follow in binary (segment.ts, version.ts, receipt.ts), all other kinds as JSON with
 // exactly the members listed here. Decoding refuses every form that encoding never writes.
 import { assert, unreachable } from '../assert.ts'
+import { wrappedBy } from '../crypto/keyring.ts'
 import { assertLength, type LedgerKey, parseKey } from './ledger-keys.ts'
 import { decodeReceipt, encodeReceipt, type Receipt } from './receipt.ts'
 import { decodeSegment, type Segment } from './segment.ts'
@@ -139,7 +140,7 @@ function readMembers(name: JsonKey, read: Members): JsonEntry {
       const format = read.integer('format')
       // Before the other members, which may differ.
       if (format !== LEDGER_FORMAT) throw new OtherFormat('the ledger', format)
-      return { ...name, identity: read.text('identity'), format, receiptKey: read.bytes('receipt_key') }
+      return { ...name, identity: read.text('identity'), format, receiptKey: read.wrappedKey('receipt_key') }
     }
     case 'boot':
       return { ...name, node: read.text('node') }
@@ -152,7 +153,7 @@ function readMembers(name: JsonKey, read: Members): JsonEntry {
     case 'key': {
       const openedAt = read.instant('opened_at')
       if (read.has('tombstone')) return { ...name, kind: 'tombstone', openedAt }
-      return { ...name, wrapped: read.bytes('wrapped'), openedAt }
+      return { ...name, wrapped: read.wrappedKey('wrapped'), openedAt }
     }
     default:
       return unreachable(name)
@@ -194,8 +195,14 @@ class Members {
     return value
   }
 
-  bytes(name: string): Uint8Array {
-    return new Uint8Array(Buffer.from(this.text(name), 'base64'))
+  wrappedKey(name: string): Uint8Array {
+    const bytes = new Uint8Array(Buffer.from(this.text(name), 'base64'))
+    try {
+      wrappedBy(bytes)
+    } catch {
+      throw this.#bad(name)
+    }
+    return bytes
   }
 
   #bad(name: string): CorruptEntry {
