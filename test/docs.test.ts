@@ -426,7 +426,7 @@ function digestParts(bodies: Uint8Array, segment: Uint8Array): Record<string, st
   const digest = new EntryDigest()
   const epoch = { kind: 'epoch', owner: 'clinic-a', active: 3 } as const
   digest.add(ledgerKey.epoch('clinic-a'), encodeEntry(epoch, WRITER))
-  const wrapped = new Uint8Array()
+  const wrapped = Buffer.from(keyringParts()['wrapped key'], 'hex')
   const key = { kind: 'key', owner: 'clinic-a', epoch: 3, wrapped, openedAt: OPENED } as const
   digest.add(ledgerKey.wrappedKey('clinic-a', 3), encodeEntry(key, WRITER))
   digest.add(ledgerKey.segment(WRITER.boot, WRITER.commit), segment)
