@@ -18,7 +18,7 @@ const COMMITS_IN_FLIGHT = 128
  * A second pass finds keys only where other nodes have written keys under another root key since the first.
  */
 const PASSES = 8
-/** For each barrier, each read and each commit. */
+/** For each barrier and each key. */
 const STEP_MS = 4000
 
 export type RewrapOptions = {
@@ -181,7 +181,8 @@ async function putGenesis(replica: Replica, keyring: () => Keyring, clock: Clock
  */
 async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: WrappedKey): Promise<number> {
   assert(old.revision > 0, 'a wrapped key that was applied has a revision')
-  const entry = await rewrappedEntry(replica, new Deadline(clock, STEP_MS), old, (wrapped, context) =>
+  const deadline = new Deadline(clock, STEP_MS)
+  const entry = await rewrappedEntry(replica, deadline, old, (wrapped, context) =>
     ring.wrap(ring.unwrap(wrapped, context), context, clock),
   )
   if (!entry) return 0
@@ -189,7 +190,7 @@ async function rewrapKey(replica: Replica, ring: Keyring, clock: Clock, old: Wra
   const guard = { key, revision: old.revision }
   const guards = old.kind === 'genesis' ? [guard] : [guard, replica.wrapGuard]
   const commit = { if: guards, put: [{ key, value }] }
-  const { ok } = await replica.commit(commit, key, new Deadline(clock, STEP_MS))
+  const { ok } = await replica.commit(commit, key, deadline)
   assert(value.length > 0, 'an entry with a wrapped key is not removed')
   return ok ? key.length + value.length : 0
 }

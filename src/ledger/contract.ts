@@ -240,7 +240,7 @@ function following(open: () => Promise<Opened>): void {
     await assert.rejects(ledger.head(), LedgerUnavailable)
   })
 
-  test('a stream that is over leaves nothing at its signal: what follows has many streams', async () => {
+  test('a stream that has ended leaves no listener at its signal', async () => {
     const { ledger } = await open()
     await ledger.commit(put('a', '1'), Deadline.never)
     const { signal } = new AbortController()
