@@ -140,6 +140,11 @@ test('what is banned is not there', () => {
         'src/cli/env/expand.ts', // pipes and devices
       ],
     ],
+    [
+      /process\.exit\(/,
+      'endProcess',
+      ['src/cli/local/process-end.ts', 'src/replica/check.ts'], // the second is killed by its parent
+    ],
     [/\bTODO\b|\bFIXME\b|\bXXX\b/, 'do it, or file it', []],
     [/export default/, 'name it', []],
     [/^ +(?:private|protected|public) (?!constructor)/m, '#private', []],

@@ -10,6 +10,7 @@ import { readConfig } from '../node/config.ts'
 import { checkEndpoints } from './local/endpoints.ts'
 import { giveBackAtExit } from './local/give-back.ts'
 import { runningNode } from './local/node-process.ts'
+import { endProcess } from './local/process-end.ts'
 import { DEFAULT_CONFIG } from './start.ts'
 import { checkOutput, isStandardOutput, isStream, openOutput, WITH_VALUES } from './terminal/output.ts'
 import { startProgress } from './terminal/progress.ts'
@@ -95,7 +96,7 @@ async function writeWhole<T>(
   const replacement = Replacement.open(path, { mode: 0o600 })
   const interrupted = (signal: NodeJS.Signals): never => {
     replacement.discard()
-    process.exit(128 + system.signals[signal])
+    endProcess(128 + system.signals[signal])
   }
   process.on('SIGINT', interrupted).on('SIGTERM', interrupted)
   try {

@@ -8,7 +8,7 @@ import { readConfig } from '../node/config.ts'
 import { sleep } from '../waiting.ts'
 import { initDirectory } from './init.ts'
 import { onParentEnd } from './local/npm-parent.ts'
-import { endProcess } from './local/process-end.ts'
+import { endOnUncaughtErrors, endProcess } from './local/process-end.ts'
 import { note, print } from './terminal/terminal.ts'
 
 const OWNER = 'dev'
@@ -44,6 +44,7 @@ async function dev(): Promise<void> {
   const vault = initDirectory({ dir: join(dir, 'vault'), owners: [OWNER], fields: [], port: 0 })
   const { ignoreStrayRejections, startNode } = await import('../server/start.ts')
   ignoreStrayRejections()
+  endOnUncaughtErrors()
   const warn = (_: object, message: string): void => note(`coffer: ${message}`)
   const log = { ...SILENT, warn, error: warn }
   const node = await startNode(readConfig(vault.configs[0]), { log })
@@ -54,7 +55,7 @@ async function dev(): Promise<void> {
   const failed = await Promise.race([stopped.promise, node.failed])
   if (failed) throw failed
   await Promise.race([node.stop(), sleep(STOP_MS)])
-  await endProcess(0)
+  endProcess(0)
 }
 
 function welcome(url: string, key: string): string {

@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander'
 import { USED_WRONGLY } from '../errors.ts'
 import { VERSION } from '../server/version.ts'
 import { harden } from './hardened.ts'
+import { endProcess } from './local/process-end.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -90,6 +91,6 @@ process.on('warning', (warning) => {
 // The reader of the output may stop reading, as `head` does.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
-  process.exit(0)
+  endProcess(0)
 })
 process.exitCode = await main()

@@ -14,7 +14,7 @@ import {
   writeMemberPid,
   writePid,
 } from './local/node-process.ts'
-import { endProcess } from './local/process-end.ts'
+import { endOnUncaughtErrors, endProcess } from './local/process-end.ts'
 import { explain } from './terminal/failure.ts'
 import { note } from './terminal/terminal.ts'
 
@@ -59,6 +59,7 @@ async function start(config: Config): Promise<never> {
     import('pino'),
   ])
   ignoreStrayRejections()
+  endOnUncaughtErrors()
   const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
   const warn = (warning: string): void => log.warn(warning)
   const started = Promise.withResolvers<Node>()
@@ -73,8 +74,8 @@ async function start(config: Config): Promise<never> {
   const onSignal = (): void => {
     signals++
     // No request is in progress yet.
-    if (!opened) return void endProcess(0)
-    if (signals > 1) return void endProcess(FAILED)
+    if (!opened) endProcess(0)
+    if (signals > 1) endProcess(FAILED)
     stop.resolve()
   }
   process.on('SIGTERM', onSignal)
@@ -91,11 +92,10 @@ async function start(config: Config): Promise<never> {
     if (failed) throw failed
     await node.stop()
     log.info('stopped')
-    return await endProcess(0)
+    return endProcess(0)
   } catch (error) {
     note(`coffer: ${explainListen(error, config) ?? explainInUse(error, config) ?? explain(error).text}`)
-    // At once, where the node runs and must not go on.
-    return opened ? process.exit(FAILED) : endProcess(FAILED)
+    return endProcess(FAILED)
   }
 }
 

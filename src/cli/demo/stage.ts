@@ -10,6 +10,7 @@ import { Coffer } from '../../client/index.ts'
 import { findEtcd } from '../../node/etcd-binary.ts'
 import { initCluster, initDirectory } from '../init.ts'
 import { onParentEnd } from '../local/npm-parent.ts'
+import { endProcess } from '../local/process-end.ts'
 import { note } from '../terminal/terminal.ts'
 import { watchOver } from './janitor.ts'
 import { freeClusterPort } from './ports.ts'
@@ -153,7 +154,7 @@ export class Stage implements AsyncDisposable {
 
   readonly #interrupted = (signal: NodeJS.Signals): void => {
     // The handler of `exit` removes nodes and directory, even in the midst of a call.
-    process.exit(128 + constants.signals[signal])
+    endProcess(128 + constants.signals[signal])
   }
 
   readonly #removeAll = (): void => {

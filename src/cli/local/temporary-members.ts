@@ -8,6 +8,7 @@ import { type Member, startMember } from '../../node/member.ts'
 import { MemberDirectory } from '../../node/member-directory.ts'
 import { readLedgerTls } from '../../node/tls-files.ts'
 import { removeMemberPid, writeMemberPid } from './node-process.ts'
+import { endProcess } from './process-end.ts'
 
 type NodeMember = { readonly node: string; readonly member: Member }
 
@@ -78,7 +79,7 @@ export class TemporaryMembers {
       await Promise.allSettled([this.#endWork()]) // a ledger that could not be opened has no work
       await this.#stopMembers()
     } finally {
-      process.exit(128 + constants.signals[signal])
+      endProcess(128 + constants.signals[signal])
     }
   }
 
