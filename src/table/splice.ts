@@ -14,7 +14,9 @@ import type { ByteVault, Operation } from './vault.ts'
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
 const WAITING_BYTES = 40 * 1024 * 1024
 const BYTES_A_PLACE = 24
-const PART_BYTES = 2 * 1024 * 1024
+const PART_BYTES = 1024 * 1024
+/** A part is valid until so many more are asked for: parts are made while others are written. */
+export const PARTS_VALID = 8
 /** Bytes of answers in a piece, as far as known before. */
 const ANSWERS_A_PIECE = 6 * 1024 * 1024
 /** Of `detokenize`, whose values may suddenly be longer than all before. */
@@ -53,7 +55,9 @@ export class Splice {
   readonly #answers: Answers
   readonly #waiting: Waiting[] = []
   #waitingBytes = 0
-  #outs: readonly [Bytes, Bytes] = [new Bytes(new Uint8Array(0)), new Bytes(new Uint8Array(0))]
+  readonly #outs: Bytes[] = []
+  #partNumber = 0
+  #partSize = 0
   /** The size of the rest at which a record is looked for again: else long records cost squares. */
   #needed = 0
   readonly #mostBytes: number
@@ -85,8 +89,8 @@ export class Splice {
   }
 
   /**
-   * The new content of the file in order; while the source pauses, all there is of it. Each part is valid
-   * until the part after the next is asked for. Throws OperatorError, UsageError, and errors of the vault.
+   * The new content of the file in order; while the source pauses, all there is of it. Parts are valid for a
+   * while (PARTS_VALID). Throws OperatorError, UsageError, and errors of the vault.
    */
   async *run(source: Source): AsyncGenerator<Buffer> {
     const reader = new Reader(source)
@@ -159,26 +163,40 @@ export class Splice {
   *#answered(reader: Reader): Generator<Buffer> {
     for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
       const { piece, answered } = first
-      if (!this.#answers.isAnswered(answered)) return
+      if (!this.#answers.isAnswered(answered)) break
       this.#waiting.shift()
       this.#waitingBytes -= weightOf(piece)
-      if (this.#format.delimiter === undefined) while (!isWritten(first)) yield this.#part(first)
-      else yield this.#extended(first)
+      if (this.#format.delimiter !== undefined) yield this.#extended(first)
+      else while (!this.#write(first)) yield this.#part()
       reader.release(first.block)
     }
+    if (this.#partSize > 0) yield this.#part()
   }
 
-  /** The next part of a piece with the answers in their places; `least`: of the memory for the part. */
-  #part(waiting: Waiting, least = PART_BYTES): Buffer {
+  /** The part that is full, or the last one for now. */
+  #part(): Buffer {
+    const part = Buffer.from(this.#out.bytes.buffer, 0, this.#partSize)
+    this.#partSize = 0
+    this.#partNumber = (this.#partNumber + 1) % PARTS_VALID
+    return part
+  }
+
+  get #out(): Bytes {
+    this.#outs[this.#partNumber] ??= new Bytes(new Uint8Array(PART_BYTES))
+    return this.#outs[this.#partNumber]
+  }
+
+  /** Writes a piece with the answers into the part. Returns false where the part is full. */
+  #write(waiting: Waiting): boolean {
     const { words, places } = waiting.piece
     const { references, dictionaries } = waiting.answered
     const { start, end } = places
     const plain = words.bytes
-    const out = this.#outOf(least)
+    const out = this.#out
     const room = out.bytes.length
     let { place, from } = waiting
     let warm = place
-    let to = 0
+    let to = this.#partSize
     for (; place < references.length; place++) {
       if (place === warm) warm = this.#warm(waiting.answered, place)
       const reference = references[place]
@@ -191,8 +209,9 @@ export class Splice {
         const isInQuotes = plain[at - 1] === QUOTE
         const size = dictionary.sizeOf(number, isInQuotes)
         if (to + at - from + size > room) {
-          if (size > room) return this.#part(waiting, size)
-          break
+          if (size <= room || to + at - from > 0) break
+          waiting.place = place
+          return this.#writeLong(waiting, size)
         }
         to = copyBytes(words, from, at, out, to)
         to = dictionary.copy(number, isInQuotes, out, to)
@@ -202,10 +221,16 @@ export class Splice {
     }
     const unchanged = place < references.length ? start[place] : plain.length
     const last = Math.min(unchanged, from + room - to)
-    to = copyBytes(words, from, last, out, to)
+    this.#partSize = copyBytes(words, from, last, out, to)
     waiting.place = place
     waiting.from = last
-    return Buffer.from(out.bytes.buffer, 0, to)
+    return place === references.length && last === plain.length
+  }
+
+  /** As `#write`, into an empty part with memory for `size` bytes. */
+  #writeLong(waiting: Waiting, size: number): boolean {
+    this.#outs[this.#partNumber] = new Bytes(new Uint8Array(size))
+    return this.#write(waiting)
   }
 
   /** Returns the next place whose answer is not touched. */
@@ -222,14 +247,6 @@ export class Splice {
       this.#warmed |= dictionaries[(reference / NUMBERS) | 0].warmAnswer(reference % NUMBERS)
     }
     return to
-  }
-
-  /** Memory that the part before the last had. */
-  #outOf(size: number): Bytes {
-    const [next, last] = this.#outs
-    const usable = next.bytes.length < size ? new Bytes(new Uint8Array(size)) : next
-    this.#outs = [last, usable]
-    return usable
   }
 
   #count(state: number): void {
@@ -261,10 +278,6 @@ export class Splice {
     parts.push(bytes.subarray(from))
     return Buffer.concat(parts)
   }
-}
-
-function isWritten({ piece, answered, place, from }: Waiting): boolean {
-  return place === answered.references.length && from === piece.bytes.length
 }
 
 /** Whether nothing comes for a while. Errors are those of whoever awaits `next`. */

@@ -112,3 +112,8 @@ for (const [name, sizes, mostAhead] of [
     assert.ok(isSudden || largest <= 2 * MIB, `an answer has ${largest} bytes`)
   })
 }
+
+test('values longer than a part of the output come whole', async () => {
+  const { part } = await detokenized(same(300, 10).map((size, i) => (i % 100 < 3 ? 3 * MIB : size)))
+  assert.ok(part >= 3 * MIB, `a part has ${part} bytes`)
+})

@@ -1,10 +1,11 @@
 // Runs a conversion in memory, with the content in parts of a few bytes.
+import assert from 'node:assert/strict'
 import { CsvFormat } from '../../src/table/csv.ts'
 import { JsonFormat } from '../../src/table/json.ts'
 import type { Format } from '../../src/table/piece.ts'
 import type { Report } from '../../src/table/report.ts'
 import { sourceOf } from '../../src/table/source.ts'
-import { Splice } from '../../src/table/splice.ts'
+import { PARTS_VALID, Splice } from '../../src/table/splice.ts'
 import type { Operation, Vault } from '../../src/table/vault.ts'
 import { byBytes } from './fake-vault.ts'
 
@@ -29,8 +30,13 @@ export async function splice(
   const vault = byBytes(options.vault)
   const run = new Splice({ operation, format: formatOf(options), vault, allowTokens: false, mixedEpochs })
   const parts: Buffer[] = []
-  for await (const part of run.run(sourceOf(partsOf(Buffer.from(content), options.part))))
+  const valid: Buffer[] = []
+  for await (const part of run.run(sourceOf(partsOf(Buffer.from(content), options.part)))) {
     parts.push(Buffer.from(part))
+    if (valid.push(part) < PARTS_VALID) continue
+    const oldest = parts.at(-PARTS_VALID)
+    assert.ok(oldest && valid.shift()?.equals(oldest), 'a part stays until enough others are asked for')
+  }
   return { bytes: Buffer.concat(parts), report: run.report }
 }
 

@@ -8,7 +8,7 @@ import { JsonFormat } from '../../table/json.ts'
 import type { Format } from '../../table/piece.ts'
 import type { Report } from '../../table/report.ts'
 import type { Source } from '../../table/source.ts'
-import { Splice } from '../../table/splice.ts'
+import { PARTS_VALID, Splice } from '../../table/splice.ts'
 import type { Operation } from '../../table/vault.ts'
 import { discardOnSignals, openOutput, WITH_VALUES } from '../terminal/output.ts'
 import { startProgress } from '../terminal/progress.ts'
@@ -108,20 +108,21 @@ async function* copies(content: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   for await (const bytes of content) yield Buffer.from(bytes)
 }
 
-/** Makes the next part while one is written. */
+/** Makes more parts while some wait to be written: many pieces have their answers at the same time. */
 async function writeAll(
   content: AsyncIterable<Buffer>,
   write: (bytes: Buffer) => Promise<void>,
 ): Promise<void> {
-  let writing: Promise<void> = Promise.resolve()
+  const waiting: Promise<void>[] = []
+  let last = Promise.resolve()
   try {
     for await (const bytes of content) {
-      await writing
-      writing = write(bytes)
-      // An error is thrown by the next `await`.
-      writing.catch(() => undefined)
+      last = last.then(() => write(bytes))
+      // An error is thrown by a later `await`.
+      last.catch(() => undefined)
+      if (waiting.push(last) === PARTS_VALID - 1) await waiting.shift()
     }
   } finally {
-    await writing
+    await last
   }
 }
