@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command line. Exit 0: fine; 1: failed; 2: used wrongly.
 import { Command, CommanderError } from 'commander'
-import { USED_WRONGLY } from '../errors.ts'
+import { errorCode, FAILED, USED_WRONGLY } from '../errors.ts'
 import { VERSION } from '../server/version.ts'
 import { harden } from './hardened.ts'
 import { endProcess } from './local/process-end.ts'
@@ -88,9 +88,10 @@ process.removeAllListeners('warning')
 process.on('warning', (warning) => {
   if (warning.name !== 'ExperimentalWarning') note(`${warning.name}: ${warning.message}`)
 })
-// The reader of the output may stop reading, as `head` does.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  endProcess(0)
+// The reader of the output may stop reading, as `head` does; or the disk is full.
+process.stdout.on('error', (error) => {
+  if (errorCode(error) === 'EPIPE') endProcess(0)
+  note(`coffer: ${explain(error).text}`)
+  endProcess(FAILED)
 })
 process.exitCode = await main()

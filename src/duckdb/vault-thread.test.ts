@@ -25,10 +25,31 @@ const TWO_AT_ONCE = `
   server.listen(0, '127.0.0.1', () => console.log(server.address().port))
 `
 
-async function withServer(run: (vault: BlockingVault) => void): Promise<void> {
-  const child = spawn(process.execPath, ['-e', TWO_AT_ONCE], { stdio: ['ignore', 'pipe', 'inherit'] })
+/** Answers each request after a while, with the tokens as values of 32 KiB. */
+const SLOWLY = `
+  const server = require('node:http').createServer((request, response) => {
+    let text = ''
+    request.on('data', (part) => { text += part })
+    request.on('end', () => setTimeout(() => {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ values: JSON.parse(text).tokens.map((token) => token.padEnd(32768)) }))
+    }, 300))
+  })
+  server.listen(0, '127.0.0.1', () => console.log(server.address().port))
+`
+
+type Served = { readonly server?: string; readonly silentMs?: number }
+
+/** More than a request takes, and less than all requests of a question. */
+const SILENT_MS = 1000
+
+async function withServer(
+  run: (vault: BlockingVault) => void,
+  { server = TWO_AT_ONCE, silentMs }: Served = {},
+): Promise<void> {
+  const child = spawn(process.execPath, ['-e', server], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [port] = await once(child.stdout, 'data')
-  const vault = new BlockingVault({ urls: `http://127.0.0.1:${String(port).trim()}`, key: 'k' })
+  const vault = new BlockingVault({ urls: `http://127.0.0.1:${String(port).trim()}`, key: 'k' }, silentMs)
   try {
     run(vault)
   } finally {
@@ -65,3 +86,18 @@ test('of a failed question no later answer is taken, and none is left for the ne
     assert.throws(() => taken(vault, [asking('refused'), asking('d')]), VaultError)
     assert.deepEqual(taken(vault, [asking('e'), asking('f')]), [['e'], ['f']])
   }))
+
+test('a slow vault is waited for while answers to parts of a question come', () =>
+  withServer(
+    (vault) => {
+      const values = Array.from({ length: 256 }, (_, i) => `t${i}`)
+      const began = performance.now()
+      const { answers } = vault.ask({ operation: 'detokenize', values })
+      assert.deepEqual(
+        answers.map((answer) => String(answer).trimEnd()),
+        values,
+      )
+      assert.ok(performance.now() - began > 2 * SILENT_MS, 'no part alone takes so long')
+    },
+    { server: SLOWLY, silentMs: SILENT_MS },
+  ))

@@ -14,13 +14,13 @@ import { NOT_A_NODE } from '../client/error.ts'
 import { Coffer, CofferError } from '../client/index.ts'
 import { OperatorError } from '../errors.ts'
 import { BYTES_A_REQUEST, isTooLarge, RequestSize } from '../table/requests.ts'
-import type { Operation } from '../table/vault.ts'
+import type { Operation, Vault } from '../table/vault.ts'
 import { type Answers, askAll, type Question } from './batches.ts'
 import { type AnswerColumn, answersIn, bodyOf, columnIn, columnOf, questionOf } from './bodies.ts'
 
 const ROLE = 'coffer-vault'
-/** A call of the client ends within 10 s; a chunk of the largest values is 20 requests. */
-const ANSWER_MS = 120_000
+/** Without a sign of the thread, which comes with each answer of the vault: a call of the client ends in 10 s. */
+const SILENT_MS = 60_000
 /** DuckDB asks a second time after a failure while it plans a query: the second failure comes at once. */
 const REMEMBERED_MS = 1_000
 
@@ -86,16 +86,18 @@ type Reply =
 /** Blocks the calling thread, and with it the event loop, until the vault has answered. */
 export class BlockingVault {
   readonly #address: VaultAddress
-  /** How many replies the thread has sent. */
+  /** How many signs of the thread have come: replies, and answers to a part of a question. */
   readonly #flag = new Int32Array(new SharedArrayBuffer(4))
   /** Replies that have come, and that nobody has taken yet, by the number of the question. */
   readonly #replies = new Map<number, Reply>()
   #questions = 0
   #thread: Thread | undefined
   #failure: { readonly error: VaultError; readonly until: number } | undefined
+  readonly #silentMs: number
 
   /** Throws TypeError for a malformed address. The thread starts at once: DuckDB is opened meanwhile. */
-  constructor(address: VaultAddress) {
+  constructor(address: VaultAddress, silentMs = SILENT_MS) {
+    this.#silentMs = silentMs
     new Coffer(address).close() // checks the address
     const { ca } = address
     // A buffer arrives in the thread as another type.
@@ -153,7 +155,7 @@ export class BlockingVault {
         const seen = Atomics.load(this.#flag, 0)
         const reply = this.#take(number)
         if (reply) return this.#answersOf(sent, reply)
-        checkAnswered(await Atomics.waitAsync(this.#flag, 0, seen, ANSWER_MS).value)
+        checkAnswered(await Atomics.waitAsync(this.#flag, 0, seen, this.#silentMs).value)
       }
     } finally {
       worker?.unref()
@@ -174,7 +176,7 @@ export class BlockingVault {
       const seen = Atomics.load(this.#flag, 0)
       const reply = this.#take(number)
       if (reply) return reply
-      checkAnswered(Atomics.wait(this.#flag, 0, seen, ANSWER_MS))
+      checkAnswered(Atomics.wait(this.#flag, 0, seen, this.#silentMs))
     }
   }
 
@@ -233,27 +235,48 @@ function checkAnswered(waited: 'ok' | 'not-equal' | 'timed-out'): void {
 /** The thread's side: answers questions, several at the same time. */
 function serve({ port, flag, address }: Opening): void {
   const coffer = new Coffer(address)
+  const sign = (): void => {
+    Atomics.add(flag, 0, 1)
+    Atomics.notify(flag, 0)
+  }
+  const vault = signalling(coffer, sign)
   const sizes = {
     tokenize: new RequestSize('tokenize'),
     detokenize: new RequestSize('detokenize'),
     retokenize: new RequestSize('retokenize'),
   }
   port.on('message', (sent: Sent) => {
-    void replyTo(coffer, sent, sizes[sent.operation]).then((reply) => {
+    void replyTo({ coffer, vault, sent, size: sizes[sent.operation] }).then((reply) => {
       const received: Received = { number: sent.number, reply }
       port.postMessage(received, reply.kind === 'body' ? [reply.body.buffer] : [])
-      Atomics.add(flag, 0, 1)
-      Atomics.notify(flag, 0)
+      sign()
     })
   })
 }
 
-async function replyTo(coffer: Coffer, sent: Body, size: RequestSize): Promise<Reply> {
+/** The calls of a vault; `sign` is called behind each. */
+function signalling(vault: Vault, sign: () => void): Vault {
+  return {
+    tokenize: (values, options) => vault.tokenize(values, options).finally(sign),
+    detokenize: (tokens) => vault.detokenize(tokens).finally(sign),
+    retokenize: (tokens) => vault.retokenize(tokens).finally(sign),
+  }
+}
+
+type Asked = {
+  readonly coffer: Coffer
+  /** The same, for questions of several requests. */
+  readonly vault: Vault
+  readonly sent: Body
+  readonly size: RequestSize
+}
+
+async function replyTo({ coffer, vault, sent, size }: Asked): Promise<Reply> {
   try {
     const body = await answerInOne(coffer, sent, size)
     // A copy: the buffer may be a part of another.
     if (body) return { kind: 'body', body: new Uint8Array(body) }
-    const answers = await askAll(coffer, questionOf(sent.operation, sent.body), size)
+    const answers = await askAll(vault, questionOf(sent.operation, sent.body), size)
     return { kind: 'answered', ...answers }
   } catch (error) {
     return failureOf(error)

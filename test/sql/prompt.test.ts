@@ -1,6 +1,8 @@
 // The prompt of `coffer sql`, on a terminal.
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
+import { isComplete } from '../../src/cli/sql/prompt.ts'
 import { until } from '../cli/cli.ts'
 import { hasTerminals, Terminal } from './terminal.ts'
 import { type SqlVault, startSqlVault } from './vault.ts'
@@ -61,4 +63,41 @@ test('Ctrl-C ends a query that runs, and the prompt stays', { skip: !hasTerminal
   await terminal.shows('coffer> ')
   terminal.type('.quit\r')
   assert.equal(await terminal.ended(), 0)
+})
+
+test('a statement is complete behind a semicolon outside of quotes and comments', () => {
+  for (const text of [
+    'SELECT 1;',
+    "SELECT ';' ; ",
+    "SELECT 1 -- it's one\n;",
+    'SELECT 1; -- done\n',
+    `SELECT "it's";`,
+    "SELECT $$it's$$;",
+    "SELECT $a$ $$ ' $a$;",
+    "SELECT E'it\\'s', 'it''s';",
+    "/* it's */ SELECT 1; /* ; */",
+  ])
+    assert.ok(isComplete(text), text)
+  for (const text of [
+    'SELECT 1',
+    "SELECT ';",
+    "SELECT 'it''s;",
+    'SELECT ";',
+    'SELECT $$;',
+    'SELECT 1 -- ;',
+    'SELECT 1 /* ;',
+    'SELECT $a$ ; $$;',
+  ])
+    assert.ok(!isComplete(text), text)
+})
+
+test('a prompt leaves its own texts out of a file with the results', { skip: !hasTerminals }, async () => {
+  const file = vault.folder.file('out.csv')
+  using terminal = new Terminal(['sql', '--csv'], { env: vault.env, cwd: vault.folder.path, output: file })
+  await terminal.shows('coffer> ')
+  terminal.type('SELECT 6 * 7 AS answer;\r')
+  await terminal.shows('coffer> ')
+  terminal.type('\x04')
+  assert.equal(await terminal.ended(), 0)
+  assert.equal(readFileSync(file, 'utf8'), 'answer\n42\n')
 })

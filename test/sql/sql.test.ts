@@ -1,8 +1,10 @@
 // `coffer sql` as a command.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, watch } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { coffer, fine, refused } from '../cli/cli.ts'
 import { type SqlVault, startSqlVault } from './vault.ts'
 
@@ -157,4 +159,27 @@ test('"nothing is written to a spill directory": a query with too little memory 
     for (const name of readdirSync(dir))
       assert.equal(readFileSync(join(dir, name)).includes('plain-text-'), false, name)
   }
+})
+
+const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
+const ROWS = 'SELECT i, detokenize(tokenize((i % 5000)::VARCHAR)) AS v FROM range(200000) r(i)'
+
+/** Runs `coffer sql --csv` with a redirection of the shell. */
+function redirected(to: string): { status: number | null; stdout: string; stderr: string } {
+  const script = `"$0" "$1" sql --csv -c "$2" ${to}`
+  const env = { ...process.env, ...vault.env }
+  const args = ['-o', 'pipefail', '-c', script, process.execPath, MAIN, ROWS]
+  return spawnSync('bash', args, { env, encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL' })
+}
+
+test('a reader of rows that stops reading ends a query whose functions run', () => {
+  const { status, stdout, stderr } = redirected('| head -n 2')
+  assert.deepEqual({ status, stdout, stderr }, { status: 0, stdout: 'i,v\n0,0\n', stderr: '' })
+})
+
+test('output on a full disk ends with a message', { skip: !existsSync('/dev/full') }, () => {
+  const { status, stderr } = redirected('> /dev/full')
+  assert.equal(status, 1)
+  assert.match(stderr, /^coffer: .*no space left on device.*$/im)
+  assert.doesNotMatch(stderr, /^ +at /m)
 })

@@ -9,15 +9,21 @@ const MAIN = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url))
 /** Whether the machine has a `script` that takes `--command` and passes the exit code on. */
 export const hasTerminals = /util-linux/.test(String(spawnSync('script', ['--version']).stdout ?? ''))
 
-type Options = { readonly env: Readonly<Record<string, string>>; readonly cwd?: string }
+type Options = {
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd?: string
+  /** A file for stdout, instead of the terminal. */
+  readonly output?: string
+}
 
 export class Terminal implements Disposable {
   readonly #child: ChildProcess
   /** All text since the start; `\r\n` is `\n`. */
   text = ''
 
-  constructor(args: readonly string[], { env, cwd }: Options) {
-    const command = [process.execPath, MAIN, ...args].map((each) => `'${each.replaceAll("'", "'\\''")}'`)
+  constructor(args: readonly string[], { env, cwd, output }: Options) {
+    const command = [process.execPath, MAIN, ...args].map(quoted)
+    if (output !== undefined) command.push(`> ${quoted(output)}`)
     this.#child = spawn('script', ['--quiet', '--return', '--command', command.join(' '), '/dev/null'], {
       stdio: ['pipe', 'pipe', 'pipe'],
       env: { ...process.env, TERM: 'xterm', NO_COLOR: '1', COLUMNS: '100', ...env },
@@ -55,4 +61,8 @@ export class Terminal implements Disposable {
   [Symbol.dispose](): void {
     this.#child.kill('SIGKILL')
   }
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`
 }

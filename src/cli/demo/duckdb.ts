@@ -167,7 +167,8 @@ async function update(tables: Tables): Promise<void> {
     '-o',
     'analyst/map.csv',
   ])
-  const join = "UPDATE encounters SET ssn = new FROM 'analyst/map.csv' m WHERE encounters.ssn = m.ssn"
+  const found = 'encounters.ssn = m.ssn AND new IS NOT NULL'
+  const join = `UPDATE encounters SET ssn = new FROM 'analyst/map.csv' m WHERE ${found}`
   await tables.run(['sql', 'warehouse.duckdb', '--write', '-c', join])
   const epochs = await tables.run(['sql', 'warehouse.duckdb', '-c', `${EPOCHS} encounters GROUP BY epoch`])
   claim(/^ *2 /m.test(epochs) && !/^ *1 /m.test(epochs), 'no token of epoch 1 is left')

@@ -65,8 +65,13 @@ async function runAndExplain(run: (sql: string) => Promise<void>, sql: string): 
   }
 }
 
-/** Whether the text ends with a semicolon outside of quotes. */
-function isComplete(text: string): boolean {
-  const quotes = text.match(/'/g)?.length ?? 0
-  return quotes % 2 === 0 && text.trimEnd().endsWith(';')
+/** Texts, names in quotes, and comments. */
+const QUOTED =
+  /[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|(\$(?:[A-Za-z_]\w*)?\$).*?\1|--[^\n]*|\/\*.*?\*\//gs
+const OPEN = /['"]|\$(?:[A-Za-z_]\w*)?\$|\/\*/
+
+/** Whether the text ends with a semicolon outside of quotes and comments. */
+export function isComplete(text: string): boolean {
+  const rest = text.replace(QUOTED, ' ')
+  return !OPEN.test(rest) && rest.trimEnd().endsWith(';')
 }

@@ -1,10 +1,10 @@
 // coffer sql: DuckDB with the functions of the vault.
-import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { type Command, Option } from 'commander'
 import { Session } from '../../duckdb/session.ts'
 import { UsageError } from '../../errors.ts'
 import { address, ENVIRONMENT } from '../terminal/connect.ts'
+import { writeStandardOutput } from '../terminal/output.ts'
 import { counted, note } from '../terminal/terminal.ts'
 import { type Form, printerOf } from './output.ts'
 import { prompt } from './prompt.ts'
@@ -52,7 +52,7 @@ async function sql(database: string | undefined, options: Options): Promise<void
     if (options.command === undefined && process.stdin.isTTY) {
       await prompt({
         input: process.stdin,
-        output: process.stdout,
+        output: process.stdout.isTTY ? process.stdout : process.stderr,
         run: (statements) => run(session, statements, form),
         interrupt: () => session.interrupt(),
       })
@@ -72,15 +72,12 @@ async function run(session: Session, statements: string, form: Form): Promise<vo
   try {
     await session.run(statements, async ({ columns, rows }) => {
       const printer = printerOf(form, columns, session.duckdb)
-      for await (const part of rows) await write(printer.rows(part))
-      await write(printer.end())
+      // No rows are made while others are written: a query under way can keep the process from its end.
+      for await (const part of rows) await writeStandardOutput(printer.rows(part))
+      await writeStandardOutput(printer.end())
     })
   } finally {
     const notFound = session.takeNotFound()
     if (notFound > 0) note(`coffer: ${counted(notFound, 'token')} not found: NULL stands in their place`)
   }
-}
-
-async function write(text: string): Promise<void> {
-  if (!process.stdout.write(text)) await once(process.stdout, 'drain')
 }

@@ -115,11 +115,14 @@ async function writeAll(
 ): Promise<void> {
   const waiting: Promise<void>[] = []
   let last = Promise.resolve()
+  let hasFailed = false
   try {
     for await (const bytes of content) {
+      if (hasFailed) break
       last = last.then(() => write(bytes))
-      // An error is thrown by a later `await`.
-      last.catch(() => undefined)
+      last.catch(() => {
+        hasFailed = true
+      })
       if (waiting.push(last) === PARTS_VALID - 1) await waiting.shift()
     }
   } finally {

@@ -92,12 +92,20 @@ function streamOf(descriptor: number): Output {
   }
 }
 
-/** By the stream of the process: the descriptor of a pipe does not block, and may take nothing just now. */
+/**
+ * Resolves when the bytes are written, by the stream of the process: the descriptor of a pipe does not block,
+ * and may take nothing just now. An error ends the process (main.ts), while the caller waits here.
+ */
+export function writeStandardOutput(part: Uint8Array | string): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write(part, (error) => {
+      if (!error) resolve()
+    })
+  })
+}
+
 const standardOutput: Output = {
-  write: (bytes) =>
-    new Promise((resolve, reject) => {
-      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()))
-    }),
+  write: writeStandardOutput,
   commit: async () => undefined,
   discard: () => undefined,
 }
