@@ -90,11 +90,12 @@ export class Committer {
       throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
     await this.#follower.checkLedger(deadline)
     while (this.#ahead > AHEAD_BYTES) await this.#lessAhead.wait(deadline, () => this.#follower.unavailable())
-    const applied = this.#applied()
+    const { least } = this.#follower
     const result = await this.#definite({ commit, immutable, isMine }, deadline)
-    if (result.revision < applied || (result.ok && result.revision === applied))
-      throw this.#follower.contradicted(endsBefore(result.revision, applied))
-    if (!result.ok) await this.#compareRefusal(result.revision, result.found, deadline)
+    if (result.revision < least || (result.ok && result.revision === least))
+      throw this.#follower.contradicted(endsBefore(result.revision, least))
+    if (result.ok) this.#follower.accepted(immutable, result.revision)
+    else await this.#compareRefusal(result.revision, result.found, deadline)
     return result
   }
 
@@ -108,7 +109,10 @@ export class Committer {
         if (result.ok || !unknown) return result
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'a refused commit reports every guarded key')
-        return isMine(found) ? { ok: true, revision: found.revision } : result
+        if (!isMine(found)) return result
+        // Wrapped anew since, a created entry has a later revision than the commit.
+        const isCreated = commit.if.some(({ key, revision }) => key === immutable && revision === 0)
+        return { ok: true, revision: isCreated ? found.created : found.revision }
       } catch (error) {
         if (error instanceof UnknownOutcome) unknown = true
         else if (!(error instanceof LedgerUnavailable) || !unknown) throw error

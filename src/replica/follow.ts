@@ -4,13 +4,14 @@
 import { assert } from '../assert.ts'
 import type { Deadline } from '../clock.ts'
 import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledger/ledger.ts'
-import { snapshotRanges } from '../state/ledger-keys.ts'
+import { parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/puts.ts'
 import type { DecodedRevision } from '../state/step.ts'
+import { isUnreadable } from '../state/witness.ts'
 import { nextTurn, sleep, Waiters } from '../waiting.ts'
 import type { Applier } from './apply.ts'
 import { entriesCost, RevisionQueue } from './queue.ts'
-import { endsBefore, ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
+import { endsBefore, lacksAccepted, ledgerMismatch, otherwiseApplied, readGenesis } from './recognition.ts'
 import { WriteFailed } from './store.ts'
 
 const RETRY_MS = 200
@@ -67,6 +68,8 @@ export class Follower {
   #taken: boolean
   /** The last revision read from the ledger. */
   #read: number
+  /** The newest put of this process that the ledger has accepted. */
+  #accepted = { key: '', revision: 0 }
   readonly #recognized = Promise.withResolvers<void>()
   /** Callers of `checkLedger` before the first look at the ledger. */
   readonly #recognizing = new Waiters()
@@ -95,7 +98,11 @@ export class Follower {
 
   #checkConnections(): void {
     this.#ledger.checkConnections(async (reader) => {
-      const mismatch = await this.#mismatchOf(reader)
+      const mismatch = await this.#mismatchOf(reader).catch((error: unknown) => {
+        // The verdict belongs to the connection: another may lead to the followed ledger.
+        if (this.#taken && isUnreadable(error)) return error.message
+        throw error
+      })
       this.#refused = this.#following ? undefined : mismatch
       if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
     })
@@ -145,6 +152,17 @@ export class Follower {
 
   sawHead(revision: number): void {
     this.head = Math.max(this.head, revision)
+  }
+
+  /** The ledger has accepted a put of this process: the key stays, with the put or a later one. */
+  accepted(key: string, revision: number): void {
+    if (parseKey(key)?.kind === 'receipt') return // may be removed
+    if (revision > this.#accepted.revision) this.#accepted = { key, revision }
+  }
+
+  /** The ledger has this revision: applied here, or accepted from here. */
+  get least(): number {
+    return Math.max(this.#applier.applied, this.#accepted.revision)
   }
 
   /** The error of a wait that has lasted too long. */
@@ -224,6 +242,8 @@ export class Follower {
       const reason = otherwiseApplied(state, await reader.read(key), cursor)
       if (reason !== undefined) return reason
     }
+    const { key, revision } = this.#accepted
+    if (revision > cursor && (await reader.read(key)).revision < revision) return lacksAccepted(key, revision)
     return ledgerMismatch(reader, genesis, { ledger: this.#identity, cursor, witnesses })
   }
 
@@ -273,8 +293,9 @@ export class Follower {
     const { state } = this.#applier
     const { applied } = state
     const wanted = snapshotRanges(state.ranges.known())
+    const { least } = this
     const { revision, entries } = await this.#ledger.snapshot(wanted, this.#stop.signal)
-    if (revision < applied) throw this.contradicted(endsBefore(revision, applied))
+    if (revision < least) throw this.contradicted(endsBefore(revision, least))
     this.#taken = true
     this.#expectCatchUp(applied, revision)
     let part: Decoded[] = []

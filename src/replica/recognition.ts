@@ -44,9 +44,14 @@ export async function ledgerMismatch(
   return undefined
 }
 
-/** Why a ledger with this head is not the ledger applied up to `applied`. */
-export function endsBefore(head: number, applied: number): string {
-  return `the ledger ends at revision ${head}, and revision ${applied} has been applied here`
+/** Why a ledger with this head is not the ledger that has had revision `least`. */
+export function endsBefore(head: number, least: number): string {
+  return `the ledger ends at revision ${head}, and revision ${least} has been read or accepted`
+}
+
+/** Why a ledger without a put is not the ledger that has accepted the put. */
+export function lacksAccepted(key: string, revision: number): string {
+  return `the ledger does not hold ${nameOf(key)} of revision ${revision}, which the ledger has accepted`
 }
 
 /**

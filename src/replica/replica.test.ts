@@ -9,9 +9,9 @@ import { soon } from '../../test/deadlines.ts'
 import { found } from '../../test/sim/genesis.ts'
 import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { Compacted, UnknownOutcome } from '../ledger/ledger.ts'
+import { type Commit, Compacted, UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
-import { encodeEntry } from '../state/entries.ts'
+import { decodeEntry, type Entry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
 import { until } from '../waiting.ts'
@@ -325,6 +325,98 @@ test('an unknown outcome is resolved by the same bytes: done once, whatever happ
       ledger.settle()
       assert.ok(result && typeof result === 'object' && 'ok' in result && result.ok, fault)
     }
+  }))
+
+/** A key that a node creates, and the commit that creates the key. */
+function boot(replica: Replica): { readonly key: string; readonly commit: Commit } {
+  const writer = replica.nextWriter()
+  const key = ledgerKey.boot(String(writer.commit).repeat(32).slice(0, 32))
+  const value = encodeEntry({ kind: 'boot', boot: key.slice(-32), node: 'n' }, writer)
+  return { key, commit: { if: [{ key, revision: 0 }], put: [{ key, value }] } }
+}
+
+test('a ledger without a commit that was accepted and is not applied yet is not the followed ledger', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const { follow, head, read } = ledger
+    const replica = await open()
+    await putSegment(ledger, 1, 10)
+    await replica.barrier(soon())
+    // The stream stands still: the replica does not apply its own commit.
+    ledger.follow = async function* (_after, signal) {
+      await new Promise((resolve) => signal?.addEventListener('abort', resolve))
+    }
+    ledger.disconnect()
+    assert.ok(await until(() => told.some((line) => line.startsWith('lost')), { every: 5, within: 5000 }))
+    const { key, commit } = boot(replica)
+    const accepted = await replica.commit(commit, key, soon())
+    assert.ok(accepted.ok && accepted.revision > replica.applied)
+    // Rolled back to a revision that is not before the cursor; then also with another history behind.
+    for (const end of [accepted.revision - 1, accepted.revision + 5]) {
+      ledger.head = async () => end
+      ledger.read = async (wanted) =>
+        wanted === key ? { key, revision: 0, created: 0, value: null } : read.call(ledger, wanted)
+      ledger.disconnect()
+      await assert.rejects(async () => {
+        for (let i = 0; i < 20; i++) await replica.barrier(soon())
+      }, /accepted/)
+    }
+    Object.assign(ledger, { follow, head, read })
+    ledger.disconnect()
+    assert.ok(await until(() => replica.applied === accepted.revision, { every: 5, within: 5000 }))
+    await replica.barrier(soon())
+  }))
+
+test('a commit that was created here has the revision of its creation, also when wrapped anew since', () =>
+  withReplica(async ({ ledger, open }) => {
+    const replica = await open()
+    const { key, commit } = boot(replica)
+    ledger.faults.push('answer-lost')
+    const pending = replica.commit(commit, key, soon())
+    assert.ok(await until(() => ledger.faults.length === 0, { every: 5, within: 5000 }))
+    const { revision } = await ledger.read(key)
+    await ledger.commit({ if: [], put: commit.put }, Deadline.never) // the writer stays
+    assert.deepEqual(await pending, { ok: true, revision })
+    assert.ok((await ledger.read(key)).revision > revision)
+  }))
+
+test('a rewrap is reported as of the node that put the genesis first, not as of the writer of an entry', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const replica = await open()
+    const boots = { n2: '2'.repeat(32), n3: '3'.repeat(32) }
+    for (const [node, id] of Object.entries(boots)) {
+      const value = encodeEntry({ kind: 'boot', boot: id, node }, { boot: id, commit: 1 })
+      await ledger.commit({ if: [], put: [{ key: ledgerKey.boot(id), value }] }, Deadline.never)
+    }
+    await replica.barrier(soon())
+    const put = async (
+      key: string,
+      entry: Exclude<Entry, { kind: 'segment' }>,
+      by: string,
+    ): Promise<void> => {
+      told.length = 0
+      const value = encodeEntry(entry, { boot: by, commit: 2 })
+      await ledger.commit({ if: [], put: [{ key, value }] }, Deadline.never)
+      await replica.barrier(soon())
+    }
+    const wrapped = Uint8Array.from([2, 4, ...Buffer.from('rk-1'), ...new Uint8Array(54)])
+    const entry = {
+      kind: 'key',
+      owner: 'o',
+      epoch: 1,
+      wrapped,
+      openedAt: '2026-01-01T00:00:00.000Z',
+    } as const
+    const key = ledgerKey.wrappedKey('o', 1)
+    await put(key, entry, boots.n2)
+    assert.deepEqual(told, ['applied n2'])
+    const genesis = await ledger.read(ledgerKey.genesis)
+    assert.ok(genesis.value)
+    const first = decodeEntry(ledgerKey.genesis, genesis.value)
+    assert.ok(first?.kind === 'genesis')
+    await put(ledgerKey.genesis, first, boots.n3)
+    assert.deepEqual(told, ['applied n3'])
+    await put(key, entry, boots.n2)
+    assert.deepEqual(told, ['applied n3'])
   }))
 
 test('an unknown outcome that another writer took is a refusal', () =>

@@ -73,6 +73,8 @@ export class Replica {
   readonly #waiters = new RevisionWaiters()
   /** The last (boot, revision) reported as `applied`, so that a revision with many puts is reported once. */
   #reported = { boot: '', revision: 0 }
+  /** The boot that has put the genesis last, as far as seen. */
+  #rewrapper: string | undefined
   #closed = false
 
   private constructor(options: ReplicaOptions, applier: Applier) {
@@ -137,10 +139,15 @@ export class Replica {
     })
   }
 
-  #report({ entry, value, revision }: Decoded): void {
+  #report({ entry, value, revision, created }: Decoded): void {
+    const writer = decodeWriter(value)
+    if (entry.kind === 'genesis') this.#rewrapper = writer.boot
     if (this.#follower.catchingUp) return // reported as a single event
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
-    const { boot } = decodeWriter(value)
+    // A rewrap puts the genesis first, and keeps the writers of all other entries.
+    const isRewrapped = (entry.kind === 'key' || entry.kind === 'version') && created < revision
+    const boot = isRewrapped ? this.#rewrapper : writer.boot
+    if (boot === undefined) return
     if (boot === this.#boot || (boot === this.#reported.boot && revision === this.#reported.revision)) return
     this.#reported = { boot, revision }
     const node = this.state.boots.get(boot)
@@ -192,9 +199,9 @@ export class Replica {
 
   async #passBarrier(deadline: Deadline): Promise<void> {
     await this.#follower.checkLedger(deadline)
-    const { applied } = this.#applier
+    const { least } = this.#follower
     const head = await deadline.race(this.#ledger.head(), () => this.#follower.unavailable())
-    if (head < applied) throw this.#follower.contradicted(endsBefore(head, applied))
+    if (head < least) throw this.#follower.contradicted(endsBefore(head, least))
     this.#follower.sawHead(head)
     if (this.#applier.applied >= head) return
     this.#follower.hurry(head)

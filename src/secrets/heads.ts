@@ -38,7 +38,8 @@ export class Heads {
     assert(revision > 0, 'an accepted commit has a revision')
     // After an unknown outcome the answer may come later than the replica, and later than another version.
     if (this.#replica.applied >= revision) return
-    const keys = names.map((name) => `${owner}/${name}`)
+    const later = names.filter((name) => (this.of(owner, name)?.version ?? 0) < head.version)
+    const keys = later.map((name) => `${owner}/${name}`)
     for (const key of keys) {
       const before = this.#accepted.get(key) ?? []
       const last = before.at(-1)

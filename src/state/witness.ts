@@ -168,7 +168,12 @@ function isContinued({ key, immutable }: Witness, value: Uint8Array): boolean {
     if (entry.kind === 'epoch') return entry.active > Number(immutable)
     return immutablePart(entry, value) === immutable
   } catch (error) {
-    if (error instanceof CorruptEntry || error instanceof OtherFormat) return false
+    if (isUnreadable(error)) return false
     throw error
   }
+}
+
+/** Whether an error says that an entry cannot be read: the entry is damaged, or of another format. */
+export function isUnreadable(error: unknown): error is CorruptEntry | OtherFormat {
+  return error instanceof CorruptEntry || error instanceof OtherFormat
 }
