@@ -114,18 +114,17 @@ async function writeAll(
   write: (bytes: Buffer) => Promise<void>,
 ): Promise<void> {
   const waiting: Promise<void>[] = []
-  let last = Promise.resolve()
   let hasFailed = false
   try {
     for await (const bytes of content) {
       if (hasFailed) break
-      last = last.then(() => write(bytes))
-      last.catch(() => {
+      const writing = write(bytes)
+      writing.catch(() => {
         hasFailed = true
       })
-      if (waiting.push(last) === PARTS_VALID - 1) await waiting.shift()
+      if (waiting.push(writing) === PARTS_VALID - 1) await waiting.shift()
     }
   } finally {
-    await last
+    await Promise.all(waiting)
   }
 }

@@ -1,11 +1,12 @@
 // Where the new content of a file goes: a file, named when the content is whole, or a stream.
-import { closeSync, existsSync, openSync, statSync, write } from 'node:fs'
-import { promisify } from 'node:util'
+import { closeSync, existsSync, openSync, statSync } from 'node:fs'
+import { WriteQueue } from '../../appending.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
 import { Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
 import { isSameFile } from '../../mounts.ts'
 
 type Output = {
+  /** Bytes are written in the order of the calls, and must not change meanwhile. */
   write(bytes: Uint8Array): Promise<void>
   /** Durable under its name. Throws FileError. */
   commit(): Promise<void>
@@ -79,14 +80,9 @@ export function isStream(path: string): boolean {
 }
 
 function streamOf(descriptor: number): Output {
-  const writePart = promisify(write)
+  const queue = new WriteQueue(descriptor)
   return {
-    write: async (bytes) => {
-      for (let position = 0; position < bytes.length; ) {
-        const rest = { offset: position, length: bytes.length - position }
-        position += (await writePart(descriptor, bytes, rest)).bytesWritten
-      }
-    },
+    write: (bytes) => queue.write(bytes),
     commit: async () => closeSync(descriptor),
     discard: () => undefined,
   }
