@@ -138,10 +138,16 @@ test('gzip and zstd by the first bytes, several members too', async () => {
     await fine(['detokenize', out, '--column', 'ssn', '-o', file, '--force'], { env })
     assert.equal(unzip(readFileSync(file)).toString(), lines.join(''), file)
   }
-  const cut = folder.file('cut.csv.gz')
-  writeFileSync(cut, gzipSync('ssn\n17\n').subarray(0, 20))
-  assert.match(await refused(1, ['tokenize', cut, '--column', 'ssn'], { env }), /damaged/)
-  assert.ok(!existsSync(folder.file('cut.tokens.csv.gz')))
+  for (const [extension, bytes] of [
+    ['gz', gzipSync('ssn\n17\n')],
+    ['zst', zstdCompressSync('ssn\n17\n')],
+    ['zst', Buffer.concat(lines.map((text) => zstdCompressSync(text)))],
+  ] as const) {
+    const cut = folder.file(`cut.csv.${extension}`)
+    writeFileSync(cut, bytes.subarray(0, -1))
+    assert.match(await refused(1, ['tokenize', cut, '--column', 'ssn'], { env }), /damaged/)
+    assert.ok(!existsSync(folder.file(`cut.tokens.csv.${extension}`)))
+  }
 })
 
 test('Parquet by its extension: the way back has the values, and a fault leaves no file', async (t) => {

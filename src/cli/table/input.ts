@@ -10,6 +10,8 @@ import {
   createZstdCompress,
   createZstdDecompress,
   type ZstdDecompress,
+  zstdCompressSync,
+  zstdDecompressSync,
 } from 'node:zlib'
 import { errorCode, OperatorError } from '../../errors.ts'
 import { type Compression, compressionOf, MAGIC_BYTES } from '../../table/file-format.ts'
@@ -108,10 +110,26 @@ export function compressorOf(compression: Compression): Transform | undefined {
 
 function inflated(raw: Readable, compression: Compression): Readable {
   if (compression === 'none') return raw
-  if (compression === 'zstd') return Readable.from(framesOf(raw), { objectMode: false })
+  if (compression === 'zstd') {
+    if (!knowsCutFrames())
+      throw new OperatorError(`Node ${process.versions.node} takes a damaged zstd file for a whole one`, {
+        hint: 'use Node 24.20 or later, or decompress the file first',
+      })
+    return Readable.from(framesOf(raw), { objectMode: false })
+  }
   const inflate = createGunzip({ chunkSize: PIECE_BYTES })
   raw.on('error', (error) => inflate.destroy(error))
   return raw.pipe(inflate)
+}
+
+/** Releases of Node before 24.20 take a frame without its end for a whole frame (nodejs/node#64592). */
+function knowsCutFrames(): boolean {
+  try {
+    zstdDecompressSync(zstdCompressSync('frame').subarray(0, -1))
+    return false
+  } catch {
+    return true
+  }
 }
 
 /**
