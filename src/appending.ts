@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 /** A flush begins after so many bytes. */
 const FLUSH_BYTES = 32 * 1024 * 1024
 
-/** Writes parts in the order of the calls, all that wait at once: a busy event loop does not delay each part. */
+/** Writes parts in the order of the calls, all waiting parts at once: a busy event loop delays few writes. */
 export class WriteQueue {
   readonly #file: number
   /** Not begun yet. */

@@ -111,6 +111,7 @@ export class Committer {
         assert(found, 'a refused commit reports every guarded key')
         if (!isMine(found)) return result
         // Wrapped anew since, a created entry has a later revision than the commit.
+        assert(found.created > 0, 'a found entry was created')
         const isCreated = commit.if.some(({ key, revision }) => key === immutable && revision === 0)
         return { ok: true, revision: isCreated ? found.created : found.revision }
       } catch (error) {

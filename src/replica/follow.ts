@@ -68,7 +68,7 @@ export class Follower {
   #taken: boolean
   /** The last revision read from the ledger. */
   #read: number
-  /** The newest put of this process that the ledger has accepted. */
+  /** The newest put accepted by the ledger from this process. */
   #accepted = { key: '', revision: 0 }
   readonly #recognized = Promise.withResolvers<void>()
   /** Callers of `checkLedger` before the first look at the ledger. */
@@ -157,6 +157,7 @@ export class Follower {
   /** The ledger has accepted a put of this process: the key stays, with the put or a later one. */
   accepted(key: string, revision: number): void {
     if (parseKey(key)?.kind === 'receipt') return // may be removed
+    assert(revision > 0, 'an accepted put has a revision')
     if (revision > this.#accepted.revision) this.#accepted = { key, revision }
   }
 

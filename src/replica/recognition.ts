@@ -44,12 +44,12 @@ export async function ledgerMismatch(
   return undefined
 }
 
-/** Why a ledger with this head is not the ledger that has had revision `least`. */
+/** Why a ledger with the head is not the ledger of revision `least`. */
 export function endsBefore(head: number, least: number): string {
   return `the ledger ends at revision ${head}, and revision ${least} has been read or accepted`
 }
 
-/** Why a ledger without a put is not the ledger that has accepted the put. */
+/** Why a ledger without a put is not the ledger of the accepted put. */
 export function lacksAccepted(key: string, revision: number): string {
   return `the ledger does not hold ${nameOf(key)} of revision ${revision}, which the ledger has accepted`
 }

@@ -20,6 +20,6 @@ export function endOnUncaughtErrors(): void {
 function endCompilations(): void {
   for (const flag of ['--no-concurrent-recompilation', '--no-concurrent-sparkplug']) setFlagsFromString(flag)
   const end = performance.now() + COMPILED_MS
-  // Not a sleep: only a thread that runs collects garbage for a compilation.
+  // Not a sleep: only a running thread collects garbage for a compilation.
   while (performance.now() < end);
 }
