@@ -53,8 +53,9 @@ test('a rotation, and the migration of tables, by the commands', async () => {
   const env = { ...process.env, ...vault.env, PATH: `${bin}${delimiter}${process.env.PATH}` }
   const printed: string[] = []
   const blocks = [...TEXT.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block)
-  for (const line of blocks.join('').split('\n').filter(Boolean))
-    printed.push(execFileSync('sh', ['-c', line], { cwd, env, encoding: 'utf8' }))
+  const lines = blocks.join('').split('\n').filter(Boolean)
+  const run = (line: string): string => execFileSync('sh', ['-c', line], { cwd, env, encoding: 'utf8' })
+  for (const line of lines) printed.push(run(line))
   const told = printed.filter((text) => /^(?:joined|epoch,)/.test(text)).map((text) => text.trim())
   assert.deepEqual(told, ['joined\n300', 'epoch,n\n1,300\n2,300', 'joined\n300', 'epoch,n\n2,300'])
   const { epochs } = await vault.client.epochs()
@@ -62,4 +63,10 @@ test('a rotation, and the migration of tables, by the commands', async () => {
     epochs.map(({ tokens }) => tokens >= 100),
     [true, true],
   )
+  // A text that is not found has no new token, and stays.
+  const sql = 'coffer sql clinic.duckdb --csv --write -c'
+  run(`${sql} "INSERT INTO visits VALUES ('unknown', 2025, 'x')"`)
+  writeFileSync(join(cwd, 'map.csv'), 'ssn,new\nunknown,\n')
+  run(lines.find((line) => line.includes('UPDATE')) ?? assert.fail('no UPDATE'))
+  assert.equal(run(`${sql} "SELECT ssn FROM visits WHERE note = 'x'"`), 'ssn\nunknown\n')
 })
