@@ -161,16 +161,17 @@ export class Splice {
 
   /** The first pieces, as far as their answers are there. */
   *#answered(reader: Reader): Generator<Buffer> {
-    for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-      const { piece, answered } = first
-      if (!this.#answers.isAnswered(answered)) break
-      this.#waiting.shift()
-      this.#waitingBytes -= weightOf(piece)
-      if (this.#format.delimiter !== undefined) yield this.#extended(first)
-      else while (!this.#write(first)) yield this.#part()
-      reader.release(first.block)
+    for (;;) {
+      const first = this.#waiting[0]
+      if (first && this.#answers.isAnswered(first.answered)) {
+        this.#waiting.shift()
+        this.#waitingBytes -= weightOf(first.piece)
+        if (this.#format.delimiter !== undefined) yield this.#extended(first)
+        else while (!this.#write(first)) yield this.#part()
+        reader.release(first.block)
+      } else if (this.#partSize === 0) return
+      else yield this.#part() // answers may come meanwhile
     }
-    if (this.#partSize > 0) yield this.#part()
   }
 
   /** The part that is full, or the last one for now. */

@@ -91,6 +91,24 @@ test('at most three requests are on their way, and pieces keep their order', asy
   for (const [i, line] of found.entries()) assert.ok(line.startsWith(`${i},tok_`), line)
 })
 
+test('all other answers may come while a part is written', async () => {
+  const vault = new FakeVault()
+  const gates = [1, 2, 3].map(() => Promise.withResolvers<void>())
+  let asked = 0
+  vault.before = () => {
+    const gate = gates[asked++]
+    if (asked === gates.length) gates[0].resolve()
+    return gate.promise
+  }
+  const written = async (): Promise<void> => {
+    if (asked < gates.length) return // the header
+    for (const { resolve } of gates) resolve()
+    await new Promise(setImmediate) // behind all that the answers begin
+  }
+  const { report } = await splice(lines(50_000), { vault, columns, part: () => 16 * 1024, written })
+  assert.equal(report.replaced, 50_000)
+})
+
 test('a request that is too large is halved until it fits; a single value that is, is told by its line', async () => {
   const vault = new FakeVault()
   const tooLarge = (values: readonly unknown[], most: number): void => {

@@ -20,6 +20,8 @@ export type Case = {
   readonly mixedEpochs?: boolean
   /** Bytes of each part; default: all at once. */
   readonly part?: () => number
+  /** Awaited before the next part of the new content is asked for. */
+  readonly written?: () => Promise<void>
 }
 
 export async function splice(
@@ -32,6 +34,7 @@ export async function splice(
   const parts: Buffer[] = []
   const valid: Buffer[] = []
   for await (const part of run.run(sourceOf(partsOf(Buffer.from(content), options.part)))) {
+    await options.written?.()
     parts.push(Buffer.from(part))
     if (valid.push(part) < PARTS_VALID) continue
     const oldest = parts.at(-PARTS_VALID)
