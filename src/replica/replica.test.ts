@@ -9,7 +9,7 @@ import { soon } from '../../test/deadlines.ts'
 import { found } from '../../test/sim/genesis.ts'
 import { Deadline, systemClock } from '../clock.ts'
 import { CheckedLedger } from '../ledger/checked.ts'
-import { type Commit, Compacted, UnknownOutcome } from '../ledger/ledger.ts'
+import { type Commit, Compacted, type Reader, UnknownOutcome } from '../ledger/ledger.ts'
 import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, type Entry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
@@ -363,6 +363,24 @@ test('a ledger without a commit that was accepted and is not applied yet is not 
     Object.assign(ledger, { follow, head, read })
     ledger.disconnect()
     assert.ok(await until(() => replica.applied === accepted.revision, { every: 5, within: 5000 }))
+    await replica.barrier(soon())
+  }))
+
+test('a genesis that cannot be read is a verdict on its connection alone, once a ledger is followed', () =>
+  withReplica(async ({ ledger, open }) => {
+    const checks: ((reader: Reader) => Promise<void>)[] = []
+    const checkConnections = (check: (reader: Reader) => Promise<void>): void => void checks.push(check)
+    Object.assign(ledger, { checkConnections })
+    const replica = await open()
+    const genesis = await ledger.read(ledgerKey.genesis)
+    assert.ok(genesis.value)
+    const damaged = { ...genesis, value: genesis.value.subarray(0, 40) }
+    const wrong: Reader = { head: () => ledger.head(), read: async () => damaged }
+    const [check] = checks
+    await assert.rejects(check(wrong), { name: 'CorruptEntry' })
+    await replica.barrier(soon())
+    await assert.rejects(check(wrong), { name: 'LedgerUnavailable', reason: 'ledger-changed' })
+    await check(ledger)
     await replica.barrier(soon())
   }))
 

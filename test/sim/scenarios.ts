@@ -191,6 +191,18 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     found: /the active epoch is 3/,
     changes: [{ file: 'keys/rewrap.ts', from: 'decodeWriter(found.value)', to: 'replica.nextWriter()' }],
   },
+  'a ledger put back behind the cursor, and before what it has accepted': {
+    test: 'src/replica/replica.test.ts',
+    only: 'accepted and is not applied yet',
+    found: /Missing expected rejection/,
+    changes: [
+      {
+        file: 'replica/follow.ts',
+        from: '    if (revision > this.#accepted.revision) this.#accepted = { key, revision }\n',
+        to: '',
+      },
+    ],
+  },
   'a start that died comes late, and takes the place of the node entry': {
     test: 'src/server/announce.test.ts',
     found: /true !== false/,
