@@ -169,8 +169,8 @@ async function convertInRounds(
   for (let round = 0; round < ROUNDS; round++) {
     const starting = { address: addressOf(vault, round), peakFile: join(dir, 'peak') }
     const run = async (operation: string, from: string, to: string): Promise<Run> => {
-      // Each command finds the memory of a copied file: a host gives memory to a virtual machine at the first
-      // touch, and the second of two new files would wait for the host alone.
+      // Before each command: a virtual machine gets memory from its host at the first touch, and the command
+      // uses the memory of the copy again.
       rounds.floor.push(await floor())
       const before = { node: vault.cpuSeconds(), machine: machineSeconds() }
       const ended = await startCommand([operation, from, ...named, '-o', to, '--json'], starting).done

@@ -92,7 +92,7 @@ export class Appending {
       })
   }
 
-  /** Makes all bytes durable. Throws errors of the system. */
+  /** Makes the bytes of finished writes durable. Throws errors of the system. */
   async sync(): Promise<void> {
     await this.#flush
     if (this.#failure) throw this.#failure.error

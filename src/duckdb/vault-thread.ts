@@ -19,7 +19,7 @@ import { type Answers, askAll, type Question } from './batches.ts'
 import { type AnswerColumn, answersIn, bodyOf, columnIn, columnOf, questionOf } from './bodies.ts'
 
 const ROLE = 'coffer-vault'
-/** Without a sign of the thread, given with each answer of the vault: a call of the client ends in 10 s. */
+/** How long the thread may be silent: each answer of the vault is a sign, and a call ends within 10 s. */
 const SILENT_MS = 60_000
 /** DuckDB asks a second time after a failure while it plans a query: the second failure comes at once. */
 const REMEMBERED_MS = 1_000

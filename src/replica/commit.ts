@@ -45,6 +45,8 @@ type CommitterOptions = {
 type SentCommit = {
   readonly commit: Commit
   readonly immutable: string
+  /** Whether the immutable key was absent. */
+  readonly creates: boolean
   readonly isMine: (found: Found) => boolean
 }
 
@@ -85,13 +87,14 @@ export class Committer {
     const guard = commit.if.find((each) => each.key === immutable)
     assert(guard, 'a commit guards its immutable key')
     assert(guard.revision <= this.#applied(), 'a guard has been applied here')
-    const isMine = guard.revision === 0 ? hasWriter(decodeWriter(value)) : hasBytes(value)
+    const creates = guard.revision === 0
+    const isMine = creates ? hasWriter(decodeWriter(value)) : hasBytes(value)
     if (this.#ledger.full && parseKey(immutable)?.kind === 'segment')
       throw new LedgerUnavailable('ledger-full', 'the ledger is nearly full: new tokens are refused')
     await this.#follower.checkLedger(deadline)
     while (this.#ahead > AHEAD_BYTES) await this.#lessAhead.wait(deadline, () => this.#follower.unavailable())
     const { least } = this.#follower
-    const result = await this.#definite({ commit, immutable, isMine }, deadline)
+    const result = await this.#definite({ commit, immutable, creates, isMine }, deadline)
     if (result.revision < least || (result.ok && result.revision === least))
       throw this.#follower.contradicted(endsBefore(result.revision, least))
     if (result.ok) this.#follower.accepted(immutable, result.revision)
@@ -100,7 +103,10 @@ export class Committer {
   }
 
   /** Sends the commit until the answer is definite. */
-  async #definite({ commit, immutable, isMine }: SentCommit, deadline: Deadline): Promise<CommitResult> {
+  async #definite(
+    { commit, immutable, creates, isMine }: SentCommit,
+    deadline: Deadline,
+  ): Promise<CommitResult> {
     for (let unknown = false; ; ) {
       try {
         const result = await this.#ledger.commit(commit, deadline)
@@ -110,10 +116,9 @@ export class Committer {
         const found = result.found.find((each) => each.key === immutable)
         assert(found, 'a refused commit reports every guarded key')
         if (!isMine(found)) return result
-        // Wrapped anew since, a created entry has a later revision than the commit.
         assert(found.created > 0, 'a found entry was created')
-        const isCreated = commit.if.some(({ key, revision }) => key === immutable && revision === 0)
-        return { ok: true, revision: isCreated ? found.created : found.revision }
+        // Wrapped anew since, a created entry has a later revision than the commit.
+        return { ok: true, revision: creates ? found.created : found.revision }
       } catch (error) {
         if (error instanceof UnknownOutcome) unknown = true
         else if (!(error instanceof LedgerUnavailable) || !unknown) throw error

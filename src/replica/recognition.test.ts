@@ -52,7 +52,7 @@ test('another identity, an earlier head, and each witness that does not hold are
     /^the ledger is e+, and the replica follows f+$/,
   )
   const ahead = await ledgerMismatch(ledger, genesis, { ...followed, cursor: 4 })
-  assert.equal(ahead, 'the ledger ends at revision 3, and revision 4 has been read or accepted')
+  assert.equal(ahead, 'the ledger ends at revision 3, and revision 4 has been applied or accepted')
   for (const [slot, name] of [
     ['boot', 'the boot'],
     ['epoch', 'the active epoch'],

@@ -46,7 +46,7 @@ export async function ledgerMismatch(
 
 /** Why a ledger with the head is not the ledger of revision `least`. */
 export function endsBefore(head: number, least: number): string {
-  return `the ledger ends at revision ${head}, and revision ${least} has been read or accepted`
+  return `the ledger ends at revision ${head}, and revision ${least} has been applied or accepted`
 }
 
 /** Why a ledger without a put is not the ledger of the accepted put. */

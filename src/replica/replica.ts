@@ -140,13 +140,12 @@ export class Replica {
   }
 
   #report({ entry, value, revision, created }: Decoded): void {
-    const writer = decodeWriter(value)
-    if (entry.kind === 'genesis') this.#rewrapper = writer.boot
+    if (entry.kind === 'genesis') this.#rewrapper = decodeWriter(value).boot
     if (this.#follower.catchingUp) return // reported as a single event
     if (entry.kind === 'epoch') this.#events.epoch(entry.owner, entry.active, revision)
     // A rewrap puts the genesis first, and keeps the writers of all other entries.
     const isRewrapped = (entry.kind === 'key' || entry.kind === 'version') && created < revision
-    const boot = isRewrapped ? this.#rewrapper : writer.boot
+    const boot = isRewrapped ? this.#rewrapper : decodeWriter(value).boot
     if (boot === undefined) return
     if (boot === this.#boot || (boot === this.#reported.boot && revision === this.#reported.revision)) return
     this.#reported = { boot, revision }

@@ -180,7 +180,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     changes: [
       {
         file: 'replica/commit.ts',
-        from: 'guard.revision === 0 ? hasWriter(decodeWriter(value)) : hasBytes(value)',
+        from: 'creates ? hasWriter(decodeWriter(value)) : hasBytes(value)',
         to: 'hasWriter(decodeWriter(value))',
       },
     ],

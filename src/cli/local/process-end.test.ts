@@ -13,7 +13,7 @@ function run(script: string): { status: number | null; stdout: string; stderr: s
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: LIMIT_MS, killSignal: 'SIGKILL' })
 }
 
-// Reads as one line of output: the order of what happens.
+// Prints the events on one line, in order.
 const WORK = `
 import { writeSync } from 'node:fs'
 process.on('exit', () => writeSync(1, 'exit'))
