@@ -5,6 +5,7 @@ import { createReadStream, createWriteStream, readFileSync, rmSync } from 'node:
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { fileURLToPath } from 'node:url'
+import { WRITE_BYTES } from '../src/appending.ts'
 import { track } from './child.ts'
 import type { Peak } from './peak.ts'
 import { apiKey } from './vault.ts'
@@ -89,8 +90,8 @@ export function startScript(
 /** Seconds to copy a file by streams, flushed at the end: what a command for files has to do at least. */
 export async function copySeconds(from: string, to: string): Promise<number> {
   const began = performance.now()
-  const reading = createReadStream(from, { highWaterMark: PIECE_BYTES })
-  await pipeline(reading, createWriteStream(to, { highWaterMark: PIECE_BYTES, flush: true }))
+  const reading = createReadStream(from, { highWaterMark: WRITE_BYTES })
+  await pipeline(reading, createWriteStream(to, { highWaterMark: WRITE_BYTES, flush: true }))
   const seconds = (performance.now() - began) / 1000
   rmSync(to)
   return seconds

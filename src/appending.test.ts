@@ -1,5 +1,6 @@
 // A fault of the disk is a call of `node:fs` that fails once, as the system tells a fault once.
 import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -47,19 +48,24 @@ test('a flush on the way that fails fails the sync', async (t) => {
   await assert.rejects(appending.sync(), fault)
 })
 
-/** Calls of `writev` write at most so many bytes. Returns the parts of each call. */
-function slowWrites(t: TestContext, most: number): readonly number[] {
-  const real = fs.writev
-  const calls: number[] = []
-  t.mock.method(
-    fs,
-    'writev',
-    (file: number, parts: readonly Buffer[], done: (...args: unknown[]) => void) => {
-      calls.push(parts.length)
-      const bytes = Buffer.concat(parts).subarray(0, most)
-      real(file, [bytes], (error, written) => done(error, written, parts))
-    },
-  )
+type Write = { readonly bytes: number; readonly position: number | null; readonly run: () => void }
+
+/** Calls of `write` wait for `run`, and write at most `most` bytes. */
+function heldWrites(t: TestContext, most = Number.POSITIVE_INFINITY): Write[] {
+  const real = fs.write
+  const calls: Write[] = []
+  const held = (
+    file: number,
+    bytes: Buffer,
+    from: number,
+    size: number,
+    position: number | null,
+    done: (error: Error | null, written: number) => void,
+  ): void => {
+    const run = (): void => real(file, bytes, from, Math.min(size, most), position, done)
+    calls.push({ bytes: size, position, run })
+  }
+  t.mock.method(fs, 'write', held)
   syncBuiltinESMExports()
   t.after(() => {
     t.mock.restoreAll()
@@ -68,42 +74,86 @@ function slowWrites(t: TestContext, most: number): readonly number[] {
   return calls
 }
 
-test('parts that wait are written at once, in the order of the calls', async (t) => {
+/** Runs the calls of a list that grows, one after another, until `work` is done. */
+async function runAll(calls: readonly Write[], work: Promise<unknown>): Promise<void> {
+  let isDone = false
+  const end = work.finally(() => {
+    isDone = true
+  })
+  for (let i = 0; !isDone; ) {
+    if (i < calls.length) calls[i++].run()
+    await new Promise(setImmediate)
+  }
+  await end
+}
+
+const KIB = 1024
+
+test('a file is written in parts of 256 KiB, three at once, each to its place', async (t) => {
   const { path, file } = opened(t)
-  const calls = slowWrites(t, Number.POSITIVE_INFINITY)
-  const queue = new WriteQueue(file)
-  const written = [queue.write(Buffer.from('a'))]
-  await new Promise(setImmediate) // the first is on its way, or written
-  for (const part of ['b', 'c', 'd']) written.push(queue.write(Buffer.from(part)))
-  await Promise.all(written)
-  assert.equal(fs.readFileSync(path, 'utf8'), 'abcd')
-  assert.deepEqual(calls, [1, 3])
-  await queue.write(Buffer.from('e'))
-  assert.equal(fs.readFileSync(path, 'utf8'), 'abcde')
+  const calls = heldWrites(t)
+  const queue = new WriteQueue(file, 'file')
+  const content = randomBytes(1000 * KIB)
+  const written = Promise.all([
+    queue.write(content.subarray(0, 900 * KIB)),
+    queue.write(content.subarray(900 * KIB)),
+  ])
+  const told = (): unknown => calls.map(({ bytes, position }) => [bytes / KIB, Number(position) / KIB])
+  const first = [0, 256, 512].map((at) => [256, at])
+  assert.deepEqual(told(), first)
+  const began = calls.splice(0)
+  for (const call of began.toReversed()) call.run()
+  await runAll(calls, written)
+  calls.unshift(...began)
+  assert.deepEqual(told(), [...first, [132, 768], [100, 900]])
+  assert.deepEqual(fs.readFileSync(path), content)
 })
 
-test('a part that is written in pieces is written whole', async (t) => {
+test('a stream is written in the order of the calls, one write at a time', async (t) => {
   const { path, file } = opened(t)
-  const calls = slowWrites(t, 5)
-  const queue = new WriteQueue(file)
-  await Promise.all(['abc', 'defgh', '', 'ijklmno'].map((part) => queue.write(Buffer.from(part))))
-  assert.equal(fs.readFileSync(path, 'utf8'), 'abcdefghijklmno')
-  assert.deepEqual(calls, [4, 3, 1])
+  const calls = heldWrites(t)
+  const queue = new WriteQueue(file, 'stream')
+  const written = Promise.all(['a', 'b', 'c'].map((part) => queue.write(Buffer.from(part))))
+  assert.equal(calls.length, 1)
+  await runAll(calls, written)
+  assert.equal(fs.readFileSync(path, 'utf8'), 'abc')
+  assert.deepEqual(new Set(calls.map(({ position }) => position)), new Set([null]))
 })
 
-test('a write that fails fails the writes behind', async (t) => {
+for (const kind of ['file', 'stream'] as const)
+  test(`a part that is written in pieces is written whole: a ${kind}`, async (t) => {
+    const { path, file } = opened(t)
+    const calls = heldWrites(t, 5)
+    const queue = new WriteQueue(file, kind)
+    const parts = ['abc', 'defgh', '', 'ijklmno']
+    await runAll(calls, Promise.all(parts.map((part) => queue.write(Buffer.from(part)))))
+    assert.equal(fs.readFileSync(path, 'utf8'), 'abcdefghijklmno')
+    assert.equal(calls.length, 4)
+  })
+
+test('a write that fails fails the writes behind, when no write is on its way', async (t) => {
   const { file } = opened(t)
-  const fault = Object.assign(new Error('ENOSPC: no space left on device, writev'), { code: 'ENOSPC' })
-  t.mock.method(fs, 'writev', (_: number, _parts: unknown, done: (error: Error) => void) =>
-    setImmediate(done, fault),
-  )
+  const fault = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+  const ends: ((error: Error | null, written: number) => void)[] = []
+  t.mock.method(fs, 'write', (...args: unknown[]) => ends.push(args[5] as (typeof ends)[number]))
   syncBuiltinESMExports()
   t.after(() => {
     t.mock.restoreAll()
     syncBuiltinESMExports()
   })
-  const queue = new WriteQueue(file)
-  const first = queue.write(PART)
-  await assert.rejects(first, fault)
+  const queue = new WriteQueue(file, 'file')
+  let isOver = false
+  const first = queue.write(PART).finally(() => {
+    isOver = true
+  })
+  const refused = assert.rejects(first, fault)
+  ends[0](fault, 0)
+  for (const end of ends.slice(1)) {
+    await new Promise(setImmediate)
+    assert.equal(isOver, false, 'other parts are on their way')
+    end(null, 256 * KIB)
+  }
+  await refused
   await assert.rejects(queue.write(PART), fault)
+  assert.equal(ends.length, 3)
 })

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { Appending } from './appending.ts'
+import { Appending, WRITE_BYTES } from './appending.ts'
 import { AssertionError, assert } from './assert.ts'
 import { systemClock } from './clock.ts'
 import { fillReserve, withReserve } from './descriptors.ts'
@@ -335,7 +335,7 @@ function isWritten(name: string, pid: number): boolean {
 /** A write may take fewer bytes than asked. */
 function writeAll({ writeSync }: FileOperations, file: number, bytes: Uint8Array): void {
   for (let position = 0; position < bytes.length; ) {
-    const written = writeSync(file, bytes, position, bytes.length - position)
+    const written = writeSync(file, bytes, position, Math.min(bytes.length - position, WRITE_BYTES))
     if (written === 0) throw new Error('the system writes nothing')
     position += written
   }

@@ -98,6 +98,13 @@ export async function retry<T>(work: () => Promise<T>, options: RetryOptions): P
   }
 }
 
+/** Waits for all, also behind a failure. Throws the first failure. */
+export async function settled(promises: readonly Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === 'rejected') throw result.reason
+  }
+}
+
 /** The promise, or the error of `late` when `ms` have passed. */
 export async function withDeadline<T>(promise: Promise<T>, ms: number, late: () => Error): Promise<T> {
   const passed = Promise.withResolvers<never>()

@@ -19,7 +19,7 @@ import {
 } from '../ledger/ledger.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { compareKeys, ledgerKey, parseKey, snapshotRanges } from '../state/ledger-keys.ts'
-import { retry } from '../waiting.ts'
+import { retry, settled } from '../waiting.ts'
 import { identityOf, type VerifiedBackup } from './backup.ts'
 import { type BackupEntry, BackupError, DamagedBackup, readBackup } from './file.ts'
 
@@ -151,9 +151,7 @@ async function putEntries(options: RestoreOptions, identity: string): Promise<vo
       options.progress?.(done, 'restoring')
     }
   })
-  for (const result of await Promise.allSettled(putters)) {
-    if (result.status === 'rejected') throw result.reason
-  }
+  await settled(putters)
 }
 
 /** An entry of the backup in the ledger, at its revision. */

@@ -6,6 +6,7 @@
 // File: magic and name · for each part: table u32, depth u32, slots u32, crc32 of these and the words u32,
 // words · end mark with the count of parts. Little-endian.
 import { crc32 } from 'node:zlib'
+import { WRITE_BYTES } from '../appending.ts'
 import { assert } from '../assert.ts'
 import { type Clock, randomHex } from '../clock.ts'
 import { errorCode, OperatorError } from '../errors.ts'
@@ -19,7 +20,6 @@ import type { Tables } from './tables.ts'
 const magic = (name: string): Buffer => Buffer.from(`coffer checkpoint 1 ${name}\n`)
 const HEAD_BYTES = 16
 const END = 0xffff_ffff
-const BLOCK_BYTES = 4 * 1024 * 1024
 /** Tables measured in a turn of the event loop. */
 const TABLES_A_TURN = 5000
 /** New mappings since the last checkpoint that are worth another checkpoint. */
@@ -173,13 +173,14 @@ async function* blocksOf(name: string, tables: Iterable<Numbered>): AsyncIterabl
   for (const { id, table } of tables) {
     for (const part of table.parts()) {
       const record = encodePart(id, part)
+      if (waiting + record.length > WRITE_BYTES) {
+        yield Buffer.concat(records)
+        records = []
+        waiting = 0
+      }
       records.push(record)
       waiting += record.length
       parts++
-      if (waiting < BLOCK_BYTES) continue
-      yield Buffer.concat(records)
-      records = []
-      waiting = 0
     }
   }
   yield Buffer.concat([...records, head(END, parts, 0, 0)])

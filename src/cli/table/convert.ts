@@ -10,6 +10,7 @@ import type { Report } from '../../table/report.ts'
 import type { Source } from '../../table/source.ts'
 import { PARTS_VALID, Splice } from '../../table/splice.ts'
 import type { Operation } from '../../table/vault.ts'
+import { settled } from '../../waiting.ts'
 import { discardOnSignals, openOutput, WITH_VALUES } from '../terminal/output.ts'
 import { startProgress } from '../terminal/progress.ts'
 import { compressorOf, type Input } from './input.ts'
@@ -125,6 +126,6 @@ async function writeAll(
       if (waiting.push(writing) === PARTS_VALID - 1) await waiting.shift()
     }
   } finally {
-    await Promise.all(waiting)
+    await settled(waiting)
   }
 }

@@ -80,7 +80,7 @@ export function isStream(path: string): boolean {
 }
 
 function streamOf(descriptor: number): Output {
-  const queue = new WriteQueue(descriptor)
+  const queue = new WriteQueue(descriptor, 'stream')
   return {
     write: (bytes) => queue.write(bytes),
     commit: async () => closeSync(descriptor),
