@@ -192,7 +192,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     changes: [{ file: 'keys/rewrap.ts', from: 'decodeWriter(found.value)', to: 'replica.nextWriter()' }],
   },
   'a ledger put back behind the cursor, and before what it has accepted': {
-    test: 'src/replica/replica.test.ts',
+    test: 'src/replica/commit.test.ts',
     only: 'accepted and is not applied yet',
     found: /Missing expected rejection/,
     changes: [
