@@ -12,6 +12,7 @@ import { lastFound } from '../src/replica/table.ts'
 import { encodeEntry } from '../src/state/entries.ts'
 import { ledgerKey } from '../src/state/ledger-keys.ts'
 import { encodeSegment } from '../src/state/segment.ts'
+import { mappingsOf } from './mappings.ts'
 import { found } from './sim/genesis.ts'
 
 export const BOOT = 'a'.repeat(32)
@@ -69,10 +70,8 @@ export async function putSegment(
   const writer = { boot: BOOT, commit: ++n }
   const words = bodiesOf(seed, count)
   const mappings = {
-    count,
+    ...mappingsOf(new Array(count).fill(2)),
     bodies: new Uint8Array(words.buffer),
-    sizes: new Uint32Array(count).fill(2),
-    offset: Uint32Array.from({ length: count }, (_, i) => i * 2),
     bytes: new Uint8Array(count * 16).fill(seed & 255),
   }
   const key = ledgerKey.segment(BOOT, n)

@@ -14,9 +14,9 @@ import type { ByteVault, Operation } from './vault.ts'
 /** The limit for pieces without answers: their bytes, and the memory of each place. */
 const WAITING_BYTES = 40 * 1024 * 1024
 const BYTES_A_PLACE = 24
-const PART_BYTES = 512 * 1024
+const PART_BYTES = 1024 * 1024
 /** A part is valid until so many more are asked for: parts are made while others are written. */
-export const PARTS_VALID = 16
+export const PARTS_VALID = 8
 /** Bytes of answers in a piece, as far as known before. */
 const ANSWERS_A_PIECE = 6 * 1024 * 1024
 /** Of `detokenize`, whose values may suddenly be longer than all before. */

@@ -17,6 +17,7 @@ import { ledgerKey, snapshotRanges } from '../../src/state/ledger-keys.ts'
 import type { Receipt } from '../../src/state/receipt.ts'
 import { encodeSegment } from '../../src/state/segment.ts'
 import { LEDGER_FORMAT } from '../../src/state/writer.ts'
+import { mappingsOf } from '../mappings.ts'
 
 export const BOOT = 'a'.repeat(32)
 export const IDENTITY = 'f'.repeat(32)
@@ -36,10 +37,8 @@ export function genesisOf(format: number = LEDGER_FORMAT): Uint8Array {
 export function segment(owner: string, first: number, count: number): Uint8Array {
   const words = Uint32Array.from({ length: count * 4 }, (_, i) => Math.imul(first * 4 + i + 1, 2654435761))
   const mappings = {
-    count,
+    ...mappingsOf(new Array(count).fill(2)),
     bodies: new Uint8Array(words.buffer),
-    sizes: new Uint32Array(count).fill(2),
-    offset: Uint32Array.from({ length: count }, (_, i) => i * 2),
     bytes: new Uint8Array(count * 16).fill(first & 255),
   }
   return encodeSegment({ owner, epoch: 1, writer }, [{ mappings, from: 0, to: count }])
