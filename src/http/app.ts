@@ -237,12 +237,17 @@ function judgeHeads(
     whenCut(request.raw, (problem) => void reply.send(problem))
     try {
       judge(request, reply)
-      if (request.headers.expect?.toLowerCase() === '100-continue') reply.raw.writeContinue()
+      if (expectsContinue(request.raw)) reply.raw.writeContinue()
       done()
     } catch (error) {
       done(error as Error) // judge throws Problems only
     }
   })
+}
+
+/** HTTP/1.0 has no interim answers: its clients take such an answer for the last one (RFC 9110, 10.1.1). */
+function expectsContinue({ headers, httpVersion }: IncomingMessage): boolean {
+  return headers.expect?.toLowerCase() === '100-continue' && httpVersion === '1.1'
 }
 
 /**

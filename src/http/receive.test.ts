@@ -8,6 +8,7 @@ import { type Random, seeded } from '../../test/sim/seed.ts'
 import { receive } from './receive.ts'
 
 const MOST = 8 * 1024 * 1024
+const BLOCK = Buffer.alloc(16_384)
 
 /** Sends pieces as the body of a request. Returns the body as received, and the bytes taken. */
 async function received(pieces: readonly Buffer[], gzip = false): Promise<{ body: Buffer; taken: number }> {
@@ -63,4 +64,39 @@ test('the pieces of a large body hold no memory while the rest arrives', async (
   await received(pieces)
   const held = pieces.reduce((sum, { buffer }) => sum + buffer.byteLength, 0)
   assert.ok(held <= 256 * 1024 + 65_536, `${held} bytes`)
+})
+
+test('bytes behind the gzip data are refused, zeros too, whether the rest of the body has arrived or not', async () => {
+  const zipped = gzipSync('{"values":["a"]}')
+  const zeros = Buffer.alloc(5000)
+  const tails = [zeros, Buffer.concat([zeros.subarray(0, 1), Buffer.from('junk')]), Buffer.from('junk')]
+  for (const tail of [...tails, Buffer.concat([gzipSync(' '), zeros])]) {
+    for (const ended of [false, true]) {
+      const request = new IncomingMessage(new Socket())
+      let arrived = false
+      const body = receive(request, {
+        gzip: true,
+        most: MOST,
+        take: () => undefined,
+        arrived: () => {
+          arrived = true
+        },
+      })
+      request.push(Buffer.concat([zipped, tail]))
+      request.push(BLOCK) // a block is inflated once it is full
+      if (ended) request.push(null)
+      await assert.rejects(body, { slug: 'invalid-json' })
+      assert.equal(arrived, ended)
+    }
+  }
+})
+
+test('a client that resets behind its last piece, before that is read: the wait ends', async () => {
+  const zipped = gzipSync(bytes(300_000, seeded(1)))
+  const request = new IncomingMessage(new Socket())
+  const body = receive(request, { gzip: true, most: MOST, take: () => undefined, arrived: () => undefined })
+  request.push(zipped)
+  request.complete = true // the parser has seen the end
+  request.destroy(new Error('aborted'))
+  await assert.rejects(body, { slug: 'invalid-json' })
 })

@@ -130,13 +130,16 @@ export function receive(request: IncomingMessage, asked: Receive): Promise<Buffe
     resolve(gathered.whole())
   }
   const inflating = asked.gzip ? new Inflating(request, asked.most, { add, done, fail }) : undefined
+  // Not `request.complete`: where the client resets, the last piece of a paused request never comes out.
+  let ended = false
   const onEnd = (): void => {
+    ended = true
     asked.arrived()
     if (inflating) inflating.end()
     else done()
   }
   const onBroken = (): void => {
-    if (!request.complete) fail(invalid('the body ended before its end', 'the whole body'))
+    if (!ended) fail(invalid('the body ended before its end', 'the whole body'))
   }
   const onData = inflating ? (piece: Buffer) => inflating.add(piece) : add
   const before = whenCut(request, fail)
@@ -162,6 +165,7 @@ class Inflating {
   readonly #inflated: Inflated
   readonly #blocks = new Blocks((block) => this.#write(block))
   #inflater: Gunzip | undefined
+  #ended = false
   #left = false
   #sent = 0
 
@@ -178,6 +182,7 @@ class Inflating {
   }
 
   end(): void {
+    this.#ended = true
     this.#blocks.end()
     this.#started().end()
   }
@@ -202,8 +207,16 @@ class Inflating {
       .on('error', () => {
         if (!this.#left) fail(invalid('the body is not valid gzip', 'gzip'))
       })
-      .on('end', done)
+      .on('end', () => {
+        if (this.#isWhole()) done()
+        else fail(invalid('bytes stand behind the gzip data', 'gzip'))
+      })
     return this.#inflater
+  }
+
+  /** A zero byte behind the data ends the output of zlib early, as padding, whatever follows. */
+  #isWhole(): boolean {
+    return this.#ended && this.#inflater?.bytesWritten === this.#sent
   }
 }
 

@@ -413,6 +413,8 @@ test('broken gzip: invalid-json; other encodings: 415', async () => {
     broken(whole.length - 8), // the checksum
     broken(whole.length - 1), // the size
     Buffer.concat([whole, Buffer.from('more')]),
+    Buffer.concat([whole, Buffer.alloc(5000)]),
+    Buffer.concat([whole, Buffer.alloc(1), Buffer.from('more')]),
   ]
   const headers = { 'content-encoding': 'gzip' }
   for (const [i, body] of cases.entries()) {

@@ -1,6 +1,7 @@
 // Requests that are cut: their heads have arrived, and their bodies do not end. Each is refused once, under its own
 // id, and leaves that refusal in the event log.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -108,4 +109,16 @@ test('what is no request has an id of its own; a request that is answered is not
   assert.ok(id !== undefined && id !== 'mine' && id === instance)
   const open = 'GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n'
   assert.deepEqual((await ended(open)).match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200'])
+})
+
+test('zeros behind the gzip data of a body that goes on: refused, and the node lives', async () => {
+  const text = head('POST /tokenize', 'zeros', 'Content-Length: 50000', 'Content-Encoding: gzip')
+  const { hostname, port } = new URL(vault.node.url)
+  const socket = connect(Number(port), hostname)
+  socket.write(Buffer.concat([Buffer.from(text), gzipSync('{"values":["a"]}'), Buffer.alloc(20_000)]))
+  const [answer] = await once(socket, 'data')
+  socket.destroy()
+  assert.match(String(answer), /^HTTP\/1\.1 400 .*"type":"\/problems\/invalid-json"/s)
+  assert.equal((await vault.get('/health')).status, 200)
+  assert.equal(await Promise.race([vault.node.failed, undefined]), undefined)
 })

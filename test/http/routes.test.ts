@@ -242,6 +242,9 @@ test('100 Continue comes after key and route have been judged, and not before', 
     )
   const answer = await vault.raw(`${head('/tokenize', KEY_LINE)}{"values":[]}`)
   assert.match(answer, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/)
+  // RFC 9110, 10.1.1: HTTP/1.0 knows no interim answers.
+  const old = head('/tokenize', KEY_LINE).replace('HTTP/1.1', 'HTTP/1.0')
+  assert.match(await vault.raw(`${old}{"values":[]}`), /^HTTP\/1\.1 200 OK\r\n/)
 })
 
 /** Sends the text and ends the sending side at once; gives what comes until the node closes. */

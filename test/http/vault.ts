@@ -150,7 +150,7 @@ export class Vault {
   }
 
   /** Sends text as it is, as no HTTP client would; gives what comes until the node closes the connection. */
-  raw(text: string): Promise<string> {
+  raw(text: string | Buffer): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     const { hostname, port } = new URL(this.node.url)
     const socket = connect(Number(port), hostname, () => socket.write(text))
