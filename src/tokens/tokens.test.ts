@@ -268,6 +268,19 @@ test('a valid token is not tokenized again, unless allowed', () =>
     assert.equal(texts(await tokens.tokenize(by('o'), valuesOf(forged), false)).length, 1)
   }))
 
+test('the search for tokens among many strings of their form takes turns', () =>
+  withVaults(1, async ({ tokens }) => {
+    const [token] = texts(await tokens.tokenize(by('o'), valuesOf('a'), false))
+    const forged = new Array<string>(60_000).fill(token.slice(0, -1) + (token.endsWith('0') ? '1' : '0'))
+    let turns = 0
+    const count = setInterval(() => turns++, 0)
+    await assert.rejects(tokens.tokenize(by('o'), valuesOf(...forged, token), false), {
+      index: forged.length,
+    })
+    clearInterval(count)
+    assert.ok(turns >= 2, `${turns}`)
+  }))
+
 test('without the ledger, what is certain is answered and the rest is refused', () =>
   withVaults(2, async (one, two) => {
     const known = texts(await one.tokens.tokenize(by('o'), valuesOf('x'), false))

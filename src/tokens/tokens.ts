@@ -11,7 +11,7 @@ import { FairTurns } from '../waiting.ts'
 import { Detokenizer, type NamedTokens, type ResolvedTokens, type RoomForValues } from './detokenize.ts'
 import { type EpochList, Epochs, type Rotation } from './epochs.ts'
 import { EpochMoved, Issuer } from './issue.ts'
-import { turnEnd } from './turns.ts'
+import { turnEnd, VALUES_A_TURN } from './turns.ts'
 
 /** Bytes of a token's text with an epoch of 1 digit and of 10 digits (crypto/token.ts). */
 const LEAST_TEXT_BYTES = 38
@@ -165,6 +165,7 @@ export class TokenService {
     const body = new Uint8Array(16)
     const check = new Uint8Array(4)
     const valid = new Uint8Array(1)
+    let computed = 0
     for (let i = 0; i < values.count; i++) {
       const at = values.offset[i] * 8
       if (bytes[at] !== TYPE.string || bytes[at + 1] !== 0x74) continue // a token begins with `t`
@@ -172,6 +173,7 @@ export class TokenService {
       if (textBytes < LEAST_TEXT_BYTES || textBytes > MOST_TEXT_BYTES) continue
       const epoch = readTokenText(bytes, at + 1, at + length[i], body, check, 0)
       if (epoch === 0) continue
+      if (++computed % VALUES_A_TURN === 0) await this.#turns.next(request.owner)
       if (!(await known(epoch))) continue
       const key = await this.#epochs.key(request, epoch)
       key.verifyChecks(body, check, 1, valid)
