@@ -94,4 +94,6 @@ process.stdout.on('error', (error) => {
   note(`coffer: ${explain(error).text}`)
   endProcess(FAILED)
 })
+// Without messages the exit code tells the result.
+process.stderr.on('error', () => undefined)
 process.exitCode = await main()

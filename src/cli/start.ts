@@ -54,14 +54,14 @@ function defaultConfig(): string {
 
 async function start(config: Config): Promise<never> {
   // Loaded only here: the commands of a client do not need the server.
-  const [{ ignoreStrayRejections, startNode }, { default: pino }] = await Promise.all([
+  const [{ ignoreStrayRejections, startNode }, { stderrLog }] = await Promise.all([
     import('../server/start.ts'),
-    import('pino'),
+    import('../server/stderr-log.ts'),
   ])
   ignoreStrayRejections()
   endOnUncaughtErrors()
-  const log = pino({ level: 'info', base: { node: config.node } }, pino.destination({ dest: 2, sync: true }))
-  const warn = (warning: string): void => log.warn(warning)
+  const log = stderrLog(config.node)
+  const warn = (warning: string): void => log.warn({}, warning)
   const started = Promise.withResolvers<Node>()
   process.once('exit', () => {
     removeMemberPid(config)
@@ -91,7 +91,7 @@ async function start(config: Config): Promise<never> {
     const failed = await Promise.race([stop.promise, node.failed])
     if (failed) throw failed
     await node.stop()
-    log.info('stopped')
+    log.info({}, 'stopped')
     return endProcess(0)
   } catch (error) {
     note(`coffer: ${explainListen(error, config) ?? explainInUse(error, config) ?? explain(error).text}`)

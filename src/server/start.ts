@@ -3,7 +3,6 @@
 import { lookup } from 'node:dns/promises'
 import { mkdirSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
-import pino from 'pino'
 import { assert } from '../assert.ts'
 import { type Clock, Deadline, systemClock } from '../clock.ts'
 import { connectionsAtMost, keepReserve } from '../descriptors.ts'
@@ -32,6 +31,7 @@ import { reload, sourcesOf } from './reload.ts'
 import { closeAll, type RunningNode, runningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 import { metricsOf, notReady, statusOf, storedBy } from './status.ts'
+import { stderrLog } from './stderr-log.ts'
 import { VERSION } from './version.ts'
 import { warnOfEndedKeys } from './warnings.ts'
 
@@ -80,7 +80,7 @@ type StartOptions = {
  * PrivateFileError, KeyringError, errors of the system; then every part is closed again.
  */
 export async function startNode(config: Config, options: StartOptions = {}): Promise<Node> {
-  const { clock = systemClock, log = stderrLog(config), checkpointEvery, metricsAgeMs } = options
+  const { clock = systemClock, log = stderrLog(config.node), checkpointEvery, metricsAgeMs } = options
   const closers: RunningNode['closers'] = []
   try {
     keepReserve() // before callers can take the descriptors of a node
@@ -211,10 +211,6 @@ function beginCheck({
     await check.catch(() => undefined)
   })
   return check
-}
-
-function stderrLog({ node }: Config): Logger {
-  return pino({ level: 'info', base: { node } }, pino.destination({ dest: 2, sync: true }))
 }
 
 function openEvents({ data: dir, node, limits }: Config, clock: Clock): Promise<EventLog> {

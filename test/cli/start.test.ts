@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { Coffer } from '../../src/client/index.ts'
@@ -11,6 +11,7 @@ import {
   freePort,
   init,
   isAlive,
+  MAIN,
   NodeProcess,
   refused,
   spawnCoffer,
@@ -143,6 +144,33 @@ test('a process id that cannot be written is told, and the node runs', async () 
   await using node = await NodeProcess.start(folder.file('v', 'n1.yaml'))
   assert.equal(node.told(`cannot find process ${node.pid} by its file: EEXIST`), 1)
   assert.equal(await node.stop(), 0)
+})
+
+test('a log on a full disk ends nothing: the node serves, reads its files again, and ends with 0', {
+  skip: !existsSync('/dev/full'),
+}, async () => {
+  using folder = new Folder()
+  const port = await freePort()
+  const { default: key } = await init(folder.file('v'), '--port', String(port))
+  const full = openSync('/dev/full', 'w')
+  const child = spawn(process.execPath, [MAIN, 'start', '--config', folder.file('v', 'n1.yaml')], {
+    stdio: ['ignore', 'ignore', full],
+  })
+  closeSync(full)
+  try {
+    const client = new Coffer({ urls: `http://127.0.0.1:${port}`, key, timeoutMs: 20_000 })
+    await client.tokenize(['a value'])
+    // Two lines of the log; the new key is in force once the node has read the file.
+    const added = await coffer(['keys', 'add', '--config', folder.file('v', 'n1.yaml'), '--owner', 'default'])
+    assert.equal(added.code, 0, added.stderr)
+    await client.tokenize(['a value'])
+    client.close()
+    child.kill('SIGTERM')
+    await until('the end', () => child.exitCode !== null || child.signalCode !== null)
+    assert.equal(child.exitCode, 0)
+  } finally {
+    child.kill('SIGKILL')
+  }
 })
 
 test('SIGHUP with a mistake in a file: logged, and the other file is in force', async () => {
