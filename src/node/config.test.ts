@@ -333,8 +333,8 @@ test('the ledger: what belongs to its kind', () => {
   assert.deepEqual(open('endpoints: [http://10.0.0.1:8201]'), ['ledger.endpoints'])
   parse('ledger: { kind: etcd, endpoints: [http://10.0.0.1:8201] }', 'insecure: true')
   const member = (text: string) => ledger(`{ kind: etcd, endpoints: [${url}], member: { ${text} } }`)
-  const peer = 'peer: https://127.0.0.1:8202'
-  const cluster = 'cluster: { n1: https://127.0.0.1:8202 }, token: 0123-4567'
+  const peer = 'peer: http://127.0.0.1:8202'
+  const cluster = 'cluster: { n1: http://127.0.0.1:8202 }, token: 0123-4567'
   parse(`ledger: { kind: etcd, endpoints: [${url}], member: { client: ${url}, ${peer}, ${cluster} } }`)
   assert.deepEqual(member(`client: ${url}1, ${peer}, ${cluster}`), ['ledger.member.client'])
   assert.deepEqual(member(`client: ${url}, ${peer}, cluster: { n2: ${url} }, token: short`), [
@@ -345,6 +345,27 @@ test('the ledger: what belongs to its kind', () => {
     'ledger.member.cluster.n1',
     'ledger.member.cluster',
   ])
+})
+
+test('a member is reached by certificates only, by the others and by all: else loopback, or insecure', () => {
+  const faults = (peer: string, other: string, ...more: string[]): string[] => {
+    const cluster = `cluster: { n1: "${peer}", n2: "${other}" }, token: 0123-4567`
+    const member = `member: { client: "http://localhost:1", peer: "${peer}", ${cluster} }`
+    return pathsOf(`ledger: { kind: etcd, endpoints: ["http://localhost:1"], ${member} }`, ...more)
+  }
+  const own = ['ledger.member.peer']
+  const others = ['ledger.member.cluster.n2']
+  assert.deepEqual(faults('http://10.0.0.5:2', 'http://127.0.0.1:3'), own)
+  assert.deepEqual(faults('http://n1:2', 'http://n2:3'), [...own, ...others])
+  assert.deepEqual(faults('https://10.0.0.5:2', 'http://[::1]:3'), own) // https without certificates
+  assert.deepEqual(faults('http://127.0.0.1:2', 'http://10.0.0.6:3'), others)
+  const secured = (peer: string): string =>
+    `ledger: { kind: etcd, endpoints: ["https://n1:1"], tls: { ca: a, cert: b, key: c }, member: { ` +
+    `client: "https://n1:1", peer: "${peer}", cluster: { n1: "${peer}" }, token: 0123-4567 } }`
+  parse(secured('https://n1:2'))
+  assert.deepEqual(pathsOf(secured('http://n1:2')), own) // etcd asks for no certificates there
+  assert.equal(parse(secured('http://n1:2'), 'insecure: true').ledger.member?.peer, 'http://n1:2')
+  assert.equal(parse(secured('http://localhost:2')).ledger.member?.peer, 'http://localhost:2')
 })
 
 test('YAML: a member twice, aliases, anchors, tags, several documents', () => {

@@ -268,13 +268,14 @@ function readLedger(value: ConfigValue, { folder, node, insecure }: LedgerContex
     at[setting].fault(`only for ${named(kinds.map((kind) => `kind: ${kind}`))}; remove it`)
   }
   const given = (setting: LedgerSetting): boolean => takes.includes(setting) && at[setting].given
+  const secured: Secured = { tls: given('tls'), insecure }
   const endpoints = takes.includes('endpoints') ? readEndpoints(at.endpoints) : []
-  checkSecured(at.endpoints, endpoints, { tls: given('tls'), insecure })
+  checkSecured(at.endpoints, endpoints, secured)
   return {
     kind: text,
     endpoints,
     ...(given('tls') ? { tls: readPaths(at.tls, folder, 'ca', 'cert', 'key') } : {}),
-    ...(given('member') ? { member: readMember(at.member, { folder, node, endpoints }) } : {}),
+    ...(given('member') ? { member: readMember(at.member, { folder, node, endpoints, secured }) } : {}),
   }
 }
 
@@ -282,13 +283,14 @@ function isLedgerKind(text: string): text is LedgerKind {
   return LEDGER_KINDS.some((kind) => kind === text)
 }
 
-/** Entries in etcd are sealed, but anybody who reaches etcd can delete them: certificates keep others out. */
-function checkSecured(
-  value: ConfigValue,
-  endpoints: readonly string[],
-  { tls, insecure }: { readonly tls: boolean; readonly insecure: boolean },
-): void {
-  const urls = endpoints.filter((origin) => origin !== '').map((origin) => new URL(origin))
+type Secured = { readonly tls: boolean; readonly insecure: boolean }
+
+/**
+ * Entries in etcd are sealed, but anybody who reaches etcd, or speaks Raft with a member, can delete entries:
+ * certificates keep others out.
+ */
+function checkSecured(value: ConfigValue, origins: readonly string[], { tls, insecure }: Secured): void {
+  const urls = origins.filter((origin) => origin !== '').map((origin) => new URL(origin))
   if (!tls && urls.some(({ protocol }) => protocol === 'https:'))
     value.fault('https needs `tls: {ca, cert, key}` beside it')
   const open = urls.some(
@@ -298,9 +300,14 @@ function checkSecured(
     value.fault('beyond loopback an etcd needs https and `tls`, or `insecure: true` to do without')
 }
 
-type MemberContext = { readonly folder: string; readonly node: string; readonly endpoints: readonly string[] }
+type MemberContext = {
+  readonly folder: string
+  readonly node: string
+  readonly endpoints: readonly string[]
+  readonly secured: Secured
+}
 
-function readMember(value: ConfigValue, { folder, node, endpoints }: MemberContext): MemberSettings {
+function readMember(value: ConfigValue, { folder, node, endpoints, secured }: MemberContext): MemberSettings {
   const at = value.members('client', 'peer', 'cluster', 'token', 'etcd')
   const client = readOrigin(at.client)
   if (client !== '' && !endpoints.includes(client))
@@ -311,6 +318,11 @@ function readMember(value: ConfigValue, { folder, node, endpoints }: MemberConte
   const cluster = Object.fromEntries(named.map((name) => [name, readOrigin(members[name])]))
   if (node !== '' && peer !== '' && cluster[node] !== peer)
     at.cluster.fault('does not name this node with its `peer`; name every member, this one too')
+  // `client` is one of the endpoints.
+  checkSecured(at.peer, [peer], secured)
+  for (const name of named.filter((name) => cluster[name] !== peer)) {
+    checkSecured(members[name], [cluster[name]], secured)
+  }
   const token = at.token.text('text of 8 to 128 letters, digits, . _ or -', (text) =>
     /^[A-Za-z0-9._-]{8,128}$/.test(text),
   )

@@ -50,6 +50,7 @@ test('a member listens on its address; on all addresses where others use a name'
     ['10.0.0.1', '10.0.0.1'],
     ['[fd00::1]', '[fd00::1]'],
     ['n1.internal', '0.0.0.0'],
+    ['localhost', 'localhost'], // http is allowed there: nobody else may reach the member
   ]) {
     const flags = flagsOf(configWith(`http://${host}:8201`, `http://${host}:8202`))
     assert.equal(flags.get('listen-client-urls'), `http://${listens}:8201`)

@@ -68,10 +68,11 @@ function releaseFlags(version: string): Flags {
   }
 }
 
-/** etcd listens on addresses only; for a host name the member listens on all addresses. */
+/** etcd listens on addresses and `localhost`; for another name the member listens on all addresses. */
 function listenUrl(origin: string): string {
   const url = new URL(origin)
-  if (isIP(url.hostname.replace(/^\[|\]$/g, '')) === 0) url.hostname = '0.0.0.0'
+  const name = isIP(url.hostname.replace(/^\[|\]$/g, '')) === 0 && url.hostname !== 'localhost'
+  if (name) url.hostname = '0.0.0.0'
   return url.origin
 }
 
