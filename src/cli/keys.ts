@@ -94,7 +94,11 @@ Example:
 async function add({ config: files, owner = '', id: wanted, json, ...given }: AddOptions): Promise<void> {
   const key = newApiKey(systemClock)
   const limits = limitsOf(given)
-  const { configs, result: id } = await edit(files, (before) => {
+  const {
+    configs,
+    result: id,
+    failure,
+  } = await edit(files, (before) => {
     const id = wanted ?? nextId(before.flatMap((config) => idsOf(config, owner)))
     refuseTaken(before, owner, id)
     const change = (document: Document): void => {
@@ -110,6 +114,7 @@ async function add({ config: files, owner = '', id: wanted, json, ...given }: Ad
     note(`Key ${id} of ${owner}, shown only now:`)
     print(key)
   }
+  if (failure) throw failure
   warnOf(given)
   await untilInForce(configs)
 }
@@ -156,11 +161,12 @@ function refuseTaken(configs: readonly Config[], owner: string, id: string): voi
 async function remove({ config: files, owner = '', id, json }: Options): Promise<void> {
   if (id === undefined) throw new UsageError('--id is missing', { hint: '`coffer keys list` shows the ids' })
   const removed = new Date(systemClock.now()).toISOString()
-  const { configs } = await edit(files, (before) => {
+  const { configs, failure } = await edit(files, (before) => {
     if (!before.some((config) => idsOf(config, owner).includes(id)))
       throw new OperatorError(`${owner} has no key ${id}`, { hint: '`coffer keys list` shows the keys' })
     return { change: (document) => setRemoved(document, { owner, id, removed }), result: undefined }
   })
+  if (failure) throw failure
   await untilInForce(configs)
   if (json) printJson({ owner, id, removed: true })
   else note(`key ${id} of ${owner} is removed`)
@@ -276,15 +282,23 @@ function nextId(taken: readonly string[]): string {
 /** A change of each file, decided on the content of all files, and the result of the decision. */
 type Decision<T> = { readonly change: (document: Document) => void; readonly result: T }
 
+type Edited<T> = {
+  /** Each file once. */
+  readonly configs: readonly Config[]
+  readonly result: T
+  /** Why some of the files are changed, and others are not. */
+  readonly failure?: OperatorError
+}
+
 /**
  * Edits all files, or none if a result is not valid; the files are locked and read again before `decide`.
- * Returns the configurations, each file once. Throws UsageError with the faults, ConfigError, InUse,
- * FileError, errors of `decide`.
+ * Throws UsageError with the faults, ConfigError, InUse, errors of `decide`; FileError where no file is
+ * changed.
  */
 async function edit<T>(
   files: readonly string[],
   decide: (before: readonly Config[]) => Decision<T>,
-): Promise<{ readonly configs: readonly Config[]; readonly result: T }> {
+): Promise<Edited<T>> {
   const byTarget = new Map(files.map(readConfig).map((config) => [realpathSync(config.file), config]))
   const configs = [...byTarget.values()]
   return whileLocked(
@@ -295,10 +309,24 @@ async function edit<T>(
         .map(({ file }) => editedText(file, change))
         .filter(({ before, text }) => text !== before)
       for (const { file } of edited) checkReplaceable(file)
-      for (const { file, text } of edited) replaceFile(file, text)
+      try {
+        for (const { file, text } of edited) replaceFile(file, text)
+      } catch (error) {
+        const changed = edited.filter(({ file, text }) => readFileSync(file, 'utf8') === text)
+        if (changed.length === 0 || !(error instanceof OperatorError)) throw error
+        return { configs, result, failure: halfEdited(error, changed) }
+      }
       return { configs, result }
     },
   )
+}
+
+function halfEdited(error: OperatorError, changed: readonly { readonly file: string }[]): OperatorError {
+  const files = changed.map(({ file }) => file).join(', ')
+  return new OperatorError(`${error.message}; changed, and not told to the nodes yet: ${files}`, {
+    cause: error,
+    hint: 'mend that, then run `coffer keys remove` for this key with all files: safe to repeat',
+  })
 }
 
 /** Throws UsageError with the faults of the result. */

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
-import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { test } from 'node:test'
 import { Coffer, CofferError } from '../../src/client/index.ts'
+import { hashKey } from '../../src/http/auth.ts'
 import { readConfig } from '../../src/node/config.ts'
 import { coffer, Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
 
@@ -145,4 +156,32 @@ test('several files get the same key, or none gets one', async () => {
   const before = readFileSync(one, 'utf8')
   await refused(1, ['keys', 'add', ...both, '--owner', 'shared'])
   assert.equal(readFileSync(one, 'utf8'), before)
+})
+
+test('a disk that is full at the second file: the key is printed, and what is changed is told', async (t) => {
+  using folder = new Folder()
+  await init(folder.file('v'))
+  const dir = folder.file('full')
+  mkdirSync(dir)
+  const mounted = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
+  if (mounted.status !== 0) return t.skip('no right to mount a file system')
+  try {
+    const [one, two] = [folder.file('v', 'n1.yaml'), folder.file('full', 'n2.yaml')]
+    const text = readFileSync(one, 'utf8').replace('node: n1', 'node: n2')
+    writeFileSync(two, text.replaceAll('./', `${folder.file('v')}/`), { mode: 0o600 })
+    const { bavail, bsize } = statfsSync(dir)
+    writeFileSync(folder.file('full', 'filler'), Buffer.alloc(bavail * bsize))
+    const both = ['--config', one, two, '--owner', 'shared']
+    const { code, stdout, stderr } = await coffer(['keys', 'add', ...both])
+    assert.equal(code, 1)
+    assert.match(stdout, /^cof_[0-9a-z]{52}\n$/)
+    assert.ok(stderr.includes(`; changed, and not told to the nodes yet: ${one}`), stderr)
+    assert.equal(readConfig(one).owners.at(-1)?.keys[0].sha256, hashKey(stdout.trim()))
+    assert.ok(!readFileSync(two, 'utf8').includes('shared'))
+    rmSync(folder.file('full', 'filler'))
+    await fine(['keys', 'remove', ...both, '--id', 'k1'])
+    assert.deepEqual(readConfig(one).owners.at(-1)?.removed[0].id, 'k1')
+  } finally {
+    spawnSync('umount', ['-l', dir])
+  }
 })
