@@ -8,6 +8,9 @@ import { InUse, lockDirectory } from '../../node/lock.ts'
 import { memberPidFile } from '../../node/member-directory.ts'
 import { giveBackAtExit } from './give-back.ts'
 
+/** How long another command may hold the lock of a stopped node, to see whether the node runs. */
+const LOOK_MS = 200
+
 /** The part of a configuration with the paths of a node's process ids, lock and member. */
 type NodeFiles = Pick<Config, 'file' | 'node' | 'data'>
 
@@ -81,17 +84,26 @@ export function runningMember(files: NodeFiles): number | undefined {
  * killed leaves its id in the file, and the system may give the id to another process.
  */
 export function runningNode(files: NodeFiles): RunningNode | undefined {
-  if (!existsSync(join(files.data, 'lock'))) return undefined
+  if (!existsSync(join(files.data, 'lock')) || isFree(files, 0)) return undefined
+  const pid = holderOf(files)
+  // A lock without a known process: another command looks for a moment, too, or a node starts.
+  if (pid === undefined && isFree(files, LOOK_MS)) return undefined
+  return { pid: pid ?? holderOf(files) }
+}
+
+function isFree({ data }: NodeFiles, waitMs: number): boolean {
   try {
-    lockDirectory(files.data).release()
-    return undefined
+    lockDirectory(data, waitMs).release()
+    return true
   } catch (error) {
-    if (!(error instanceof InUse)) throw error
+    if (error instanceof InUse) return false
+    throw error
   }
+}
+
+function holderOf(files: NodeFiles): number | undefined {
   const pid = readPid(files)
-  return {
-    pid: pid !== undefined && isAlive(pid) && hasOpen(pid, join(files.data, 'lock')) ? pid : undefined,
-  }
+  return pid !== undefined && isAlive(pid) && hasOpen(pid, join(files.data, 'lock')) ? pid : undefined
 }
 
 /**
@@ -170,7 +182,7 @@ export function lockStopped(files: NodeFiles): { release(): void } {
   giveBackAtExit(files)
   mkdirSync(files.data, { recursive: true, mode: 0o700 })
   try {
-    return lockDirectory(files.data)
+    return lockDirectory(files.data, LOOK_MS)
   } catch (error) {
     if (!(error instanceof InUse)) throw error
     if (memberRunsAlone(files))
