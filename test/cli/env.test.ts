@@ -246,6 +246,14 @@ test('encrypt: where no node answers, running it again is safe, and finishes', a
   const wrong = { ...env, COFFER_KEY: `${env.COFFER_KEY.slice(0, -1)}!` }
   assert.match(await refused(1, args, { env: wrong }), /unauthorized/)
   assert.equal(readFileSync(project.journal, 'utf8'), journal)
+  // Nor does 403: the right is checked before the Idempotency-Key, as the API key is.
+  const problem = { type: '/problems/forbidden', status: 403, title: 'Forbidden', detail: 'no right' }
+  await using node = await standIn((_, response) => {
+    response.writeHead(403, { 'content-type': 'application/problem+json' })
+    response.end(JSON.stringify({ ...problem, needs: 'secrets:write' }))
+  })
+  assert.match(await refused(1, args, { env: { ...env, COFFER_URL: node.url } }), /forbidden/)
+  assert.equal(readFileSync(project.journal, 'utf8'), journal)
 
   await fine(args, { env })
   assert.equal(project.text, 'A=coffer://u/A\n')

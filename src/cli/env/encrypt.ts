@@ -166,8 +166,8 @@ async function create(coffer: Coffer, request: EncryptRequest, journal: EncryptJ
 function isRefused({ slug, status }: CofferError, resumed: boolean): boolean {
   if (status < 400 || status >= 500 || slug === 'unexpected-answer' || slug === 'idempotency-in-progress')
     return false
-  // The API key is checked before the Idempotency-Key: 401 says nothing about the interrupted run.
-  return slug !== 'unauthorized' || !resumed
+  // Key and right are checked before the Idempotency-Key: 401 and 403 say nothing about the interrupted run.
+  return !resumed || (slug !== 'unauthorized' && slug !== 'forbidden')
 }
 
 async function explainRefusal(coffer: Coffer, error: CofferError, request: EncryptRequest): Promise<Error> {
