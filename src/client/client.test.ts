@@ -268,6 +268,16 @@ test('the deadline: over all tries of one call', async () => {
   assert.ok(performance.now() - refused < 1000)
 })
 
+test('a deadline beyond the longest timer of Node is no deadline of 1 ms', async () => {
+  for (const timeoutMs of [Number.POSITIVE_INFINITY, 2 ** 40]) {
+    const node = await fake((request, response) => {
+      setTimeout(() => json(TOKENS)(request, response), 50)
+    })
+    assert.deepEqual(await client([node], { timeoutMs }).tokenize(['a', null]), TOKENS)
+    assert.equal(node.seen.length, 1)
+  }
+})
+
 test('a node that hangs leaves time for the others', async () => {
   const nodes = [await fake(() => undefined), await fake(json(TOKENS))]
   const coffer = client(nodes, { timeoutMs: 2_000 })

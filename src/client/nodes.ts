@@ -10,6 +10,8 @@ import { type Answer, NoAnswer, type Request, type Target, type Transport, targe
 const FIRST_PAUSE_MS = 50
 const LAST_PAUSE_MS = 2_000
 const CONNECT_MS = 2_000
+/** The longest delay of a timer of Node; a longer delay would be 1 ms. */
+const LONGEST_TRY_MS = 2 ** 31 - 1
 /** Stale sockets are found one by one; after so many, the failure counts as the node's. */
 const STALE_TRIES = 3
 
@@ -65,7 +67,7 @@ export class Nodes {
   async #ask(at: number, call: Call, deadline: number): Promise<Buffer | CofferError> {
     const node = this.#nodes[at]
     for (let tries = 1; ; tries++) {
-      const left = Math.max(1, deadline - performance.now())
+      const left = Math.min(LONGEST_TRY_MS, Math.max(1, deadline - performance.now()))
       // A node that hangs must leave time for the other nodes.
       const timeoutMs = this.#nodes.length === 1 ? left : Math.max(left / 2, Math.min(left, 1_000))
       const request: Request = { ...call, timeoutMs, connectMs: Math.min(timeoutMs, CONNECT_MS) }
