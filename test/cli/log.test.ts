@@ -7,7 +7,7 @@ import { WriteStream } from 'node:tty'
 import { findLogs } from '../../src/cli/log/files.ts'
 import { filterOf } from '../../src/cli/log/filter.ts'
 import { type LogEvent, parseLine } from '../../src/cli/log/line.ts'
-import { merged } from '../../src/cli/log/merge.ts'
+import { merged, mergedInTurns } from '../../src/cli/log/merge.ts'
 import { type Damage, LogSource } from '../../src/cli/log/source.ts'
 import { detailsOf, lineFormatter } from '../../src/cli/log/text.ts'
 import type { UsageError } from '../../src/errors.ts'
@@ -60,6 +60,22 @@ test('revisions decide, then times; events without a revision stand at their tim
     { seq: 3, second: 35 },
   ])
   assert.deepEqual(read(folder.path).names, ['n1.1', 'n1.3', 'n2.1', 'n1.2', 'n2.2', 'n2.3', 'n1.4'])
+})
+
+test('a filter that matches little: an event holds its own bytes alone, and reading takes turns', () => {
+  using folder = new Folder()
+  const reason = 'r'.repeat(50_000)
+  const lines = Array.from({ length: 400 }, (_, i) => ({ seq: i + 1, second: i, reason }))
+  write(folder, 'n1', lines)
+  const keep = ({ seq }: LogEvent): boolean => seq === 200
+  const [place] = findLogs([folder.path])
+  const source = new LogSource({ place, keep, follow: false, damaged: () => assert.fail() })
+  const all = [...mergedInTurns([source])]
+  source.close()
+  const [event, ...others] = all.filter((event) => event !== undefined)
+  assert.deepEqual([event?.seq, others], [200, []])
+  assert.equal(event?.bytes.buffer.byteLength, line('n1', lines[199]).length - 1)
+  assert.ok(all.length > 4, 'turns of 4 MiB in a log of 20 MB')
 })
 
 test('rotated files are read, oldest first; a file named beside its directory is read once', () => {

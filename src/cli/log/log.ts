@@ -4,13 +4,14 @@ import { realpathSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { UsageError } from '../../errors.ts'
+import { nextTurn } from '../../waiting.ts'
 import { isStandardOutput } from '../terminal/output.ts'
 import { counted, note } from '../terminal/terminal.ts'
 import { findLogs } from './files.ts'
 import { type FilterOptions, filterOf, isShown } from './filter.ts'
 import { writeTimeline } from './html.ts'
 import type { LogEvent } from './line.ts'
-import { merged } from './merge.ts'
+import { merged, mergedInTurns } from './merge.ts'
 import { LogSource } from './source.ts'
 import { lineFormatter } from './text.ts'
 
@@ -123,7 +124,7 @@ async function followLogs({ paths, keep, write }: Follow): Promise<void> {
       }
       if (round === 0 && sources.size === 0) note('no event log yet: waiting for the first start of a node')
       for (const source of sources.values()) source.again()
-      await output(merged([...sources.values()]), write, stop.signal)
+      await output(mergedInTurns([...sources.values()]), write, stop.signal)
       await sleep(FOLLOW_MS, undefined, { signal: stop.signal }).catch(() => {})
     }
   } finally {
@@ -133,9 +134,9 @@ async function followLogs({ paths, keep, write }: Follow): Promise<void> {
   }
 }
 
-/** Writes in parts, no faster than the reader of stdout reads. */
+/** Writes in parts, no faster than the reader of stdout reads. Between the parts a signal can come. */
 async function output(
-  events: Iterable<LogEvent>,
+  events: Iterable<LogEvent | undefined>,
   write: (event: LogEvent) => Buffer,
   signal?: AbortSignal,
 ): Promise<void> {
@@ -144,14 +145,14 @@ async function output(
   const flush = async (): Promise<void> => {
     if (part.length > 0 && !process.stdout.write(Buffer.concat(part)))
       await once(process.stdout, 'drain', signal && { signal }).catch(() => {})
+    else await nextTurn()
     part = []
     length = 0
   }
   for (const event of events) {
     if (signal?.aborted) break
-    const bytes = write(event)
-    part.push(bytes)
-    if ((length += bytes.length) > OUTPUT_CHARS) await flush()
+    if (event !== undefined) length += part[part.push(write(event)) - 1].length
+    if (event === undefined || length > OUTPUT_CHARS) await flush()
   }
   await flush()
 }

@@ -11,10 +11,15 @@ type Queue = 'revised' | 'plain'
  * nothing.
  */
 export function* merged(sources: readonly LogSource[]): Generator<LogEvent> {
+  for (const event of mergedInTurns(sources)) if (event !== undefined) yield event
+}
+
+/** As `merged`; undefined where a part of the logs has been read, and the next event is not known yet. */
+export function* mergedInTurns(sources: readonly LogSource[]): Generator<LogEvent | undefined> {
   for (;;) {
     let due = Number.POSITIVE_INFINITY
     for (const source of sources) {
-      source.fill()
+      while (!source.fill()) yield undefined
       due = Math.min(due, source.revised.first?.at ?? due)
     }
     const plain = firstOf(sources, 'plain')

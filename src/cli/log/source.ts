@@ -10,6 +10,8 @@ const LINE_BYTES = 1024 * 1024
 /** Events, and bytes of lines, that are looked ahead: revisions of one log are in order but for a few. */
 const WINDOW_EVENTS = 4096
 const WINDOW_BYTES = 4 * 1024 * 1024
+/** Blocks read in a turn: some 30 ms. */
+const TURN_BLOCKS = 16
 const NEWLINE = 0x0a
 const EMPTY = Buffer.alloc(0)
 
@@ -84,6 +86,7 @@ export class LogSource {
   readonly plain = new EventQueue()
   readonly #options: SourceOptions
   readonly #read = new Set<bigint>()
+  readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
   #open: OpenFile | undefined
   #bytes = 0
   #dry = false
@@ -92,12 +95,17 @@ export class LogSource {
     this.#options = options
   }
 
-  /** Reads on until the window is full, or the log has no more whole lines now. */
-  fill(): void {
-    while (this.revised.length + this.plain.length < WINDOW_EVENTS && this.#bytes < WINDOW_BYTES) {
-      if (this.#dry) return
+  /**
+   * Reads on until the window is full, or the log has no more whole lines now. Returns false where more is to
+   * be read: the turn is over.
+   */
+  fill(): boolean {
+    for (let blocks = 0; this.revised.length + this.plain.length < WINDOW_EVENTS; blocks++) {
+      if (this.#dry || this.#bytes >= WINDOW_BYTES) break
+      if (blocks === TURN_BLOCKS) return false
       this.#dry = !this.#readBlock()
     }
+    return true
   }
 
   /** Looks for more at the end of the log, where `fill` has found none. */
@@ -120,11 +128,9 @@ export class LogSource {
     this.#open ??= this.#next()
     const open = this.#open
     if (open === undefined) return false
-    // A new block for each read: the lines of the window are parts of their blocks.
-    const block = Buffer.allocUnsafe(BLOCK_BYTES)
-    const length = readSync(open.file, block, 0, BLOCK_BYTES, null)
+    const length = readSync(open.file, this.#block, 0, BLOCK_BYTES, null)
     if (length > 0) {
-      this.#lines(open, block.subarray(0, length))
+      this.#lines(open, this.#block.subarray(0, length))
       return true
     }
     // The file in which the node writes stays open while it is followed, until the node has another one.
@@ -181,7 +187,8 @@ export class LogSource {
     if (event === undefined) this.#tell(open, 'the line is not an event', open.lines)
     if (event === undefined || !this.#options.keep(event)) return
     const queue = event.revision === undefined ? this.plain : this.revised
-    queue.insert(event)
+    // A copy: a part of the block would keep the whole block.
+    queue.insert({ ...event, bytes: new Uint8Array(bytes) })
     this.#bytes += bytes.length
   }
 
