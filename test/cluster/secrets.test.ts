@@ -1,8 +1,9 @@
 // Secrets on three nodes: who wins, what the others see, and what stays when nodes die.
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { filesIn } from '../../src/cli/demo/story.ts'
 import { fine, until } from '../cli/cli.ts'
 import { seeded } from '../sim/seed.ts'
 import { Cluster, type ClusterNode } from './cluster.ts'
@@ -82,14 +83,6 @@ function counted(answers: readonly Got[]): Record<number, number> {
 
 const clients = <T>(work: (node: ClusterNode, i: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: CLIENTS }, (_, i) => work(nodes[i % 3], i)))
-
-function* filesUnder(dir: string): Iterable<string> {
-  for (const name of readdirSync(dir)) {
-    const path = join(dir, name)
-    if (statSync(path).isDirectory()) yield* filesUnder(path)
-    else yield path
-  }
-}
 
 describe('secrets on three nodes', () => {
   before(async () => {
@@ -341,13 +334,12 @@ describe('secrets on three nodes', () => {
 
   test('no value is in any file', async () => {
     let bytes = 0
-    for (const file of filesUnder(cluster.dir)) {
-      const data = readFileSync(file)
+    for (const { path, bytes: data } of filesIn(cluster.dir)) {
       bytes += data.length
       for (const encoding of ['utf8', 'base64', 'hex'] as const) {
         // Of base64 only what does not depend on where in the text it stands.
         const marker = Buffer.from(CANARY).toString(encoding).slice(0, 20)
-        assert.ok(!data.includes(marker), `${file} has a value`)
+        assert.ok(!data.includes(marker), `${path} has a value`)
       }
     }
     assert.ok(bytes > 1e6)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { OperatorError } from '../../errors.ts'
-import { check, nowhereIn } from './story.ts'
+import { check, filesIn, nowhereIn } from './story.ts'
 
 test('a statement that is not true is told, and asks for a report', () => {
   check(true, 'all is well')
@@ -26,6 +26,23 @@ test('a value in any file is found, and a directory without the files of a vault
     nowhereIn(dir, ['value'])
     writeFileSync(join(dir, 'n1', 'events.ndjson'), '{"a":"the value in it"}')
     assert.throws(() => nowhereIn(dir, ['other', 'value']), /no value is found, and that is not true/)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a file that is removed while the files are read is left out', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-story-'))
+  try {
+    mkdirSync(join(dir, 'b'))
+    for (const name of ['a', 'b/c', 'd']) writeFileSync(join(dir, name), name)
+    const read: string[] = []
+    for (const { bytes } of filesIn(dir)) {
+      read.push(String(bytes))
+      rmSync(join(dir, 'b'), { recursive: true, force: true })
+    }
+    assert.deepEqual(read, ['a', 'd'])
+    assert.deepEqual([...filesIn(join(dir, 'b'))], [])
   } finally {
     rmSync(dir, { recursive: true })
   }

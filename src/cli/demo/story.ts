@@ -1,7 +1,7 @@
 // The text of a scenario of `coffer demo`, and the checks of its claims.
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { OperatorError } from '../../errors.ts'
+import { errorCode, OperatorError } from '../../errors.ts'
 import { bold, counted, green, print } from '../terminal/terminal.ts'
 
 /** The claims printed so far. */
@@ -34,20 +34,38 @@ export function heading(title: string): void {
 
 /** Searches every file below `dir`. Throws OperatorError if a file has one of the values. */
 export function nowhereIn(dir: string, values: readonly string[]): void {
+  const files: string[] = []
+  const found: string[] = []
+  for (const { path, bytes } of filesIn(dir)) {
+    files.push(path)
+    if (values.some((value) => bytes.includes(value))) found.push(path)
+  }
   // A search of the wrong files would prove nothing: the node's data files must be among the files.
-  const files = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) =>
-    statSync(join(dir, name)).isFile(),
-  )
-  const found = files.filter((name) => {
-    const bytes = readFileSync(join(dir, name))
-    return values.some((value) => bytes.includes(value))
-  })
   check(
-    files.some((name) => name.endsWith('data.mdb')),
+    files.some((path) => path.endsWith('data.mdb')),
     "the vault's files are there",
   )
   claim(
     found.length === 0,
     `${counted(files.length, 'file')} searched for ${counted(values.length, 'value')}: no value is found`,
   )
+}
+
+/** Every file below `dir`, but for files removed meanwhile by a running node or its member. */
+export function* filesIn(dir: string): Iterable<{ readonly path: string; readonly bytes: Buffer }> {
+  for (const entry of unlessGone(() => readdirSync(dir, { withFileTypes: true })) ?? []) {
+    const path = join(dir, entry.name)
+    if (entry.isDirectory()) yield* filesIn(path)
+    const bytes = entry.isFile() ? unlessGone(() => readFileSync(path)) : undefined
+    if (bytes !== undefined) yield { path, bytes }
+  }
+}
+
+function unlessGone<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
