@@ -53,6 +53,8 @@ test('the container file copies what there is, and starts what the package start
   const copied = lines.flatMap((line) => /^COPY (?!--from)(.+) \S+$/.exec(line)?.[1].split(' ') ?? [])
   assert.ok(copied.includes('package-lock.json'))
   for (const path of copied) assert.ok(existsSync(join(ROOT, path)), path)
+  // The member is started by a shell (src/node/member.ts).
+  assert.ok(lines.some((line) => /^COPY --from=build \S+ \/bin\/sh$/.test(line)))
   const { bin } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
   const entry = lines.find((line) => line.startsWith('ENTRYPOINT')) ?? ''
   assert.equal(JSON.parse(entry.slice('ENTRYPOINT'.length)).at(-1), `/opt/coffer/${bin.coffer}`)

@@ -1,6 +1,6 @@
 // A process with keys shows nothing of its memory: no debugger opens at a signal, no core file is written. A
 // node gives memory back.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import inspector from 'node:inspector'
 
 /** Of Node: SIGUSR1 opens no debugger, from the first instant of the process on. */
@@ -27,25 +27,29 @@ export const NODE_MALLOC = {
 /** Commands whose process is a node. */
 const NODES = ['start', 'dev']
 
+const SHELL = '/bin/sh'
 /** `sh` with Node's program and arguments as its own. */
 const WITHOUT_CORE = 'ulimit -c 0 && exec "$0" "$@"'
 
 /**
  * Call before any key is read. `args`: of the command line. Where the system would write core files, and
- * where a node lacks its settings for memory, the process begins anew with the same id; `env` does not, since
- * its command keeps the limits that were given.
+ * where a node lacks its settings for memory, the process begins anew with the same id; `env run` does not,
+ * since its command keeps the limits that were given.
  */
 export function harden(args: readonly string[]): void {
   // Node's own handler would open a debugger for every user of the machine.
   process.on('SIGUSR1', () => undefined)
   if (inspector.url() !== undefined && !isDebuggerWanted()) inspector.close()
-  if (args[0] === 'env' || process.execve === undefined) return
-  const [core, node] = [writesCore(), NODES.includes(args[0]) && !optionsOf().includes(YOUNG)]
+  if ((args[0] === 'env' && args[1] === 'run') || process.execve === undefined) return
+  const [core, node] = [
+    writesCore() && existsSync(SHELL),
+    NODES.includes(args[0]) && !optionsOf().includes(YOUNG),
+  ]
   if (!core && !node) return
   const flags = [NO_DEBUGGER, ...(node ? NODE_FLAGS : [])]
   const program = [process.execPath, ...flags, ...process.execArgv, ...process.argv.slice(1)]
   const environment = { ...(node ? NODE_MALLOC : {}), ...process.env }
-  if (core) process.execve('/bin/sh', ['sh', '-c', WITHOUT_CORE, ...program], environment)
+  if (core) process.execve(SHELL, ['sh', '-c', WITHOUT_CORE, ...program], environment)
   else process.execve(process.execPath, program, environment)
 }
 

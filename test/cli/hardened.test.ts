@@ -174,6 +174,21 @@ test('coffer demo: its nodes', { skip: !isLinux }, async () => {
   }
 })
 
+test('env expand, which prints values, writes no core files', { skip: !isLinux }, async () => {
+  using folder = new Folder()
+  for (const program of [[process.execPath, MAIN], [BIN]]) {
+    const { child } = run([...program, 'env', 'expand', '-'], folder.path) // waits for its input
+    try {
+      const { pid } = child
+      assert.ok(pid)
+      await until('the limit', () => coreLimit(pid) === '0')
+    } finally {
+      child.kill('SIGKILL')
+      await ended(child)
+    }
+  }
+})
+
 test('env run: the limit of core files stays that of the caller', { skip: !isLinux }, async () => {
   using folder = new Folder()
   for (const program of [[process.execPath, MAIN], [BIN]]) {

@@ -47,7 +47,8 @@ Example:
     .addHelpText(
       'after',
       `
-Every node finishes the requests in progress. A node that has not ended after 30 seconds is killed.
+Every node finishes the requests in progress. A node that has not ended 30 seconds after
+its drain_seconds is killed.
 
 Example:
   $ coffer cluster stop ./cluster`,
