@@ -75,9 +75,9 @@ class RunningMember implements Member {
   }
 
   start(): void {
-    const { config, log } = this.#options
+    const { log } = this.#options
     const { warning } = this.#directory
-    if (warning !== undefined) log.warn({ node: config.node }, warning)
+    if (warning !== undefined) log.warn({}, warning)
     this.#running = this.#runForEver()
   }
 
@@ -105,7 +105,7 @@ class RunningMember implements Member {
       await this.#directory.untilFree(signal)
       const lost = this.#directory.lost
       if (lost !== undefined) {
-        if (this.problem !== lost) log.warn({ node: config.node }, lost)
+        if (this.problem !== lost) log.warn({}, lost)
         this.problem = lost
         await sleep(LAST_PAUSE_MS, signal)
         continue
@@ -115,7 +115,7 @@ class RunningMember implements Member {
       if (signal.aborted) return
       if (performance.now() - started > STABLE_MS) pause = FIRST_PAUSE_MS
       this.problem = `the member has ended with ${how}: see ${memberLog(config)}`
-      log.warn({ node: config.node, again_in_ms: pause }, this.problem)
+      log.warn({ again_in_ms: pause }, this.problem)
       await sleep(pause, signal)
       pause = Math.min(pause * 2, LAST_PAUSE_MS)
     }
