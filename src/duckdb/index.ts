@@ -5,7 +5,7 @@
 //   await connection.run('SELECT ssn FROM patients_recovered')
 import type { DuckDBConnection } from '@duckdb/node-api'
 import { OwnErrors } from './faults.ts'
-import { registerFunctions } from './functions.ts'
+import { checkMacros, registerFunctions } from './functions.ts'
 import { loadDuckDB } from './package.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
@@ -24,13 +24,14 @@ export type RegisteredVault = {
  * A query with the functions blocks the whole process until the end of the query; servers use `recover`.
  *
  * Registers `tokenize`, `detokenize`, `retokenize` and `token_epoch` for all connections of the instance.
- * Throws TypeError for a malformed address.
+ * Throws TypeError for a malformed address, OperatorError where a database has a macro with such a name.
  */
 export async function registerVault(
   connection: DuckDBConnection,
   address: VaultAddress,
 ): Promise<RegisteredVault> {
   const duckdb = await loadDuckDB()
+  await checkMacros(connection)
   const vault = new BlockingVault(address)
   const counts = registerFunctions({ duckdb, connection, vault, own: new OwnErrors() })
   return {

@@ -4,7 +4,7 @@ import type { DuckDBConnection, DuckDBInstance, DuckDBPreparedStatement, DuckDBV
 import { OperatorError } from '../errors.ts'
 import { openConnection } from './connection.ts'
 import { OwnErrors, toOperatorError } from './faults.ts'
-import { type FunctionCounts, registerFunctions } from './functions.ts'
+import { checkMacros, type FunctionCounts, registerFunctions } from './functions.ts'
 import { type DuckDB, keepByteOrderMarks, loadDuckDB } from './package.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
@@ -22,6 +22,11 @@ type Result = {
   readonly rows: AsyncIterable<readonly (readonly DuckDBValue[])[]>
 }
 
+/** Statements that change no macro, schema or database. */
+const WITHOUT_CHANGES: readonly string[] = ['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE_INTO', 'COPY']
+/** Statements without calls of functions; also the way out of a failed transaction, or to drop a macro. */
+const WITHOUT_CALLS: readonly string[] = ['DROP', 'TRANSACTION']
+
 export class Session {
   readonly duckdb: DuckDB
   readonly #instance: DuckDBInstance
@@ -29,6 +34,8 @@ export class Session {
   readonly #vault: BlockingVault
   readonly #counts: FunctionCounts
   readonly #own = new OwnErrors()
+  /** Whether no macro can have come since the last look. */
+  #isChecked = false
 
   private constructor(duckdb: DuckDB, opened: Opened) {
     this.duckdb = duckdb
@@ -67,6 +74,7 @@ export class Session {
       for (let i = 0; i < statements.count; i++) {
         const statement = await statements.prepare(i)
         try {
+          await this.#checkMacros(statement)
           if (i < statements.count - 1) await statement.run()
           else await take(await this.#stream(statement))
         } finally {
@@ -94,6 +102,12 @@ export class Session {
     this.#connection.closeSync()
     this.#instance.closeSync()
     await this.#vault.close()
+  }
+
+  async #checkMacros({ statementType }: DuckDBPreparedStatement): Promise<void> {
+    const type = this.duckdb.StatementType[statementType]
+    if (!this.#isChecked && !WITHOUT_CALLS.includes(type)) await checkMacros(this.#connection)
+    this.#isChecked = WITHOUT_CHANGES.includes(type)
   }
 
   async #stream(statement: DuckDBPreparedStatement): Promise<Result> {

@@ -33,6 +33,13 @@ test('registerVault: the functions, a count of values not found, and an end', as
   await assert.rejects(registerVault(connection, { urls: 'nowhere', key: 'k' }), TypeError)
 })
 
+test('registerVault: a macro with the name of a function is refused', async () => {
+  const other = await (await DuckDBInstance.create(':memory:')).connect()
+  await other.run('CREATE MACRO detokenize(x) AS x')
+  await assert.rejects(registerVault(other, vault.address), /the macro "memory"\."main"\."detokenize"/)
+  other.closeSync()
+})
+
 test('recover: a view with the values of several columns, while the process goes on', async () => {
   const people = Array.from({ length: 3000 }, (_, i) => [`ssn ${i}`, `phone ${i % 100}`])
   const tokens = async (column: number): Promise<readonly (string | null)[]> =>

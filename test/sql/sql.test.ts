@@ -93,6 +93,28 @@ test('"a database is opened read-only without `--write`"; "a DATABASE that is no
   assert.equal(readFileSync(file).includes('123-45-6789'), false)
 })
 
+test('a macro with the name of a function is refused, wherever and whenever it comes', async () => {
+  const file = vault.folder.file('macro.duckdb')
+  const out = vault.folder.file('macro.csv')
+  const hidden = `CREATE MACRO duckdb_functions() AS TABLE SELECT '' AS function_name, '' AS database_name,
+    '' AS schema_name, '' AS function_type, true AS internal`
+  await sql(file, '--write', '-c', `${hidden}; CREATE SCHEMA s; CREATE MACRO s.Tokenize(x) AS x::VARCHAR`)
+  const call = `COPY (SELECT tokenize('123-45-6789') AS ssn) TO '${out}'`
+  const told = /the macro "macro"\."s"\."Tokenize" stands in place.*DROP MACRO/
+  assert.match(await refused(1, ['sql', file, '-c', call], { env: vault.env }), told)
+  for (const [before, macro] of [
+    [`ATTACH '${file}'`, /"macro"\."s"\."Tokenize"/],
+    [`ATTACH '${file}'; USE macro.s`, /"macro"\."s"\."Tokenize"/],
+    ['CREATE MACRO tokenize(x) AS x', /"memory"\."main"\."tokenize"/],
+    ['SELECT 1; CREATE TEMP MACRO token_epoch(x, y := 2) AS y; SELECT 1', /"temp"\."main"\."token_epoch"/],
+    ['CREATE MACRO tokenize(x) AS x; BEGIN; DROP MACRO tokenize; SELECT 1; ROLLBACK', /"tokenize"/],
+  ] as const)
+    assert.match(await refused(1, ['sql', '-c', `${before}; ${call}`], { env: vault.env }), macro)
+  assert.equal(existsSync(out), false)
+  await sql(file, '--write', '-c', `DROP MACRO s.tokenize; ${call}`)
+  assert.match(readFileSync(out, 'utf8'), /^ssn\ntok_/)
+})
+
 test('"An unreachable vault or a refused key is an error, never NULL."', async () => {
   const question = ['sql', '-c', "SELECT detokenize('tok_1_00000000000000000000000000000000')"]
   const began = performance.now()
