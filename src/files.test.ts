@@ -360,6 +360,22 @@ test('what cannot be replaced: a directory, a link to nothing, a file in no dire
   assert.deepEqual(folder.names, ['directory', 'file', 'link'])
 })
 
+test('a path without the name of a file: refused before anything is written', () => {
+  using folder = new Folder()
+  const path = join(folder.path, 'new/')
+  for (const unnamed of ['', path]) {
+    for (const work of [
+      () => replaceFile(unnamed, NEW, { operations: watched(() => assert.fail('the disk is left alone')) }),
+      () => checkReplaceable(unnamed),
+      () => Replacement.open(unnamed),
+    ]) {
+      const { message, hint } = refused(work)
+      assert.deepEqual([message, hint], [`'${unnamed}' names no file`, 'name a file'])
+    }
+  }
+  folder.check(OLD)
+})
+
 test('`check` comes last: its error leaves everything as it was', () => {
   using folder = new Folder()
   const fault = new Error('changed meanwhile')

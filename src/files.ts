@@ -79,6 +79,11 @@ export function replaceFile(
   }
 }
 
+/** Throws FileError for a path that is empty or ends in a slash: the rename would fail after all the work. */
+export function checkName(path: string): void {
+  if (/(?:^|\/)$/.test(path)) throw new FileError(`'${path}' names no file`, { hint: 'name a file' })
+}
+
 /** Throws FileError where `replaceFile` would fail on a disk with room. Changes nothing. */
 export function checkReplaceable(path: string, options: ReplaceOptions = {}): void {
   Replacement.open(path, options).rehearse()
@@ -100,6 +105,7 @@ export class Replacement {
   #appending: Appending | undefined
 
   private constructor(path: string, { mode, like, operations = fs }: ReplaceOptions) {
+    checkName(path)
     this.#path = path
     this.#operations = operations
     this.#target = targetOf(path, operations)
@@ -276,10 +282,7 @@ export function syncFile(path: string): void {
   syncPath(dirname(path), fs)
 }
 
-/**
- * Makes the names in a directory durable. Does not block a running node, as the synchronous calls above
- * would.
- */
+/** Makes the names in a directory durable, without blocking a running node. */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = withReserve(() => fs.openSync(path, 'r'))
   try {
@@ -348,9 +351,7 @@ function compareWritten(operations: FileOperations, file: number, written: Buffe
 }
 
 function readWhole(operations: FileOperations, file: number): Buffer {
-  const copies: Buffer[] = []
-  for (const block of blocksOf(operations, file)) copies.push(Buffer.from(block))
-  return Buffer.concat(copies)
+  return Buffer.concat(Array.from(blocksOf(operations, file), (block) => Buffer.from(block)))
 }
 
 /** The content of a file from its beginning. A block is valid until the next is taken. */

@@ -53,7 +53,7 @@ async function backup({ out, config: file, force, json }: Options): Promise<void
   const config = readConfig(file)
   const isStdout = isStandardOutput(out)
   const path = isStdout ? out : resolve(out)
-  checkOutput(path, { file: config.keyring, force: force ?? false })
+  checkOutput(out, { file: config.keyring, force: force ?? false })
   giveBackAtExit(config)
   const [{ openLedgerToRead, readKeyring }, { writeBackup }] = await Promise.all([
     import('../server/open.ts'),

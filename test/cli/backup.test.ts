@@ -181,6 +181,8 @@ test('what cannot be backed up is told, and no file is left', async () => {
   await withNode(two.old, (node) => tokenize(node, two.keys.a, ['x']))
   writeFileSync(two.backup, 'mine')
   assert.match(await refused(1, backup), /exists already.*--force/)
+  const unnamed = ['backup', '-o', `${two.file('nowhere')}/`, '--config', two.old]
+  assert.match(await refused(1, unnamed), /names no file: name a file/)
   assert.equal(readFileSync(two.backup, 'utf8'), 'mine')
   await fine([...backup, '--force'])
   await refused(1, ['backup', '-o', two.file('nowhere', 'x'), '--config', two.old])

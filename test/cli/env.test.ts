@@ -178,11 +178,13 @@ test('encrypt -o: a file that cannot be written is refused before any secret is 
   using project = new Project(`A=${CANARY}\n`)
   mkdirSync(project.file('directory'))
   for (const [out, message] of [
-    ['directory', /directory is a directory/],
-    ['a/b', /the directory .*a does not exist: create it: mkdir -p .*a/],
+    [project.file('directory'), /directory is a directory/],
+    [project.file('a/b'), /the directory .*a does not exist: create it: mkdir -p .*a/],
+    [`${project.file('new')}/`, /new\/' names no file: name a file/],
+    ['', /'' names no file: name a file/],
   ] as const) {
-    const args = ['env', 'encrypt', project.env, '--prefix', 'w/', '-o', project.file(out)]
-    assert.match(await refused(out === 'directory' ? 2 : 1, args, { env }), message)
+    const args = ['env', 'encrypt', project.env, '--prefix', 'w/', '-o', out]
+    assert.match(await refused(out.endsWith('/directory') ? 2 : 1, args, { env }), message)
   }
   assert.deepEqual(await valuesOf('w/'), {})
   assert.deepEqual(project.names, ['.env', 'directory'])

@@ -288,6 +288,7 @@ test('--html writes a page for its owner alone; an existing file, --follow and -
   const page = readFileSync(out, 'utf8')
   assert.equal(page.match(/<\/script>/g)?.length, 2)
   assert.match(await refused(1, ['log', folder.path, '--html', out]), /exists already: .*--force/)
+  assert.match(await refused(1, ['log', folder.path, '--html', '']), /names no file: name a file/)
   const { stderr } = await coffer(['log', folder.path, '--html', out, '--force'])
   assert.match(stderr, /^1 event in .*timeline\.html.*names of secrets and addresses/m)
   assert.equal(`${await fine(['log', folder.path, '--html', '-'])}\n`, page)

@@ -102,6 +102,8 @@ test('OUT: its name, its mode, and when it is refused', async () => {
   assert.match(await refused(1, args, { env }), /exists already.*--force/)
   await fine([...args, '--force'], { env })
   assert.match(await refused(1, [...args, '-o', file], { env }), /is the file itself/)
+  for (const unnamed of ['', `${folder.file('new')}/`])
+    assert.match(await refused(1, [...args, '-o', unnamed], { env }), /names no file: name a file/)
   assert.match(await refused(2, [...args, '-o', folder.file('x.tsv')], { env }), /would not be tsv/)
   assert.match(await refused(2, [...args, '-o', folder.file('x.csv.gz')], { env }), /not compressed/)
   assert.match(await refused(1, [...args, '-o', folder.file('no', 'x.csv')], { env }), /mkdir/)

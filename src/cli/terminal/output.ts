@@ -2,7 +2,7 @@
 import { closeSync, existsSync, openSync, statSync } from 'node:fs'
 import { WriteQueue } from '../../appending.ts'
 import { OperatorError, UsageError } from '../../errors.ts'
-import { Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
+import { checkName, Replacement, type ReplaceOptions, replaceFile } from '../../files.ts'
 import { isSameFile } from '../../mounts.ts'
 
 type Output = {
@@ -22,9 +22,14 @@ export function isStandardOutput(out: string): boolean {
 
 type OutputOptions = { readonly file: string; readonly force: boolean }
 
-/** Throws OperatorError where the output exists and is not to be replaced. Changes nothing. */
+/**
+ * Throws FileError where the output has no name, OperatorError where the output exists and is not to be
+ * replaced. Changes nothing.
+ */
 export function checkOutput(out: string, { file, force }: OutputOptions): void {
-  if (isStandardOutput(out) || isStream(out) || force || !existsSync(out)) return
+  if (isStandardOutput(out) || isStream(out)) return
+  checkName(out)
+  if (force || !existsSync(out)) return
   if (isSameFile(out, file))
     throw new OperatorError(`${out} is the file itself`, {
       hint: 'name another file with -o, or replace the file with --force',
