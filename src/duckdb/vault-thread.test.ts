@@ -38,6 +38,21 @@ const SLOWLY = `
   server.listen(0, '127.0.0.1', () => console.log(server.address().port))
 `
 
+/** Refuses every `tokenize`, and answers `detokenize` with the tokens as values. */
+const DETOKENIZES_ONLY = `
+  const server = require('node:http').createServer((request, response) => {
+    let text = ''
+    request.on('data', (part) => { text += part })
+    request.on('end', () => {
+      const refused = request.url === '/tokenize'
+      response.writeHead(refused ? 403 : 200, { 'content-type': 'application/json' })
+      const problem = { type: '/problems/quota-exceeded', title: 't', status: 403, detail: 'd', instance: 'i' }
+      response.end(JSON.stringify(refused ? problem : { values: JSON.parse(text).tokens }))
+    })
+  })
+  server.listen(0, '127.0.0.1', () => console.log(server.address().port))
+`
+
 type Served = { readonly server?: string; readonly silentMs?: number }
 
 /** More than a request takes, and less than all requests of a question. */
@@ -86,6 +101,17 @@ test('of a failed question no later answer is taken, and none is left for the ne
     assert.throws(() => taken(vault, [asking('refused'), asking('d')]), VaultError)
     assert.deepEqual(taken(vault, [asking('e'), asking('f')]), [['e'], ['f']])
   }))
+
+test('a refused operation leaves the others alone', () =>
+  withServer(
+    (vault) => {
+      const tokenize = { operation: 'tokenize', values: ['a'] } as const
+      assert.throws(() => vault.ask(tokenize), /quota-exceeded/)
+      assert.deepEqual(taken(vault, [asking('b')]), [['b']])
+      assert.throws(() => vault.ask(tokenize), /quota-exceeded/)
+    },
+    { server: DETOKENIZES_ONLY },
+  ))
 
 test('a slow vault is waited for while answers to parts of a question come', () =>
   withServer(

@@ -58,13 +58,13 @@ const HINTS: Readonly<Record<string, string>> = {
 
 type Thread = { readonly worker: Worker; readonly port: MessagePort }
 type Opening = { readonly port: MessagePort; readonly flag: Int32Array; readonly address: VaultAddress }
-/** A question of `count` values as the body of a request; the thread takes the bytes over. */
+/** A question of `count` values as the body of a request; the bytes are moved to the thread. */
 export type Body = {
   readonly operation: Operation
   readonly count: number
   readonly body: Uint8Array<ArrayBuffer>
 }
-/** What goes to the thread, and what comes back; by the number of the question. */
+/** A question to the thread, and the reply; by the number of the question. */
 type Sent = Body & { readonly number: number }
 type Received = { readonly number: number; readonly reply: Reply }
 type Failure = {
@@ -72,10 +72,10 @@ type Failure = {
   readonly slug: string
   readonly detail: string
   readonly instance: string
-  /** The right that the key has not. */
+  /** The right that the key lacks. */
   readonly needs?: string
-  /** Whether the next question would have the same failure. */
-  readonly lasting: boolean
+  /** Which next question would have the same failure: of the same operation, or any. */
+  readonly lasts: 'not' | 'operation' | 'vault'
 }
 /** `body`: of the answer to a request; `answered`: of several requests. */
 type Reply =
@@ -88,11 +88,11 @@ export class BlockingVault {
   readonly #address: VaultAddress
   /** How many signs of the thread have come: replies, and answers to a part of a question. */
   readonly #flag = new Int32Array(new SharedArrayBuffer(4))
-  /** Replies that have come, and that nobody has taken yet, by the number of the question. */
+  /** Replies nobody has taken yet, by the number of the question. */
   readonly #replies = new Map<number, Reply>()
   #questions = 0
   #thread: Thread | undefined
-  #failure: { readonly error: VaultError; readonly until: number } | undefined
+  readonly #failures = new Map<Operation | 'vault', { readonly error: VaultError; readonly until: number }>()
   readonly #silentMs: number
 
   /** Throws TypeError for a malformed address. The thread starts at once: DuckDB is opened meanwhile. */
@@ -139,9 +139,9 @@ export class BlockingVault {
   }
 
   #columnOf({ operation, count }: Body, reply: Reply): AnswerColumn {
-    const checked = this.#checked(reply)
+    const checked = this.#checked(reply, operation)
     if (checked.kind === 'answered') return columnOf(checked.answers)
-    return columnIn(operation, checked.body, count) ?? this.#fail(STRANGE)
+    return columnIn(operation, checked.body, count) ?? this.#fail(STRANGE, operation)
   }
 
   /** Does not block. The caller asks no other question meanwhile. Throws VaultError. */
@@ -164,7 +164,10 @@ export class BlockingVault {
 
   /** Returns the number of the question. */
   #send({ operation, count, body }: Body): number {
-    if (this.#failure && performance.now() < this.#failure.until) throw this.#failure.error
+    for (const key of ['vault', operation] as const) {
+      const failure = this.#failures.get(key)
+      if (failure && performance.now() < failure.until) throw failure.error
+    }
     const { port } = (this.#thread ??= this.#start())
     const sent: Sent = { number: this.#questions++, operation, count, body }
     port.postMessage(sent, [body.buffer])
@@ -193,18 +196,19 @@ export class BlockingVault {
   }
 
   #answersOf({ operation, count }: Body, reply: Reply): Answers {
-    const checked = this.#checked(reply)
+    const checked = this.#checked(reply, operation)
     if (checked.kind === 'answered') return checked
-    return answersIn(operation, checked.body, count) ?? this.#fail(STRANGE)
+    return answersIn(operation, checked.body, count) ?? this.#fail(STRANGE, operation)
   }
 
-  #checked(reply: Reply): Exclude<Reply, Failure> {
-    return reply.kind === 'failed' ? this.#fail(reply) : reply
+  #checked(reply: Reply, operation: Operation): Exclude<Reply, Failure> {
+    return reply.kind === 'failed' ? this.#fail(reply, operation) : reply
   }
 
-  #fail(failure: Failure): never {
+  #fail(failure: Failure, operation: Operation): never {
     const error = new VaultError(failure)
-    if (failure.lasting) this.#failure = { error, until: performance.now() + REMEMBERED_MS }
+    const key = failure.lasts === 'operation' ? operation : 'vault'
+    if (failure.lasts !== 'not') this.#failures.set(key, { error, until: performance.now() + REMEMBERED_MS })
     throw error
   }
 
@@ -308,18 +312,19 @@ const STRANGE: Failure = {
   slug: 'unexpected-answer',
   detail: `an answer is not from a vault: ${NOT_A_NODE}`,
   instance: '',
-  lasting: false,
+  lasts: 'not',
 }
 
 function failureOf(error: unknown): Failure {
   if (!(error instanceof CofferError)) {
     const detail = error instanceof Error ? error.message : String(error)
-    return { kind: 'failed', slug: 'internal', detail, instance: '', lasting: false }
+    return { kind: 'failed', slug: 'internal', detail, instance: '', lasts: 'not' }
   }
   const { slug, detail, instance, retryable, status, members } = error
-  const lasting = retryable || status === 0 || status === 401 || status === 403
+  const isOfVault = status === 0 || status === 401
+  const lasts = isOfVault ? 'vault' : retryable || status === 403 ? 'operation' : 'not'
   const needs = typeof members.needs === 'string' ? { needs: members.needs } : {}
-  return { kind: 'failed', slug, detail, instance, ...needs, lasting }
+  return { kind: 'failed', slug, detail, instance, ...needs, lasts }
 }
 
 if (workerData === ROLE) parentPort?.once('message', serve)
