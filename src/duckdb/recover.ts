@@ -33,14 +33,16 @@ export type Recovered = {
 /**
  * Makes a temporary view of `table` with values in place of the tokens of `columns`. Numbers are text in RFC
  * 8785 form. All distinct values are in memory. A second call replaces the view.
- * Throws the errors of DuckDB and of the client, and OperatorError for columns of other types than VARCHAR.
+ * Throws the errors of DuckDB and of the client, and OperatorError for columns of other types than VARCHAR
+ * and for a `view` whose name, with or without `_values`, the caller already uses.
  */
 export async function recover(connection: DuckDBConnection, options: RecoverOptions): Promise<Recovered> {
   const { table, columns, client, view = `${table}_recovered` } = options
   await checkColumns(connection, table, columns)
   const values = `${view}_values`
+  await checkNames(connection, { table, view, values })
   await connection.run(`DROP VIEW IF EXISTS temp.${quoted(view)}`)
-  await connection.run(`CREATE OR REPLACE TEMP TABLE ${quoted(values)} (token VARCHAR, value VARCHAR)`)
+  await connection.run(`CREATE OR REPLACE TEMP TABLE ${quoted(values)} (${VALUES_COLUMNS})`)
   const each = columns.map((column) => `SELECT ${quoted(column)} AS token FROM ${quoted(table)}`)
   const distinct = (condition: string): string =>
     `SELECT DISTINCT token FROM (${each.join(' UNION ALL ')}) WHERE ${condition}`
@@ -60,6 +62,27 @@ export async function recover(connection: DuckDBConnection, options: RecoverOpti
     distinct: filled.distinct + others.rowsChanged,
     notFound: filled.notFound + others.rowsChanged,
   }
+}
+
+const VALUES_COLUMNS = 'token VARCHAR, value VARCHAR'
+
+type Names = { readonly table: string; readonly view: string; readonly values: string }
+
+/** DuckDB compares names without case. Throws OperatorError where a table of the caller is in the way. */
+async function checkNames(connection: DuckDBConnection, { table, view, values }: Names): Promise<void> {
+  const hint = 'name another view'
+  for (const made of [view, values]) {
+    if (made.toLowerCase() === table.toLowerCase())
+      throw new OperatorError(`recover makes ${made}, and cannot read from ${table}`, { hint })
+  }
+  const found = await connection.runAndReadAll(
+    "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = 'temp'",
+  )
+  const columns = found.getRows().map((row) => row.map(String))
+  const own = columns.filter(([name]) => name.toLowerCase() === values.toLowerCase())
+  const text = own.map(([, column, type]) => `${column} ${type}`).join(', ')
+  if (own.length > 0 && text !== VALUES_COLUMNS)
+    throw new OperatorError(`recover makes ${values}, and there is a temporary table ${own[0][0]}`, { hint })
 }
 
 /** Other texts are no tokens, and are not asked for. */

@@ -88,6 +88,24 @@ test('recover: values of all types as text, and faults that name the column', as
   await assert.rejects(refused([]), /no columns/)
 })
 
+test('recover: a table of the caller is never replaced, nor read through itself', async () => {
+  const { tokens } = await vault.client.tokenize(['mine'])
+  const rows = `AS SELECT '${tokens[0]}' AS token, 'v' AS value`
+  await connection.run(`CREATE TEMP TABLE taken_values ${rows}; CREATE TEMP VIEW seen ${rows}`)
+  await connection.run(`CREATE TEMP TABLE "Other_values" ${rows}, 3 AS n`)
+  for (const [table, view] of [
+    ['taken_values', 'taken'],
+    ['taken_values', 'Taken'],
+    ['seen', 'Seen'],
+    ['seen', 'other'],
+  ]) {
+    const options = { table, columns: ['token'], client: vault.client, view }
+    await assert.rejects(recover(connection, options), { name: 'OperatorError', hint: 'name another view' })
+  }
+  for (const table of ['taken_values', 'seen', '"Other_values"'])
+    assert.deepEqual(await ask(`SELECT token FROM ${table}`), [tokens])
+})
+
 test('recover: values with every character come whole, and texts that are no tokens are NULL', async () => {
   const values = ['\ufeffx', 'x', '\x1f', 'a\x1fb', 'a\0b', '\0', '', ' ', 'two\nlines', '😀', 'null', '[]']
   const { tokens } = await vault.client.tokenize(values)
