@@ -152,6 +152,24 @@ test('gzip and zstd by the first bytes, several members too', async () => {
   }
 })
 
+test('zeros behind the members of gzip are padding; a member behind zeros is damage', async () => {
+  const file = folder.file('padded.csv.gz')
+  const [first, second] = ['ssn\n17\n', '18\n'].map((text) => gzipSync(text))
+  for (const zeros of [8, 3_000_000]) {
+    const padding = Buffer.alloc(zeros)
+    const out = folder.file(`padded.${zeros}.csv.gz`)
+    const args = ['tokenize', file, '--column', 'ssn', '-o', out]
+    for (const behind of [second, Buffer.from('x')]) {
+      writeFileSync(file, Buffer.concat([first, padding, behind]))
+      assert.match(await refused(1, args, { env }), /damaged/)
+      assert.ok(!existsSync(out))
+    }
+    writeFileSync(file, Buffer.concat([first, second, padding]))
+    await fine(args, { env })
+    assert.match(gunzipSync(readFileSync(out)).toString(), /^ssn\n(tok_1_\w+\n){2}$/)
+  }
+})
+
 test('Parquet by its extension: the way back has the values, and a fault leaves no file', async (t) => {
   const { DuckDBInstance } = await import('@duckdb/node-api').catch(() => ({ DuckDBInstance: undefined }))
   if (!DuckDBInstance) return t.skip('DuckDB is not installed')

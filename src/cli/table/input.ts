@@ -9,6 +9,7 @@ import {
   createGzip,
   createZstdCompress,
   createZstdDecompress,
+  type Gunzip,
   type ZstdDecompress,
   zstdCompressSync,
   zstdDecompressSync,
@@ -117,9 +118,23 @@ function inflated(raw: Readable, compression: Compression): Readable {
       })
     return Readable.from(framesOf(raw), { objectMode: false })
   }
-  const inflate = createGunzip({ chunkSize: PIECE_BYTES })
-  raw.on('error', (error) => inflate.destroy(error))
-  return raw.pipe(inflate)
+  return Readable.from(membersOf(raw), { objectMode: false })
+}
+
+/**
+ * The content of members of gzip. Node ends at a zero byte behind a member, and would lose the next members:
+ * only zeros up to the end of the file are padding.
+ */
+async function* membersOf(raw: Readable): AsyncGenerator<Buffer> {
+  const chunks = raw[Symbol.asyncIterator]()
+  const members = createGunzip({ chunkSize: PIECE_BYTES })
+  const left: Promise<Buffer | undefined> = feed(members, Buffer.alloc(0), chunks)
+  left.catch((error: Error) => members.destroy(error))
+  yield* members
+  for (let rest = await left; rest !== undefined; rest = (await chunks.next()).value) {
+    if (rest.some((byte) => byte !== 0))
+      throw Object.assign(new Error('bytes behind the padding'), { code: 'Z_DATA_ERROR' })
+  }
 }
 
 /** Releases of Node before 24.20 take a frame without its end for a whole frame (nodejs/node#64592). */
@@ -147,9 +162,9 @@ async function* framesOf(raw: Readable): AsyncGenerator<Buffer> {
   }
 }
 
-/** Writes bytes up to the end of a frame. Returns the bytes behind the frame; undefined at the end. */
+/** Writes bytes up to the end of the content. Returns the bytes behind; undefined where none are there. */
 async function feed(
-  frame: ZstdDecompress,
+  frame: ZstdDecompress | Gunzip,
   first: Buffer,
   chunks: AsyncIterator<Buffer>,
 ): Promise<Buffer | undefined> {
