@@ -29,6 +29,12 @@ export type ParquetFile = {
 export const ORIGINALS_KEY = 'coffer'
 /** Readers would take a column for its old type. */
 const OUTDATED_KEYS: readonly string[] = ['ARROW:schema', 'pandas', ORIGINALS_KEY]
+/** Schemas of Spark and Avro: right as long as every column keeps its type. */
+export const SCHEMA_KEYS: readonly string[] = [
+  'org.apache.spark.sql.parquet.row.metadata',
+  'parquet.avro.schema',
+  'avro.schema',
+]
 
 /**
  * Throws OperatorError and UsageError for columns that DuckDB would copy with changes. `wanted`: names

@@ -8,7 +8,7 @@ import { openConnection } from './connection.ts'
 import { OwnErrors, toOperatorError } from './faults.ts'
 import { loadDuckDB } from './package.ts'
 import { askAhead, type ColumnContext, newTally, registerColumn, type Tally } from './parquet-column.ts'
-import { type Column, ORIGINALS_KEY, type ParquetFile, readParquetFile } from './parquet-file.ts'
+import { type Column, ORIGINALS_KEY, readParquetFile, SCHEMA_KEYS } from './parquet-file.ts'
 import { fieldIds } from './parquet-schema.ts'
 import { quoted, textLiteral } from './sql-text.ts'
 import { isNumber, readingOf } from './types.ts'
@@ -142,24 +142,29 @@ function argumentOf({ options }: Conversion, { name, type }: Column): string {
 }
 
 /** The value of the column in OUT: of detokenize with the type of the original. */
-function typed({ file, options }: Conversion, { name }: Column, call: string): string {
-  const original = options.operation === 'detokenize' ? file.originals.get(name) : undefined
-  return original === undefined ? call : `CAST(${call} AS ${original})`
+function typed(conversion: Conversion, column: Column, call: string): string {
+  const type = typeAfter(conversion, column)
+  return type === 'VARCHAR' ? call : `CAST(${call} AS ${type})`
 }
 
-function copyOptions({ file, columns, options }: Conversion): string {
+/** The type of the column in OUT. */
+function typeAfter({ file, options }: Conversion, { name }: Column): string {
+  return (options.operation === 'detokenize' ? file.originals.get(name) : undefined) ?? 'VARCHAR'
+}
+
+function copyOptions(conversion: Conversion): string {
+  const { file, columns, options } = conversion
   const { operation } = options
   const bytes = file.rowBytes + (operation === 'tokenize' ? columns.length * TOKEN_BYTES : 0)
   const fits = Math.floor(GROUP_BYTES / Math.max(1, bytes))
   // Tokens are shorter than the values to come: groups do not grow.
   const most = operation === 'detokenize' && file.groupRows > 0 ? file.groupRows : MOST_GROUP_ROWS
   const group = Math.max(LEAST_GROUP_ROWS, Math.min(fits, most, MOST_GROUP_ROWS))
-  const metadata = new Map(file.metadata)
-  const originals = originalsAfter({ file, columns, operation })
-  if (originals.size > 0) metadata.set(ORIGINALS_KEY, JSON.stringify(Object.fromEntries(originals)))
   const texts = operation === 'tokenize' ? columns.map(({ name }) => name) : []
   const ids = fieldIds(file.fields, texts)
-  const entries = [...metadata].map(([key, value]) => `${quoted(key)}: ${textLiteral(value)}`)
+  const entries = [...metadataAfter(conversion)].map(
+    ([key, value]) => `${quoted(key)}: ${textLiteral(value)}`,
+  )
   return [
     'FORMAT parquet',
     `COMPRESSION ${textLiteral(file.compression.toLowerCase())}`,
@@ -170,19 +175,23 @@ function copyOptions({ file, columns, options }: Conversion): string {
   ].join(', ')
 }
 
-function originalsAfter({
-  file,
-  columns,
-  operation,
-}: {
-  readonly file: ParquetFile
-  readonly columns: readonly Column[]
-  readonly operation: Operation
-}): Map<string, string> {
+/** The metadata of OUT. */
+function metadataAfter(conversion: Conversion): Map<string, string> {
+  const { file, columns } = conversion
+  const changes = columns.some((column) => column.type !== typeAfter(conversion, column))
+  const metadata = new Map(file.metadata)
+  if (changes) for (const key of SCHEMA_KEYS) metadata.delete(key)
+  const originals = originalsAfter(conversion)
+  if (originals.size > 0) metadata.set(ORIGINALS_KEY, JSON.stringify(Object.fromEntries(originals)))
+  return metadata
+}
+
+function originalsAfter({ file, columns, options: { operation } }: Conversion): Map<string, string> {
   const originals = new Map(file.originals)
   for (const { name, type } of columns) {
-    if (operation === 'detokenize') originals.delete(name)
-    else if (operation === 'tokenize' && type !== 'VARCHAR') originals.set(name, type)
+    if (operation === 'tokenize' && type !== 'VARCHAR') originals.set(name, type)
+    // Tokens of tokens are text: a value of the first type comes only from the second detokenize.
+    else if (operation !== 'retokenize') originals.delete(name)
   }
   return originals
 }

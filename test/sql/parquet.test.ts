@@ -182,6 +182,16 @@ test('a token already: refused with the column, unless it is allowed', async () 
   await assertEqualFiles(file, back.out)
 })
 
+test('tokens of tokens come back a layer at a time', async () => {
+  const file = await written('SELECT i AS n FROM range(10) r(i)')
+  const once = await convert('tokenize', file, ['n'])
+  const twice = await convert('tokenize', once.out, ['n'], { allowTokens: true })
+  const back = await convert('detokenize', twice.out, ['n'])
+  await assertEqualFiles(once.out, back.out)
+  const values = await convert('detokenize', back.out, ['n'])
+  assert.deepEqual(await ask(`SELECT n FROM read_parquet('${values.out}')`), await ask(`FROM '${file}'`))
+})
+
 test('metadata: all but the outdated stays, the compression too', async () => {
   const options = `, COMPRESSION zstd, KV_METADATA {"my key": 'it''s', "ARROW:schema": 'old', pandas: 'old', Other: 'kept'}`
   const file = await written("SELECT 17 AS n, 'x' AS x", options)
@@ -192,6 +202,21 @@ test('metadata: all but the outdated stays, the compression too', async () => {
   assert.equal(await metadataOf(out, 'pandas'), undefined)
   assert.equal(await metadataOf(out, 'coffer'), '{"n":"INTEGER"}')
   assert.deepEqual(await ask(`SELECT DISTINCT compression FROM parquet_metadata('${out}')`), [['ZSTD']])
+})
+
+test('metadata: schemas of Spark and Avro stay while every column keeps its type', async () => {
+  const [spark, avro] = ['org.apache.spark.sql.parquet.row.metadata', 'parquet.avro.schema']
+  const file = await written(
+    "SELECT 17 AS n, 'x' AS x",
+    `, KV_METADATA {"${spark}": 'old', "${avro}": 'old'}`,
+  )
+  const text = await convert('tokenize', file, ['x'])
+  assert.deepEqual([await metadataOf(text.out, spark), await metadataOf(text.out, avro)], ['old', 'old'])
+  const number = await convert('tokenize', file, ['n', 'x'])
+  assert.deepEqual(
+    [await metadataOf(number.out, spark), await metadataOf(number.out, avro)],
+    [undefined, undefined],
+  )
 })
 
 async function metadataOf(file: string, key: string): Promise<string | undefined> {
