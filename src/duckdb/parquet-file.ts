@@ -19,7 +19,7 @@ export type ParquetFile = {
   readonly groupRows: number
   /** A name of COPY. */
   readonly compression: string
-  /** Key-value metadata of the file, without members about the old columns. */
+  /** Key-value metadata of the file, without members about the old columns; values in hexadecimal digits. */
   readonly metadata: ReadonlyMap<string, string>
   /** Types of columns before the columns were tokenized, by column. */
   readonly originals: ReadonlyMap<string, string>
@@ -64,12 +64,12 @@ export async function readParquetFile(
        any_value(compression) FROM parquet_metadata(${path})`,
   )
   const metadata = await ask(
-    `SELECT coalesce(try(decode(key)), ''), try(decode(value)) FROM parquet_kv_metadata(${path})`,
+    `SELECT coalesce(try(decode(key)), ''), hex(value) FROM parquet_kv_metadata(${path})`,
   )
   const kept = new Map(
     metadata.flatMap(([key, value]) => (value === null ? [] : [[String(key), String(value)]])),
   )
-  const originals = readOriginals(kept.get(ORIGINALS_KEY))
+  const originals = readOriginals(Buffer.from(kept.get(ORIGINALS_KEY) ?? '', 'hex').toString() || '{}')
   for (const key of OUTDATED_KEYS) kept.delete(key)
   return {
     source,
@@ -94,11 +94,11 @@ function textOrNull(cell: unknown): string | null {
 }
 
 /** Other texts than names of types are left out: the file may come from anybody. */
-function readOriginals(text: string | undefined): Map<string, string> {
+function readOriginals(text: string): Map<string, string> {
   const originals = new Map<string, string>()
   let json: unknown
   try {
-    json = JSON.parse(text ?? '{}')
+    json = JSON.parse(text)
   } catch {
     return originals
   }

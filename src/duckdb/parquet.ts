@@ -162,9 +162,7 @@ function copyOptions(conversion: Conversion): string {
   const group = Math.max(LEAST_GROUP_ROWS, Math.min(fits, most, MOST_GROUP_ROWS))
   const texts = operation === 'tokenize' ? columns.map(({ name }) => name) : []
   const ids = fieldIds(file.fields, texts)
-  const entries = [...metadataAfter(conversion)].map(
-    ([key, value]) => `${quoted(key)}: ${textLiteral(value)}`,
-  )
+  const entries = [...metadataAfter(conversion)].map(([key, value]) => `${quoted(key)}: unhex('${value}')`)
   return [
     'FORMAT parquet',
     `COMPRESSION ${textLiteral(file.compression.toLowerCase())}`,
@@ -175,14 +173,27 @@ function copyOptions(conversion: Conversion): string {
   ].join(', ')
 }
 
-/** The metadata of OUT. */
+/** The metadata of OUT, values in hexadecimal digits. Warns of keys that DuckDB cannot write. */
 function metadataAfter(conversion: Conversion): Map<string, string> {
-  const { file, columns } = conversion
+  const { file, columns, options } = conversion
   const changes = columns.some((column) => column.type !== typeAfter(conversion, column))
-  const metadata = new Map(file.metadata)
-  if (changes) for (const key of SCHEMA_KEYS) metadata.delete(key)
   const originals = originalsAfter(conversion)
-  if (originals.size > 0) metadata.set(ORIGINALS_KEY, JSON.stringify(Object.fromEntries(originals)))
+  const metadata = new Map<string, string>()
+  if (originals.size > 0) {
+    const text = JSON.stringify(Object.fromEntries(originals))
+    metadata.set(ORIGINALS_KEY, Buffer.from(text).toString('hex'))
+  }
+  const taken = new Set(['', ...metadata.keys()])
+  const lost: string[] = []
+  for (const [key, value] of file.metadata) {
+    if (changes && SCHEMA_KEYS.includes(key)) continue
+    const lower = key.toLowerCase()
+    if (taken.has(lower) || key.includes('\0')) lost.push(JSON.stringify(key))
+    else metadata.set(key, value)
+    taken.add(lower)
+  }
+  const fault = 'DuckDB writes no empty key, no key with NUL, and no two keys that differ in case only'
+  if (lost.length > 0) options.warn(`metadata left out: ${lost.join(', ')}: ${fault}`)
   return metadata
 }
 

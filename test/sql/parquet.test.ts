@@ -1,6 +1,14 @@
 // Parquet files: tokenized, and back.
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api'
@@ -217,6 +225,30 @@ test('metadata: schemas of Spark and Avro stay while every column keeps its type
     [await metadataOf(number.out, spark), await metadataOf(number.out, avro)],
     [undefined, undefined],
   )
+})
+
+test('metadata: every byte of a value stays; keys that DuckDB cannot write are named', async () => {
+  const { tokens } = await vault.client.tokenize([17])
+  const pairs = `aaaaa: 'first', bbbbb: 'x', cccccc: 'x', ddddd: 'x', bytes: '\\x00\\xFF'::BLOB, coffer: '{"n":"BIGINT"}'`
+  const file = await written(`SELECT '${tokens[0]}' AS n`, `, KV_METADATA {${pairs}}`)
+  let bytes = readFileSync(file).toString('latin1')
+  // DuckDB itself cannot write such keys.
+  for (const [key, other] of [
+    ['bbbbb', 'AAAAA'],
+    ['cccccc', 'Coffer'],
+    ['ddddd', '\xff\xff\xff\xff\xff'],
+  ])
+    bytes = bytes.replace(key, other)
+  writeFileSync(file, bytes, 'latin1')
+  const { out, warnings } = await convert('retokenize', file, ['n'])
+  assert.equal(warnings.length, 1)
+  assert.match(warnings[0], /metadata left out: "AAAAA", "Coffer", "": /)
+  const kept = await ask(`SELECT decode(key), value FROM parquet_kv_metadata('${out}') ORDER BY key`)
+  assert.deepEqual(kept, [
+    ['aaaaa', 'first'],
+    ['bytes', '\\x00\\xFF'],
+    ['coffer', '{\\x22n\\x22:\\x22BIGINT\\x22}'],
+  ])
 })
 
 async function metadataOf(file: string, key: string): Promise<string | undefined> {
