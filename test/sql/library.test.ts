@@ -33,6 +33,25 @@ test('registerVault: the functions, a count of values not found, and an end', as
   await assert.rejects(registerVault(connection, { urls: 'nowhere', key: 'k' }), TypeError)
 })
 
+test('"in a prepared statement pass the value as a parameter": a function of a literal is computed once', async () => {
+  const registered = await registerVault(connection, vault.address)
+  const counted = async (statement: string, ...values: readonly string[]): Promise<number[]> => {
+    const prepared = await connection.prepare(statement)
+    const counts: number[] = []
+    for (const _run of [1, 2, 3]) {
+      prepared.bind([...values])
+      await prepared.run()
+      counts.push(registered.notFound)
+    }
+    prepared.destroySync()
+    return counts
+  }
+  const [first, ...literal] = await counted("SELECT detokenize('hello')")
+  assert.deepEqual(literal, [first, first])
+  assert.deepEqual(await counted('SELECT detokenize($1)', 'hello'), [first + 1, first + 2, first + 3])
+  await registered.close()
+})
+
 test('registerVault: a macro with the name of a function is refused', async () => {
   const other = await (await DuckDBInstance.create(':memory:')).connect()
   await other.run('CREATE MACRO detokenize(x) AS x')
