@@ -5,6 +5,7 @@ import { KIND } from '../json/matches.ts'
 import { faultAt, lineAt, RECORD_BYTES } from './piece.ts'
 
 const LF = 0x0a
+const CR = 0x0d
 const SPACE = 0x20
 const QUOTE = 0x22
 const COMMA = 0x2c
@@ -90,12 +91,13 @@ export class LineBatches implements Batches {
 export class ListBatches implements Batches {
   members = 'no members'
   #state: 'start' | 'list' | 'single' | 'done' = 'start'
+  #isFirst = true
   #hasRecords = false
 
   take(bytes: Buffer, { isLast, line }: Place): Batch {
     switch (this.#state) {
       case 'start':
-        return this.#start(bytes, isLast)
+        return this.#start(bytes, { isLast, line })
       case 'list':
         return this.#list(bytes, { isLast, line })
       case 'single':
@@ -124,17 +126,20 @@ export class ListBatches implements Batches {
     return []
   }
 
-  #start(bytes: Buffer, isLast: boolean): Batch {
-    if (bytes.length < BOM.length && !isLast) return NONE
-    let from = bomOf(bytes)
+  #start(bytes: Buffer, place: Place): Batch {
+    const { isLast } = place
+    if (this.#isFirst && bytes.length < BOM.length && !isLast) return NONE
+    let from = this.#isFirst ? bomOf(bytes) : 0
+    this.#isFirst = false
     while (from < bytes.length && isBlank(bytes, from, from + 1)) from++
     if (from === bytes.length) {
       if (isLast) throw faultAt(1, 'the file is empty', 'name a file with an array of records, or one record')
-      return NONE
+      // The LF of a line end may follow.
+      return { ...NONE, taken: bytes[from - 1] === CR ? from - 1 : from }
     }
     this.#state = bytes[from] === OPEN_ARRAY ? 'list' : 'single'
     const taken = this.#state === 'list' ? from + 1 : from
-    return taken > 0 ? { ...NONE, taken } : this.take(bytes, { isLast, line: 1 })
+    return taken > 0 ? { ...NONE, taken } : this.take(bytes, place)
   }
 
   #list(bytes: Buffer, { isLast, line }: Place): Batch {
@@ -199,7 +204,7 @@ function nextElement(found: Scan, from: number): number {
 function isBlank(bytes: Uint8Array, from: number, to: number): boolean {
   for (let i = from; i < to; i++) {
     const c = bytes[i]
-    if (c !== SPACE && c !== LF && c !== 0x0d && c !== 0x09) return false
+    if (c !== SPACE && c !== LF && c !== CR && c !== 0x09) return false
   }
   return true
 }

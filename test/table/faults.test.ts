@@ -94,6 +94,38 @@ test('a record over 16 MiB is refused, of either format', async () => {
   await assert.rejects(run(`[{"ssn":1},\n{"ssn":1,"a":"${long}"}]`, { format: 'json' }), tooLong)
 })
 
+test('white space of any length before the records is passed on', async () => {
+  let read = 0
+  let held = 0 // bytes read before the first part is written
+  const part = (): number => {
+    read += 1024 * 1024
+    return 1024 * 1024
+  }
+  const written = async (): Promise<void> => {
+    held ||= read
+  }
+  for (const space of ['\r\n', '  ']) {
+    const before = `\ufeff${space.repeat(4 * 1024 * 1024)} `
+    const lines = before.split('\n').length
+    for (const [record, end] of [
+      ['[{"ssn":', '}]'],
+      ['{"ssn":', '}'],
+    ]) {
+      const options = { vault: new FakeVault(), columns: ['ssn'], format: 'json', part } as const
+      read = 0
+      held = 0
+      const { bytes } = await splice(`${before}${record}"x"${end}`, { ...options, written })
+      assert.equal(bytes.toString(), `${before}${record}"${options.vault.token('x')}"${end}`)
+      assert.ok(held < before.length / 2, `${held} bytes are held`)
+      const broken = { name: 'OperatorError', message: new RegExp(`^line ${lines}: `) }
+      await assert.rejects(splice(`${before}${record}x${end}`, options), broken)
+    }
+    await assert.rejects(splice(before, { vault: new FakeVault(), columns: ['ssn'], format: 'json', part }), {
+      message: /the file is empty/,
+    })
+  }
+})
+
 test('JSON lines: each line is one record', async () => {
   const of = (content: string): Promise<string> => fault(content, { format: 'ndjson' })
   const head = '{"ssn":"secret"}\n\n'
