@@ -6,6 +6,7 @@ import { openConnection } from './connection.ts'
 import { OwnErrors, toOperatorError } from './faults.ts'
 import { checkMacros, type FunctionCounts, registerFunctions } from './functions.ts'
 import { type DuckDB, keepByteOrderMarks, loadDuckDB } from './package.ts'
+import { mendingOf } from './result-values.ts'
 import { BlockingVault, type VaultAddress } from './vault-thread.ts'
 
 type SessionOptions = {
@@ -112,17 +113,17 @@ export class Session {
 
   async #stream(statement: DuckDBPreparedStatement): Promise<Result> {
     const { duckdb } = this
+    // Types are refused before the statement runs.
+    const mends = Array.from({ length: statement.columnCount }, (_, i) =>
+      mendingOf(duckdb, statement.columnType(i)),
+    )
     const result = await statement.stream()
-    const floats = result.columnTypes().map(({ typeId }) => typeId === duckdb.DuckDBTypeId.FLOAT)
     async function* rows(): AsyncGenerator<readonly (readonly DuckDBValue[])[]> {
       for (;;) {
         const chunk = await result.fetchChunk()
         if (!chunk || chunk.rowCount === 0) return
         const all = chunk.getRows()
-        for (const row of all) {
-          for (const [i, value] of row.entries())
-            if (floats[i] && typeof value === 'number') row[i] = shortestFloat(value)
-        }
+        for (const [i, mend] of mends.entries()) if (mend) for (const row of all) row[i] = mend(row[i])
         yield all
       }
     }
@@ -134,13 +135,4 @@ type Opened = {
   readonly instance: DuckDBInstance
   readonly connection: DuckDBConnection
   readonly vault: BlockingVault
-}
-
-/** The shortest number with the same 32 bits: 0.1, not 0.10000000149011612. */
-function shortestFloat(value: number): number {
-  for (let digits = 6; digits < 9; digits++) {
-    const short = Number(value.toPrecision(digits))
-    if (Math.fround(short) === value) return short
-  }
-  return value
 }

@@ -45,6 +45,42 @@ test('"`--json` one list of objects, of the last statement"', async () => {
   assert.equal(await sql('--json', '-c', 'SELECT 1 AS a WHERE false'), '[]')
 })
 
+test('infinite dates and floats are printed as DuckDB casts them to text, at any depth', async () => {
+  const infinite = ['DATE', 'TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS', 'TIMESTAMP_NS', 'TIMESTAMPTZ']
+    .flatMap((type) => [`'infinity'::${type}`, `'-infinity'::${type}`])
+    .map((value, i) => `${value} AS i${i}`)
+  const nested = `{'a': [0.1::FLOAT, NULL], 'b': {'c': DATE 'infinity', 'd': 0.1::DOUBLE}}`
+  const values = `${infinite.join(', ')}, 0.1::FLOAT AS f, DATE '2024-01-02' AS day, ${nested} AS s, [${nested}] AS l,
+    [0.1::FLOAT]::FLOAT[1] AS array,
+    union_value(x := 0.1::FLOAT) AS u, ${nested}::VARIANT AS v, [0.1::FLOAT::VARIANT, 1::VARIANT] AS w,
+    NULL::FLOAT AS nothing`
+  const texts = `SELECT COLUMNS(*)::VARCHAR FROM (SELECT ${values})`
+  assert.equal(await sql('--csv', '-c', `SELECT ${values}`), await sql('--csv', '-c', texts))
+  const out = await sql(
+    '--json',
+    '-c',
+    `SELECT ${nested} AS s, MAP {0.2::FLOAT: DATE '-infinity'} AS m, MAP {1: 0.3::FLOAT} AS n`,
+  )
+  const s = { a: [0.1, null], b: { c: 'infinity', d: 0.1 } }
+  assert.deepEqual(JSON.parse(out), [
+    { s, m: [{ key: 0.2, value: '-infinity' }], n: [{ key: 1, value: 0.3 }] },
+  ])
+})
+
+test('a STRUCT with fields that would be lost is refused before the statement runs', async () => {
+  const file = vault.folder.file('fields.duckdb')
+  await sql(file, '--write', '-c', 'CREATE TABLE t (i INTEGER)')
+  for (const value of ['(1, 2, 3)', '[(i, 2)]', "{'a': row(1)}", 'MAP {1: (1, 2)}', "{'__proto__': 1}"]) {
+    const statement = `INSERT INTO t VALUES (1) RETURNING ${value} AS x`
+    const told = await refused(1, ['sql', file, '--write', '-c', statement], { env: vault.env })
+    assert.match(told, /name the fields/)
+  }
+  assert.equal(
+    await sql(file, '--csv', '-c', 'SELECT count(*) AS n, (1, 2)::VARCHAR AS x FROM t'),
+    'n,x\n0,"(1, 2)"',
+  )
+})
+
 test('"`--csv`: NULL is nothing, \'\' is """', async () => {
   const out = await sql('--csv', '-c', `SELECT * FROM (VALUES (1, NULL, ''), (2, 'a,"b"', ' c')) v(i, x, y)`)
   assert.equal(out, 'i,x,y\n1,,""\n2,"a,""b"""," c"')
