@@ -7,7 +7,7 @@ import { encodeEntry, type NodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { retry, unlessAborted } from '../waiting.ts'
 import { nodeEntry } from './agreement.ts'
-import { rewrapAll } from './rewrapping.ts'
+import { rewrapAll, roomIn } from './rewrapping.ts'
 import type { RunningNode } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 
@@ -87,7 +87,9 @@ export function announceAgain(node: RunningNode): void {
       await openFirstEpochs(services, clock, owners)
     }
     await untilAccepted(node, announce, signal)
-    if (node.keyring.rewrap) await untilAccepted(node, () => rewrapAll(node, services, signal), signal)
+    if (!node.keyring.rewrap) return
+    const options = { signal, room: roomIn(node, signal) }
+    await untilAccepted(node, () => rewrapAll(node, services, options), signal)
   })
 }
 
