@@ -33,6 +33,7 @@ import { NotEmpty } from './restore.ts'
 /** A driver with a connection to each of several ledgers, as that of etcd: asks the first right one that is up. */
 class Endpoints implements Ledger {
   readonly full = false
+  readonly right = true
   /** Called before each use of a connection. */
   before: () => void = () => undefined
   readonly down = new Set<Ledger>()

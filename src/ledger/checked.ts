@@ -92,6 +92,10 @@ export class CheckedLedger implements Ledger {
     }
   }
 
+  get right(): boolean {
+    return this.#driver.right
+  }
+
   get full(): boolean {
     return this.#driver.full
   }

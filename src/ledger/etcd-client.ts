@@ -220,6 +220,10 @@ export class EtcdEndpoint {
     before.kv.close()
   }
 
+  get connected(): boolean {
+    return this.#unreadySince === undefined
+  }
+
   /** The number of the current connection: grows with every connection. */
   get connections(): number {
     return this.#connections

@@ -67,6 +67,11 @@ export class EtcdMembers {
     return this.#closing.signal
   }
 
+  /** Whether a member is right and connected. */
+  get right(): boolean {
+    return this.#members.some((member) => isRight(member) && member.endpoint.connected)
+  }
+
   set check(check: (reader: Reader) => Promise<void>) {
     this.#check = check
     for (const member of this.#members) {

@@ -83,6 +83,10 @@ export class EtcdLedger implements Ledger {
     this.#members.check = check
   }
 
+  get right(): boolean {
+    return this.#members.right
+  }
+
   // ---- writing
 
   commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {

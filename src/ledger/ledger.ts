@@ -120,6 +120,8 @@ export type Ledger = {
    * `check`.
    */
   checkConnections(check: (reader: Reader) => Promise<void>): void
+  /** Whether an open connection has passed the check; true where the driver has no connections. */
+  readonly right: boolean
   /** Called once a second. Never throws, and resolves within 3 s. */
   health(): Promise<Health>
   /** Whether the last `health` found `used` at FULL or above: callers must not send bulky commits then. */

@@ -61,6 +61,7 @@ const NOTHING: Transaction = { puts: 0, bytes: 0 }
 
 export class LmdbLedger implements Ledger {
   readonly full = false
+  readonly right = true
   readonly #room: Pick<DiskRoom, 'check'>
   readonly #readOnly: boolean
   readonly #env: RootDatabase
@@ -156,9 +157,7 @@ export class LmdbLedger implements Ledger {
     return this.#waiting.splice(0, count)
   }
 
-  /**
-   * LMDB reports a full disk as an I/O error. An I/O error with room on the disk is real, and ends the node.
-   */
+  /** LMDB reports a full disk as an I/O error. An I/O error with room on the disk ends the node. */
   async #writeFailure(error: unknown): Promise<Error> {
     if (error instanceof LedgerUnavailable || error instanceof FatalError) return error
     try {

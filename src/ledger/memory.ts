@@ -33,6 +33,7 @@ export class MemoryLedger implements Ledger {
   /** True: commits wait to be sent, as behind a disk that hangs; `release` ends that. */
   held = false
   full = false
+  right = true
   #log: Revision[] = []
   #compacted = 0
   readonly #live = new Map<string, Live>()

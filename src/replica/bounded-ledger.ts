@@ -70,6 +70,10 @@ export class BoundedLedger implements Ledger {
     })
   }
 
+  get right(): boolean {
+    return this.#ledger.right
+  }
+
   commit(): Promise<never> {
     return Promise.reject(new LedgerUnavailable('closed', 'the ledger is only read here'))
   }

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { soon } from '../../test/deadlines.ts'
 import { BOOT, putSegment, withReplica } from '../../test/replicas.ts'
+import { found } from '../../test/sim/genesis.ts'
 import { Deadline } from '../clock.ts'
 import { type Commit, type Reader, UnknownOutcome } from '../ledger/ledger.ts'
+import { MemoryLedger } from '../ledger/memory.ts'
 import { decodeEntry, type Entry, encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
 import { encodeSegment } from '../state/segment.ts'
@@ -79,17 +81,42 @@ test('a ledger without a commit that was accepted and is not applied yet is not 
     await replica.barrier(soon())
   }))
 
+/** The check of connections in force. */
+function checkIn(ledger: MemoryLedger): (reader: Reader) => Promise<void> {
+  let check: ((reader: Reader) => Promise<void>) | undefined
+  const checkConnections = (next: (reader: Reader) => Promise<void>): void => void (check = next)
+  Object.assign(ledger, { checkConnections })
+  return (reader) => check?.(reader) ?? assert.fail('no check')
+}
+
+test('without a stream a wrong connection counts only where no right connection is open', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const check = checkIn(ledger)
+    const replica = await open()
+    await replica.barrier(soon())
+    ledger.reachable = false // no quorum: the right members answer nothing
+    ledger.disconnect()
+    assert.ok(await until(() => told.some((line) => line.startsWith('lost')), { every: 5, within: 5000 }))
+    const wrong = new MemoryLedger()
+    await found(wrong, { identity: 'f'.repeat(32) })
+    const changed = { name: 'LedgerUnavailable', reason: 'ledger-changed' }
+    await assert.rejects(check(wrong), changed)
+    replica.checkAbsence()
+    assert.deepEqual(replica.problems, [])
+    ledger.right = false
+    assert.throws(() => replica.checkAbsence(), changed)
+    ledger.right = true
+    replica.checkAbsence()
+  }))
+
 test('a genesis that cannot be read is a verdict on its connection alone, once a ledger is followed', () =>
   withReplica(async ({ ledger, open }) => {
-    const checks: ((reader: Reader) => Promise<void>)[] = []
-    const checkConnections = (check: (reader: Reader) => Promise<void>): void => void checks.push(check)
-    Object.assign(ledger, { checkConnections })
+    const check = checkIn(ledger)
     const replica = await open()
     const genesis = await ledger.read(ledgerKey.genesis)
     assert.ok(genesis.value)
     const damaged = { ...genesis, value: genesis.value.subarray(0, 40) }
     const wrong: Reader = { head: () => ledger.head(), read: async () => damaged }
-    const [check] = checks
     await assert.rejects(check(wrong), { name: 'CorruptEntry' })
     await replica.barrier(soon())
     await assert.rejects(check(wrong), { name: 'LedgerUnavailable', reason: 'ledger-changed' })

@@ -126,9 +126,10 @@ export class Follower {
     return this.#catchUp !== undefined
   }
 
-  /** Why the ledger is another one than the followed ledger, where the ledger has been reached. */
+  /** Why the ledger reached is another ledger. Wrong members count where no right member is connected. */
   get changed(): string | undefined {
-    return this.mismatch === NOT_REACHED ? this.#refused : (this.mismatch ?? this.#refused)
+    if (this.mismatch !== undefined && this.mismatch !== NOT_REACHED) return this.mismatch
+    return this.#ledger.right ? undefined : this.#refused
   }
 
   /** Resolves where the ledger is the followed ledger. Throws LedgerUnavailable ledger-changed, no-quorum. */

@@ -193,6 +193,7 @@ test('one wrong member of three: it is not used, and nothing that it says counts
     }
     const told = await ledger.health()
     assert.deepEqual([told.problems, told.quorum, ledger.full], [[], true, false])
+    assert.ok(ledger.right)
     assert.ok(told.used < 0.1)
     assert.equal(told.members.length, 1)
     const { revision } = await ledger.commit(put('more'), Deadline.never)
@@ -204,9 +205,11 @@ test('one wrong member of three: it is not used, and nothing that it says counts
       return error instanceof LedgerUnavailable && error.reason === 'ledger-changed'
     })
     assert.equal((await ledger.health()).quorum, false)
+    assert.ok(!ledger.right, 'a wrong member alone is connected')
     await right.start()
     await until('the right one is back', async () => (await ledger.head().catch(() => 0)) === 2)
     assert.deepEqual((await ledger.health()).problems, [])
+    assert.ok(ledger.right)
   } finally {
     await ledger.close()
     relay.close()

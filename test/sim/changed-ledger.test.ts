@@ -27,6 +27,7 @@ const caller = (): Caller => ({ ...by('o'), keyId: 'k', request: 'r' })
 /** Passes everything on to a ledger that can be exchanged under a running node. */
 class Exchanged implements Ledger {
   readonly full = false
+  readonly right = true
   now: MemoryLedger
 
   constructor(now: MemoryLedger) {

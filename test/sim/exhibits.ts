@@ -34,6 +34,9 @@ function withParts(link: Ledger, parts: Partial<Ledger>): Ledger {
     follow: parts.follow ?? ((after, signal) => link.follow(after, signal)),
     snapshot: parts.snapshot ?? ((ranges, signal) => link.snapshot(ranges, signal)),
     checkConnections: (check) => link.checkConnections(check),
+    get right() {
+      return link.right
+    },
     health: () => link.health(),
     full: false,
     close: () => link.close(),

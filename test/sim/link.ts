@@ -203,6 +203,11 @@ export class Link implements Ledger {
     this.#checked = false
   }
 
+  /** A cut way has no connection that is known to be open. */
+  get right(): boolean {
+    return this.#checked && this.#options.weather.cut === 'open'
+  }
+
   /** Every connection ends; a stream of revisions begins again at the cursor of the replica. */
   breakStreams(): void {
     this.#checked = false

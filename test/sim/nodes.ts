@@ -43,6 +43,7 @@ export class ShiftedClock implements Clock {
 /** One node's way to the ledger. */
 export class Way implements Ledger {
   readonly full = false
+  readonly right = true
   /** Takes the place of sending a commit; `send` sends it. */
   through: ((commit: Commit, send: () => Promise<CommitResult>) => Promise<CommitResult>) | undefined
   /** Takes the place of asking for the head. */
