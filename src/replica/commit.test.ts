@@ -109,6 +109,37 @@ test('without a stream a wrong connection counts only where no right connection 
     replica.checkAbsence()
   }))
 
+test('a contradiction that is found while a stream is opened again sends the follower back to recognize', () =>
+  withReplica(async ({ ledger, open, told }) => {
+    const replica = await open()
+    await putSegment(ledger, 1, 10)
+    await replica.barrier(soon())
+    const held = Promise.withResolvers<void>()
+    const asked = Promise.withResolvers<void>()
+    const { head } = ledger
+    let calls = 0
+    // The first call is of the recognition, the second of the stream to come, the third of the barrier.
+    ledger.head = async () => {
+      if (++calls === 3) return replica.applied - 1
+      if (calls !== 2) return head.call(ledger)
+      asked.resolve()
+      await held.promise
+      return head.call(ledger)
+    }
+    ledger.disconnect()
+    await asked.promise
+    await assert.rejects(replica.barrier(soon()), { name: 'LedgerUnavailable', reason: 'ledger-changed' })
+    held.resolve()
+    await putSegment(ledger, 2, 10)
+    assert.ok(await until(() => replica.applied === 3, { every: 5, within: 5000 }), told.join())
+    await replica.barrier(soon())
+    assert.deepEqual(replica.problems, [])
+    assert.deepEqual(
+      told.filter((line) => line.startsWith('fatal')),
+      [],
+    )
+  }))
+
 test('a genesis that cannot be read is a verdict on its connection alone, once a ledger is followed', () =>
   withReplica(async ({ ledger, open }) => {
     const check = checkIn(ledger)

@@ -196,6 +196,8 @@ export class Follower {
         await this.#queue.idle()
         await this.#recognize()
         this.sawHead(await this.#ledger.head())
+        // A barrier or a commit may have contradicted the ledger meanwhile.
+        if (this.mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', this.mismatch)
         if (lost) this.#events.recovered()
         lost = false
         this.#following = true

@@ -178,7 +178,7 @@ export const PLANTED: Readonly<Record<string, Planted>> = {
 `,
       },
     ],
-    found: /not done|only a recognized ledger is followed/,
+    found: /not done/,
   },
   'a list of names without a barrier': {
     changes: [
