@@ -92,8 +92,11 @@ export class Follower {
   start(fatal: (error: Error) => void): void {
     this.#checkConnections()
     this.#running = Promise.all([this.#readForEver(), this.#applyForEver()]).catch((error: Error) => {
-      if (!this.#stopped) fatal(error)
+      if (this.#stopped) return
+      this.#recognized.reject(error)
+      fatal(error)
     })
+    this.#recognized.promise.catch(() => undefined) // `fatal` has the error
   }
 
   #checkConnections(): void {
@@ -116,7 +119,7 @@ export class Follower {
     return this.#identity
   }
 
-  /** Resolves after the first look at the ledger; `mismatch` is the result. */
+  /** Resolves after the first look at the ledger; `mismatch` is the result. Throws the error of `fatal`. */
   get recognized(): Promise<void> {
     return this.#recognized.promise
   }
@@ -275,10 +278,7 @@ export class Follower {
     if (to > from) this.#catchUp = { from, to, started: this.#now() }
   }
 
-  /**
-   * Takes snapshots until no history is compacted meanwhile. Returns the error of a failure; undefined for
-   * success.
-   */
+  /** Takes snapshots until no history is compacted meanwhile. Returns the error of a failure. */
   async #tryResync(): Promise<unknown> {
     for (;;) {
       try {

@@ -314,7 +314,7 @@ export class Replica {
     return this.#follower.head
   }
 
-  /** Resolves after the first look at the ledger; `problems` says whether it is the followed ledger. */
+  /** Resolves after the first look at the ledger; `problems` has the result. Throws the error of `fatal`. */
   get recognized(): Promise<void> {
     return this.#follower.recognized
   }

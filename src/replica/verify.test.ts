@@ -77,9 +77,13 @@ class Bench implements AsyncDisposable {
       clock: systemClock,
       lost,
     })
+    this.assertNothingLeft()
+    return result
+  }
+
+  assertNothingLeft(): void {
     const left = readdirSync(this.data).filter((name) => name.startsWith('verify'))
     assert.deepEqual(left, [], 'nothing is left')
-    return result
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -187,4 +191,24 @@ test('a ledger that goes away for a moment is waited for; without a replica ther
   rmSync(join(bench.data, 'replica'), { recursive: true })
   assert.deepEqual(await bench.verify(), { kind: 'absent' })
   assert.ok(!existsSync(join(bench.data, 'replica')))
+})
+
+test('a genesis that cannot be read ends the check, whether or not the replica has followed a ledger', async () => {
+  await using bench = await Bench.make()
+  const { ledger } = bench
+  const read = ledger.read.bind(ledger)
+  ledger.read = async (key) => {
+    const found = await read(key)
+    return found.value ? { ...found, value: found.value.subarray(0, 40) } : found
+  }
+  const path = join(bench.data, 'replica')
+  for (const followed of [true, false]) {
+    if (!followed) {
+      rmSync(path, { recursive: true })
+      mkdirSync(path)
+      await new LmdbStore(path).close()
+    }
+    await assert.rejects(bench.verify(), { name: 'CorruptEntry' })
+    bench.assertNothingLeft()
+  }
 })

@@ -81,7 +81,7 @@ async function checkLedger(directory: string): Promise<void> {
   if (!checked.whole) throw new DamagedLedger(checked.reason)
 }
 
-/** Throws NotChecked, CorruptEntry, LedgerUnavailable. */
+/** Throws NotChecked, CorruptEntry, OtherFormat, LedgerUnavailable. */
 export async function verifyReplica(options: ReplicaCheckOptions): Promise<ReplicaCheck> {
   const { data, ledger, shared } = options
   const path = join(data, 'replica')
