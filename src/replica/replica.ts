@@ -314,7 +314,7 @@ export class Replica {
     return this.#follower.head
   }
 
-  /** Resolves after the first look at the ledger; `problems` has the result. Throws the error of `fatal`. */
+  /** Resolves after the first look at the ledger; `mismatch` is the result. Throws the error of `fatal`. */
   get recognized(): Promise<void> {
     return this.#follower.recognized
   }
@@ -322,6 +322,11 @@ export class Replica {
   /** Identity of the followed ledger; undefined before the first contact. */
   get identity(): string | undefined {
     return this.#follower.identity
+  }
+
+  /** As `Follower.mismatch`. */
+  get mismatch(): string | undefined {
+    return this.#follower.mismatch
   }
 
   /** Why the replica cannot serve fully at the moment; empty when all is well. */

@@ -165,8 +165,7 @@ async function follow(path: string, ledger: Ledger, { clock, lost }: ReplicaChec
   try {
     replica.follow()
     await replica.recognized
-    const [problem] = replica.problems
-    if (problem !== undefined) throw new DamagedReplica(problem)
+    if (replica.mismatch !== undefined) throw new DamagedReplica(replica.mismatch)
     return replica
   } catch (error) {
     await replica.close()

@@ -80,7 +80,7 @@ function serve(node: RunningNode, services: NodeServices): void {
 /** Waits for as long as catching up takes. */
 async function catchUp(node: RunningNode, replica: Replica): Promise<void> {
   await replica.recognized
-  const [mismatch] = replica.problems
+  const { mismatch } = replica
   if (mismatch !== undefined) throw new LedgerUnavailable('ledger-changed', mismatch)
   const head = await node.ledger.head()
   node.waitingFor = 'the replica is catching up'

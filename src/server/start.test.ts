@@ -7,8 +7,13 @@ import { systemClock } from '../clock.ts'
 import { Keyring } from '../crypto/keyring.ts'
 import { replaceFile } from '../files.ts'
 import { hashKey } from '../http/auth.ts'
+import { LedgerUnavailable } from '../ledger/ledger.ts'
+import { LmdbLedger } from '../ledger/lmdb.ts'
 import { SILENT } from '../log.ts'
 import { readConfig } from '../node/config.ts'
+import { LmdbStore } from '../replica/lmdb-store.ts'
+import { WriteFailed } from '../replica/store.ts'
+import { until } from '../waiting.ts'
 import { startNode } from './start.ts'
 
 const KEY = 'cof_of-the-owner-added-by-a-reload'
@@ -110,6 +115,38 @@ test('a node that stops is not ready at once, and serves requests until the drai
     await assert.rejects(statusOf('/epochs'))
   } finally {
     if (!ended) await node.stop()
+    rmSync(dir, { recursive: true })
+  }
+})
+
+test('a full disk during a start is no other ledger: the node waits, and advises nothing', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'coffer-start-'))
+  const file = join(dir, 'n1.yaml')
+  replaceFile(join(dir, 'keyring.json'), Keyring.create(systemClock).serialize())
+  writeFileSync(file, configText(['a']))
+  const full = t.mock.method(LmdbStore.prototype, 'write', () => Promise.reject(new WriteFailed('no room')))
+  const { head } = LmdbLedger.prototype
+  let calls = 0
+  // The first calls are of the genesis and of the recognition. Then the follower and the start are refused, and both
+  // try again: the follower sooner, so that its write has failed by then.
+  t.mock.method(LmdbLedger.prototype, 'head', function (this: LmdbLedger) {
+    calls++
+    if (calls === 3 || calls === 4) return Promise.reject(new LedgerUnavailable('no-quorum', 'no answer'))
+    return head.call(this)
+  })
+  const errors: string[] = []
+  const log = { ...SILENT, error: (_: object, message: string) => void errors.push(message) }
+  const node = await startNode(readConfig(file), { log })
+  try {
+    const reasons = async (): Promise<string> => (await fetch(new URL('/ready', node.url))).text()
+    const catchesUp = async (): Promise<boolean> =>
+      full.mock.callCount() > 0 && /is catching up/.test(await reasons())
+    assert.ok(await until(catchesUp, { every: 20, within: 5000 }), `${await reasons()} ${errors}`)
+    full.mock.restore()
+    await node.ready
+    assert.deepEqual(errors, [])
+  } finally {
+    await node.stop()
     rmSync(dir, { recursive: true })
   }
 })
