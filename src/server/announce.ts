@@ -1,6 +1,7 @@
 // The commits of a node at its start and after a reload: the boot entry, the node entry, epoch 1 of every
 // owner, and keys wrapped anew.
 import { type Clock, Deadline } from '../clock.ts'
+import { OperatorError } from '../errors.ts'
 import { LedgerUnavailable, UnknownOutcome } from '../ledger/ledger.ts'
 import type { Replica } from '../replica/replica.ts'
 import { encodeEntry, type NodeEntry } from '../state/entries.ts'
@@ -8,11 +9,13 @@ import { ledgerKey } from '../state/ledger-keys.ts'
 import { retry, unlessAborted } from '../waiting.ts'
 import { nodeEntry } from './agreement.ts'
 import { rewrapAll, roomIn } from './rewrapping.ts'
-import type { RunningNode } from './running-node.ts'
+import { type RunningNode, reasonOf } from './running-node.ts'
 import type { NodeServices } from './services.ts'
 
 const CHANGED_ADVICE =
   'the replica followed another ledger: put that ledger back, or stop the node and run `coffer replica reset`'
+const NOT_ANNOUNCED = 'owners and keyring are in force, and could not be announced'
+const NOT_REWRAPPED = 'the rewrap has ended early: correct the fault and run `coffer keyring rewrap` again'
 const RETRY_MS = 500
 /** For one commit, until it is tried again. */
 const COMMIT_MS = 4000
@@ -86,10 +89,19 @@ export function announceAgain(node: RunningNode): void {
       await putNodeEntry(services.replica, nodeEntry(config, keyring), new Deadline(clock, COMMIT_MS))
       await openFirstEpochs(services, clock, owners)
     }
-    await untilAccepted(node, announce, signal)
-    if (!node.keyring.rewrap) return
-    const options = { signal, room: roomIn(node, signal) }
-    await untilAccepted(node, () => rewrapAll(node, services, options), signal)
+    const rewrap = async (): Promise<void> => {
+      const options = { signal, room: roomIn(node, signal) }
+      await untilAccepted(node, () => rewrapAll(node, services, options), signal)
+    }
+    let failed = NOT_ANNOUNCED
+    try {
+      await untilAccepted(node, announce, signal)
+      failed = NOT_REWRAPPED
+      if (node.keyring.rewrap) await rewrap()
+    } catch (error) {
+      if (signal.aborted || !(error instanceof OperatorError)) throw error
+      node.log.error({ error: reasonOf(error) }, failed)
+    }
   })
 }
 

@@ -4,12 +4,12 @@
 import { X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { type Keyring, KeyringError } from '../crypto/keyring.ts'
-import { FatalError, OperatorError } from '../errors.ts'
+import { FatalError } from '../errors.ts'
 import { replaceCertificate, type TlsFiles } from '../http/listener.ts'
 import { type Config, readConfig } from '../node/config.ts'
 import { announceAgain } from './announce.ts'
 import { keyringMismatch, readKeyring, readTls } from './open.ts'
-import { putOwners, type RunningNode } from './running-node.ts'
+import { putOwners, type RunningNode, reasonOf } from './running-node.ts'
 import { endingCertificates, warnOfEndedKeys } from './warnings.ts'
 
 /** What a reload reads. Each function may throw: then the content read before stays in force. */
@@ -66,8 +66,6 @@ function reread({ log }: RunningNode, what: string, work: () => void): void {
     work()
   } catch (error) {
     if (error instanceof FatalError) throw error
-    const hint = error instanceof OperatorError && error.hint !== undefined ? `: ${error.hint}` : ''
-    const reason = error instanceof Error ? `${error.message}${hint}` : String(error)
-    log.error({ error: reason }, `${what} as read before: correct the fault and send SIGHUP again`)
+    log.error({ error: reasonOf(error) }, `${what} as read before: correct the fault and send SIGHUP again`)
   }
 }

@@ -97,15 +97,12 @@ type OpenParts = Pick<
 
 /** A node with its parts open, before its replica is open. */
 export function runningNode(parts: OpenParts): RunningNode {
-  const { clock, fail, log, owners } = parts
+  const { clock, fail, owners } = parts
   return {
     ...parts,
     boot: randomHex(clock, 16),
     apiKeys: new ApiKeys(owners, clock),
-    background: new Background((error) => {
-      if (!(error instanceof OperatorError)) return fail(error as Error) // all that is thrown is an Error
-      log.error({ error: error.message }, 'owners and keyring are in force, and could not be announced')
-    }),
+    background: new Background((error) => fail(error as Error)), // all that is thrown is an Error
     ownersHash: ownersHash(owners),
     quotas: quotasOf(owners),
     health: UNKNOWN_HEALTH,
@@ -113,6 +110,13 @@ export function runningNode(parts: OpenParts): RunningNode {
     waitingFor: 'the replica is being read',
     stopping: false,
   }
+}
+
+/** The message of an error for the log, with the next step where the error has a next step. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const hint = error instanceof OperatorError && error.hint !== undefined ? `: ${error.hint}` : ''
+  return `${error.message}${hint}`
 }
 
 /** Puts owners into force. */
