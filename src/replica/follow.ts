@@ -7,7 +7,7 @@ import { Compacted, type Ledger, LedgerUnavailable, type Reader } from '../ledge
 import { parseKey, snapshotRanges } from '../state/ledger-keys.ts'
 import { type Decoded, decodePuts } from '../state/puts.ts'
 import type { DecodedRevision } from '../state/step.ts'
-import { isUnreadable } from '../state/witness.ts'
+import { isUnreadable } from '../state/writer.ts'
 import { nextTurn, sleep, Waiters } from '../waiting.ts'
 import type { Applier } from './apply.ts'
 import { entriesCost, RevisionQueue } from './queue.ts'

@@ -17,7 +17,7 @@ import { crc32 } from 'node:zlib'
 import { assert } from '../assert.ts'
 import { decodeEntry, type Entry } from './entries.ts'
 import { parseKey } from './ledger-keys.ts'
-import { CorruptEntry, OtherFormat, WRITER_BYTES } from './writer.ts'
+import { isUnreadable, WRITER_BYTES } from './writer.ts'
 
 /** Plain data, stored as JSON with the replica's cursor. */
 export type Witness = {
@@ -171,9 +171,4 @@ function isContinued({ key, immutable }: Witness, value: Uint8Array): boolean {
     if (isUnreadable(error)) return false
     throw error
   }
-}
-
-/** Whether an error says that an entry cannot be read: the entry is damaged, or of another format. */
-export function isUnreadable(error: unknown): error is CorruptEntry | OtherFormat {
-  return error instanceof CorruptEntry || error instanceof OtherFormat
 }

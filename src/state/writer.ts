@@ -30,6 +30,11 @@ export class OtherFormat extends FatalError {
   }
 }
 
+/** Whether an error says that an entry cannot be read: the entry is damaged, or of another format. */
+export function isUnreadable(error: unknown): error is CorruptEntry | OtherFormat {
+  return error instanceof CorruptEntry || error instanceof OtherFormat
+}
+
 /**
  * A new entry: the header, then `rest` zero bytes for the content. Small entries share memory
  * (Buffer.poolSize): memory of its own takes several times as long.
