@@ -176,14 +176,13 @@ function change(run: Run, { at, event, fields }: LogEvent): void {
     case 'node.stopped':
       run.stopping = at
       break
-    case 'ledger.lost':
-      if (last === undefined || last.to !== undefined)
-        run.losses.push({
-          from: at,
-          to: undefined,
-          reason: typeof fields.reason === 'string' ? fields.reason : '',
-        })
+    case 'ledger.lost': {
+      const reason = typeof fields.reason === 'string' ? fields.reason : ''
+      // Without a checkpoint nothing is lost, and no `ledger.recovered` follows.
+      if (reason.startsWith('no checkpoint: ')) break
+      if (last === undefined || last.to !== undefined) run.losses.push({ from: at, to: undefined, reason })
       break
+    }
     case 'ledger.recovered':
       if (last) last.to ??= at
       break

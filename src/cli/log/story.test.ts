@@ -142,6 +142,7 @@ const STORY: readonly Told[] = [
   [1.3, 'n1', 'ledger.leader', { to: 'n2' }],
   [2, 'n2', 'tokens.issued', { owner: 'a', count: 1200 }],
   [3, 'n2', 'tokens.resolved', { owner: 'a', count: 1 }],
+  [4, 'n1', 'ledger.lost', { reason: 'no checkpoint: the disk has no room' }], // no loss of the ledger
   [5, 'n1', 'ledger.lost', { reason: 'no leader' }],
   [6, 'n1', 'request.refused', { reason: 'no-quorum' }],
   [7, 'n1', 'requests.refused', { reason: 'unauthorized', count: 30, client: '10.0.0.1' }],
