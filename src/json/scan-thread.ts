@@ -43,6 +43,7 @@ type Refused = {
 }
 type Failed = { readonly kind: 'failed'; readonly message: string }
 type Reply = Answered | Refused | Failed
+type Numbered<T> = { readonly number: number; readonly of: T }
 
 type Waiting = {
   readonly task: Task
@@ -61,12 +62,19 @@ type ScannedBody = OwnedBody & { readonly paths: Paths; readonly limit: ScanLimi
 export class ScanThread {
   #worker: Worker | undefined
   #rest: NodeJS.Timeout | undefined
-  /** Sent to the thread; replies come in the same order. */
-  readonly #sent: Waiting[] = []
+  /** At the thread, by the number of the task. */
+  readonly #sent = new Map<number, Waiting>()
+  #tasks = 0
   /** Not sent yet, by owner; the owner whose turn is next stands first. */
   readonly #waiting = new Map<string, Waiting[]>()
+  readonly #newWorker: () => Worker
 
-  /** Throws the problems of `scan`. */
+  /** `newWorker`: for tests. */
+  constructor(newWorker = () => new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })) {
+    this.#newWorker = newWorker
+  }
+
+  /** Throws the problems of `scan`; errors of the system where there is no thread or no memory. */
   async scan({ owner, body, paths, limit }: ScannedBody): Promise<Scan> {
     if (body.length < LARGE_BYTES) return scan(body, paths, limit)
     const reply = await this.#ask(owner, { kind: 'scan', body, paths: paths.list, limit })
@@ -103,26 +111,40 @@ export class ScanThread {
     return promise
   }
 
-  /** To copy a body takes a hundredth of the time of its scan. */
+  /** A task that cannot be sent is rejected: the next reply is of another task. */
   #send(): void {
-    while (this.#sent.length < SENT_MOST) {
-      const [first] = this.#waiting
-      if (first === undefined) return
-      const [owner, [next, ...others]] = first
-      this.#waiting.delete(owner)
-      if (others.length > 0) this.#waiting.set(owner, others)
-      this.#sent.push(next)
-      this.#worker ??= this.#start()
-      const body = new Uint8Array(next.task.body) // given away: else the copy would exist twice
-      this.#worker.postMessage({ ...next.task, body }, [body.buffer])
+    while (this.#sent.size < SENT_MOST) {
+      const next = this.#next()
+      if (next === undefined) return
+      try {
+        const worker = (this.#worker ??= this.#start())
+        // To copy a body takes a hundredth of the time of its scan.
+        const body = new Uint8Array(next.task.body) // given away: else the copy would exist twice
+        const number = this.#tasks++
+        const sent: Numbered<Task> = { number, of: { ...next.task, body } }
+        worker.postMessage(sent, [body.buffer])
+        this.#sent.set(number, next)
+      } catch (error) {
+        next.reject(error instanceof Error ? error : new Error(String(error)))
+        if (this.#worker) this.#endLater(this.#worker)
+      }
     }
+  }
+
+  #next(): Waiting | undefined {
+    const [first] = this.#waiting
+    if (first === undefined) return undefined
+    const [owner, [next, ...others]] = first
+    this.#waiting.delete(owner)
+    if (others.length > 0) this.#waiting.set(owner, others)
+    return next
   }
 
   /** A thread without work keeps the memory of its last bodies: the next large body starts another. */
   #endLater(worker: Worker): void {
     clearTimeout(this.#rest)
     this.#rest = setTimeout(() => {
-      if (this.#sent.length > 0 || this.#worker !== worker) return
+      if (this.#sent.size > 0 || this.#worker !== worker) return
       this.#worker = undefined
       void worker.terminate()
     }, REST_MS).unref()
@@ -134,11 +156,12 @@ export class ScanThread {
   }
 
   #start(): Worker {
-    const worker = new Worker(fileURLToPath(import.meta.url), { workerData: ROLE })
-    worker.on('message', (reply: Reply) => {
-      const asked = this.#sent.shift()
+    const worker = this.#newWorker()
+    worker.on('message', ({ number, of: reply }: Numbered<Reply>) => {
+      const asked = this.#sent.get(number)
+      this.#sent.delete(number)
       this.#send()
-      if (this.#sent.length === 0) this.#endLater(worker)
+      if (this.#sent.size === 0) this.#endLater(worker)
       if (reply.kind === 'problem') asked?.reject(asProblem(reply))
       else if (reply.kind === 'failed') asked?.reject(new Error(reply.message))
       else asked?.resolve(reply)
@@ -146,7 +169,8 @@ export class ScanThread {
     const fail = (error: Error): void => {
       if (this.#worker !== worker) return
       this.#worker = undefined
-      const all = [...this.#sent.splice(0), ...[...this.#waiting.values()].flat()]
+      const all = [...this.#sent.values(), ...[...this.#waiting.values()].flat()]
+      this.#sent.clear()
       this.#waiting.clear()
       for (const asked of all) asked.reject(error)
     }
@@ -189,8 +213,8 @@ function buffersOf(reply: Reply): ArrayBuffer[] {
 }
 
 if (!isMainThread && workerData === ROLE) {
-  parentPort?.on('message', (task: Task) => {
-    const reply = work(task)
-    parentPort?.postMessage(reply, buffersOf(reply))
+  parentPort?.on('message', ({ number, of: task }: Numbered<Task>) => {
+    const reply: Numbered<Reply> = { number, of: work(task) }
+    parentPort?.postMessage(reply, buffersOf(reply.of))
   })
 }
