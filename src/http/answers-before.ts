@@ -10,8 +10,9 @@ type Answering = Socket & { readonly _httpMessage?: ServerResponse | null }
  * body of the request is still arriving.
  */
 export function answerBefore(socket: Answering): ServerResponse | undefined {
+  // Not `writableFinished`: before Node 24.20 already true while the socket has the answer still.
   const answer = socket._httpMessage
-  return answer?.req.complete && !answer.writableFinished ? answer : undefined
+  return answer?.req.complete ? answer : undefined
 }
 
 /** The answer to a request whose body is still arriving; undefined where there is none. */

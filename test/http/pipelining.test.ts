@@ -1,6 +1,9 @@
 // What comes behind a request on its connection, before the request is answered.
 import assert from 'node:assert/strict'
+import type { ServerResponse } from 'node:http'
+import { Socket } from 'node:net'
 import { after, before, test } from 'node:test'
+import { answerBefore } from '../../src/http/answers-before.ts'
 import { KEY_A, Vault } from './vault.ts'
 
 let vault: Vault
@@ -31,7 +34,19 @@ test('CONNECT behind a request is refused after its answer, and the node lives o
   assert.deepEqual(statuses(await vault.raw(`${create('four')}${connect}`)), ['201', '401'])
   const open = 'GET /health HTTP/1.1\r\nHost: x\r\n\r\n'
   assert.deepEqual(statuses(await vault.raw(`${open}${open}${connect}`)), ['200', '200', '401'])
+  const refused = 'GET /secrets/x HTTP/1.1\r\nHost: x\r\n\r\n'
+  assert.deepEqual(statuses(await vault.raw(`${refused}${connect}`)), ['401', '401'])
   assert.equal((await vault.get('/health')).status, 200)
+})
+
+test('an answer is before as long as the socket has it, as in Node before 24.20 after its end', () => {
+  const socket = new Socket()
+  const answer = { req: { complete: true }, writableFinished: true }
+  assert.equal(
+    answerBefore(Object.assign(socket, { _httpMessage: answer as unknown as ServerResponse })),
+    answer,
+  )
+  assert.equal(answerBefore(new Socket()), undefined)
 })
 
 test('a method that Fastify does not know has an answer with a request id, too', async () => {
