@@ -103,7 +103,7 @@ class RunningMember implements Member {
     const { signal } = this.#stop
     for (let pause = FIRST_PAUSE_MS; !signal.aborted; ) {
       await this.#directory.untilFree(signal)
-      const lost = this.#directory.lost
+      const { lost } = this.#directory
       if (lost !== undefined) {
         if (this.problem !== lost) log.warn({}, lost)
         this.problem = lost
@@ -123,21 +123,14 @@ class RunningMember implements Member {
 
   /** Returns the signal or exit code that ended the member, or why there was no process at all. */
   async #run(): Promise<string> {
-    const { config, etcd, changed, log } = this.#options
-    mkdirSync(dirname(memberLog(config)), { recursive: true, mode: 0o700 })
-    const args = memberFlags(config, etcd.version, this.#directory.state)
-    // A process group of its own: Ctrl-C in the terminal must reach the node alone.
-    const shell = spawn('/bin/sh', ['-c', GUARD, 'coffer-member', etcd.path, ...args], {
-      stdio: ['pipe', 'pipe', 'ignore'],
-      detached: true,
-      env: memberEnvironment(),
-    })
-    shell.stdin.on('error', () => undefined) // nothing is written to the pipe
+    const { changed, log, etcd } = this.#options
     const ended = new AbortController()
-    // Waits, and writes a small file: an error ends the process, since a member without its mark could
-    // restart empty.
-    void this.#directory.markBootstrapped(AbortSignal.any([this.#stop.signal, ended.signal]))
+    let shell: ChildProcess | undefined
     try {
+      shell = this.#spawn()
+      // Waits, and writes a small file: an error ends the process, since a member without its mark could
+      // restart empty.
+      void this.#directory.markBootstrapped(AbortSignal.any([this.#stop.signal, ended.signal]))
       this.#pid = await pidOf(shell)
       if (this.#stop.signal.aborted) this.#kill('SIGTERM')
       this.problem = undefined
@@ -149,9 +142,24 @@ class RunningMember implements Member {
     } finally {
       this.#pid = undefined
       changed?.(undefined)
-      shell.stdin.destroy()
+      shell?.stdin?.destroy()
       ended.abort()
     }
+  }
+
+  /** Throws errors of the system: where memory or descriptors are short, a child has no streams. */
+  #spawn(): ChildProcess {
+    const { config, etcd } = this.#options
+    mkdirSync(dirname(memberLog(config)), { recursive: true, mode: 0o700 })
+    const args = memberFlags(config, etcd.version, this.#directory.state)
+    // A process group of its own: Ctrl-C in the terminal must reach the node alone.
+    const shell: ChildProcess = spawn('/bin/sh', ['-c', GUARD, 'coffer-member', etcd.path, ...args], {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      detached: true,
+      env: memberEnvironment(),
+    })
+    shell.stdin?.on('error', () => undefined) // nothing is written to the pipe
+    return shell
   }
 }
 
@@ -163,7 +171,7 @@ function pidOf(shell: ChildProcess): Promise<number> {
       text += chunk
       if (text.includes('\n')) resolve(Number.parseInt(text, 10))
     })
-    shell.once('error', reject)
+    shell.on('error', reject)
     shell.once('exit', (code) => reject(new Error(`/bin/sh has ended with ${code}`)))
   })
 }

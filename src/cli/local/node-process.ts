@@ -28,7 +28,7 @@ export function writePid(files: NodeFiles, report: (warning: string) => void): v
 
 /** Keeps the file of another process: another node may have started meanwhile. */
 export function removePid(files: NodeFiles): void {
-  if (readPid(files) === process.pid) removeIfPossible(pidFile(files))
+  removeIfPossible(pidFile(files), () => readPid(files) === process.pid)
 }
 
 /** As `writePid`, for the node's etcd member. */
@@ -48,13 +48,13 @@ function writeNumber(file: string, pid: number, report: (warning: string) => voi
 
 /** Keeps the file while its member runs: another node may have started meanwhile. */
 export function removeMemberPid(files: NodeFiles): void {
-  if (runningMember(files) === undefined) removeIfPossible(memberPidFile(files))
+  removeIfPossible(memberPidFile(files), () => runningMember(files) === undefined)
 }
 
 /** The lock of the data directory decides whether a node runs: a file that stays does no harm. */
-function removeIfPossible(file: string): void {
+function removeIfPossible(file: string, isOver: () => boolean): void {
   try {
-    rmSync(file, { force: true })
+    if (isOver()) rmSync(file, { force: true })
   } catch {}
 }
 
