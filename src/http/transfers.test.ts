@@ -2,8 +2,13 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
+import { connect as connectTls } from 'node:tls'
+import { systemClock } from '../clock.ts'
+import { createAuthority, type Issued } from '../node/certificates.ts'
+import { until } from '../waiting.ts'
 import { Transfers } from './transfers.ts'
 
 type Asked = { readonly request: IncomingMessage; readonly response: ServerResponse; readonly socket: Socket }
@@ -11,14 +16,18 @@ type Asked = { readonly request: IncomingMessage; readonly response: ServerRespo
 /** A request whose body of 1,000 bytes has begun to arrive. */
 async function withRequest(
   use: (asked: Asked, transfers: Transfers, turn: (ms: number) => void) => Promise<void>,
+  tls?: Issued,
 ): Promise<void> {
   let now = 0
   const transfers = new Transfers({ monotonic: () => now })
-  const server = createServer().listen(0, '127.0.0.1')
+  const server = (tls ? createTlsServer(tls) : createServer()).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
   assert.ok(address && typeof address === 'object')
-  const socket = connect(address.port, '127.0.0.1')
+  const { port } = address
+  const socket = tls
+    ? connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false })
+    : connect(port, '127.0.0.1')
   socket.on('error', () => undefined)
   try {
     socket.write('POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{')
@@ -87,3 +96,26 @@ test('an answer that nobody reads is cut, and told as ended; an answer that is r
     await promise
   })
 })
+
+for (const over of ['http', 'https']) {
+  test(`${over}: a large answer that is read slowly goes on`, async () => {
+    const tls = over === 'https' ? await createAuthority(systemClock) : undefined
+    await withRequest(async ({ request, response, socket }, transfers, turn) => {
+      let read = 0
+      socket.pause().on('data', ({ length }: Buffer) => {
+        read += length
+      })
+      transfers.answer(response, () => undefined)
+      response.end(Buffer.alloc(64 * 1024 * 1024))
+      for (let round = 1; round <= 4; round++) {
+        await looked()
+        socket.resume()
+        await until(() => read > round * 10_000_000, { every: 1, within: 10_000 }) // more than buffers of the system
+        socket.pause()
+        turn(29_000)
+      }
+      await looked()
+      assert.equal(request.socket.destroyed, false)
+    }, tls)
+  })
+}

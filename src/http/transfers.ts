@@ -73,10 +73,13 @@ export class Transfers {
   }
 }
 
+type Handle = { readonly writeQueueSize?: number; readonly _parent?: Handle | null }
+
 /**
  * Changes whenever the system takes bytes over. Node counts a buffer as written when the buffer is handed to
- * libuv, whose queue only the handle shows.
+ * libuv, whose queue only the handle shows; of TLS the handle below, which has the encrypted bytes.
  */
-function flushedBytes(socket: Socket & { _handle?: { readonly writeQueueSize?: number } | null }): number {
-  return socket.bytesWritten - socket.writableLength - (socket._handle?.writeQueueSize ?? 0)
+function flushedBytes(socket: Socket & { readonly _handle?: Handle | null }): number {
+  const handle = socket._handle?._parent ?? socket._handle
+  return socket.bytesWritten - socket.writableLength - (handle?.writeQueueSize ?? 0)
 }
