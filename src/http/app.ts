@@ -13,6 +13,7 @@ import { type ApiKeys, checkRight, type Identity } from './auth.ts'
 import { answeredEarly, BodyReader } from './body.ts'
 import { Budgets } from './budgets.ts'
 import { BytesInWork, type Share } from './bytes-in-work.ts'
+import type { Connections } from './connections.ts'
 import { whenCut } from './cut.ts'
 import { formFault } from './head.ts'
 import { type ListenerOptions, newListener } from './listener.ts'
@@ -76,12 +77,13 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   const { deadline, metrics, limits } = options
   const trail = new Trail(options.events)
   const paths = new PathMethods()
-  const app = newServer(options, trail, paths)
+  const transfers = new Transfers(options.clock)
+  const app = newServer(options, { trail, paths, transfers })
   app.addHook('onClose', async () => trail.close())
   const callers: Callers = new WeakMap()
   const judge = (request: IncomingMessage): Identity => judgeAgain(options.keys, callers, request)
   const bytes = new BytesInWork(limits.bodies_in_work_bytes)
-  const transfers = watchTransfers(app, new Transfers(options.clock))
+  watchTransfers(app, transfers)
   const body = new BodyReader({ limits, deadline, judge, transfers })
   metrics.watchBytes(() => bytes.total)
   metrics.watchConnections(options.connections)
@@ -95,7 +97,7 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
     for (const each of [method].flat()) paths.add(each, url, row === undefined || row.open)
   })
   app.decorate('otherServers', [])
-  const closing = drainOnClose(app)
+  const closing = drainOnClose(app, options.connections)
   // Before the plugins: a plugin keeps the handlers that are set when the plugin is registered.
   app.setErrorHandler((error, request, reply) =>
     refuse({ ...options, trail, paths }, { error, request, reply }),
@@ -123,7 +125,9 @@ export async function buildApp(options: AppOptions): Promise<FastifyInstance> {
   return app
 }
 
-function newServer(options: AppOptions, trail: Trail, paths: PathMethods): FastifyInstance {
+type ServerParts = { readonly trail: Trail; readonly paths: PathMethods; readonly transfers: Transfers }
+
+function newServer(options: AppOptions, { trail, paths, transfers }: ServerParts): FastifyInstance {
   return fastify({
     logger: false,
     genReqId: (request) => {
@@ -147,6 +151,7 @@ function newServer(options: AppOptions, trail: Trail, paths: PathMethods): Fasti
       const problem = formFault(request.raw) ?? (open || identity ? malformed : unauthorized())
       const client = clientOf(request.raw.socket)
       if (!open) trail.refused({ id: request.id, identity, client }, problem.slug)
+      watchAnswer(transfers, request, reply)
       sendProblem(request, reply, problem)
     },
     clientErrorHandler: () => undefined, // listener.ts answers
@@ -158,14 +163,14 @@ function newServer(options: AppOptions, trail: Trail, paths: PathMethods): Fasti
  * would hold the server. Requests longer than DRAIN_MS are cut. Returns whether the server is
  * closing.
  */
-function drainOnClose(app: FastifyInstance): () => boolean {
+function drainOnClose(app: FastifyInstance, connections: Connections): () => boolean {
   let closing = false
   let closed: Promise<unknown> | undefined
   app.addHook('preClose', async () => {
     closing = true
     closed = Promise.all(app.otherServers.map((server) => once(server.close(), 'close')))
     for (const server of [app.server, ...app.otherServers]) {
-      const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS)
+      const cut = setTimeout(() => connections.cut(server), DRAIN_MS)
       server.once('close', () => clearTimeout(cut))
     }
   })
@@ -179,22 +184,25 @@ function drainOnClose(app: FastifyInstance): () => boolean {
   return () => closing
 }
 
-/** Every answer is watched until it is flushed, and a refused body until its end. */
-function watchTransfers(app: FastifyInstance, transfers: Transfers): Transfers {
+function watchTransfers(app: FastifyInstance, transfers: Transfers): void {
   app.addHook('onSend', (request, reply, payload, done) => {
-    const { raw } = request
-    if (!raw.complete) {
-      raw.once('close', transfers.body(raw))
-      answeredEarly(raw)
-    }
-    transfers.answer(reply.raw, () => request.share?.release())
+    watchAnswer(transfers, request, reply)
     done(null, smallAsText(payload))
   })
   app.addHook('onClose', (_app, done) => {
     transfers.close()
     done()
   })
-  return transfers
+}
+
+/** Every answer is watched until the answer is flushed, and a refused body until its end. */
+function watchAnswer(transfers: Transfers, request: FastifyRequest, reply: FastifyReply): void {
+  const { raw } = request
+  if (!raw.complete) {
+    raw.once('close', transfers.body(raw))
+    answeredEarly(raw)
+  }
+  transfers.answer(reply.raw, () => request.share?.release())
 }
 
 /** The caller of each request, as judged by the head, and the right that the route needs. */

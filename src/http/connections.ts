@@ -11,8 +11,8 @@ const WARN_MS = 1000
 export class Connections {
   readonly #most: number
   readonly #log: Logger
-  /** Open connections of each listener. */
-  readonly #listeners = new Map<Server, number>()
+  /** Open connections of each listener. node:http forgets those with CONNECT. */
+  readonly #listeners = new Map<Server, Set<Socket>>()
   #open = 0
   #refused = 0
   /** Monotonic time of the last warning. */
@@ -35,25 +35,34 @@ export class Connections {
   }
 
   watch(server: Server): void {
-    this.#listeners.set(server, 0)
+    const own = new Set<Socket>()
+    this.#listeners.set(server, own)
     server.on('connection', (socket: Socket) => {
-      this.#change(server, 1)
-      socket.once('close', () => this.#change(server, -1))
+      own.add(socket)
+      this.#change(1)
+      socket.once('close', () => {
+        own.delete(socket)
+        this.#change(-1)
+      })
     })
     server.on('drop', () => this.#refuse())
     this.#share()
   }
 
-  #change(server: Server, by: 1 | -1): void {
+  /** Cuts every connection of the listener. */
+  cut(server: Server): void {
+    for (const socket of this.#listeners.get(server) ?? []) socket.destroy()
+  }
+
+  #change(by: 1 | -1): void {
     this.#open += by
-    this.#listeners.set(server, (this.#listeners.get(server) ?? 0) + by)
     this.#share()
   }
 
   /** Each listener may have its own connections, and all that are left. */
   #share(): void {
     const left = Math.max(0, this.#most - this.#open)
-    for (const [server, open] of this.#listeners) server.maxConnections = open + left
+    for (const [server, { size }] of this.#listeners) server.maxConnections = size + left
   }
 
   #refuse(): void {

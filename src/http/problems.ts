@@ -6,6 +6,7 @@ import { errorCode, PROBLEMS, Problem, type Slug } from '../errors.ts'
 import { afterAnswers, answerBefore, answerWhileArriving } from './answers-before.ts'
 import { drain, isAnswered } from './body.ts'
 import { refuseCut } from './cut.ts'
+import { endSoon } from './transfers.ts'
 
 export function badRequest(path: string, expected: string, detail: string): Problem {
   return new Problem('invalid-request', detail, { path, expected })
@@ -51,7 +52,7 @@ export function refuseRaw(error: Error, socket: Socket): void {
     'connection: close',
   ]
   socket.write(`${headers.join('\r\n')}\r\n\r\n${json}`)
-  socket.destroySoon()
+  endSoon(socket)
 }
 
 /** Sockets with a refusal that waits: bytes that follow are not HTTP either. */

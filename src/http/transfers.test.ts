@@ -9,7 +9,7 @@ import { connect as connectTls } from 'node:tls'
 import { systemClock } from '../clock.ts'
 import { createAuthority, type Issued } from '../node/certificates.ts'
 import { until } from '../waiting.ts'
-import { Transfers } from './transfers.ts'
+import { endSoon, Transfers } from './transfers.ts'
 
 type Asked = { readonly request: IncomingMessage; readonly response: ServerResponse; readonly socket: Socket }
 
@@ -119,3 +119,14 @@ for (const over of ['http', 'https']) {
     }, tls)
   })
 }
+
+test('a connection that is ended, and whose last bytes nobody reads, is cut', async () => {
+  await withRequest(async ({ request, socket }) => {
+    socket.pause()
+    request.socket.write(Buffer.alloc(64 * 1024 * 1024))
+    endSoon(request.socket, 1500)
+    await looked()
+    assert.equal(request.socket.destroyed, false)
+    await once(request.socket, 'close')
+  })
+})

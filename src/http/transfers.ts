@@ -73,6 +73,18 @@ export class Transfers {
   }
 }
 
+/** Ends a connection behind its last bytes, or cuts the connection where no byte moves for `stillMs`. */
+export function endSoon(socket: Socket, stillMs = STILL_MS): void {
+  let [at, moved] = [flushedBytes(socket), performance.now()]
+  const timer = setInterval(() => {
+    const now = performance.now()
+    if (flushedBytes(socket) !== at) [at, moved] = [flushedBytes(socket), now]
+    else if (now - moved >= stillMs) socket.destroy()
+  }, LOOK_MS).unref()
+  socket.once('close', () => clearInterval(timer))
+  socket.destroySoon()
+}
+
 type Handle = { readonly writeQueueSize?: number; readonly _parent?: Handle | null }
 
 /**

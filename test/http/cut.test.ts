@@ -2,9 +2,10 @@
 // id, and leaves that refusal in the event log.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { after, before, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import { systemClock } from '../../src/clock.ts'
 import { type Event, eventsOf } from './trail.ts'
 import { KEY_A, until, Vault } from './vault.ts'
 
@@ -121,4 +122,37 @@ test('zeros behind the gzip data of a body that goes on: refused, and the node l
   assert.match(String(answer), /^HTTP\/1\.1 400 .*"type":"\/problems\/invalid-json"/s)
   assert.equal((await vault.get('/health')).status, 200)
   assert.equal(await Promise.race([vault.node.failed, undefined]), undefined)
+})
+
+/** A connection on which nobody reads. */
+async function unread(own: Vault, text: string): Promise<Socket> {
+  const { hostname, port } = new URL(own.node.url)
+  const socket = connect(Number(port), hostname)
+  socket.on('error', () => undefined)
+  await once(socket, 'connect')
+  socket.write(text)
+  return socket
+}
+
+test('answers to URLs that are malformed are cut where nobody reads them, as all others', async () => {
+  let ahead = 0
+  const clock = { ...systemClock, monotonic: () => systemClock.monotonic() + ahead }
+  await using own = await Vault.start({ clock })
+  const socket = await unread(own, 'GET /%zz HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(20_000))
+  const open = (): Promise<number> => own.metric('coffer_connections')
+  await until('the connection', async () => (await open()) === 2)
+  await until('the cut', async () => {
+    ahead += 15_000 // two looks at the least see no movement
+    return (await open()) === 1
+  })
+  socket.destroy()
+})
+
+test('a stop cuts a connection whose last request is CONNECT', { timeout: 25_000 }, async () => {
+  await using own = await Vault.start()
+  const large = 'GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(400)
+  const socket = await unread(own, `${large}CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n`)
+  await until('the connection', async () => (await own.metric('coffer_connections')) === 2)
+  await own.stop()
+  socket.destroy()
 })

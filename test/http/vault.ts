@@ -5,7 +5,7 @@ import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } fr
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { systemClock } from '../../src/clock.ts'
+import { type Clock, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
 import { replaceFile } from '../../src/files.ts'
 import { hashKey } from '../../src/http/auth.ts'
@@ -40,6 +40,7 @@ export type VaultOptions = {
   readonly owners?: Owners
   /** How old the text of /metrics may be; 0 by default. */
   readonly metricsAgeMs?: number
+  readonly clock?: Clock
   /** As the configuration has them, by owner. */
   readonly quotas?: Readonly<Record<string, number | string>>
   /** Files of PEM. Over TLS `call` and what uses it do not work. */
@@ -107,6 +108,7 @@ export class Vault {
       const node = await startNode(config, {
         log: { error: log, warn: log, info: log },
         metricsAgeMs: options.metricsAgeMs ?? 0,
+        ...(options.clock ? { clock: options.clock } : {}),
       })
       await node.ready
       return new Vault(folder, node, logs, options)
