@@ -10,7 +10,7 @@ import { Loader } from '../state/load.ts'
 import { bodiesAt, PAGE_MAPPINGS, pageIsWhole, pageTable } from '../state/page.ts'
 import type { State } from '../state/state.ts'
 import { type DecodedRevision, OpenStep } from '../state/step.ts'
-import { DamagedReplica, EMPTY_META } from '../state/stored.ts'
+import { type Batch, DamagedReplica, EMPTY_META } from '../state/stored.ts'
 import { nextTurn } from '../waiting.ts'
 import { CHECKPOINT_MAPPINGS, Checkpointer } from './checkpoint.ts'
 import { entriesCost } from './queue.ts'
@@ -57,7 +57,8 @@ export class Applier {
   readonly #store: Store
   readonly #checkpointer: Checkpointer
   readonly #checkpointFailed: (error: Error) => void
-  #stepping = false
+  /** The batch that is written, or about to be, and whose effects are not applied yet. */
+  #stepping: Batch | undefined
   /** A durable checkpoint that no step has recorded yet. */
   #handed: string | undefined
   /**
@@ -112,7 +113,15 @@ export class Applier {
 
   /** Whether a batch is written, or about to be, whose effects are not applied yet. */
   get stepping(): boolean {
-    return this.#stepping
+    return this.#stepping !== undefined
+  }
+
+  /** Whether the epoch has a tombstone, applied or in the step under way: its pages may be gone. */
+  isDropped(owner: string, epoch: number): boolean {
+    const id = this.tables.get(owner, epoch)?.id
+    if (id === undefined) return false
+    const dropping = this.#stepping?.tables.some((table) => table.id === id && table.dropped)
+    return dropping || this.state.isDropped(id)
   }
 
   /** The digest and its revision, read together. */
@@ -126,9 +135,9 @@ export class Applier {
     const checkpoint = this.#handed
     const { batch, effects } = (await stepInTurns(state, revisions)).end({ ledger, checkpoint })
     checkBatch(batch, state.meta)
-    this.#stepping = true
+    this.#stepping = batch
     await this.#store.write(batch).catch((error: unknown) => {
-      this.#stepping = false
+      this.#stepping = undefined
       throw error
     })
     assert(this.#store.meta()?.cursor === batch.meta.cursor, 'a written batch can be read')
@@ -148,7 +157,7 @@ export class Applier {
       }
       state.apply(effect, tables)
     }
-    this.#stepping = false
+    this.#stepping = undefined
     assert(state.meta === batch.meta, 'the last effect of a step is its meta record')
     if (state.meta.partial <= state.applied) this.#settled = undefined
     if (state.unsettled > MOST_UNSETTLED) state.settleDigest(MOST_UNSETTLED)

@@ -253,6 +253,11 @@ export class Replica {
     return this.#applier.tables.get(owner, epoch)?.tokens
   }
 
+  /** As `Applier.isDropped`. */
+  isDropped(owner: string, epoch: number): boolean {
+    return this.#applier.isDropped(owner, epoch)
+  }
+
   /** A version as stored, as of the last applied revision. Throws DamagedReplica. */
   version(owner: string, name: string, version: number): StoredEntry | undefined {
     const known = this.owner(owner)?.secrets.get(name)?.[version - 1]

@@ -15,10 +15,17 @@ import { MemoryStore } from '../replica/memory-store.ts'
 import { Replica } from '../replica/replica.ts'
 import { encodeEntry } from '../state/entries.ts'
 import { ledgerKey } from '../state/ledger-keys.ts'
+import { DamagedReplica } from '../state/stored.ts'
 import type { NamedTokens } from './detokenize.ts'
 import { AlreadyToken, TokenService, type Tokens } from './tokens.ts'
 
-type Vault = { ledger: MemoryLedger; replica: Replica; tokens: TokenService; keyring: { now: Keyring } }
+type Vault = {
+  ledger: MemoryLedger
+  store: MemoryStore
+  replica: Replica
+  tokens: TokenService
+  keyring: { now: Keyring }
+}
 
 const silent = { lost() {}, recovered() {}, caughtUp() {}, epoch() {}, applied() {} }
 
@@ -29,8 +36,9 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
   const vaults: Vault[] = []
   try {
     for (let i = 0; i < count; i++) {
+      const store = new MemoryStore()
       const replica = await Replica.open({
-        store: new MemoryStore(),
+        store,
         ledger: new CheckedLedger(ledger),
         boot: randomHex(systemClock, 16),
         clock: systemClock,
@@ -40,6 +48,7 @@ async function withVaults(count: number, run: (...vaults: Vault[]) => Promise<vo
       replica.follow()
       vaults.push({
         ledger,
+        store,
         replica,
         keyring,
         tokens: new TokenService(replica, () => keyring.now, systemClock),
@@ -230,6 +239,42 @@ test('an epoch under a tombstone keeps the times of its opening and its end', ()
     const { revision } = await ledger.read(key)
     assert.ok((await ledger.commit({ if: [{ key, revision }], put: [{ key, value }] }, soon())).ok)
     assert.deepEqual((await tokens.epochs(by('o'))).epochs, epochs)
+  }))
+
+test('tokens of an epoch whose tombstone is being applied are not found; a lost page is damage', () =>
+  withVaults(1, async (vault) => {
+    const { ledger, tokens, replica, store } = vault
+    const old = texts(await tokens.tokenize(by('o'), valuesOf('old'), false))
+    await tokens.rotate(by('o'), 2)
+    const now = texts(await tokens.tokenize(by('o'), valuesOf('now'), false))
+    await replica.barrier(soon())
+    assert.deepEqual(await open(vault, 'o', ...old, ...now), ['old', 'now'])
+    // The pages are gone with the write, and the effects of the step come after the second pause.
+    const written = Promise.withResolvers<void>()
+    const applied = Promise.withResolvers<void>()
+    let pauses = 0
+    store.pause = () => {
+      if (++pauses === 1) return Promise.resolve()
+      written.resolve()
+      return applied.promise
+    }
+    const key = ledgerKey.wrappedKey('o', 1)
+    const { openedAt } = replica.owner('o')?.keys.get(1) ?? assert.fail()
+    const tombstone = { kind: 'tombstone', owner: 'o', epoch: 1, openedAt } as const
+    const value = encodeEntry(tombstone, { boot: 'e'.repeat(32), commit: 1 })
+    const { revision } = await ledger.read(key)
+    assert.ok((await ledger.commit({ if: [{ key, revision }], put: [{ key, value }] }, soon())).ok)
+    try {
+      await written.promise
+      assert.equal(store.page(0), undefined)
+      assert.deepEqual(await open(vault, 'o', ...old, ...now), [undefined, 'now'])
+    } finally {
+      applied.resolve()
+    }
+    await replica.barrier(soon())
+    assert.deepEqual(await open(vault, 'o', ...old, ...now), [undefined, 'now'])
+    store.page = () => undefined
+    await assert.rejects(open(vault, 'o', ...now), DamagedReplica)
   }))
 
 test('tokens are their owner’s alone; mixed epochs resolve together', () =>
