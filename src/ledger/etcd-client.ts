@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { checkServerIdentity, type PeerCertificate } from 'node:tls'
 import {
   type ClientDuplexStream,
+  type ClientUnaryCall,
   connectivityState,
   credentials,
   loadPackageDefinition,
@@ -333,8 +334,14 @@ function call<T>(
       else resolve(response)
     }
     const metadata = LEADERLESS.includes(name) ? new Metadata() : leaderNeeded()
-    const sent = client[name](request, metadata, { deadline: deadline(ms) }, answered)
+    let sent: ClientUnaryCall
     const cancel = (): void => sent.cancel()
+    try {
+      sent = client[name](request, metadata, { deadline: deadline(ms) }, answered)
+    } catch (error) {
+      // A closed channel throws at once.
+      return reject(new EtcdError(error instanceof Error ? error.message : String(error), 'no'))
+    }
     signal?.addEventListener('abort', cancel)
   })
 }

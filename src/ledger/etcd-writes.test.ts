@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { soon } from '../../test/deadlines.ts'
 import { Deadline } from '../clock.ts'
+import { EtcdEndpoint, EtcdError } from './etcd-client.ts'
 import { EtcdWrites } from './etcd-writes.ts'
 import { type Commit, type CommitResult, LedgerUnavailable, UnknownOutcome } from './ledger.ts'
 
@@ -17,10 +18,11 @@ class Member {
   readonly sent: { readonly keys: readonly string[]; readonly ms: number }[] = []
   choosing = Promise.withResolvers<string>()
   answering = Promise.withResolvers<void>()
+  slow = (): void => undefined
   readonly writes = new EtcdWrites<string>({
     choose: () => this.choosing.promise,
     send: (member, commits, ms) => this.#send(member, commits, ms),
-    slow: () => undefined,
+    slow: () => this.slow(),
   })
 
   async #send(member: string, commits: readonly Commit[], ms: number): Promise<readonly CommitResult[]> {
@@ -86,4 +88,30 @@ test('bytes of commits that have left are not counted: small commits are gathere
   member.answering.resolve()
   for (const each of [first, ...small]) assert.ok((await each).ok)
   assert.deepEqual(member.keys, ['first', 'a', 'b'])
+})
+
+test('closed writes do not ask about a slow write; the write still gets its answer', async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  const member = new Member()
+  member.choosing.resolve('m1')
+  const sent = member.writes.commit(put('slow'), Deadline.never)
+  await new Promise((resolve) => setImmediate(resolve))
+  let asked = 0
+  member.slow = () => asked++
+  const now = performance.now()
+  t.mock.method(performance, 'now', () => now + 60_000)
+  t.mock.timers.tick(200)
+  assert.equal(asked, 1, 'the write is slow')
+  member.writes.close()
+  t.mock.timers.tick(60_000)
+  assert.equal(asked, 1)
+  member.answering.resolve()
+  assert.ok((await sent).ok)
+})
+
+test('a call on a closed channel was not executed', async () => {
+  const endpoint = new EtcdEndpoint('http://127.0.0.1:1')
+  endpoint.close()
+  for (const call of [endpoint.status(100), endpoint.txn({}, 100), endpoint.range({}, 100)])
+    await assert.rejects(call, (error) => error instanceof EtcdError && error.executed === 'no')
 })

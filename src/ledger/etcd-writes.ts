@@ -79,6 +79,7 @@ export class EtcdWrites<Member> {
   /** Rejects the waiting commits. Writes in flight still get their answers. */
   close(): void {
     this.#delay.end()
+    this.#endSlowTimer()
     this.#waitingBytes = 0
     for (const { pending } of this.#waiting.splice(0))
       pending.reject(new LedgerUnavailable('closed', 'the ledger is closed'))
@@ -155,7 +156,10 @@ export class EtcdWrites<Member> {
     this.#inFlight.delete(write)
     if (write.small) this.#delay.answered(commits, this.#waiting.length, performance.now() - write.sentAt)
     this.#sendWaiting()
-    if (this.#inFlight.size > 0) return
+    if (this.#inFlight.size === 0) this.#endSlowTimer()
+  }
+
+  #endSlowTimer(): void {
     clearInterval(this.#slowTimer)
     this.#slowTimer = undefined
   }
