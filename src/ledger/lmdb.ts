@@ -39,7 +39,7 @@ import {
   type Stored,
 } from './lmdb-records.ts'
 import { checkRoomToOpen, DiskRoom, type Transaction } from './lmdb-room.ts'
-import { committed } from './lmdb-transaction.ts'
+import { Transactions } from './lmdb-transaction.ts'
 import { PendingCommit } from './pending-commit.ts'
 
 /** Bytes of commits in one transaction. */
@@ -65,6 +65,7 @@ export class LmdbLedger implements Ledger {
   readonly #room: Pick<DiskRoom, 'check'>
   readonly #readOnly: boolean
   readonly #env: RootDatabase
+  readonly #transactions: Transactions
   readonly #log: Database<Uint8Array, number>
   readonly #keys: Database<Uint8Array, string>
   #head: number
@@ -93,6 +94,7 @@ export class LmdbLedger implements Ledger {
       noSubdir: false,
       readOnly,
     })
+    this.#transactions = new Transactions(this.#env, path)
     this.#log = this.#env.openDB({ name: 'log', encoding: 'binary' })
     this.#keys = this.#env.openDB({ name: 'keys', encoding: 'binary' })
     this.#head = this.#lastRevision()
@@ -165,7 +167,7 @@ export class LmdbLedger implements Ledger {
     } catch {
       return new LedgerUnavailable('disk-full', 'the disk is full')
     }
-    return new DamagedLedger('the ledger could not be written', { cause: error })
+    return this.#transactions.fail(error)
   }
 
   /**
@@ -195,7 +197,7 @@ export class LmdbLedger implements Ledger {
       next++
     }
     if (revisions.length > 0) {
-      await committed([
+      await this.#transactions.commit(() => [
         ...revisions.map(({ revision }, i) => this.#log.put(revision, records[i])),
         ...[...overlay].map(([key, latest]) => this.#keys.put(key, encodeLatest(key, latest))),
       ])
@@ -361,10 +363,8 @@ export class LmdbLedger implements Ledger {
       await this.#room.check(NOTHING)
       return { ...well, problems: [] }
     } catch (error) {
-      return {
-        ...well,
-        problems: [error instanceof Error ? error.message : 'the free disk space cannot be read'],
-      }
+      const problem = error instanceof Error ? error.message : 'the free disk space cannot be read'
+      return { ...well, problems: [problem] }
     }
   }
 
@@ -380,7 +380,7 @@ export class LmdbLedger implements Ledger {
     this.#closed = true
     this.#signal()
     await this.#writing
-    await this.#env.close()
+    await this.#transactions.close()
   }
 }
 

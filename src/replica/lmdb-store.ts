@@ -5,8 +5,9 @@
 import { crc32 } from 'node:zlib'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { withReserve } from '../descriptors.ts'
+import { FatalError } from '../errors.ts'
 import { checkRoomToOpen, hasRoom, type Transaction } from '../ledger/lmdb-room.ts'
-import { committed } from '../ledger/lmdb-transaction.ts'
+import { Transactions } from '../ledger/lmdb-transaction.ts'
 import { pageIsWhole, pageTable } from '../state/page.ts'
 import type { SegmentRange } from '../state/segment-ranges.ts'
 import {
@@ -31,6 +32,7 @@ export class LmdbStore implements Store {
   readonly checkpoints: CheckpointDirectory
   readonly #path: string
   readonly #env: RootDatabase
+  readonly #transactions: Transactions
   readonly #pages: Database<Buffer, number>
   readonly #entries: Database<Buffer, string>
   readonly #records: Database<Buffer, number>
@@ -48,6 +50,7 @@ export class LmdbStore implements Store {
     checkRoomToOpen(path)
     this.#env = withReserve(() => open({ path, encoding: 'binary', maxDbs: 8, noSubdir: false, readOnly }))
     const env = this.#env
+    this.#transactions = new Transactions(env, path)
     const numbered = { keyEncoding: 'uint32' } as const
     this.#pages = database(env, 'pages', numbered)
     this.#entries = database(env, 'entries')
@@ -66,8 +69,20 @@ export class LmdbStore implements Store {
 
   async write(batch: Batch): Promise<void> {
     const gone = await this.#pagesOf(batch.tables.filter(({ dropped }) => dropped))
-    if (!hasRoom(this.#path, this.#transactionOf(batch, gone.length)))
-      throw new WriteFailed('the disk is full')
+    const transaction = this.#transactionOf(batch, gone.length)
+    if (!hasRoom(this.#path, transaction)) throw new WriteFailed('the disk is full')
+    try {
+      await this.#transactions.commit(() => this.#put(batch, gone))
+    } catch (error) {
+      if (error instanceof FatalError) throw error
+      if (hasRoom(this.#path, transaction)) throw this.#transactions.fail(error)
+      throw new WriteFailed(error instanceof Error ? error.message : String(error))
+    }
+    this.#nextRecord = batch.meta.records
+  }
+
+  /** Begins the writes of the batch, without the pages of `gone`. */
+  #put(batch: Batch, gone: readonly number[]): readonly Promise<boolean>[] {
     const puts: Promise<boolean>[] = gone.map((number) => this.#pages.remove(number))
     for (const { number, page } of batch.pages) puts.push(this.#pages.put(number, page))
     for (const { key, revision, value } of batch.entries) {
@@ -91,12 +106,7 @@ export class LmdbStore implements Store {
     puts.push(this.#meta.put('meta', seal('meta', Buffer.from(JSON.stringify(batch.meta)))))
     // lmdb returns a single promise for all writes of a turn: a wait for each of thousands of copies costs
     // time.
-    try {
-      await committed([...new Set(puts)])
-    } catch (error) {
-      throw new WriteFailed(error instanceof Error ? error.message : String(error))
-    }
-    this.#nextRecord = batch.meta.records
+    return [...new Set(puts)]
   }
 
   /** What the batch changes beside its end: `gone` pages, older records, and all that is not numbered. */
@@ -129,7 +139,7 @@ export class LmdbStore implements Store {
   }
 
   async flushed(): Promise<void> {
-    await this.#env.flushed
+    await this.#transactions.flushed()
   }
 
   page(number: number): Buffer | undefined {
@@ -206,7 +216,7 @@ export class LmdbStore implements Store {
   }
 
   async close(): Promise<void> {
-    await this.#env.close()
+    await this.#transactions.close()
   }
 }
 

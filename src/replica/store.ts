@@ -5,10 +5,7 @@ import { OperatorError } from '../errors.ts'
 import type { SegmentRange } from '../state/segment-ranges.ts'
 import type { Batch, Meta, OwnerBytes, StoredEntry, StoredTable } from '../state/stored.ts'
 
-/**
- * A transaction was not written, most often because the disk is full. Nothing was changed, and a retry may
- * help.
- */
+/** A transaction was not written, because the disk is full. Nothing was changed, and a retry may help. */
 export class WriteFailed extends OperatorError {
   override readonly name = 'WriteFailed'
 }
@@ -17,7 +14,10 @@ export class WriteFailed extends OperatorError {
 export type Store = {
   /** Undefined before the first batch. */
   meta(): Meta | undefined
-  /** Writes a batch in a single transaction. Resolves when the batch can be read. Throws WriteFailed. */
+  /**
+   * Writes a batch in a single transaction. Resolves when the batch can be read. Throws WriteFailed,
+   * FatalError.
+   */
   write(batch: Batch): Promise<void>
   /** Resolves when all written batches are durable. */
   flushed(): Promise<void>
