@@ -1,8 +1,14 @@
 import assert from 'node:assert/strict'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { openKeyringNode } from '../../src/cli/local/keyring-node.ts'
 import { Coffer } from '../../src/client/index.ts'
+import { Deadline, systemClock } from '../../src/clock.ts'
 import { Keyring } from '../../src/crypto/keyring.ts'
+import { OperatorError } from '../../src/errors.ts'
+import { LmdbLedger } from '../../src/ledger/lmdb.ts'
+import { readConfig } from '../../src/node/config.ts'
+import { lockDirectory } from '../../src/node/lock.ts'
 import { Folder, fine, freePort, init, NodeProcess, refused } from './cli.ts'
 
 function ringOf(file: string): Keyring {
@@ -110,6 +116,53 @@ test('with a node that is stopped: it is started for a moment; the old keyring o
   }
   writeFileSync(file, before)
   assert.match(await refused(1, ['start', '--config', config]), /not the keyring of this ledger/)
+})
+
+test('a stopped node that cannot serve its ledger ends the command, and its data is free again', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'), '--port', '0')
+  await init(folder.file('other'))
+  const [config, file] = [folder.file('v', 'n1.yaml'), folder.file('v', 'keyring.json')]
+  {
+    await using node = await NodeProcess.start(config)
+    assert.equal(await node.stop(), 0)
+  }
+  const rewrap = ['keyring', 'rewrap', '--config', config]
+  const right = readFileSync(file)
+  writeFileSync(file, readFileSync(folder.file('other', 'keyring.json')))
+  assert.match(await refused(1, rewrap), /not the keyring of this ledger/)
+
+  writeFileSync(file, right)
+  await ofLaterFormat(folder.file('v', 'n1', 'ledger'))
+  assert.match(await refused(1, rewrap), /format/)
+  lockDirectory(folder.file('v', 'n1'), 0).release()
+})
+
+/** Writes the genesis with a format that no node knows. */
+async function ofLaterFormat(path: string): Promise<void> {
+  const ledger = new LmdbLedger(path)
+  const { value, revision } = await ledger.read('genesis')
+  assert.ok(value)
+  const later = Uint8Array.from(value)
+  later[0]++
+  const commit = { if: [{ key: 'genesis', revision }], put: [{ key: 'genesis', value: later }] }
+  assert.ok((await ledger.commit(commit, new Deadline(systemClock, 3_000))).ok)
+  await ledger.close()
+}
+
+test('a stopped node without a majority is given up where nothing moves, with the reasons', async () => {
+  using folder = new Folder()
+  await init(folder.file('v'))
+  const file = folder.file('v', 'n1.yaml')
+  const etcd = `ledger: { kind: etcd, endpoints: ['http://127.0.0.1:${await freePort()}'] }`
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^ledger:.*(\n +.*)*/m, etcd))
+  const config = readConfig(file)
+  assert.equal(config.ledger.kind, 'etcd')
+  await assert.rejects(
+    openKeyringNode(config, 0),
+    (error) => error instanceof OperatorError && /^node n1 is not ready after .*: \S/.test(error.message),
+  )
+  lockDirectory(config.data, 0).release()
 })
 
 test('an interrupted add is brought to its end; a node without the key holds up the next step', async () => {

@@ -4,7 +4,8 @@
 import { assert } from '../../assert.ts'
 import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
-import { until } from '../../waiting.ts'
+import type { Node } from '../../server/start.ts'
+import { sleep, until } from '../../waiting.ts'
 import { note } from '../terminal/terminal.ts'
 import { giveBackAtExit } from './give-back.ts'
 import type { RootKeys } from './metrics-text.ts'
@@ -23,6 +24,8 @@ export type KeyringNode = {
 const POLL_MS = 50
 const ASK_MS = 5_000
 const RELOAD_MS = 10_000
+/** How long a node started here may apply nothing, and not be ready. */
+const STALLED_MS = 30_000
 
 /** undefined: the node does not run here. Throws OperatorError. */
 export function runningKeyringNode(config: Config): KeyringNode | undefined {
@@ -30,9 +33,12 @@ export function runningKeyringNode(config: Config): KeyringNode | undefined {
   return running && overHttp(config, running)
 }
 
-/** A running node, or a stopped node started in this process. Throws OperatorError, errors of startNode. */
-export async function openKeyringNode(config: Config): Promise<KeyringNode> {
-  return runningKeyringNode(config) ?? (await startHere(config))
+/**
+ * A running node, or a stopped node started in this process, once that node is ready. Throws OperatorError,
+ * errors of startNode, the error that has ended the node.
+ */
+export async function openKeyringNode(config: Config, stalledMs = STALLED_MS): Promise<KeyringNode> {
+  return runningKeyringNode(config) ?? (await startHere(config, stalledMs))
 }
 
 function overHttp(config: Config, running: RunningNode): KeyringNode {
@@ -45,7 +51,7 @@ function overHttp(config: Config, running: RunningNode): KeyringNode {
   }
 }
 
-async function startHere(config: Config): Promise<KeyringNode> {
+async function startHere(config: Config, stalledMs: number): Promise<KeyringNode> {
   const { ignoreStrayRejections, startNode } = await import('../../server/start.ts')
   ignoreStrayRejections()
   giveBackAtExit(config)
@@ -55,17 +61,48 @@ async function startHere(config: Config): Promise<KeyringNode> {
   const log = { info: () => undefined, warn: report, error: report }
   note(`node ${config.node} does not run here: the command starts the node and stops it again`)
   const node = await startNode({ ...rest, listen: { host: '127.0.0.1', port: 0 } }, { log })
-  await node.ready
   const http = new NodeHttp(new URL(node.url))
+  const close = async (): Promise<void> => {
+    http.close()
+    await node.stop()
+  }
+  try {
+    await untilReady(node, http, stalledMs)
+  } catch (error) {
+    await close()
+    throw error
+  }
   return {
     node: config.node,
     rootKeys: () => http.rootKeys(ASK_MS),
     reload: async () => node.reload(),
-    close: async () => {
-      http.close()
-      await node.stop()
-    },
+    close,
   }
+}
+
+/** Throws the error that has ended the node, and OperatorError where nothing moves for `stalledMs`. */
+async function untilReady(node: Node, http: NodeHttp, stalledMs: number): Promise<void> {
+  const ended = new AbortController()
+  // A start that rejects has failed: `failed` has the same error.
+  const end = Promise.race([node.ready.catch(() => node.failed), node.failed])
+  void end.then(() => ended.abort())
+  let last: string | undefined
+  let movedAt = performance.now()
+  while (!ended.signal.aborted) {
+    const now = await http.held(ASK_MS)
+    if (now !== last) movedAt = performance.now()
+    last = now
+    if (performance.now() - movedAt > stalledMs) {
+      const { reasons } = await http.ready(ASK_MS)
+      const state = `is not ready after ${stalledMs / 1000} s: ${reasons.join('; ')}`
+      throw new OperatorError(`node ${node.config.node} ${state}`, {
+        hint: 'start all nodes of the vault, wait until they are ready, and repeat the command',
+      })
+    }
+    await sleep(POLL_MS, ended.signal)
+  }
+  const failed = await end
+  if (failed) throw failed
 }
 
 /** A condition on a node's root keys; `about` completes "node n1 has not …". */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { NO_NUMBERS, nodeNumbers, ownersInForce, rootKeys } from './metrics-text.ts'
+import { held, NO_NUMBERS, nodeNumbers, ownersInForce, rootKeys } from './metrics-text.ts'
 
 const TEXT = `# HELP coffer_ready Whether the node is ready.
 # TYPE coffer_ready gauge
@@ -23,6 +23,12 @@ test('the numbers of a node are read from its metrics', () => {
   assert.deepEqual(nodeNumbers(TEXT), { quorum: true, leader: 'n2', revision: 117, lag: 3 })
   assert.deepEqual(nodeNumbers(TEXT.replace('coffer_quorum 1', 'coffer_quorum 0')).quorum, false)
   assert.deepEqual(nodeNumbers('something else\n'), NO_NUMBERS)
+})
+
+test('what a replica holds is another text only where the replica has changed', () => {
+  const before = held(TEXT)
+  assert.equal(held(TEXT.replace('coffer_ledger_revision 120', 'coffer_ledger_revision 121')), before)
+  assert.notEqual(held(TEXT.replace('coffer_replica_revision 117', 'coffer_replica_revision 118')), before)
 })
 
 test('the root keys of a node are read from its metrics', () => {

@@ -33,6 +33,12 @@ export function ownersInForce(text: string): string | undefined {
     ?.labels.get('hash')
 }
 
+/** What the replica holds: another text whenever the node has applied revisions, or parts of a snapshot. */
+export function held(text: string): string {
+  const ofReplica = parseSamples(text).filter(({ name }) => name.startsWith('coffer_replica_'))
+  return ofReplica.map(({ name, value }) => `${name} ${value}`).join('\n')
+}
+
 /**
  * A node's root keys. `wrapped`: by root key, the number of keys of the ledger under the root key; undefined
  * while the node is not ready, and so does not know its ledger. `genesis`: the revision of the genesis.

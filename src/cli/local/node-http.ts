@@ -4,6 +4,7 @@ import { OperatorError } from '../../errors.ts'
 import type { Config } from '../../node/config.ts'
 import { readCertificate } from '../../node/tls-files.ts'
 import {
+  held,
   NO_NUMBERS,
   type NodeNumbers,
   nodeNumbers,
@@ -62,6 +63,12 @@ export class NodeHttp {
   async owners(timeoutMs: number): Promise<string | undefined> {
     const text = await this.#metrics(timeoutMs)
     return text === undefined ? undefined : ownersInForce(text)
+  }
+
+  /** As `held`; undefined: the node does not answer. */
+  async held(timeoutMs: number): Promise<string | undefined> {
+    const text = await this.#metrics(timeoutMs)
+    return text === undefined ? undefined : held(text)
   }
 
   /** undefined: the node does not answer. */
