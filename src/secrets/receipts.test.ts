@@ -19,6 +19,8 @@ import {
   withWorld,
 } from '../../test/sim/nodes.ts'
 import { UnknownOutcome } from '../ledger/ledger.ts'
+import { SILENT } from '../log.ts'
+import { makeServices, sweepReceipts } from '../server/services.ts'
 import { decodeEntry } from '../state/entries.ts'
 import { KEPT_MS, type WriteResult } from './receipts.ts'
 
@@ -410,6 +412,54 @@ test('very many go in several commits', () =>
     assert.equal(two.way.sent - before, 5)
     assert.deepEqual(await counts(world), [1, 1])
   }))
+
+test('a sweep ends at the first receipts that cannot be removed, and between two commits at the stop', () =>
+  withWorld(1, async (world, one) => {
+    one.clock.shift = -3 * KEPT_MS
+    await Promise.all(Array.from({ length: 300 }, (_, i) => createOnce(one, `k${i}`, [])))
+    one.clock.shift = 0
+    await one.replica.barrier(soon())
+    const before = one.way.sent
+    world.ledger.faults.push('refuse')
+    assert.equal(await one.receipts.sweep(), 0)
+    assert.equal(one.way.sent - before, 1)
+
+    const stop = new AbortController()
+    one.way.through = (_commit, send) => {
+      stop.abort()
+      return send()
+    }
+    assert.equal(await one.receipts.sweep(stop.signal), 64)
+    assert.equal(one.way.sent - before, 2)
+    await one.replica.barrier(soon())
+    assert.equal(await one.receipts.sweep(stop.signal), 0)
+    one.way.through = undefined
+    assert.equal(await one.receipts.sweep(), 300 - 64)
+  }))
+
+test('the closer of the sweeps waits for a single sweep, which has the signal of the stop', async (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  const signals: (AbortSignal | undefined)[] = []
+  const under = Promise.withResolvers<number>()
+  await withWorld(1, async (_world, one) => {
+    t.mock.method(one.receipts, 'sweep', (signal?: AbortSignal) => {
+      signals.push(signal)
+      return under.promise
+    })
+    const services = { ...makeServices(one.replica, () => assert.fail(), one.clock), receipts: one.receipts }
+    const stop = new AbortController()
+    const close = sweepReceipts(services, { stop, clock: one.clock, log: SILENT, fail: assert.fail })
+    t.mock.timers.tick(10 * HOUR_MS)
+    const closed = close()
+    stop.abort()
+    under.resolve(0)
+    await closed
+    assert.deepEqual(
+      signals.map((signal) => signal?.aborted),
+      [true],
+    )
+  })
+})
 
 test('two sweeps at once, and a key that is used anew meanwhile', () =>
   withWorld(2, async (world, one, two) => {

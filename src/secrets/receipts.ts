@@ -163,27 +163,30 @@ export class Receipts {
   }
 
   /**
-   * Removes old receipts; every node may. A receipt put anew meanwhile stays, and a receipt that cannot be
-   * removed now is old enough for the next sweep. Returns the number of removed receipts. Throws
-   * DamagedReplica.
+   * Removes old receipts; every node may. A receipt put anew meanwhile stays. The sweep ends at receipts that
+   * cannot be removed now, which are old enough for the next sweep, and once `stop` aborts. Returns the
+   * number of removed receipts. Throws DamagedReplica.
    */
-  async sweep(): Promise<number> {
+  async sweep(stop?: AbortSignal): Promise<number> {
     const before = this.#clock.now() - KEPT_MS
     let gone = 0
     let read = 0
     let old: StoredEntry[] = []
-    const remove = async (): Promise<void> => {
+    const remove = async (): Promise<boolean> => {
       const deadline = new Deadline(this.#clock, REMOVE_MS)
-      if (await this.#replica.removeReceipts(old, deadline)) gone += old.length
+      const removed = await this.#replica.removeReceipts(old, deadline)
+      if (removed) gone += old.length
       old = []
+      return removed
     }
     for (const stored of this.#replica.receipts()) {
+      if (stop?.aborted) return gone
       const receipt = decodeEntry(stored.key, stored.value)
       if (receipt?.kind === 'receipt' && receipt.at < before) old.push(stored)
-      if (old.length === REMOVED_TOGETHER) await remove()
+      if (old.length === REMOVED_TOGETHER && !(await remove())) return gone
       if (++read % READ_A_TURN === 0) await nextTurn()
     }
-    if (old.length > 0) await remove()
+    if (old.length > 0 && !stop?.aborted) await remove()
     return gone
   }
 }

@@ -34,6 +34,8 @@ export function makeServices(replica: Replica, keyring: () => Keyring, clock: Cl
 }
 
 type SweepOptions = {
+  /** Ends a sweep between two commits. */
+  readonly stop: AbortController
   readonly clock: Clock
   readonly log: Logger
   /** Called when a sweep fails: the node ends. */
@@ -43,16 +45,20 @@ type SweepOptions = {
 /** Sweeps old receipts about hourly, with jitter, so that nodes rarely sweep together. Returns the closer. */
 export function sweepReceipts(
   { receipts }: NodeServices,
-  { clock, log, fail }: SweepOptions,
+  { clock, log, fail, stop }: SweepOptions,
 ): () => Promise<void> {
-  let sweeping: Promise<void> = Promise.resolve()
+  let sweeping: Promise<void> | undefined
   const sweep = async (): Promise<void> => {
-    const count = await receipts.sweep()
+    const count = await receipts.sweep(stop.signal)
     if (count > 0) log.info({ count }, 'old receipts of Idempotency-Keys removed')
   }
   const pause = SWEEP_MS * (0.5 + clock.random(1)[0] / 256)
   const timer = setInterval(() => {
-    sweeping = sweeping.then(sweep).catch(fail)
+    sweeping ??= sweep()
+      .catch(fail)
+      .finally(() => {
+        sweeping = undefined
+      })
   }, pause)
   return async () => {
     clearInterval(timer)
