@@ -71,13 +71,23 @@ test('--step: Enter begins every chapter but the first', async (t) => {
   assert.deepEqual(readdirSync(folder.path), [])
 })
 
-test('--step: Ctrl-D in a pause goes on to the next pause, and Ctrl-C leaves nothing', async (t) => {
+test('--step: after Ctrl-D the demo goes on to its end without a pause', async (t) => {
   if (skipWithoutTerminal(t)) return
   using folder = new Folder()
   using demo = new TerminalDemo(folder)
   await demo.pauses(1)
   demo.press('\u0004')
-  await demo.pauses(2)
+  await until('the end', () => demo.hasEnded)
+  await demo.pauses(1)
+  assert.equal(demo.chapters, 5)
+  assert.equal(demo.code, 0)
+})
+
+test('--step: Ctrl-C in a pause leaves nothing', async (t) => {
+  if (skipWithoutTerminal(t)) return
+  using folder = new Folder()
+  using demo = new TerminalDemo(folder)
+  await demo.pauses(1)
   demo.press('\u0003')
   await until('the end', () => demo.hasEnded)
   assert.equal(demo.code, 130)

@@ -11,10 +11,12 @@ export function checkTerminal(): void {
   })
 }
 
-/** Resolves at Enter, and at Ctrl-D. */
+/** Resolves at Enter, and at Ctrl-D: the input then has ended, and later calls resolve at once. */
 export async function enter(): Promise<void> {
+  const { stdin } = process
+  if (stdin.readableEnded || stdin.destroyed) return
   process.stderr.write('\n[Enter] ')
-  const lines = createInterface({ input: process.stdin })
+  const lines = createInterface({ input: stdin })
   await Promise.race([once(lines, 'line'), once(lines, 'close')])
   lines.close()
 }
