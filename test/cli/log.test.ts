@@ -253,6 +253,38 @@ test('--follow waits for the first log, and shows the logs of nodes that come la
   assert.match(await refused(1, ['log', folder.file('nowhere'), '--follow']), /does not exist/)
 })
 
+test('a followed log goes on in a new file with the inode of a removed file', async (t) => {
+  using folder = new Folder()
+  const [path, moved] = [folder.file('n1', 'events.ndjson'), folder.file('n1', 'events.ndjson.1')]
+  write(folder, 'n1', [{ seq: 1, second: 1 }])
+  const [place] = findLogs([folder.path])
+  const source = new LogSource({ place, keep: () => true, follow: true, damaged: () => assert.fail() })
+  const shown = (): number[] => {
+    source.again()
+    return [...merged([source])].map(({ seq }) => seq)
+  }
+  const born = (): bigint => statSync(path, { bigint: true }).birthtimeNs
+  const inodes = new Set<number>()
+  try {
+    for (let seq = 1; seq <= 4; seq++) {
+      inodes.add(statSync(path).ino)
+      assert.deepEqual(shown(), [seq])
+      // As logrotate with `rotate 1`; the clock of the file system ticks in between.
+      const before = born()
+      rmSync(moved, { force: true })
+      renameSync(path, moved)
+      await until('a later birth', () => {
+        rmSync(path, { force: true })
+        write(folder, 'n1', [{ seq: seq + 1, second: 1 }])
+        return born() !== before
+      })
+    }
+  } finally {
+    source.close()
+  }
+  if (inodes.size === 4) t.skip('the file system gives no inode anew')
+})
+
 test('--follow shows new lines and new files, and ends at SIGINT with 0', async () => {
   using folder = new Folder()
   write(folder, 'n1', [{ seq: 1, second: 1 }])

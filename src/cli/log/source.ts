@@ -33,7 +33,7 @@ type SourceOptions = {
 type OpenFile = {
   readonly path: string
   readonly file: number
-  /** Identifies the file after a rename. */
+  /** Identifies the file after a rename, as long as the file is open. */
   readonly inode: bigint
   lines: number
   /** Bytes behind the last newline; undefined while a line longer than LINE_BYTES is skipped. */
@@ -85,7 +85,7 @@ export class LogSource {
   readonly revised = new EventQueue()
   readonly plain = new EventQueue()
   readonly #options: SourceOptions
-  readonly #read = new Set<bigint>()
+  readonly #read = new Set<string>()
   readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES)
   #open: OpenFile | undefined
   #bytes = 0
@@ -157,9 +157,11 @@ export class LogSource {
         if (errorCode(error) === 'ENOENT') continue
         throw error
       }
-      const { ino: inode } = fstatSync(file, { bigint: true })
-      if (!this.#read.has(inode)) {
-        this.#read.add(inode)
+      const { ino: inode, birthtimeNs } = fstatSync(file, { bigint: true })
+      // A new file may get the inode of a removed file.
+      const identity = `${inode} ${birthtimeNs}`
+      if (!this.#read.has(identity)) {
+        this.#read.add(identity)
         return { path, file, inode, lines: 0, rest: EMPTY }
       }
       closeSync(file)
