@@ -1,10 +1,9 @@
 // coffer member run: the etcd member of one node in the foreground, without its vault, until a signal.
-import { once } from 'node:events'
 import { UsageError } from '../errors.ts'
 import type { MemberSettings } from '../ledger/drivers.ts'
 import type { Health } from '../ledger/ledger.ts'
 import { type Config, readConfig } from '../node/config.ts'
-import { sleep } from '../waiting.ts'
+import { sleep, unlessAborted } from '../waiting.ts'
 import { lockStopped } from './local/node-process.ts'
 import { TemporaryMembers } from './local/temporary-members.ts'
 import { note } from './terminal/terminal.ts'
@@ -45,17 +44,19 @@ async function reportQuorum(
   { cluster }: MemberSettings,
   stop: AbortSignal,
 ): Promise<void> {
-  const stopped = once(stop, 'abort').then(() => undefined)
   const names = Object.keys(cluster).join(', ')
   note(`waiting for a majority of the members ${names}: run \`coffer member run\` for each of them`)
   let told = ''
-  while (!stop.aborted) {
-    const now = await Promise.race([health(), stopped])
-    if (!now) return
-    const ready = now.members.flatMap(({ node, ready }) => (ready ? [node] : []))
-    const line = now.quorum ? `the members have quorum (ready: ${ready.join(', ')})` : ''
-    if (line !== told) note(line || `the members have no quorum: ${now.problems.join('; ')}`)
-    told = line
-    await sleep(LOOK_MS, stop)
+  try {
+    while (!stop.aborted) {
+      const now = await unlessAborted(health(), stop)
+      const ready = now.members.flatMap(({ node, ready }) => (ready ? [node] : []))
+      const line = now.quorum ? `the members have quorum (ready: ${ready.join(', ')})` : ''
+      if (line !== told) note(line || `the members have no quorum: ${now.problems.join('; ')}`)
+      told = line
+      await sleep(LOOK_MS, stop)
+    }
+  } catch (error) {
+    if (!stop.aborted) throw error
   }
 }

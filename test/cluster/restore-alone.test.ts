@@ -21,6 +21,7 @@ test('a restore goes on where `coffer member run` has the data of the node', asy
     assert.match(told, /none\.backup: the file is not a backup/)
   } finally {
     member.kill('SIGINT')
-    await ended
+    const [code] = await ended
+    assert.equal(code, 0)
   }
 })
