@@ -3,12 +3,15 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
+import { FAILED } from '../errors.ts'
 import { SILENT } from '../log.ts'
 import { readConfig } from '../node/config.ts'
+import type { Node } from '../server/start.ts'
 import { sleep } from '../waiting.ts'
 import { initDirectory } from './init.ts'
 import { onParentEnd } from './local/npm-parent.ts'
 import { endOnUncaughtErrors, endProcess } from './local/process-end.ts'
+import { explain } from './terminal/failure.ts'
 import { note, print } from './terminal/terminal.ts'
 
 const OWNER = 'dev'
@@ -48,14 +51,27 @@ async function dev(): Promise<void> {
   const warn = (_: object, message: string): void => note(`coffer: ${message}`)
   const log = { ...SILENT, warn, error: warn }
   const node = await startNode(readConfig(vault.configs[0]), { log })
-  const beginning = Promise.race([node.ready, stopped.promise])
+  try {
+    await serve(node, { dir, key: vault.owners[OWNER], stopped: stopped.promise })
+    await Promise.race([node.stop(), sleep(STOP_MS)])
+    endProcess(0)
+  } catch (error) {
+    // The node still has its port, and would keep the process.
+    note(`coffer: ${explain(error).text}`)
+    endProcess(FAILED)
+  }
+}
+
+type Serving = { readonly dir: string; readonly key: string; readonly stopped: Promise<void> }
+
+/** Resolves at the end that the user wants. Throws the error that has ended the node. */
+async function serve(node: Node, { dir, key, stopped }: Serving): Promise<void> {
+  const beginning = Promise.race([node.ready, stopped])
   await Promise.race([beginning, node.failed.then((error) => Promise.reject(error))])
-  print(welcome(node.url, vault.owners[OWNER]))
+  print(welcome(node.url, key))
   note(`\nAll data is in ${dir}, and is removed at Ctrl-C.`)
-  const failed = await Promise.race([stopped.promise, node.failed])
+  const failed = await Promise.race([stopped, node.failed])
   if (failed) throw failed
-  await Promise.race([node.stop(), sleep(STOP_MS)])
-  endProcess(0)
 }
 
 function welcome(url: string, key: string): string {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { globSync, readdirSync } from 'node:fs'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -60,6 +60,23 @@ test('a signal before the node is ready ends the start, and leaves nothing', asy
   child.kill('SIGTERM')
   await until('the end', () => child.exitCode !== null || child.signalCode !== null)
   assert.equal(child.exitCode, 0)
+  assert.deepEqual(readdirSync(folder.path), [])
+})
+
+const mayTrace = spawnSync('strace', ['-o', '/dev/null', 'true']).status === 0
+
+test('a node that cannot go on ends the command with 1, and leaves nothing', {
+  skip: mayTrace ? false : 'strace is not here, or may not trace',
+}, async () => {
+  using folder = new Folder()
+  const dev = await begin(folder)
+  const flags = ['-f', '-o', '/dev/null', '-e', 'inject=fdatasync:error=EIO', '-p', String(dev.child.pid)]
+  const strace = spawn('strace', flags, { stdio: ['ignore', 'ignore', 'pipe'] })
+  for await (const text of strace.stderr) if (String(text).includes('attached')) break
+  await inShell('sh', ['-c', dev.curl]).catch(() => undefined) // the node may end before its answer
+  await dev.ended()
+  assert.equal(dev.child.exitCode, 1)
+  assert.match(dev.text.stderr, /^coffer: .*(ledger|replica) cannot be written: Input\/output error/m)
   assert.deepEqual(readdirSync(folder.path), [])
 })
 
