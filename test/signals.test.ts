@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
-import { globSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { globSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Folder } from './cli/cli.ts'
 import { pidIn, sendSignal, signalGroup } from './signals.ts'
@@ -8,6 +10,27 @@ test('no signal goes to the own group, to init, to all processes, or to no numbe
   for (const pid of [0, 1, -1, -process.pid, Number.NaN, 1.5, undefined]) {
     assert.throws(() => sendSignal(pid, 'SIGCONT'), /a process id/)
     assert.throws(() => signalGroup(pid, 'SIGCONT'), /a process id/)
+  }
+})
+
+const BUSY = `
+  const { Worker } = require('node:worker_threads')
+  for (let i = 0; i < 3; i++) new Worker('for (;;);', { eval: true })
+  setTimeout(() => { console.log('busy'); for (;;); }, 0)`
+
+test('after SIGSTOP no thread of the process runs', { skip: process.platform !== 'linux' }, async () => {
+  const busy = spawn(process.execPath, ['-e', BUSY])
+  try {
+    await once(busy.stdout, 'data')
+    const tasks = `/proc/${busy.pid}/task`
+    for (let round = 0; round < 100; round++) {
+      sendSignal(busy.pid, 'SIGSTOP')
+      const states = readdirSync(tasks).map((task) => readFileSync(`${tasks}/${task}/stat`, 'utf8'))
+      for (const state of states) assert.match(state, /\) T /)
+      sendSignal(busy.pid, 'SIGCONT')
+    }
+  } finally {
+    busy.kill('SIGKILL')
   }
 })
 

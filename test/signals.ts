@@ -1,11 +1,26 @@
 // Signals of tests. process.kill(0, …) signals the whole group of the caller, up to npm: an empty file of a
 // process id, read as a number, is 0.
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 
-/** The process must be one other process: 0, a group and NaN are refused. */
+/** The process must be one other process: 0, a group and NaN are refused. After SIGSTOP no thread of it runs. */
 export function sendSignal(pid: number | undefined, signal: NodeJS.Signals): void {
-  process.kill(checked(pid), signal)
+  const checkedPid = checked(pid)
+  process.kill(checkedPid, signal)
+  const deadline = performance.now() + 1000
+  // The call returns before the threads on other cores have stopped: they could answer once more.
+  while (signal === 'SIGSTOP' && !isStopped(checkedPid) && performance.now() < deadline);
+}
+
+/** True where the system has no /proc, and for a process that has ended. */
+function isStopped(pid: number): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((task) =>
+      /\) [TZX] /.test(readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')),
+    )
+  } catch {
+    return true
+  }
 }
 
 /** Signals the process group that the process leads. */

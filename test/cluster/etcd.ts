@@ -8,6 +8,7 @@ import { EtcdEndpoint, EtcdError } from '../../src/ledger/etcd-client.ts'
 import { findEtcd } from '../../src/node/etcd-binary.ts'
 import { until } from '../cli/cli.ts'
 import { freePort } from '../node/child.ts'
+import { sendSignal } from '../signals.ts'
 
 async function answers(endpoint: EtcdEndpoint): Promise<boolean> {
   try {
@@ -79,7 +80,7 @@ export class Etcd {
   }
 
   signal(signal: NodeJS.Signals): void {
-    this.#child?.kill(signal)
+    if (this.#child) sendSignal(this.#child.pid, signal)
   }
 
   async kill(): Promise<void> {
