@@ -72,12 +72,17 @@ test('a node that cannot go on ends the command with 1, and leaves nothing', {
   const dev = await begin(folder)
   const flags = ['-f', '-o', '/dev/null', '-e', 'inject=fdatasync:error=EIO', '-p', String(dev.child.pid)]
   const strace = spawn('strace', flags, { stdio: ['ignore', 'ignore', 'pipe'] })
-  for await (const text of strace.stderr) if (String(text).includes('attached')) break
-  await inShell('sh', ['-c', dev.curl]).catch(() => undefined) // the node may end before its answer
-  await dev.ended()
-  assert.equal(dev.child.exitCode, 1)
-  assert.match(dev.text.stderr, /^coffer: .*(ledger|replica) cannot be written: Input\/output error/m)
-  assert.deepEqual(readdirSync(folder.path), [])
+  try {
+    for await (const text of strace.stderr) if (String(text).includes('attached')) break
+    await inShell('sh', ['-c', dev.curl]).catch(() => undefined) // the node may end before its answer
+    await dev.ended()
+    assert.equal(dev.child.exitCode, 1)
+    assert.match(dev.text.stderr, /^coffer: .*(ledger|replica) cannot be written: Input\/output error/m)
+    assert.deepEqual(readdirSync(folder.path), [])
+  } finally {
+    strace.kill('SIGKILL')
+    dev.child.kill('SIGKILL')
+  }
 })
 
 /** Runs a command by `sh`, as npm does, kills the shell once `reached` is true, and waits for an empty directory. */
